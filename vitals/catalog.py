@@ -1,0 +1,148 @@
+"""VITALS: one row per vital sign. Codes, units and ranges live here and nowhere else.
+
+Sources: clinical.md 1.1 (codes, units), 1.3 (implausible and suspect ranges, paging age), 2.3 (staleness). Ranges,
+staleness and paging ages are design defaults; an organisation approves them before use. ``code`` is append-only: it
+is written to logs and stores.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from vitals.glossary import Mode
+from vitals.units import UNIT_BY_NAME, convertible
+
+MINUTE_NS = 60_000_000_000
+HOUR_NS = 60 * MINUTE_NS
+INF = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Vital:
+    """One vital sign.
+
+    ``mdc`` is the 32-bit ISO/IEEE 11073-10101 code, None where there is none. ``implausible`` and ``suspect`` are
+    inclusive ranges in the canonical unit: a value outside the first is flagged IMPLAUSIBLE, outside the second
+    SUSPECT. ``staleness_ns`` and ``paging_age_ns`` are by mode. ``values`` lists the codes of an enumeration.
+    """
+
+    code: int
+    key: str
+    name: str
+    loinc: tuple[str, ...]
+    mdc: int | None
+    unit: str
+    accepts: tuple[str, ...] = ()
+    implausible: tuple[float, float] = (-INF, INF)
+    suspect: tuple[float, float] = (-INF, INF)
+    mode: Mode = Mode.SPOT
+    staleness_spot_h: float = 12.0
+    staleness_continuous_min: float = 5.0
+    paging_age_spot_h: float = 2.0
+    paging_age_continuous_min: float = 5.0
+    values: tuple[str, ...] = ()
+    sensor_range: tuple[float, float] | None = None
+    panel: tuple[str, ...] = ()
+    other_codes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def staleness_ns(self, mode: Mode) -> int:
+        """How long a value may be shown and scored as current."""
+        if mode is Mode.SPOT:
+            return int(self.staleness_spot_h * HOUR_NS)
+        return int(self.staleness_continuous_min * MINUTE_NS)
+
+    def paging_age_ns(self, mode: Mode) -> int:
+        """How old a value may be when it arrives and still page as current (clinical.md 1.3)."""
+        if mode is Mode.SPOT:
+            return int(self.paging_age_spot_h * HOUR_NS)
+        return int(self.paging_age_continuous_min * MINUTE_NS)
+
+
+_PER_MIN = ("{beats}/min", "{beat}/min", "bpm")
+_PRESSURE = ("kPa",)
+_GLUCOSE = ("mmol/L", "kg/L", "mol/L")
+
+VITALS: tuple[Vital, ...] = (
+    Vital(1, "heart_rate", "Heart rate", ("8867-4",), 147842, "/min", _PER_MIN, (20, 300), (30, 220)),
+    Vital(2, "pulse_rate", "Pulse rate (oximeter)", ("8889-8", "8867-4"), 149530, "/min", _PER_MIN, (20, 300),
+          (30, 220)),
+    Vital(3, "pulse_rate_nibp", "Pulse rate (cuff)", ("8867-4",), 149546, "/min", _PER_MIN, (20, 300), (30, 220)),
+    Vital(4, "spo2", "Oxygen saturation", ("59408-5", "2708-6"), 150456, "%", ("{fraction}",), (50, 100), (70, 100)),
+    Vital(5, "resp_rate", "Respiratory rate", ("9279-1",), 151562, "/min", ("{breaths}/min",), (2, 80), (4, 60)),
+    Vital(6, "bp", "Blood pressure panel", ("85354-9",), 150020, "mm[Hg]", panel=("bp_sys", "bp_dia", "bp_mean")),
+    Vital(7, "bp_sys", "Systolic blood pressure", ("8480-6",), 150021, "mm[Hg]", _PRESSURE, (40, 300), (60, 260),
+          staleness_continuous_min=60.0),
+    Vital(8, "bp_dia", "Diastolic blood pressure", ("8462-4",), 150022, "mm[Hg]", _PRESSURE, (20, 200), (30, 160),
+          staleness_continuous_min=60.0),
+    Vital(9, "bp_mean", "Mean arterial pressure", ("8478-0",), 150023, "mm[Hg]", _PRESSURE, (25, 250), (40, 200),
+          staleness_continuous_min=60.0),
+    Vital(10, "bp_avg", "Average blood pressure panel", ("96607-7",), None, "mm[Hg]",
+          panel=("bp_avg_sys", "bp_avg_dia")),
+    Vital(11, "bp_avg_sys", "Average systolic blood pressure", ("96608-5",), None, "mm[Hg]", _PRESSURE, (40, 300),
+          (60, 260), staleness_spot_h=168.0),
+    Vital(12, "bp_avg_dia", "Average diastolic blood pressure", ("96609-3",), None, "mm[Hg]", _PRESSURE, (20, 200),
+          (30, 160), staleness_spot_h=168.0),
+    Vital(13, "temp", "Body temperature", ("8310-5",), 150364, "Cel", ("[degF]", "K"), (25, 45), (32, 42.5),
+          staleness_continuous_min=240.0,
+          other_codes=MappingProxyType({"oral": 188424, "ear": 188428, "axilla": 188452, "tympanic": 150392})),
+    Vital(14, "glucose_bg", "Capillary blood glucose", ("41653-7", "2345-7", "14743-9"), 160184, "mg/dL", _GLUCOSE,
+          (10, 1500), (20, 800), other_codes=MappingProxyType({"capillary_plasma": 160188})),
+    Vital(15, "glucose_isf", "Interstitial glucose (CGM)", ("99504-3", "105272-9"), 160212, "mg/dL", _GLUCOSE,
+          (20, 600), (40, 400), mode=Mode.CONTINUOUS, staleness_continuous_min=15.0, sensor_range=(40, 400)),
+    Vital(16, "glucose", "Glucose, sample type unknown", ("2339-0",), 160364, "mg/dL", _GLUCOSE, (10, 1500),
+          (20, 800), other_codes=MappingProxyType({"undetermined_plasma": 160368})),
+    Vital(17, "weight", "Body weight", ("29463-7",), 188736, "kg", ("g", "[lb_av]", "[stone_av]"), (20, 500),
+          staleness_spot_h=48.0, paging_age_spot_h=24.0),
+    Vital(18, "height", "Body height", ("8302-2",), 188740, "cm", ("m", "[in_i]"), staleness_spot_h=8760.0),
+    Vital(19, "bmi", "Body mass index", ("39156-5",), 188752, "kg/m2", (), (8, 100), (12, 70),
+          staleness_spot_h=48.0, paging_age_spot_h=24.0),
+    Vital(20, "body_fat", "Body fat", ("41982-0",), 188748, "%", ("{fraction}",), (0, 100), staleness_spot_h=48.0),
+    Vital(21, "perf_index", "Perfusion index", ("61006-3",), 150448, "%", (), (0, 30), (0.02, 20),
+          other_codes=MappingProxyType({"bedside": 150488})),
+    Vital(22, "rr_interval", "R-R interval", ("8637-1",), 147240, "ms", ("s",), (200, 3000), (300, 2000),
+          mode=Mode.CONTINUOUS),
+    Vital(23, "hrv_sdnn", "Heart rate variability (SDNN)", ("80404-7",), None, "ms", (), (0, 500), (1, 300)),
+    Vital(24, "steps", "Step count", ("55423-8", "41950-7"), 8454247, "{steps}", ("1",), (0, 100_000), (0, 60_000),
+          staleness_spot_h=36.0),
+    Vital(25, "sleep", "Sleep duration", ("93832-4",), 8455148, "h", ("min", "s"), (0, 24), (0, 20),
+          staleness_spot_h=36.0),
+    Vital(26, "acvpu", "Level of responsiveness", ("67775-7",), None, "{code}",
+          values=("A", "C", "V", "P", "U"), staleness_continuous_min=240.0),
+    Vital(27, "o2_flow", "Inhaled oxygen flow", ("3151-8",), None, "L/min", (), (0, 60), (0, 15),
+          staleness_spot_h=24.0, staleness_continuous_min=60.0),
+    Vital(28, "fio2", "Inhaled oxygen concentration", ("3150-0",), None, "%", ("{fraction}",), (21, 100),
+          staleness_spot_h=24.0, staleness_continuous_min=60.0),
+    Vital(29, "pef", "Peak expiratory flow", ("33452-4",), 152584, "L/min", ("L/s",), (30, 900), (60, 800)),
+    Vital(30, "fev1", "Forced expiratory volume in 1 s", ("20150-9",), 152586, "L", ("mL",), (0.2, 8), (0.3, 7)),
+    Vital(31, "fvc", "Forced vital capacity", ("19868-9",), 188928, "L", ("mL",)),
+    Vital(32, "fev1_fvc", "FEV1/FVC", ("19926-5",), 188948, "%", ("{fraction}",), (0, 100)),
+    Vital(33, "ecg_rhythm", "ECG rhythm", ("8884-9",), 184327, "{code}",
+          values=("sinus", "af", "tachy", "sv_brady"),
+          other_codes=MappingProxyType({"sinus": 147474, "af": 147720, "tachy": 147688, "sv_brady": 147984})),
+)  # fmt: skip
+"""Every row of clinical.md 1.1. ``bp`` and ``bp_avg`` are panels: they carry no value of their own."""
+
+BY_KEY: Mapping[str, Vital] = MappingProxyType({vital.key: vital for vital in VITALS})
+BY_CODE: Mapping[int, Vital] = MappingProxyType({vital.code: vital for vital in VITALS})
+CODE_SPACE = max(BY_CODE) + 1
+"""Size of a lookup table indexed by vital code."""
+
+
+def table(default: float, values: Mapping[int, float]) -> npt.NDArray[np.float64]:
+    """A float64 lookup table over vital codes, for vectorised range checks."""
+    out = np.full(CODE_SPACE, default, dtype=np.float64)
+    for code, value in values.items():
+        out[code] = value
+    return out
+
+
+def accepts(vital: Vital, unit: str) -> bool:
+    """Whether ``unit`` (UCUM or a known synonym) measures ``vital``; panels accept nothing."""
+    known = UNIT_BY_NAME.get(unit)
+    if known is None or vital.panel:
+        return False
+    names = {vital.unit} | {UNIT_BY_NAME[name].ucum for name in vital.accepts if name in UNIT_BY_NAME}
+    return known.ucum in names and convertible(known.ucum, vital.unit)

@@ -1,0 +1,192 @@
+"""Closed vocabularies: one word, one meaning, in metrics, logs, API and docs.
+
+``docs/reference/glossary.md`` is generated from these tables; a test fails when it is stale.
+"""
+
+from enum import IntEnum, IntFlag, StrEnum
+
+
+class Reason(StrEnum):
+    """Why a message was quarantined, or a reading or connection refused."""
+
+    UNKNOWN_ADAPTER = "unknown_adapter", "the topic names an adapter that is not installed"
+    UNKNOWN_KIND = "unknown_kind", "the adapter has no such kind of payload"
+    PAYLOAD_TOO_LARGE = "payload_too_large", "the payload is over the adapter's max_payload"
+    EMPTY = "empty", "the payload has no bytes"
+    TRUNCATED = "truncated", "the payload ends before its fields do"
+    TRAILING_BYTES = "trailing_bytes", "the payload goes on after its last field"
+    MALFORMED = "malformed", "the payload is not in the format at all"
+    MISSING_FIELD = "missing_field", "a required field is absent"
+    BAD_TYPE = "bad_type", "a field has the wrong type"
+    BAD_VALUE = "bad_value", "a field has a value that the format does not allow"
+    BAD_TIME = "bad_time", "a time cannot be read"
+    UNKNOWN_VITAL = "unknown_vital", "the vital sign is not in the catalogue"
+    UNKNOWN_UNIT = "unknown_unit", "the unit does not fit the vital sign"
+    RESERVED_BITS = "reserved_bits", "reserved flag bits are set and the length does not fit"
+    AMBIGUOUS_ENCODING = "ambiguous_encoding", "the carriage can be read in two ways"
+    BAD_CHECKSUM = "bad_checksum", "a checksum does not match"
+    ADAPTER_ERROR = "adapter_error", "the adapter failed on this message; the bytes are kept for replay"
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> "Reason":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+
+class Severity(IntEnum):
+    """Priority of an alert (clinical.md 5.1): S1 high, S2 medium, S3 low."""
+
+    S1 = 1
+    S2 = 2
+    S3 = 3
+
+
+class AlertState(StrEnum):
+    """Lifecycle of an alert (clinical.md 5.5)."""
+
+    NORMAL = "normal", "no condition"
+    PENDING = "pending", "the condition holds, the on-delay runs"
+    ACTIVE_UNACK = "active_unack", "raised, nobody has acknowledged it"
+    ACTIVE_ACK = "active_ack", "acknowledged, the condition still holds"
+    RTN_UNACK = "rtn_unack", "the condition ended, nobody has acknowledged it (latched)"
+    RESOLVED = "resolved", "over"
+    SHELVED = "shelved", "muted by a person until a time; evaluation goes on"
+    SUPPRESSED = "suppressed", "muted by the system"
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> "AlertState":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+
+class Basis(IntEnum):
+    """Where a reading's time comes from."""
+
+    DEVICE = 0, "the device gave an instant"
+    DEVICE_ASSUMED_ZONE = 1, "the device gave wall time; the zone is that of the assignment or the patient"
+    HUB = 2, "the hub's clock"
+    RECEIVED = 3, "the gateway's clock at receipt"
+    DAY = 4, "the source gave a day only"
+    UNKNOWN = 5, "wall time with no zone to read it in, or no usable time: stored, never scored"
+
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str = "") -> "Basis":
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+
+class Statistic(IntEnum):
+    """What the value is over its interval."""
+
+    SINGLE = 0
+    MEAN = 1
+    MINIMUM = 2
+    MAXIMUM = 3
+    SUM = 4
+    COUNT = 5
+    MEDIAN = 6
+    STANDARD_DEVIATION = 7
+    VARIANCE = 8
+
+
+class Flag(IntFlag):
+    """Quality of a reading; bits are append-only. ``FLAG_MEANINGS`` documents each."""
+
+    IMPLAUSIBLE = 1 << 0
+    SUSPECT = 1 << 1
+    BELOW_RANGE = 1 << 2
+    ABOVE_RANGE = 1 << 3
+    CLOCK_CORRECTED = 1 << 4
+    CLOCK_SUSPECT = 1 << 5
+    LATE = 1 << 6
+    LOW_QUALITY = 1 << 7
+    ESTIMATED = 1 << 8
+    MANUAL = 1 << 9
+    REPLAYED = 1 << 10
+    RETRACTED = 1 << 11
+    POSSIBLE_DUPLICATE = 1 << 12
+    REVISION = 1 << 13
+    CONTROL_SOLUTION = 1 << 14
+    TEST_DATA = 1 << 15
+    SENSOR_FAULT = 1 << 16
+
+
+FLAG_MEANINGS: dict[Flag, str] = {
+    Flag.IMPLAUSIBLE: "cannot be physiology: stored, never scored",
+    Flag.SUSPECT: "rare but possible: does not page on one sample unless critical",
+    Flag.BELOW_RANGE: "below what the sensor can measure; satisfies every low limit",
+    Flag.ABOVE_RANGE: "above what the sensor can measure; satisfies every high limit",
+    Flag.CLOCK_CORRECTED: "the time was corrected by a known shift",
+    Flag.CLOCK_SUSPECT: "the device says, or its time shows, that its clock is wrong",
+    Flag.LATE: "arrived after the vital's paging age: history, never pages as current",
+    Flag.LOW_QUALITY: "the device reports a poor signal",
+    Flag.ESTIMATED: "an early or derived estimate",
+    Flag.MANUAL: "typed by a person",
+    Flag.REPLAYED: "decoded from quarantine after a fix",
+    Flag.RETRACTED: "withdrawn by its source",
+    Flag.POSSIBLE_DUPLICATE: "a resend that cannot be told from a new reading",
+    Flag.REVISION: "a new value for a reading that was stored before",
+    Flag.CONTROL_SOLUTION: "a meter check, not a patient value",
+    Flag.TEST_DATA: "demonstration or test data, not a patient value",
+    Flag.SENSOR_FAULT: "the device reports a fault of its sensor or strip",
+}
+
+NOT_SCORED: Flag = (
+    Flag.IMPLAUSIBLE | Flag.LATE | Flag.REPLAYED | Flag.RETRACTED | Flag.REVISION | Flag.CONTROL_SOLUTION
+    | Flag.TEST_DATA | Flag.SENSOR_FAULT | Flag.CLOCK_SUSPECT
+)  # fmt: skip
+"""A reading with any of these flags is history: no rule, score or baseline reads it as current."""
+
+
+class Mode(StrEnum):
+    """How a (patient, vital) is measured; staleness, persistence and clearing depend on it."""
+
+    SPOT = "spot"
+    CONTINUOUS = "continuous"
+
+
+class EventKind(StrEnum):
+    """Events beside readings: things that happened to a device or a value that is absent with a reason."""
+
+    ONLINE = "online", "the device connected"
+    OFFLINE = "offline", "the device's connection ended"
+    BATTERY = "battery", "battery level in percent, or low"
+    SENSOR_STATUS = "sensor_status", "a status word of the device, in `detail`"
+    VALUE_ABSENT = "value_absent", "the device reported that it has no value, reason in `detail`"
+    CONTEXT = "context", "context of a reading that the device sent apart from it"
+    CLOCK_FAULT = "clock_fault", "the device's clock is not to be trusted"
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> "EventKind":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+
+class ControlKind(StrEnum):
+    """What a person or the system told the engine, as entries of the log."""
+
+    LIMITS = "limits", "the limits of a patient were replaced"
+    ACKNOWLEDGE = "acknowledge", "somebody took an alert"
+    SHELVE = "shelve", "an alert was muted until a time"
+    NOTE = "note", "a remark on an alert"
+    RESOLVE = "resolve", "somebody closed an alert"
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> "ControlKind":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member

@@ -1,0 +1,413 @@
+"""Ports: what services need from one another, as Protocols, and the records that cross them.
+
+Concrete backends are named in ``deploy/wiring.py`` only. Every backend of a port passes the port's contract suite
+under ``tests/contracts``.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vitals.glossary import AlertState, Reason, Severity
+from vitals.model import Control, VitalBatch
+
+
+class Clock(Protocol):
+    """Wall time; tests pass a fake."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC."""
+
+
+class Sealer(Protocol):
+    """Authenticated encryption of the zones at rest."""
+
+    def seal(self, plain: bytes, context: bytes) -> bytes:
+        """Encrypt ``plain``, bound to ``context``."""
+
+    def open(self, sealed: bytes, context: bytes) -> bytes:
+        """The inverse; raises ``VaultError`` when key, context or bytes do not match."""
+
+
+class LogRow(NamedTuple):
+    """One entry of a log at its position; ``body`` is the wire form of ``vitals.encoding``."""
+
+    position: int
+    stream: str
+    appended_ns: int
+    body: bytes
+
+
+class Log(Protocol):
+    """An append-only log of entries in named streams with one global order of positions (from 1)."""
+
+    def append(self, entries: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Append (stream, body) pairs in one transaction; durable on return. Positions in order.
+
+        Raises:
+            BackendError: retryable when the disk is full or busy; nothing was appended.
+        """
+
+    def read(self, after: int, *, streams: Collection[str] | None = None, limit: int = 256) -> list[LogRow]:
+        """Up to ``limit`` rows with position > ``after`` in order, of all or the named streams."""
+
+    def end(self) -> int:
+        """The last position, 0 when nothing was ever appended."""
+
+    def wait(self, after: int, timeout_s: float) -> int:
+        """Block until ``end() > after`` or the time is over; returns ``end()``."""
+
+    def position(self, consumer: str) -> int:
+        """Where ``consumer`` stands; 0 when it never committed."""
+
+    def commit(self, consumer: str, expected: int, new: int) -> None:
+        """Move a consumer by compare-and-set; raises ``PositionConflict``."""
+
+    def trim(self, before_ns: int) -> int:
+        """Delete entries appended before ``before_ns`` that every registered consumer has passed; returns how many."""
+
+    def close(self) -> None:
+        """Release files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A series of one vital of one patient, columns of equal length, by time.
+
+    Raw windows have device, seq, basis and context; aggregated ones have min, max and count, and ``value`` is the mean.
+    """
+
+    resolution: str
+    time_ns: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+    minimum: npt.NDArray[np.float64]
+    maximum: npt.NDArray[np.float64]
+    count: npt.NDArray[np.int64]
+    flags: npt.NDArray[np.uint32]
+    device: Sequence[str] = ()
+    seq: Sequence[int] = ()
+    basis: Sequence[int] = ()
+
+
+class Store(Protocol):
+    """Vital-sign streams at rest. Duplicates never reach it; readers see the newest revision."""
+
+    def position(self) -> int:
+        """Log position up to which everything is stored."""
+
+    def write(self, batches: Sequence[VitalBatch], *, expected: int, position: int) -> None:
+        """Store batches and move the position in one transaction; raises ``PositionConflict``."""
+
+    def window(
+        self, patient: str, vital: int, start_ns: int, end_ns: int, *, resolution: str = "raw", limit: int = 100_000
+    ) -> Window:
+        """Readings with ``start_ns <= time < end_ns``; ``resolution`` is raw, 1m, 1h or 1d.
+
+        Aggregates leave out implausible, control-solution, test and retracted readings and values without a number.
+        At most ``limit`` rows, the oldest first.
+        """
+
+    def latest(self, patient: str) -> VitalBatch:
+        """The newest reading of each vital of the patient that is not implausible, retracted, control or test data."""
+
+    def stored(self) -> Mapping[str, int]:
+        """First versions of readings stored, per device (the ledger's ``stored``)."""
+
+    def rows(self) -> int:
+        """All rows, revisions included."""
+
+    def retract(self, device: str, vital: int, source_time_ns: int, seq: int) -> None:
+        """Hide a reading from readers; its rows stay."""
+
+    def erase(self, patient: str) -> int:
+        """Delete every row of a patient; returns how many."""
+
+    def export(self, patient: str) -> VitalBatch:
+        """All rows of a patient by vital and time, for portability."""
+
+    def close(self) -> None:
+        """Checkpoint and release the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device as the registry knows it. ``settings`` are its model quirks (adapter page); ``parent`` its hub."""
+
+    id: str
+    adapter: str
+    hub: bool = False
+    parent: str | None = None
+    zone: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    created_ns: int = 0
+    revoked_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who wore a device over ``from_ns <= time < to_ns`` (None = open). ``zone`` is the one in force: the
+    assignment's own, else the patient's, else None."""
+
+    device: str
+    patient: str
+    from_ns: int | None = None
+    to_ns: int | None = None
+    zone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What streams may know of a patient; name, birth date and record number are in the vault."""
+
+    id: str
+    zone: str | None = None
+    condition: str | None = None
+    status: str = "active"
+    created_ns: int = 0
+
+
+class Registry(Protocol):
+    """Patients (tokens), devices, credentials, and assignments over time."""
+
+    def version(self) -> int:
+        """Changes with every write by any process: the key of a reader's cache."""
+
+    def add_patient(self, *, zone: str | None = None, condition: str | None = None) -> Patient:
+        """A new patient with a random token ``p_...``."""
+
+    def update_patient(self, patient: str, *, zone: str | None = None, condition: str | None = None) -> Patient:
+        """Change what is given; raises ``NotFound``."""
+
+    def set_status(self, patient: str, status: str, from_ns: int) -> Patient:
+        """active, paused, hospitalised or discharged, from a time on."""
+
+    def patient(self, patient: str) -> Patient:
+        """Raises ``NotFound``."""
+
+    def patients(self) -> list[Patient]:
+        """By creation."""
+
+    def enrol(
+        self, adapter: str, *, device: str | None = None, hub: bool = False, parent: str | None = None,
+        zone: str | None = None, settings: Mapping[str, str] | None = None,
+    ) -> tuple[Device, str]:  # fmt: skip
+        """A new device and its secret, which is shown once and kept as a salted hash.
+
+        Raises ``InvalidRequest`` for an id that is taken or not fit for a topic.
+        """
+
+    def rotate(self, device: str) -> str:
+        """A new secret; the old one stops working. Raises ``NotFound``."""
+
+    def revoke(self, device: str) -> Device:
+        """The device may not connect any more. Raises ``NotFound``."""
+
+    def device(self, device: str) -> Device:
+        """Raises ``NotFound``."""
+
+    def devices(self) -> list[Device]:
+        """By creation."""
+
+    def authenticate(self, device: str, secret: bytes) -> bool:
+        """Whether the device exists, is not revoked, and this is its secret."""
+
+    def assign(
+        self, device: str, patient: str, *, from_ns: int | None, to_ns: int | None, zone: str | None = None
+    ) -> Assignment:
+        """Record who wears the device; ends an open assignment at ``from_ns``. Raises ``InvalidRequest`` on overlap."""
+
+    def assignments(self, *, device: str | None = None, patient: str | None = None) -> list[Assignment]:
+        """By time."""
+
+
+class QuarantineItem(msgspec.Struct, frozen=True):
+    """An undecodable message, or one with parts that could not be decoded. ``payload`` is empty in lists."""
+
+    id: str
+    device: str
+    adapter: str
+    adapter_version: int
+    kind: str
+    reason: Reason
+    detail: str
+    received_ns: int
+    size: int
+    payload: bytes = b""
+
+
+class UnassignedItem(msgspec.Struct, frozen=True):
+    """Readings of one message that cannot be given to a patient yet."""
+
+    id: str
+    device: str
+    readings: int
+    reason: str
+    first_ns: int
+    last_ns: int
+    received_ns: int
+
+
+class MessageLedger(msgspec.Struct, frozen=True):
+    """received = decoded + duplicate + quarantined + in_flight, counted on both sides of the raw log."""
+
+    received: int = 0
+    decoded: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    in_flight: int = 0
+
+
+class ReadingLedger(msgspec.Struct, frozen=True):
+    """emitted = stored + duplicate + revision + unassigned + in_flight."""
+
+    emitted: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    revision: int = 0
+    unassigned: int = 0
+    in_flight: int = 0
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """Both ledgers of one device, or of all (device ``*``)."""
+
+    device: str
+    messages: MessageLedger
+    readings: ReadingLedger
+
+
+class DeviceState(msgspec.Struct, frozen=True):
+    """What the pipeline last saw of a device."""
+
+    device: str
+    last_seen_ns: int | None = None
+    online: bool | None = None
+    battery: float | None = None
+
+
+class IngestView(Protocol):
+    """What people ask of ingest."""
+
+    def quarantine(self, *, after: str = "", limit: int = 100) -> list[QuarantineItem]:
+        """Open items by id, without payloads."""
+
+    def quarantine_item(self, ident: str) -> QuarantineItem:
+        """One item with its payload; raises ``NotFound``."""
+
+    def replay(
+        self, *, ident: str | None = None, reason: str | None = None, adapter: str | None = None
+    ) -> dict[str, int]:
+        """Decode open items again with the current adapters; counts per outcome: decoded, duplicate, quarantined."""
+
+    def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
+        """Readings that wait for a wearer, by id."""
+
+    def ledger(self, device: str) -> Ledger:
+        """Both ledgers of a device; zeros for one that never sent anything."""
+
+    def ledgers(self) -> list[Ledger]:
+        """Of every device that ever sent anything."""
+
+    def device_state(self, device: str) -> DeviceState:
+        """Last contact, presence, battery."""
+
+
+class AlertEvent(msgspec.Struct, frozen=True):
+    """One transition of an alert, as the engine derives it from the log.
+
+    ``id`` is stable across restarts and replays: hash of alert, number and kind. ``number`` counts the alert's events
+    from 0. ``values`` are ``{"vital","value","unit","time_ns","flags"}`` of the readings behind it.
+    """
+
+    id: str
+    alert: str
+    number: int
+    kind: str
+    at_ns: int
+    patient: str
+    rule: str
+    rule_version: int
+    severity: Severity
+    state: AlertState
+    values: tuple[dict[str, Any], ...] = ()
+    limit: dict[str, Any] = msgspec.field(default_factory=dict)
+    quality: tuple[str, ...] = ()
+    text: str = ""
+    author: str = ""
+    note: str = ""
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """An alert as its events add up. ``position`` is the log position of the last one."""
+
+    id: str
+    patient: str
+    rule: str
+    rule_version: int
+    severity: Severity
+    state: AlertState
+    raised_ns: int
+    updated_ns: int
+    position: int
+    values: tuple[dict[str, Any], ...] = ()
+    limit: dict[str, Any] = msgspec.field(default_factory=dict)
+    quality: tuple[str, ...] = ()
+    text: str = ""
+    owner: str = ""
+
+
+class BookedEvent(NamedTuple):
+    """An event with the log position of the entry that caused it."""
+
+    position: int
+    event: AlertEvent
+
+
+class AlertBook(Protocol):
+    """Alerts at rest: every event once, with the engine's position in the same transaction."""
+
+    def position(self) -> int:
+        """Log position up to which the engine's output is recorded."""
+
+    def apply(
+        self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int
+    ) -> None:
+        """Record events, and limits of ``limits`` controls; move the position. Raises ``PositionConflict``."""
+
+    def alerts(
+        self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,
+        after: str = "", limit: int = 100,
+    ) -> list[Alert]:  # fmt: skip
+        """Newest first; ``after`` is the id that the page before ended with."""
+
+    def alert(self, ident: str) -> Alert:
+        """Raises ``NotFound``."""
+
+    def events(self, ident: str) -> list[AlertEvent]:
+        """Of one alert, in order; raises ``NotFound``."""
+
+    def events_between(self, after: int, upto: int) -> list[BookedEvent]:
+        """Events with ``after < position <= upto`` in order."""
+
+    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
+        """(version, limits) in force; (0, []) when none were ever set."""
+
+    def wait(self, position: int, timeout_s: float) -> bool:
+        """Block until ``position() >= position``; False when the time is over first."""
+
+    def evaluated_to_ns(self) -> int:
+        """Watermark of the last tick that was applied; 0 before the first."""
+
+
+class Controls(Protocol):
+    """The way a person's decision enters the log."""
+
+    def submit(self, control: Control) -> int:
+        """Append a control entry, wait until the engine has applied it, return its position.
+
+        Raises ``BackendError`` (retryable) when the engine does not get there in time; the entry stays in the log.
+        """
