@@ -14,7 +14,18 @@ import msgspec
 import numpy as np
 
 from vitals.errors import BackendError
-from vitals.model import COLUMNS, Control, DeviceEvent, Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
+from vitals.model import (
+    COLUMNS,
+    UNASSIGNED,
+    Control,
+    DeviceEvent,
+    Entry,
+    Heartbeat,
+    Message,
+    Provenance,
+    Tick,
+    VitalBatch,
+)
 
 VERSION = 1
 _MAGIC = b"VG"
@@ -110,7 +121,15 @@ def decode(data: bytes) -> Entry:
 
 
 def _batch(body: _BatchBody) -> VitalBatch:
+    absent = COLUMNS.keys() - body.columns.keys()
+    if absent:
+        raise CorruptEntry(f"columns {sorted(absent)} are absent")
     columns: dict[str, Any] = {name: np.frombuffer(body.columns[name], dtype=dtype) for name, dtype in COLUMNS.items()}
     if any(len(column) != body.rows for column in columns.values()):
         raise CorruptEntry("column lengths")
+    for name, vocabulary, lowest in (("device", body.devices, 0), ("patient", body.patients, UNASSIGNED)):
+        if not np.logical_and(columns[name] >= lowest, columns[name] < len(vocabulary)).all():
+            raise CorruptEntry(f"{name} outside its vocabulary")
+    if any(not 0 <= row < body.rows for row in body.context):
+        raise CorruptEntry("context of a row that is not there")
     return VitalBatch(body.devices, body.patients, **columns, context=body.context, provenance=body.provenance)

@@ -151,9 +151,12 @@ class VitalBatch:
     def take(self, rows: npt.NDArray[Any]) -> "VitalBatch":
         """The batch of ``rows`` (a boolean mask or row numbers), vocabularies unchanged."""
         index = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
-        context = {}
+        context: dict[int, Mapping[str, Any]] = {}
         if self.context:
-            context = {new: self.context[int(old)] for new, old in enumerate(index) if int(old) in self.context}
+            # Only the rows that have a context are walked: it is sparse, batches are not small.
+            index = np.arange(len(self))[index]
+            having = np.flatnonzero(np.isin(index, np.fromiter(self.context, dtype=np.int64)))
+            context = {int(new): self.context[int(index[new])] for new in having}
         kept: dict[str, Any] = {name: column[index] for name, column in self.columns().items()}
         return VitalBatch(self.devices, self.patients, **kept, context=context, provenance=self.provenance)
 

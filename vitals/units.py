@@ -1,8 +1,9 @@
 """Units of measurement and vectorised conversion to the catalogue's canonical unit.
 
 Factors are those of ``docs/reference/clinical.md`` 1.2, each defined once. Limits pass through the same function as
-values, so 3.9 mmol/L is never below a limit of 3.9 mmol/L. Powers of ten are rounded at the ninth decimal: a device
-that sends 0.0041 mol/L means 4.1 mmol/L, not 4.1000000000000005.
+values, so 3.9 mmol/L is never below a limit of 3.9 mmol/L. Powers of ten and temperatures are rounded at the ninth
+decimal: a device that sends 0.0041 mol/L means 4.1 mmol/L, not 4.1000000000000005, and 102.38 [degF] reach a limit of
+39.1 Cel.
 
 Worked: ``to_canonical([10.0], "mmol/L", "mg/dL") == [180.182]``; 98.6 [degF] = 37.0 Cel; 16.0 kPa = 120.01 mm[Hg].
 """
@@ -104,14 +105,14 @@ def convertible(source: str, target: str) -> bool:
 
 
 def _fahrenheit(values: FloatArray) -> FloatArray:
-    return np.asarray((values - 32.0) * 5.0 / 9.0, dtype=np.float64)
+    return np.round((values - 32.0) * 5.0 / 9.0, _DECIMALS)
 
 
 def _mol_per_litre(values: FloatArray) -> FloatArray:
     return np.round(values * 1000.0, _DECIMALS) * MMOL_L_TO_MG_DL
 
 
-_SPECIAL = MappingProxyType(
+_SPECIAL: Mapping[tuple[str, str], Callable[[FloatArray], FloatArray]] = MappingProxyType(
     {
         ("[degF]", "Cel"): _fahrenheit,
         ("mol/L", "mg/dL"): _mol_per_litre,
@@ -139,15 +140,21 @@ def to_canonical(values: npt.ArrayLike, source: str, target: str) -> FloatArray:
 
 
 def from_canonical(values: npt.ArrayLike, canonical: str, target: str) -> FloatArray:
-    """The inverse of :func:`to_canonical`, for display; raises ``KeyError`` as it does."""
+    """The inverse of :func:`to_canonical`, rounded at the ninth decimal: what was 3.9 mmol/L is 3.9 mmol/L again.
+
+    Raises:
+        KeyError: the two units do not measure the same thing.
+    """
     array = np.asarray(values, dtype=np.float64)
-    if canonical == target:
-        return array
+    return array if canonical == target else np.round(_inverse(array, canonical, target), _DECIMALS)
+
+
+def _inverse(values: FloatArray, canonical: str, target: str) -> FloatArray:
     if (target, canonical) == ("[degF]", "Cel"):
-        return array * 9.0 / 5.0 + 32.0
+        return values * 9.0 / 5.0 + 32.0
     if (target, canonical) == ("mol/L", "mg/dL"):
-        return array / MMOL_L_TO_MG_DL / 1000.0
+        return values / MMOL_L_TO_MG_DL / 1000.0
     if canonical == "h":
-        return array * {"min": 60.0, "s": 3600.0}[target]
+        return values * {"min": 60.0, "s": 3600.0}[target]
     factor, offset, _ = _LINEAR[(target, canonical)]
-    return array / factor - offset
+    return values / factor - offset

@@ -1,0 +1,1 @@
+"""Vital streams to alerts that someone owns."""

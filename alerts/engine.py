@@ -1,0 +1,302 @@
+"""The alert engine: a pure fold over the entries of the vitals log.
+
+``(state, entry) -> (state, events)``. Its only clock is the entries: the watermark of ticks, the receipt time of
+readings, the time of controls. Live, after a crash and from zero the same log gives byte-equal events, however its
+readings were cut into batches (DESIGN section 2, promise 8).
+"""
+
+import math
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from alerts import kernels
+from alerts.lifecycle import (
+    AcknowledgeBody,
+    LimitsBody,
+    NoteBody,
+    OpenAlert,
+    Report,
+    ResolveBody,
+    ShelveBody,
+    Trigger,
+    advance,
+    alert_id,
+    raise_alert,
+    read_body,
+    read_limits,
+    shelf_problem,
+)
+from alerts.rules import Side, SlotSpec, compile_limit, describe
+from alerts.slots import SlotTable, emitted, rows_of
+from vitals.catalog import BY_CODE
+from vitals.errors import BackendError, InvalidRequest
+from vitals.glossary import AlertState, ControlKind, Flag, Severity
+from vitals.model import Control, Entry, Tick, VitalBatch
+from vitals.ports import AlertEvent
+from vitals.units import UNIT_BY_CODE
+
+SNAPSHOT_VERSION: Final = 1
+_ROOM: Final = 4096
+_EXPIRES_FIRST, _DELAY_ELAPSES = 0, 1
+_TRIGGERS: Final = MappingProxyType(
+    {
+        kernels.ONSET: Trigger.HOLDS,
+        kernels.DOUBTED: Trigger.DOUBTED,
+        kernels.WORSENED: Trigger.WORSENS,
+        kernels.REFUTED: Trigger.REFUTED,
+        kernels.ENDED: Trigger.ENDS,
+    }
+)
+_ENDINGS: Final = MappingProxyType(
+    {
+        Trigger.REFUTED: "refuted by a second reading",
+        Trigger.ENDS: "back within the limit",
+        Trigger.ENDS_LATCHED: "back within the limit, not acknowledged yet",
+    }
+)
+
+
+class _Transition(NamedTuple):
+    """One element of ``kernels.Emitted`` as Python numbers."""
+
+    slot: int
+    kind: int
+    at_ns: int
+    time_ns: int
+    value: float
+    flags: int
+    first_time_ns: int
+    first_value: float
+    first_flags: int
+    first_message: int
+    first_source_ns: int
+    first_seq: int
+
+
+class _Snapshot(msgspec.Struct, array_like=True):
+    version: int
+    position: int
+    table: dict[str, Any]
+    alerts: list[OpenAlert]
+
+
+def _words(flags: int) -> tuple[str, ...]:
+    return tuple(str(flag.name).lower() for flag in Flag if flags & flag)
+
+
+def _value(spec: SlotSpec, time_ns: int, value: float, flags: int) -> dict[str, Any]:
+    vital = BY_CODE[spec.vital]
+    number = None if math.isnan(value) else value
+    return {"vital": vital.key, "value": number, "unit": vital.unit, "time_ns": time_ns, "flags": list(_words(flags))}
+
+
+def _limit(spec: SlotSpec) -> dict[str, Any]:
+    return {
+        "vital": BY_CODE[spec.vital].key, "side": Side(spec.side).word, "value": spec.limit,
+        "unit": UNIT_BY_CODE[spec.unit].ucum, "deadband": spec.deadband, "on_delay_s": spec.on_delay_ns / 1e9,
+    }  # fmt: skip
+
+
+class Engine:
+    """Alert state of every patient. Not thread-safe: one owner folds entries in order of position."""
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._table = SlotTable()
+        self._alerts: dict[str, OpenAlert] = {}
+        self._by_slot: dict[int, OpenAlert] = {}
+        self._out = emitted(_ROOM)
+
+    def warm(self) -> None:
+        """Compile the kernels, or load them from numba's cache, before the first entry must be fast."""
+        kernels.load()
+
+    def open_alerts(self) -> list[OpenAlert]:
+        """Alerts that are not resolved, by slot."""
+        return [self._by_slot[slot] for slot in sorted(self._by_slot)]
+
+    def slot_count(self) -> int:
+        """Slots ever given to a side of a patient's limit."""
+        return self._table.size
+
+    def near_misses(self, patient: str) -> int:
+        """How often a condition of this patient ended before its on-delay did."""
+        return sum(int(self._table.slots.near_misses[slot]) for slot in self._table.slots_of(patient))
+
+    def apply(self, position: int, entry: Entry) -> list[AlertEvent]:
+        """Fold one entry; the events that it causes, in order.
+
+        Raises:
+            ValueError: ``position`` is not after the last one.
+        """
+        if position <= self.position:
+            raise ValueError(f"entry {position} after {self.position}")
+        self.position = position
+        match entry:
+            case VitalBatch():
+                return self._readings(entry)
+            case Tick():
+                return self._tick(entry.watermark_ns)
+            case Control():
+                return self._control(entry)
+            case _:
+                return []
+
+    def _readings(self, batch: VitalBatch) -> list[AlertEvent]:
+        events: list[AlertEvent] = []
+        if not self._table.size:
+            return events
+        scan_rows = kernels.load().scan_rows
+        index, rows, row = self._table.index(batch.patients), rows_of(batch), 0
+        while row < len(batch):
+            row, count = scan_rows(self._table.slots, self._table.heads, index, rows, row, self._out)
+            for transition in self._drain(count):
+                self._follow(transition, "a second reading confirms it", events)
+        return events
+
+    def _tick(self, watermark_ns: int) -> list[AlertEvent]:
+        due: list[tuple[int, int, int, _Transition | OpenAlert]] = [
+            (alert.shelved_until_ns, _EXPIRES_FIRST, alert.slot, alert)
+            for alert in self._by_slot.values()
+            if alert.shelved_until_ns is not None and alert.shelved_until_ns <= watermark_ns
+        ]
+        scan_tick, slot = kernels.load().scan_tick, 0
+        while slot < len(self._table.slots.condition):
+            slot, count = scan_tick(self._table.slots, watermark_ns, slot, self._out)
+            due += [(move.at_ns, _DELAY_ELAPSES, move.slot, move) for move in self._drain(count)]
+        events: list[AlertEvent] = []
+        for at_ns, _, _, what in sorted(due, key=lambda item: item[:3]):
+            if isinstance(what, _Transition):
+                self._follow(what, "no second reading within 15 minutes", events)
+            elif what.shelved_until_ns is not None:
+                self._record(what, Trigger.EXPIRE, at_ns, Report(text="no longer shelved"), events)
+        return events
+
+    def _drain(self, count: int) -> list[_Transition]:
+        columns = (column[:count].tolist() for column in self._out)
+        return [_Transition(*row) for row in zip(*columns, strict=True)]
+
+    def _follow(self, move: _Transition, doubt_ended: str, events: list[AlertEvent]) -> None:
+        """Turn a transition of a slot's condition into a step of its alert."""
+        trigger, alert = _TRIGGERS[move.kind], self._by_slot.get(move.slot)
+        if trigger in (Trigger.HOLDS, Trigger.DOUBTED):
+            report = self._onset_report(move, ask=trigger is Trigger.DOUBTED)
+            if alert is None:
+                events.append(self._open(move, trigger, report))
+            else:
+                self._record(alert, trigger, move.at_ns, report, events)
+            return
+        assert alert is not None
+        if trigger is Trigger.WORSENS:
+            if alert.doubted:
+                alert.doubted, alert.severity = False, Severity.S1
+                self._record(alert, trigger, move.at_ns, self._onset_report(move, remark=doubt_ended), events)
+            return
+        if alert.severity is Severity.S1:
+            trigger = Trigger.ENDS_LATCHED
+        spec = self._table.spec(move.slot)
+        end = _value(spec, move.time_ns, move.value, move.flags)
+        text = f"{describe(spec, move.value, move.flags)}: {_ENDINGS[trigger]}"
+        self._record(alert, trigger, move.at_ns, Report((end,), _words(move.flags), text), events)
+
+    def _onset_report(self, move: _Transition, *, ask: bool = False, remark: str = "") -> Report:
+        spec = self._table.spec(move.slot)
+        first = _value(spec, move.first_time_ns, move.first_value, move.first_flags)
+        acted = _value(spec, move.time_ns, move.value, move.flags)
+        text = describe(spec, move.value, move.flags)
+        if ask:
+            remark = "unusual value, please repeat the measurement now"
+        values = (first,) if first == acted else (first, acted)
+        return Report(values, _words(move.first_flags | move.flags), f"{text}: {remark}" if remark else text)
+
+    def _open(self, move: _Transition, trigger: Trigger, report: Report) -> AlertEvent:
+        table, slot = self._table, move.slot
+        patient, rule, spec = table.token(slot), table.rule(slot), table.spec(slot)
+        ident = alert_id(patient, rule, move.first_message, spec.vital, move.first_source_ns, move.first_seq)
+        doubted = trigger is Trigger.DOUBTED
+        alert = OpenAlert(
+            id=ident, patient=patient, rule=rule, rule_version=table.version(patient), slot=slot,
+            severity=Severity.S2 if doubted else Severity(spec.severity), live=AlertState.NORMAL, doubted=doubted,
+            limit=_limit(spec),
+        )  # fmt: skip
+        self._alerts[ident] = self._by_slot[slot] = alert
+        return raise_alert(alert, trigger, move.at_ns, report)
+
+    def _record(
+        self, alert: OpenAlert, trigger: Trigger, at_ns: int, report: Report, events: list[AlertEvent],
+        *, until_ns: int | None = None,
+    ) -> None:  # fmt: skip
+        event = advance(alert, trigger, at_ns, report, until_ns=until_ns)
+        if event is None:
+            return
+        events.append(event)
+        if alert.live is AlertState.RESOLVED:
+            del self._alerts[alert.id], self._by_slot[alert.slot]
+
+    def _control(self, control: Control) -> list[AlertEvent]:
+        """A malformed control, or one about an alert that is not open, changes nothing."""
+        events: list[AlertEvent] = []
+        try:
+            if control.kind is ControlKind.LIMITS:
+                self._limits(control)
+                return events
+            body = read_body(control)
+        except InvalidRequest:
+            return events
+        assert not isinstance(body, LimitsBody)
+        alert = self._alerts.get(body.alert)
+        if alert is None:
+            return events
+        trigger, until_ns, note, text = Trigger.NOTE, None, "", ""
+        match body:
+            case AcknowledgeBody():
+                over = alert.live is AlertState.RTN_UNACK
+                trigger, note = Trigger.ACKNOWLEDGE, body.note
+                text = "acknowledged after values had come back" if over else "acknowledged"
+            case ShelveBody():
+                if shelf_problem(alert.severity, control.time_ns, body.until_ns) is not None:
+                    return events
+                trigger, until_ns, note, text = Trigger.SHELVE, body.until_ns, body.reason, "shelved"
+            case NoteBody():
+                note = body.note
+            case ResolveBody():
+                trigger, note, text = Trigger.RESOLVE, body.note, "closed by a person"
+                self._table.reset(alert.slot)
+        report = Report(text=text, author=control.author, note=note)
+        self._record(alert, trigger, control.time_ns, report, events, until_ns=until_ns)
+        return events
+
+    def _limits(self, control: Control) -> None:
+        body, limits = read_limits(control)
+        if body.version <= self._table.version(body.patient):
+            return
+        specs: Sequence[SlotSpec] = [spec for limit in limits for spec in compile_limit(limit)]
+        self._table.set_limits(body.patient, body.version, specs)
+
+    def snapshot(self) -> bytes:
+        """State and last position, versioned; equal states give equal bytes."""
+        state = _Snapshot(SNAPSHOT_VERSION, self.position, self._table.dump(), self.open_alerts())
+        return msgspec.msgpack.encode(state)
+
+    @classmethod
+    def restore(cls, data: bytes) -> "Engine":
+        """The engine that :meth:`snapshot` saved.
+
+        Raises:
+            BackendError: not retryable; ``data`` is no snapshot of this version.
+        """
+        try:
+            state = msgspec.msgpack.decode(data, type=_Snapshot)
+            if state.version != SNAPSHOT_VERSION:
+                raise ValueError(f"version {state.version}")
+            engine = cls()
+            engine._table = SlotTable.load(state.table)
+        except (ValueError, KeyError, msgspec.MsgspecError) as error:
+            raise BackendError(f"alert snapshot cannot be read: {error}", retryable=False) from error
+        engine.position = state.position
+        engine._by_slot = {alert.slot: alert for alert in state.alerts}
+        engine._alerts = {alert.id: alert for alert in state.alerts}
+        return engine

@@ -1,0 +1,234 @@
+"""The alert service: the log through the engine into the book; and the desk where people's decisions enter the log.
+
+Recovery (docs/internals/recovery.md): the newest snapshot at position S, the log from S to the book's position B
+folded without recording anything (the book has it already), then live. Every step after a crash is one of these two.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from alerts.book import CONSUMER
+from alerts.engine import Engine
+from alerts.lifecycle import check_control, read_limits
+from vitals.encoding import decode, encode
+from vitals.errors import BackendError, InvalidRequest
+from vitals.glossary import ControlKind
+from vitals.model import Control, Tick, VitalBatch
+from vitals.ports import Alert, AlertEvent, BookedEvent, Clock, Log, LogRow
+
+STREAM = "vitals"
+_READ_ROWS = 256
+_IDLE_S = 0.25
+_FIRST_BACKOFF_S = 0.05
+_LONGEST_BACKOFF_S = 5.0
+_APPLIED_WITHIN_S = 5.0
+_TELLING = frozenset({"raised", "escalated", "recurred"})
+
+
+class ServiceBook(Protocol):
+    """What the service needs of the alert book beside the port: snapshots and the evaluated-to time."""
+
+    def position(self) -> int:
+        """Log position up to which the engine's output is recorded."""
+
+    def apply(
+        self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
+        evaluated_to_ns: int | None = None,
+    ) -> None:  # fmt: skip
+        """Record in one transaction; raises ``PositionConflict``."""
+
+    def save_snapshot(self, position: int, data: bytes) -> None:
+        """Keep an engine snapshot."""
+
+    def latest_snapshot(self) -> tuple[int, bytes] | None:
+        """The newest one."""
+
+
+class DeskBook(Protocol):
+    """What the desk needs of the alert book."""
+
+    def alert(self, ident: str) -> Alert:
+        """Raises ``NotFound``."""
+
+    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
+        """(version, limits) in force."""
+
+    def wait(self, position: int, timeout_s: float) -> bool:
+        """Block until the book stands at ``position`` or later."""
+
+
+class Observation(NamedTuple):
+    """A recorded event, for metrics. ``latency_s`` is receipt to record, None for what no reading caused at once."""
+
+    event: AlertEvent
+    latency_s: float | None
+
+
+Observer = Callable[[Observation], None]
+
+
+class _Output(NamedTuple):
+    events: list[BookedEvent]
+    controls: list[tuple[int, Control]]
+    prompt: set[str]
+    """Events that a reading caused as it came in; their ``at_ns`` is its receipt."""
+    evaluated_to_ns: int | None
+
+
+class AlertService:
+    """Folds the log into the book. One owner per book; a second one stops with ``PositionConflict``.
+
+    ``engine`` is the empty engine to start from; ``observe`` is called for each event after it is durable.
+    """
+
+    def __init__(
+        self, log: Log, book: ServiceBook, engine: Engine, clock: Clock, *, observe: Observer | None = None,
+        snapshot_every_s: float = 30.0, snapshot_every_rows: int = 20_000, read_rows: int = _READ_ROWS,
+    ) -> None:  # fmt: skip
+        self._log, self._book, self._engine, self._clock = log, book, engine, clock
+        self._observe = observe
+        self._snapshot_every_s, self._snapshot_every_rows, self._read_rows = (
+            snapshot_every_s, snapshot_every_rows, read_rows,
+        )  # fmt: skip
+        self._saved_at_s = 0.0
+        self._entries_since = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set; leaves a snapshot.
+
+        Raises:
+            BackendError: not retryable: another owner (``PositionConflict``), an unreadable entry or snapshot.
+        """
+        backoff_s, position = _FIRST_BACKOFF_S, None
+        self._engine.warm()
+        while not stop.is_set():
+            try:
+                position = self._recover(stop) if position is None else self._step(position)
+                backoff_s = _FIRST_BACKOFF_S
+            except BackendError as error:
+                if not error.retryable:
+                    raise
+                position = None
+                stop.wait(backoff_s)
+                backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
+        if position is not None and self._entries_since:
+            self._snapshot()
+
+    def _recover(self, stop: threading.Event) -> int | None:
+        """The engine as of the book's position, which is returned; None when stopped on the way.
+
+        What the engine says on the way is recorded already.
+        """
+        saved = self._book.latest_snapshot()
+        self._engine = Engine() if saved is None else Engine.restore(saved[1])
+        kept_from = self._log.position(CONSUMER)
+        if self._engine.position < kept_from:
+            # The log may have been trimmed up to there: folding the rest would lose limits and open alerts in silence.
+            raise _out_of_step(f"newest snapshot at {self._engine.position}, log kept from {kept_from}")
+        # Registers the consumer too: the log is never trimmed past what a restart needs.
+        self._log.commit(CONSUMER, kept_from, self._engine.position)
+        recorded = self._book.position()
+        while self._engine.position < recorded:
+            if stop.is_set():
+                return None
+            rows = [row for row in self._read(self._engine.position) if row.position <= recorded]
+            if not rows:
+                break
+            for row in rows:
+                self._engine.apply(row.position, decode(row.body))
+        if self._engine.position != recorded:
+            raise _out_of_step(f"the book stands at {recorded}, the log leads to {self._engine.position}")
+        self._saved_at_s, self._entries_since = time.monotonic(), 0
+        return recorded
+
+    def _read(self, after: int) -> list[LogRow]:
+        return self._log.read(after, streams=(STREAM,), limit=self._read_rows)
+
+    def _step(self, position: int) -> int:
+        """Fold and record what stands in the log after ``position``; waits a moment when there is nothing."""
+        end = self._log.end()
+        rows = self._read(position)
+        if not rows:
+            self._log.wait(end, _IDLE_S)
+            return position
+        output = self._fold(rows)
+        reached = rows[-1].position
+        self._book.apply(
+            output.events, output.controls, expected=position, position=reached,
+            evaluated_to_ns=output.evaluated_to_ns,
+        )  # fmt: skip
+        self._tell(output)
+        self._entries_since += len(rows)
+        overdue = time.monotonic() - self._saved_at_s >= self._snapshot_every_s
+        if overdue or self._entries_since >= self._snapshot_every_rows:
+            self._snapshot()
+        return reached
+
+    def _fold(self, rows: Sequence[LogRow]) -> _Output:
+        events: list[BookedEvent] = []
+        controls: list[tuple[int, Control]] = []
+        prompt: set[str] = set()
+        evaluated_to_ns: int | None = None
+        for row in rows:
+            entry = decode(row.body)
+            caused = self._engine.apply(row.position, entry)
+            events += [BookedEvent(row.position, event) for event in caused]
+            match entry:
+                case VitalBatch():
+                    prompt.update(event.id for event in caused if event.kind in _TELLING)
+                case Tick():
+                    evaluated_to_ns = entry.watermark_ns
+                case Control():
+                    controls.append((row.position, entry))
+        return _Output(events, controls, prompt, evaluated_to_ns)
+
+    def _tell(self, output: _Output) -> None:
+        if self._observe is None:
+            return
+        now_ns = self._clock.now_ns()
+        for _, event in output.events:
+            prompt = event.id in output.prompt
+            self._observe(Observation(event, (now_ns - event.at_ns) / 1e9 if prompt else None))
+
+    def _snapshot(self) -> None:
+        self._book.save_snapshot(self._engine.position, self._engine.snapshot())
+        self._log.commit(CONSUMER, self._log.position(CONSUMER), self._engine.position)
+        self._saved_at_s, self._entries_since = time.monotonic(), 0
+
+
+def _out_of_step(problem: str) -> BackendError:
+    return BackendError(f"alert book and log do not belong together: {problem}", retryable=False)
+
+
+class ControlDesk:
+    """Where a person's decision enters the log: checked, appended, and waited for. Thread-safe."""
+
+    def __init__(
+        self, log: Log, book: DeskBook, stream: str = STREAM, *, applied_within_s: float = _APPLIED_WITHIN_S
+    ) -> None:
+        self._log, self._book, self._stream = log, book, stream
+        self._applied_within_s = applied_within_s
+
+    def submit(self, control: Control) -> int:
+        """Append ``control`` and return its position once the engine has applied it.
+
+        Raises:
+            InvalidRequest, NotFound: refused before it enters the log; or a newer version of the limits got in first.
+            BackendError: retryable; the entry is in the log, the engine has not got there in time.
+        """
+        check_control(self._book, control)
+        (position,) = self._log.append([(self._stream, encode(control))])
+        if not self._book.wait(position, self._applied_within_s):
+            raise BackendError("the alert engine has not applied the decision yet", retryable=True)
+        if control.kind is ControlKind.LIMITS:
+            self._prove(control)
+        return position
+
+    def _prove(self, control: Control) -> None:
+        """Two people may set the same version at once: the log's first wins, the other must be told."""
+        body, limits = read_limits(control)
+        version, recorded = self._book.limits(body.patient)
+        if version == body.version and recorded != [limit.model_dump() for limit in limits]:
+            raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")

@@ -1,0 +1,52 @@
+"""The application: routes, errors, the gate, and the thread behind the live stream."""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from dashboard_api.auth import Gate
+from dashboard_api.dependencies import Dependencies
+from dashboard_api.live import LiveView, StreamHub
+from dashboard_api.problems import MAX_BODY, install
+from dashboard_api.routes import alerts, devices, patients, quarantine, readings, system
+
+API = "/api/v1"
+DESCRIPTION = "Patients, devices, readings and alerts of one organisation. Errors are application/problem+json."
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    hub: StreamHub = app.state.hub
+    await run_in_threadpool(hub.start)
+    yield
+    await run_in_threadpool(hub.close)
+
+
+def create_app(deps: Dependencies) -> FastAPI:
+    """The ASGI application over ``deps``, which stay the caller's to close.
+
+    ``app.state.hub`` is the live stream: call its ``close()`` when the server begins to stop, else open streams hold
+    it up. Serve ``dashboard_api.auth.local_admin(app)`` on the control socket.
+    """
+    app = FastAPI(
+        title="vitalgate",
+        version="1",
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+        max_body_size=MAX_BODY,
+    )
+    app.state.deps = deps
+    app.state.limits_lock = threading.Lock()
+    app.state.live = LiveView(deps.store, deps.log, deps.book)
+    app.state.hub = StreamHub(deps.log, deps.book, app.state.live)
+    install(app)
+    for module in (patients, readings, devices, alerts, quarantine, system):
+        app.include_router(module.router, prefix=API)
+    app.include_router(system.beside)
+    app.add_middleware(Gate, auth=deps.auth)
+    return app

@@ -1,0 +1,77 @@
+"""What the API needs from the other services, as ports; wired where the services are composed."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from dashboard_api.auth import TokenAuth
+from dashboard_api.live import LiveView, StreamHub
+from vitals.ports import AlertBook, Clock, Controls, IngestView, Log, Registry, Store
+from vitals.vault import Identity
+
+
+class Identities(Protocol):
+    """Who patient tokens stand for."""
+
+    def put(self, patient: str, identity: Identity) -> None:
+        """Store or replace; durable on return."""
+
+    def get(self, patient: str) -> Identity | None:
+        """None when there is none."""
+
+    def all(self) -> dict[str, Identity]:
+        """Every identity by patient token."""
+
+
+class Census(Registry, Protocol):
+    """The registry with the history of statuses."""
+
+    def statuses(self, patient: str) -> Sequence[tuple[str, int | None, int | None]]:
+        """(status, from_ns, to_ns) by time; raises ``NotFound``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Ports of the API.
+
+    ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
+    text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
+    and completes the limits of one patient and raises ``InvalidRequest``.
+    """
+
+    registry: Census
+    identities: Identities
+    store: Store
+    ingest: IngestView
+    book: AlertBook
+    controls: Controls
+    log: Log
+    auth: TokenAuth
+    clock: Clock
+    readiness: Callable[[], list[str]]
+    metrics: Callable[[], str]
+    system: Callable[[], Mapping[str, Any]]
+    adapters: Collection[str]
+    parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
+
+
+def _deps(request: Request) -> Dependencies:
+    found: Dependencies = request.app.state.deps
+    return found
+
+
+def _hub(request: Request) -> StreamHub:
+    found: StreamHub = request.app.state.hub
+    return found
+
+
+def _live(request: Request) -> LiveView:
+    found: LiveView = request.app.state.live
+    return found
+
+
+Deps = Annotated[Dependencies, Depends(_deps)]
+Hub = Annotated[StreamHub, Depends(_hub)]
+Live = Annotated[LiveView, Depends(_live)]

@@ -1,0 +1,131 @@
+"""Patients: who they are, their status, devices and limits."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Body, Query, Request, Response
+
+from dashboard_api.auth import Caller, Permission, needs
+from dashboard_api.dependencies import Dependencies, Deps
+from dashboard_api.routes.paging import after_cursor
+from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
+from dashboard_api.shapes import Json, answer, assignment_json, page, patient_json, whole
+from dashboard_api.times import SECOND_NS, parse_time, rfc3339
+from vitals.errors import InvalidRequest
+from vitals.glossary import ControlKind
+from vitals.model import Control
+from vitals.ports import Patient
+from vitals.vault import Identity
+
+router = APIRouter(tags=["patients"])
+
+
+@router.get("/patients", **needs(Permission.PATIENTS_READ))
+def list_patients(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
+    """By creation, with identities."""
+    found = after_cursor(deps.registry.patients(), query, _token)
+    identities = deps.identities.all()
+    return answer(page(found, query.limit, lambda one: patient_json(one, identities.get(one.id)), _token))
+
+
+@router.post("/patients", status_code=201, **needs(Permission.PATIENTS_WRITE))
+def add_patient(deps: Deps, body: NewPatient) -> Response:
+    """Onboard a patient; the answer has the token that stands for them everywhere else."""
+    _check_birth(deps, body.birth_date)
+    patient = deps.registry.add_patient(zone=body.zone, condition=body.condition)
+    identity = Identity(body.name, body.birth_date, body.mrn)
+    deps.identities.put(patient.id, identity)
+    return answer(patient_json(patient, identity), 201, {"Location": f"/api/v1/patients/{patient.id}"})
+
+
+@router.get("/patients/{patient}", **needs(Permission.PATIENTS_READ))
+def get_patient(deps: Deps, patient: str) -> Response:
+    """One patient."""
+    return answer(_shown(deps, deps.registry.patient(patient)))
+
+
+@router.patch("/patients/{patient}", **needs(Permission.PATIENTS_WRITE))
+def change_patient(deps: Deps, patient: str, body: PatientChange) -> Response:
+    """Change what is given; a null birth date or record number is cleared. A new zone holds from now on."""
+    given = body.model_dump(include={"name", "birth_date", "mrn"}, exclude_unset=True)
+    if "name" in given and body.name is None:
+        raise InvalidRequest("name", "cannot be cleared")
+    _check_birth(deps, body.birth_date)
+    deps.registry.patient(patient)
+    changed = deps.registry.update_patient(patient, zone=body.zone, condition=body.condition)
+    if given:
+        known = deps.identities.get(patient) or Identity("")
+        deps.identities.put(patient, msgspec.structs.replace(known, **given))
+    return answer(_shown(deps, changed))
+
+
+@router.get("/patients/{patient}/status", **needs(Permission.PATIENTS_READ))
+def status_history(deps: Deps, patient: str) -> Response:
+    """Dated statuses by time."""
+    rows = deps.registry.statuses(patient)
+    return answer(whole([{"status": word, "from": rfc3339(start), "to": rfc3339(end)} for word, start, end in rows]))
+
+
+@router.put("/patients/{patient}/status", **needs(Permission.PATIENTS_WRITE))
+def put_status(deps: Deps, patient: str, body: StatusChange) -> Response:
+    """active, paused, hospitalised or discharged, from a time (now when left out) on."""
+    from_ns = deps.clock.now_ns() if body.from_ is None else parse_time(body.from_, "from")
+    return answer(_shown(deps, deps.registry.set_status(patient, body.status, from_ns)))
+
+
+router.post("/patients/{patient}/status", operation_id="post_status", **needs(Permission.PATIENTS_WRITE))(put_status)
+
+
+@router.get("/patients/{patient}/assignments", **needs(Permission.PATIENTS_READ))
+def list_assignments(deps: Deps, patient: str) -> Response:
+    """Devices over time."""
+    deps.registry.patient(patient)
+    return answer(whole([assignment_json(one) for one in deps.registry.assignments(patient=patient)]))
+
+
+@router.get("/patients/{patient}/limits", **needs(Permission.LIMITS_READ))
+def get_limits(deps: Deps, patient: str) -> Response:
+    """The limits in force, a plain list; the ETag is their version."""
+    deps.registry.patient(patient)
+    return _limits(deps, patient)
+
+
+@router.put("/patients/{patient}/limits", **needs(Permission.LIMITS_WRITE))
+def put_limits(
+    request: Request,
+    deps: Deps,
+    caller: Caller,
+    patient: str,
+    limits: Annotated[list[Any], Body()],
+    query: Annotated[LimitsQuery, Query()],
+) -> Response:
+    """Replace all limits; they are in force when the answer comes."""
+    deps.registry.patient(patient)
+    parsed = deps.parse_limits(limits)
+    # One process serves writes: without the lock two callers would make the same version.
+    with request.app.state.limits_lock:
+        version, _ = deps.book.limits(patient)
+        body = {"patient": patient, "version": version + 1, "reason": query.reason, "limits": parsed}
+        deps.controls.submit(Control(ControlKind.LIMITS, deps.clock.now_ns(), caller.name, body))
+        return _limits(deps, patient)
+
+
+def _limits(deps: Dependencies, patient: str) -> Response:
+    version, limits = deps.book.limits(patient)
+    return answer(limits, headers={"ETag": f'"{version}"'})
+
+
+def _token(patient: Patient) -> str:
+    return patient.id
+
+
+def _shown(deps: Dependencies, patient: Patient) -> Json:
+    return patient_json(patient, deps.identities.get(patient.id))
+
+
+def _check_birth(deps: Dependencies, birth_date: str | None) -> None:
+    # East of Greenwich tomorrow has begun already.
+    tomorrow = datetime.fromtimestamp(deps.clock.now_ns() / SECOND_NS, UTC).date() + timedelta(days=1)
+    if birth_date is not None and birth_date > tomorrow.isoformat():
+        raise InvalidRequest("birth_date", "is in the future")

@@ -1,0 +1,43 @@
+"""What could not be decoded, and readings that wait for a wearer."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from dashboard_api.auth import Permission, needs
+from dashboard_api.dependencies import Deps
+from dashboard_api.schemas import REASONS, Paging, Replay
+from dashboard_api.shapes import answer, page, quarantine_json, unassigned_json
+from vitals.errors import InvalidRequest
+
+router = APIRouter(tags=["quarantine"])
+
+
+@router.get("/quarantine", **needs(Permission.QUARANTINE_READ))
+def list_quarantine(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
+    """Open items without their bytes."""
+    found = deps.ingest.quarantine(after=query.cursor, limit=query.limit + 1)
+    return answer(page(found, query.limit, quarantine_json, lambda item: item.id))
+
+
+@router.post("/quarantine/replay", **needs(Permission.QUARANTINE_REPLAY))
+def replay(deps: Deps, body: Replay) -> Response:
+    """Decode open items again with the adapters of today; counts per outcome."""
+    if len(body.model_dump(exclude_none=True)) > 1:
+        raise InvalidRequest("id", "give one of id, reason and adapter")
+    if body.reason is not None and body.reason not in REASONS:
+        raise InvalidRequest("reason", f"not one of {', '.join(sorted(REASONS))}")
+    return answer(deps.ingest.replay(ident=body.id, reason=body.reason, adapter=body.adapter))
+
+
+@router.get("/quarantine/{item}", **needs(Permission.QUARANTINE_PAYLOAD))
+def get_item(deps: Deps, item: str) -> Response:
+    """One item with its bytes, which may name a person."""
+    return answer(quarantine_json(deps.ingest.quarantine_item(item), payload=True))
+
+
+@router.get("/unassigned", **needs(Permission.UNASSIGNED_READ))
+def list_unassigned(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
+    """Readings that belong to nobody yet."""
+    found = deps.ingest.unassigned(after=query.cursor, limit=query.limit + 1)
+    return answer(page(found, query.limit, unassigned_json, lambda item: item.id))

@@ -1,0 +1,104 @@
+"""A patient's vital signs: the newest of each, and series as columns."""
+
+from collections.abc import Callable
+from typing import Annotated, Final, TypeVar
+
+import numpy as np
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from dashboard_api.auth import Permission, needs
+from dashboard_api.dependencies import Dependencies, Deps, Live
+from dashboard_api.live import Newest
+from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery
+from dashboard_api.shapes import Json, answer, whole, window_json
+from dashboard_api.times import FIRST_NS, LAST_NS, SECOND_NS, parse_time
+from vitals.catalog import BY_CODE, BY_KEY, Vital
+from vitals.errors import InvalidRequest
+from vitals.ports import Store, Window
+
+router = APIRouter(tags=["readings"])
+FINEST_FIRST: Final = ("raw", "1m", "1h", "1d")
+STORE_QUERIES: Final = 4
+"""Queries of the store at once; more wait their turn, so that a burst of charts cannot starve the rest."""
+Result = TypeVar("Result")
+
+
+async def _bounded(request: Request, work: Callable[[], Result]) -> Result:
+    state = request.app.state
+    if not hasattr(state, "store_queries"):
+        state.store_queries = CapacityLimiter(STORE_QUERIES)
+    return await to_thread.run_sync(work, limiter=state.store_queries)
+
+
+@router.get("/patients/{patient}/latest", **needs(Permission.VITALS_READ))
+async def latest(request: Request, deps: Deps, live: Live, patient: str) -> Response:
+    """The newest reading of each vital sign with its age; ``stale`` when it must not be taken as current."""
+
+    def read() -> Response:
+        deps.registry.patient(patient)
+        request.app.state.hub.start()
+        now_ns = deps.clock.now_ns()
+        return answer(whole([_aged(newest, now_ns) for newest in live.latest(patient)]))
+
+    return await _bounded(request, read)
+
+
+@router.get("/patients/{patient}/readings", **needs(Permission.VITALS_READ))
+async def series(request: Request, deps: Deps, patient: str, query: Annotated[SeriesQuery, Query()]) -> Response:
+    """One vital sign as columns, oldest first, ``start <= time < end``. ``auto`` is the finest resolution that has at
+    most ``max_points`` points. ``next`` is the start of what did not fit into one answer."""
+    vital = BY_KEY.get(query.vital)
+    if vital is None or vital.panel:
+        raise InvalidRequest("vital", "no such vital sign" if vital is None else f"ask for {', '.join(vital.panel)}")
+    start_ns = FIRST_NS if query.start is None else parse_time(query.start, "start")
+    end_ns = LAST_NS if query.end is None else parse_time(query.end, "end")
+    if end_ns <= start_ns:
+        raise InvalidRequest("end", "must be after start")
+
+    def read() -> Response:
+        return answer(_series(deps, patient, vital, start_ns, end_ns, query))
+
+    return await _bounded(request, read)
+
+
+def _series(deps: Dependencies, patient: str, vital: Vital, start_ns: int, end_ns: int, query: SeriesQuery) -> Json:
+    deps.registry.patient(patient)
+    if query.resolution != "auto":
+        points = query.max_points or MAX_RAW
+        window = _window(deps.store, patient, vital, start_ns, end_ns, query.resolution, points)
+    else:
+        points = query.max_points or DEFAULT_POINTS
+        for resolution in FINEST_FIRST:
+            window = _window(deps.store, patient, vital, start_ns, end_ns, resolution, points)
+            if len(window.time_ns) <= points:
+                break
+    return window_json(vital, *_fitted(window, points))
+
+
+def _window(
+    store: Store, patient: str, vital: Vital, start_ns: int, end_ns: int, resolution: str, points: int
+) -> Window:
+    return store.window(patient, vital.code, start_ns, end_ns, resolution=resolution, limit=points + 1)
+
+
+def _fitted(window: Window, points: int) -> tuple[Window, int | None]:
+    """The first ``points`` rows and where the rest starts. Readings of one instant stay together."""
+    if len(window.time_ns) <= points:
+        return window, None
+    next_ns = int(window.time_ns[points])
+    kept = int(np.searchsorted(window.time_ns[: points + 1], next_ns))
+    if kept == 0:
+        kept, next_ns = points, next_ns + 1
+    columns = {
+        name: getattr(window, name)[:kept]
+        for name in ("time_ns", "value", "minimum", "maximum", "count", "flags", "device", "seq", "basis")
+    }
+    return Window(window.resolution, **columns), next_ns
+
+
+def _aged(newest: Newest, now_ns: int) -> Json:
+    vital = BY_CODE[newest.vital]
+    age_ns = now_ns - newest.measured_ns
+    stale = not newest.timed or age_ns > vital.staleness_ns(vital.mode)
+    return newest.reading | {"age_s": round(age_ns / SECOND_NS, 3) if newest.timed else None, "stale": stale}

@@ -1,0 +1,96 @@
+"""The live stream, the state of the system, tokens, and what stands beside the API."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from dashboard_api.auth import Caller, Permission, bearer, needs, permissions_of
+from dashboard_api.dependencies import Deps, Hub
+from dashboard_api.schemas import NewToken, StreamQuery, TokenEnd
+from dashboard_api.shapes import answer, total
+from dashboard_api.times import rfc3339
+from vitals.errors import InvalidRequest, NotAuthorised, NotFound
+
+router = APIRouter(tags=["system"])
+beside = APIRouter(tags=["operations"])
+PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
+_MAX_POSITION: Final = 2**63 - 1
+
+
+@router.get("/stream", **needs(Permission.STREAM_READ))
+async def stream(
+    request: Request,
+    deps: Deps,
+    hub: Hub,
+    query: Annotated[StreamQuery, Query()],
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Server-sent events ``reading``, ``alert``, ``device`` and ``tick``; the id is the log position, and
+    ``Last-Event-ID`` resumes after it."""
+    after = None if not last_event_id else _position(last_event_id)
+    token = bearer(request.scope)
+
+    async def allowed() -> bool:
+        return token is None or await run_in_threadpool(deps.auth.check, token) is not None
+
+    await run_in_threadpool(hub.start)
+    return StreamingResponse(
+        hub.stream(after, frozenset(query.patient), allowed),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def _position(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MAX_POSITION))):
+        raise InvalidRequest("Last-Event-ID", "not a log position")
+    return min(int(text), _MAX_POSITION)
+
+
+@router.get("/system", **needs(Permission.SYSTEM_READ))
+def system(deps: Deps) -> Response:
+    """Rates, lags, conservation and the time up to which alerts were evaluated."""
+    return answer(
+        {
+            **deps.system(),
+            "evaluated_to": rfc3339(deps.book.evaluated_to_ns() or None),
+            "ledger": total(deps.ingest.ledgers()),
+        }
+    )
+
+
+@router.post("/tokens", status_code=201, **needs(Permission.TOKENS_WRITE))
+def create_token(deps: Deps, caller: Caller, body: NewToken) -> Response:
+    """A bearer token, shown this once; with no more rights than the caller has."""
+    if not permissions_of(body.role, body.scope) <= caller.permissions:
+        raise NotAuthorised("nobody grants what they do not have")
+    return answer({"token": deps.auth.create(body.role, body.ttl_s, body.scope)}, 201)
+
+
+@router.post("/tokens/revoke", **needs(Permission.TOKENS_WRITE))
+def revoke_token(deps: Deps, body: TokenEnd) -> Response:
+    """End a token."""
+    if not deps.auth.revoke(body.token):
+        raise NotFound("token", "")
+    return answer({"revoked": True})
+
+
+@beside.get("/healthz")
+async def healthz() -> Response:
+    """The process answers."""
+    return answer({"ok": True})
+
+
+@beside.get("/readyz")
+def readyz(deps: Deps) -> Response:
+    """Whether the process does its work, and why not."""
+    reasons = deps.readiness()
+    return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+@beside.get("/metrics")
+def metrics(deps: Deps) -> Response:
+    """Prometheus text."""
+    return Response(deps.metrics(), media_type=PROMETHEUS)

@@ -1,0 +1,162 @@
+"""What callers may send: strict types, bounded sizes, no unknown members or parameters."""
+
+import re
+from datetime import date
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from dashboard_api.auth import MAX_TTL_S
+from vitals.glossary import AlertState, Reason, Severity
+
+MAX_PAGE: Final = 1000
+MAX_RAW: Final = 100_000
+"""Points in one answer of the readings route."""
+DEFAULT_POINTS: Final = 2_000
+_YEAR_MIN: Final = 366 * 24 * 60
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def _checked_day(text: str) -> str:
+    if not _DAY.fullmatch(text):
+        raise ValueError("not a date such as 1950-12-31")
+    date.fromisoformat(text)
+    return text
+
+
+def _checked_name(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_checked_name)]
+Day = Annotated[str, Field(max_length=10), AfterValidator(_checked_day)]
+Token = Annotated[str, Field(min_length=1, max_length=64)]
+Time = Annotated[str, Field(min_length=1, max_length=40)]
+Text = Annotated[str, Field(max_length=2000)]
+Zone = Annotated[str, Field(min_length=1, max_length=64)]
+Setting = Annotated[str, Field(max_length=256)]
+
+
+class Body(BaseModel):
+    """A request body."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class NewPatient(Body):
+    name: Name
+    birth_date: Day | None = None
+    mrn: Token | None = None
+    zone: Zone | None = None
+    condition: Token | None = None
+
+
+class PatientChange(Body):
+    name: Name | None = None
+    birth_date: Day | None = None
+    mrn: Token | None = None
+    zone: Zone | None = None
+    condition: Token | None = None
+
+
+class StatusChange(Body):
+    status: Token
+    from_: Time | None = Field(default=None, alias="from")
+
+
+class NewDevice(Body):
+    adapter: Token
+    id: str | None = None
+    hub: bool = False
+    parent: Token | None = None
+    zone: Zone | None = None
+    settings: Annotated[dict[Token, Setting], Field(max_length=64)] | None = None
+
+
+class NewAssignment(Body):
+    """``from`` left out: always, for a device that nobody wore before, else now. ``from`` null: always."""
+
+    patient: Token
+    from_: Time | None = Field(default=None, alias="from")
+    to: Time | None = None
+    zone: Zone | None = None
+
+
+class Remark(Body):
+    note: Text = ""
+
+
+class Note(Body):
+    note: Annotated[Text, Field(min_length=1)]
+
+
+class Shelf(Body):
+    """Either ``until`` or ``minutes``."""
+
+    until: Time | None = None
+    minutes: Annotated[int, Field(gt=0, le=_YEAR_MIN)] | None = None
+    reason: Annotated[Text, Field(min_length=1)]
+
+
+class Replay(Body):
+    """One of the three narrows the replay; none means every open item."""
+
+    id: Token | None = None
+    reason: Token | None = None
+    adapter: Token | None = None
+
+
+class NewToken(Body):
+    role: Token
+    ttl_s: Annotated[int, Field(gt=0, le=MAX_TTL_S)] | None = None
+    scope: Text = ""
+
+
+class TokenEnd(Body):
+    token: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Query(BaseModel):
+    """Parameters of a route; an unknown one is refused, since a misspelt filter would show what it should not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Paging(Query):
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+    cursor: Annotated[str, Field(max_length=200)] = ""
+
+
+class AlertQuery(Paging):
+    """``state`` may be given several times."""
+
+    state: list[AlertState] = []
+    severity: Literal["S1", "S2", "S3"] | None = None
+    patient: Token | None = None
+
+    def severity_number(self) -> Severity | None:
+        """``S1`` as a :class:`Severity`."""
+        return None if self.severity is None else Severity[self.severity]
+
+
+class SeriesQuery(Query):
+    vital: Token
+    start: Time | None = None
+    end: Time | None = None
+    resolution: Literal["auto", "raw", "1m", "1h", "1d"] = "auto"
+    max_points: Annotated[int, Field(ge=1, le=MAX_RAW)] | None = None
+
+
+class LimitsQuery(Query):
+    reason: Text = ""
+
+
+class StreamQuery(Query):
+    """``patient`` may be given several times: readings and alerts of these patients only."""
+
+    patient: Annotated[list[Token], Field(max_length=1000)] = []
+
+
+REASONS: Final = frozenset(reason.value for reason in Reason)

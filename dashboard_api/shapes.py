@@ -1,0 +1,286 @@
+"""JSON as CONTRACTS.md shows it, from the records of ``vitals.ports``. Not-a-number becomes null."""
+
+import base64
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+from fastapi import Response
+
+from dashboard_api.times import rfc3339, rfc3339_column
+from vitals.catalog import BY_CODE, Vital
+from vitals.glossary import Basis, Flag, Statistic
+from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
+from vitals.ports import (
+    Alert,
+    AlertEvent,
+    Assignment,
+    Device,
+    DeviceState,
+    Ledger,
+    MessageLedger,
+    Patient,
+    QuarantineItem,
+    ReadingLedger,
+    UnassignedItem,
+    Window,
+)
+from vitals.units import UNIT_BY_CODE
+from vitals.vault import Identity
+
+Json = dict[str, Any]
+Record = TypeVar("Record")
+Counts = TypeVar("Counts", MessageLedger, ReadingLedger)
+
+_encoder: Final = msgspec.json.Encoder()
+_BASES: Final = [basis.name.lower() for basis in Basis]
+_STATISTICS: Final = [statistic.name.lower() for statistic in Statistic]
+_FLAG_BITS: Final = [(int(flag), (flag.name or "").lower()) for flag in Flag]
+
+
+def to_json(value: object) -> bytes:
+    """``value`` as JSON bytes."""
+    return _encoder.encode(value)
+
+
+def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An ``application/json`` response; answers hold health data, so nothing on the way keeps them."""
+    kept = {"Cache-Control": "no-store"} | dict(headers or {})
+    return Response(to_json(value), status, kept, "application/json")
+
+
+def page(
+    records: Sequence[Record], limit: int, shape: Callable[[Record], Json], cursor: Callable[[Record], str]
+) -> Json:
+    """``{"items", "next"}`` from up to ``limit + 1`` records: the one too many says that there is a next page."""
+    shown = records[:limit]
+    return {"items": [shape(one) for one in shown], "next": cursor(shown[-1]) if len(records) > limit else None}
+
+
+def whole(items: Sequence[Json]) -> Json:
+    """A list that has one page."""
+    return {"items": items, "next": None}
+
+
+def flag_words(flags: int) -> list[str]:
+    """``Flag.LATE | Flag.MANUAL`` is ``["late", "manual"]``."""
+    return [word for bit, word in _FLAG_BITS if flags & bit]
+
+
+def number(value: float) -> float | None:
+    """None for not-a-number."""
+    return None if math.isnan(value) else value
+
+
+def readings_json(batch: VitalBatch) -> Iterator[Json]:
+    """Each row that belongs to a patient, as the contract's Reading."""
+    columns = {name: column.tolist() for name, column in batch.columns().items()}
+    for row in range(len(batch)):
+        cell = {name: column[row] for name, column in columns.items()}
+        if cell["patient"] == UNASSIGNED:
+            continue
+        vital = BY_CODE[cell["vital"]]
+        yield {
+            "patient": batch.patients[cell["patient"]],
+            "device": batch.devices[cell["device"]],
+            "vital": vital.key,
+            "time": rfc3339(cell["time_ns"]),
+            "end": rfc3339(cell["end_ns"]),
+            "basis": _BASES[cell["basis"]],
+            "value": number(cell["value"]),
+            "unit": vital.unit,
+            "reported": {"value": number(cell["reported"]), "unit": UNIT_BY_CODE[cell["unit"]].ucum},
+            "statistic": _STATISTICS[cell["statistic"]],
+            "flags": flag_words(cell["flags"]),
+            "seq": cell["seq"],
+            "received": rfc3339(cell["received_ns"]),
+            "context": dict(batch.context.get(row, {})),
+        }
+
+
+def window_json(vital: Vital, window: Window, next_ns: int | None) -> Json:
+    """A series as columns; ``next`` is the start of what did not fit."""
+    kinds, row_kind = np.unique(window.flags, return_inverse=True)
+    words = [flag_words(int(flags)) for flags in kinds]
+    out: Json = {
+        "vital": vital.key,
+        "unit": vital.unit,
+        "resolution": window.resolution,
+        "time": rfc3339_column(window.time_ns),
+        "value": window.value.tolist(),
+        "min": window.minimum.tolist(),
+        "max": window.maximum.tolist(),
+        "flags": [words[kind] for kind in row_kind.tolist()],
+        "next": rfc3339(next_ns),
+    }
+    if window.resolution == "raw":
+        out |= {
+            "device": list(window.device),
+            "seq": list(window.seq),
+            "basis": [_BASES[basis] for basis in window.basis],
+        }
+    else:
+        out["count"] = window.count.tolist()
+    return out
+
+
+def patient_json(patient: Patient, identity: Identity | None) -> Json:
+    """What streams know of a patient and who it is."""
+    who = identity or Identity("")
+    return {
+        "patient": patient.id,
+        "name": who.name or None,
+        "birth_date": who.birth_date,
+        "mrn": who.mrn,
+        "zone": patient.zone,
+        "condition": patient.condition,
+        "status": patient.status,
+        "created": rfc3339(patient.created_ns),
+    }
+
+
+def assignment_json(assignment: Assignment) -> Json:
+    """Null bounds are open."""
+    return {
+        "device": assignment.device,
+        "patient": assignment.patient,
+        "from": rfc3339(assignment.from_ns),
+        "to": rfc3339(assignment.to_ns),
+        "zone": assignment.zone,
+    }
+
+
+def device_json(device: Device, state: DeviceState, wearer: str | None) -> Json:
+    """The registry's record, what was last seen of the device, and who wears it now."""
+    return {
+        "device": device.id,
+        "adapter": device.adapter,
+        "hub": device.hub,
+        "parent": device.parent,
+        "zone": device.zone,
+        "settings": dict(device.settings),
+        "created": rfc3339(device.created_ns),
+        "revoked": rfc3339(device.revoked_ns),
+        "last_seen": rfc3339(state.last_seen_ns),
+        "online": state.online,
+        "battery": state.battery,
+        "patient": wearer,
+    }
+
+
+def device_event_json(event: DeviceEvent) -> Json:
+    """An event of the live stream; ``vital`` is null when the event is about none."""
+    vital = BY_CODE.get(event.vital)
+    return {
+        "device": event.device,
+        "kind": event.kind,
+        "time": rfc3339(event.time_ns),
+        "detail": event.detail,
+        "value": event.value,
+        "vital": None if vital is None else vital.key,
+    }
+
+
+def _values_json(values: Sequence[Mapping[str, Any]]) -> list[Json]:
+    return [
+        {
+            "vital": one.get("vital"),
+            "value": one.get("value"),
+            "unit": one.get("unit"),
+            "time": rfc3339(one.get("time_ns")),
+        }
+        for one in values
+    ]
+
+
+def alert_json(alert: Alert) -> Json:
+    """The contract's Alert, without ``events``."""
+    return {
+        "id": alert.id,
+        "patient": alert.patient,
+        "rule": alert.rule,
+        "rule_version": alert.rule_version,
+        "severity": alert.severity.name,
+        "state": alert.state,
+        "raised": rfc3339(alert.raised_ns),
+        "updated": rfc3339(alert.updated_ns),
+        "values": _values_json(alert.values),
+        "limit": alert.limit,
+        "quality": alert.quality,
+        "text": alert.text,
+        "owner": alert.owner or None,
+    }
+
+
+def alert_event_json(event: AlertEvent) -> Json:
+    """One transition of an alert."""
+    return {
+        "id": event.id,
+        "number": event.number,
+        "kind": event.kind,
+        "at": rfc3339(event.at_ns),
+        "severity": event.severity.name,
+        "state": event.state,
+        "values": _values_json(event.values),
+        "limit": event.limit,
+        "quality": event.quality,
+        "text": event.text,
+        "author": event.author or None,
+        "note": event.note or None,
+    }
+
+
+def transition_json(alert: Alert, event: AlertEvent) -> Json:
+    """The alert as ``event`` left it, for the live stream; a later event may already stand in the book."""
+    told = alert_event_json(event)
+    after = {"severity": told["severity"], "state": told["state"], "updated": told["at"]}
+    if event.values:  # what a person does says nothing new about the readings
+        after |= {name: told[name] for name in ("values", "limit", "quality", "text")}
+    return alert_json(alert) | after | {"event": told}
+
+
+def quarantine_json(item: QuarantineItem, *, payload: bool = False) -> Json:
+    """The contract's quarantine item, its bytes when ``payload``."""
+    out: Json = {
+        "id": item.id,
+        "device": item.device,
+        "adapter": item.adapter,
+        "adapter_version": item.adapter_version,
+        "kind": item.kind,
+        "reason": item.reason,
+        "detail": item.detail,
+        "received": rfc3339(item.received_ns),
+        "size": item.size,
+    }
+    if payload:
+        out["payload_base64"] = base64.b64encode(item.payload).decode()
+    return out
+
+
+def unassigned_json(item: UnassignedItem) -> Json:
+    """Readings of one message that wait for a wearer."""
+    return {
+        "id": item.id,
+        "device": item.device,
+        "readings": item.readings,
+        "reason": item.reason,
+        "first": rfc3339(item.first_ns),
+        "last": rfc3339(item.last_ns),
+        "received": rfc3339(item.received_ns),
+    }
+
+
+def total(ledgers: Sequence[Ledger]) -> Json:
+    """Both ledgers summed over devices, as the ledger of device ``*``."""
+    messages, readings = MessageLedger(), ReadingLedger()
+    for ledger in ledgers:
+        messages = _plus(messages, ledger.messages)
+        readings = _plus(readings, ledger.readings)
+    return msgspec.structs.asdict(Ledger("*", messages, readings))
+
+
+def _plus(one: Counts, other: Counts) -> Counts:
+    sums = {name: getattr(one, name) + getattr(other, name) for name in one.__struct_fields__}
+    return msgspec.structs.replace(one, **sums)

@@ -1,0 +1,122 @@
+"""Commands about devices and quarantine."""
+
+from typing import Annotated
+
+import typer
+
+from deploy.cli import AsJson, ConfigFile, DataDir, control, show, show_list
+from deploy.settings import DEFAULT_DATA_DIR
+
+device = typer.Typer(help="Devices: enrolment, credentials, wearers.", no_args_is_help=True, rich_markup_mode=None)
+quarantine = typer.Typer(help="Messages that could not be decoded.", no_args_is_help=True, rich_markup_mode=None)
+DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.add_typer(device, name="device")
+    app.add_typer(quarantine, name="quarantine")
+
+
+@device.command("add", epilog="Example: vitalgate device add --adapter ble_glucose --id meter-17")
+def add_device(
+    adapter: Annotated[str, typer.Option(help="Adapter that decodes it, e.g. json.")],
+    ident: Annotated[str | None, typer.Option("--id", help="Its id; default a random one.")] = None,
+    hub: Annotated[bool, typer.Option("--hub", help="It publishes for children as well.")] = False,
+    parent: Annotated[str | None, typer.Option(help="The hub that publishes for it.")] = None,
+    zone: Annotated[str | None, typer.Option(help="IANA zone of its clock, where no patient's zone holds.")] = None,
+    setting: Annotated[list[str] | None, typer.Option(help="Model setting KEY=VALUE; may be repeated.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
+) -> None:
+    """Enrol a device; its secret is shown once."""
+    body = {"adapter": adapter, "id": ident, "hub": hub, "parent": parent, "zone": zone}
+    pairs = [pair.partition("=") for pair in setting or []]
+    if pairs:
+        body["settings"] = {key: value for key, _, value in pairs}  # type: ignore[assignment]
+    with control(data_dir, config) as api:
+        show(api.request("POST", "devices", json={key: value for key, value in body.items() if value is not None}))
+
+
+@device.command("list", epilog="Example: vitalgate device list")
+def list_devices(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List devices."""
+    with control(data_dir, config) as api:
+        items = api.all("devices")
+    show_list(items, ("device", "adapter", "patient", "online", "battery", "last_seen", "revoked"), as_json)
+
+
+@device.command("assign", epilog="Example: vitalgate device assign meter-17 p_1a2b --from 2026-03-01T08:00:00Z")
+def assign_device(
+    device: DeviceId,
+    patient: Annotated[str, typer.Argument(help="The patient's token.")],
+    from_: Annotated[
+        str | None, typer.Option("--from", help="RFC 3339; default: now, or ever since for a device never worn before.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="RFC 3339; default: until further notice.")] = None,
+    zone: Annotated[str | None, typer.Option(help="IANA zone of the device's clock while worn.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Record who wears a device, from when to when."""
+    body = {"patient": patient, "from": from_, "to": to, "zone": zone}
+    with control(data_dir, config) as api:
+        given = {key: value for key, value in body.items() if value is not None}
+        show(api.request("POST", f"devices/{device}/assign", json=given))
+
+
+@device.command("rotate", epilog="Example: vitalgate device rotate meter-17")
+def rotate_device(
+    device: DeviceId, data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Give a device a new secret; the old one stops working."""
+    with control(data_dir, config) as api:
+        show(api.request("POST", f"devices/{device}/rotate"))
+
+
+@device.command("revoke", epilog="Example: vitalgate device revoke meter-17")
+def revoke_device(
+    device: DeviceId, data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Shut a device out; a connected one is disconnected."""
+    with control(data_dir, config) as api:
+        api.request("POST", f"devices/{device}/revoke")
+        show({"device": device, "revoked": True})
+
+
+@quarantine.command("list", epilog="Example: vitalgate quarantine list --json")
+def list_quarantine(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List messages in quarantine."""
+    with control(data_dir, config) as api:
+        items = api.all("quarantine")
+    show_list(items, ("id", "device", "adapter", "kind", "reason", "detail", "received", "size"), as_json)
+
+
+@quarantine.command("show", epilog="Example: vitalgate quarantine show 17")
+def show_quarantine(
+    ident: Annotated[str, typer.Argument(metavar="ID", help="The item's id.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Show one message in quarantine with its payload (base64)."""
+    with control(data_dir, config) as api:
+        show(api.request("GET", f"quarantine/{ident}"))
+
+
+@quarantine.command("replay", epilog="Example: vitalgate quarantine replay --reason unknown_unit")
+def replay_quarantine(
+    ident: Annotated[str | None, typer.Argument(metavar="ID", help="One item; else all that the options name.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only items with this reason.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="Only items of this adapter.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Decode messages again with the current adapters; counts per outcome."""
+    body = {"id": ident, "reason": reason, "adapter": adapter}
+    with control(data_dir, config) as api:
+        given = {key: value for key, value in body.items() if value is not None}
+        show(api.request("POST", "quarantine/replay", json=given))

@@ -1,0 +1,204 @@
+"""Commands that send: import, replay, simulate."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deploy.cli import AsJson, ConfigFile, DataDir, control, locate, show
+from deploy.settings import DEFAULT_DATA_DIR
+from vitals.errors import BackendError, InvalidRequest
+
+SETTLE_S = 120.0
+GRANT_TTL_S = 3600
+_DAY_NS = 86_400_000_000_000
+Recording = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
+Device = Annotated[str, typer.Option("--device", help="The device that it comes from.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("import", epilog="Example: vitalgate import export.csv --device cgm-1")(import_file)
+    app.command(
+        "replay", epilog="Example: vitalgate replay export.csv --device cgm-1 --align 2016-10-31T06:04:05 --speed 30"
+    )(replay)
+    app.command("simulate", epilog="Example: vitalgate simulate --patients 12 --speed 60 --faults dropout=0.05")(
+        simulate
+    )
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr: call it with (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _send(api: Any, file: Path, device: str, align: datetime | None, speed: float) -> dict[str, Any]:
+    """Publish a recording through the gateway as ``device`` and wait until ingest has passed it."""
+    from deploy.wiring import CLOCK  # noqa: PLC0415
+    from simulators import replay as recording  # noqa: PLC0415 - loads only for this command
+    from simulators.publisher import Options, Publisher  # noqa: PLC0415
+
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InvalidRequest("FILE", f"{file}: {error.strerror}") from error
+    record = api.request("GET", f"devices/{device}")
+    host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
+    plan = recording.plan(data, align, speed, CLOCK.now_ns(), record.get("clock_zone"), adapter=record["adapter"])
+    secret = api.request("POST", f"devices/{device}/grant", json={"ttl_s": GRANT_TTL_S})["secret"]
+    before = api.request("GET", f"devices/{device}/ledger")
+
+    async def publish() -> tuple[dict[str, int], Exception | None]:
+        with _bar(file.name) as show_progress:
+            options = Options(host.strip("[]"), int(port))
+            async with Publisher(device, secret, options, client_id=f"{device}.replay") as publisher:
+                counts = await recording.run(
+                    plan, publisher, CLOCK, adapter=record["adapter"],
+                    progress=lambda state: show_progress(state.acked, state.total),
+                )  # fmt: skip
+                return counts, publisher.failure
+
+    counts, failure = asyncio.run(publish())
+    if failure is not None:
+        raise failure
+    after = _settled(api, device)
+    moved = {
+        part: {name: after[part][name] - before[part][name] for name in after[part]}
+        for part in ("messages", "readings")
+    }
+    return counts | {"device": device, "ledger": moved}
+
+
+def _settled(api: Any, device: str) -> dict[str, Any]:
+    """The device's ledger once nothing of it is in flight."""
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        ledger: dict[str, Any] = api.request("GET", f"devices/{device}/ledger")
+        if not ledger["messages"]["in_flight"] and not ledger["readings"]["in_flight"]:
+            return ledger
+        if time.monotonic() > deadline:
+            raise BackendError("acknowledged, but not all of it is stored yet: see device ledger", retryable=True)
+        time.sleep(0.1)
+
+
+def replay(
+    file: Recording,
+    device: Device,
+    align: Annotated[
+        str | None, typer.Option(help="Wall time in the recording that shall be now; without it all is history.")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="With --align: how many times faster what follows arrives.")] = 1.0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
+) -> None:
+    """Publish a recording over MQTT, as history, or moved so that a chosen moment is now."""
+    moment = None if align is None else _wall_time(align)
+    with control(data_dir, config) as api:
+        if not api.live:
+            raise BackendError("nothing runs on this data directory: start vitalgate up first", retryable=True)
+        show(_send(api, file, device, moment, speed))
+
+
+def _wall_time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidRequest("--align", "expected a time like 2016-10-31T06:04:05") from error
+
+
+def import_file(
+    file: Recording,
+    device: Device,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Store a file as history; counts what it added. Importing it again adds nothing."""
+    layout, _ = locate(data_dir, config)
+    with _owner(layout.root, config, running=layout.lock("owner").held()), control(data_dir, config) as api:
+        show(_send(api, file, device, None, 1.0))
+
+
+@contextmanager
+def _owner(root: Path, config: Path | None, *, running: bool) -> Iterator[None]:
+    """A running pipeline: the one there is, else one for as long as the block lasts."""
+    if running:
+        yield
+        return
+    command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(root), "--http", "127.0.0.1:0"]
+    command += ["--mqtt", "127.0.0.1:0", *([] if config is None else ["--config", str(config)])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise BackendError("the pipeline did not start, see its log above", retryable=True)
+            yield
+        finally:
+            process.terminate()
+
+
+def simulate(
+    patients: Annotated[int, typer.Option(help="How many synthetic patients.", min=1, max=1000)] = 5,
+    speed: Annotated[float, typer.Option(help="How many times faster their bodies live.", min=0.001)] = 1.0,
+    faults: Annotated[str, typer.Option(help="e.g. dropout=0.05,duplicate=0.1,garbage=0.01")] = "",
+    seconds: Annotated[float | None, typer.Option(help="How long; default until Ctrl-C.", min=0)] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same patients.")] = 0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Enrol synthetic patients with devices and publish what they measure; never touches other patients."""
+    with control(data_dir, config) as api:
+        if not api.live:
+            raise BackendError("nothing runs on this data directory: start vitalgate up first", retryable=True)
+        result = _simulate(api, patients, speed, faults, seconds, seed)
+    show(result)
+
+
+def _simulate(
+    api: Any, patients: int, speed: float, faults: str, seconds: float | None, seed: int
+) -> dict[str, Any]:  # fmt: skip
+    import msgspec  # noqa: PLC0415
+
+    from deploy.wiring import CLOCK  # noqa: PLC0415
+    from simulators.devices import SimulatedDevice  # noqa: PLC0415
+    from simulators.faults import parse_faults  # noqa: PLC0415
+    from simulators.fleet import KITS  # noqa: PLC0415
+    from simulators.patients import synthetic_patients  # noqa: PLC0415
+    from simulators.publisher import Options  # noqa: PLC0415
+    from simulators.simulate import simulate as run  # noqa: PLC0415
+
+    chosen = parse_faults(faults)
+    now_ns = CLOCK.now_ns()
+    host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
+    targets: list[SimulatedDevice] = []
+    for number, person in enumerate(synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS)):
+        body = {"name": f"Synthetic {number + 1}", "zone": "UTC", "condition": person.condition.value}
+        token = api.request("POST", "patients", json=body)["patient"]
+        for product in KITS[person.condition]:
+            adapter = product("", "", person, now_ns).adapter
+            enrolled = api.request("POST", "devices", json={"adapter": adapter})
+            api.request("POST", f"devices/{enrolled['device']}/assign", json={"patient": token})
+            targets.append(product(enrolled["device"], enrolled["secret"], person, now_ns, seed=seed + len(targets)))
+    options = Options(host.strip("[]"), int(port))
+    try:
+        result = asyncio.run(run(targets, options, clock=CLOCK, speed=speed, faults=chosen, seconds=seconds, seed=seed))
+    except KeyboardInterrupt:
+        return {"patients": patients, "devices": len(targets), "stopped": True}
+    counts: dict[str, Any] = json.loads(msgspec.json.encode(result))
+    return {"patients": patients, "devices": len(targets)} | counts

@@ -1,0 +1,115 @@
+"""How a command reaches a data directory: through its owner's control socket, else by opening it under the lock.
+
+Both ways speak the API of ``dashboard_api``, so every command is a request: one implementation of each.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from alerts.service import ControlDesk
+from dashboard_api.app import create_app
+from dashboard_api.auth import local_admin
+from dashboard_api.dependencies import Dependencies
+from deploy.layout import Layout
+from deploy.settings import Settings
+from deploy.wiring import CLOCK, Core, open_core, prepare
+from ingest.adapters import load_adapters
+from vitals.errors import BackendError, InvalidRequest, NotAuthorised, NotFound, VitalgateError
+
+TIMEOUT_S = 60.0
+
+
+class Control:
+    """Requests to the API as the local administrator."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, *, live: bool) -> None:
+        self._transport = transport
+        self.live = live
+        """Whether a running owner answers."""
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON answer; errors of the API become the exceptions that they stand for."""
+        return asyncio.run(self._request(method, path, **options))
+
+    async def _request(self, method: str, path: str, **options: Any) -> Any:
+        async with httpx.AsyncClient(
+            transport=self._transport, base_url="http://local/api/v1/", timeout=TIMEOUT_S
+        ) as client:
+            try:
+                answer = await client.request(method, path, **options)
+            except httpx.TransportError as error:
+                raise BackendError(
+                    f"the owner of the data directory does not answer: {error}", retryable=True
+                ) from error
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        raise _error(answer)
+
+    def all(self, path: str, **params: Any) -> list[dict[str, Any]]:
+        """Every item of a list route."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self.request("GET", path, params=params | ({"cursor": cursor} if cursor else {}))
+            items += page["items"]
+            cursor = page["next"]
+            if cursor is None:
+                return items
+
+
+def _error(answer: httpx.Response) -> VitalgateError:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    detail = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
+    match answer.status_code:
+        case 404:
+            return (
+                NotFound(*detail.removeprefix("no such ").split(": ", 1))
+                if ": " in detail
+                else NotFound("item", detail)
+            )
+        case 401 | 403:
+            return NotAuthorised(detail)
+        case 503:
+            return BackendError(detail, retryable=True)
+        case 400 | 409 | 413 | 422:
+            field = str(problem.get("field", "request"))
+            return InvalidRequest(field, detail.removeprefix(f"{field}: "))
+        case _:
+            return VitalgateError(f"{answer.status_code}: {detail}")
+
+
+@contextmanager
+def open_control(layout: Layout, settings: Settings) -> Iterator[Control]:
+    """The way into a data directory.
+
+    Raises:
+        BackendError: another process holds the directory but its control socket does not answer.
+    """
+    if layout.lock("owner").held():
+        yield Control(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
+        return
+    layout.create()
+    with layout.lock("owner"), layout.lock("core"):
+        prepare(layout, settings)
+        core = open_core(layout, settings)
+        try:
+            yield Control(httpx.ASGITransport(local_admin(create_app(_offline(core)))), live=False)
+        finally:
+            core.close()
+
+
+def _offline(core: Core) -> Dependencies:
+    """The API over an idle directory: no loops run, ``replay`` of quarantine works on the spot."""
+    return Dependencies(
+        registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
+        controls=ControlDesk(core.log, core.book), log=core.log, auth=core.tokens, clock=CLOCK,
+        readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
+        parse_limits=list,
+    )  # fmt: skip

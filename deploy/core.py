@@ -1,0 +1,178 @@
+"""The core process: ingest, store writer, engine, API and control socket, each loop in its own thread."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from alerts.engine import Engine
+from alerts.rules import parse_limits
+from alerts.service import AlertService, ControlDesk
+from dashboard_api.app import create_app
+from dashboard_api.auth import local_admin
+from dashboard_api.dependencies import Dependencies
+from deploy.layout import Layout
+from deploy.meters import AlertMeters, CoreCollector
+from deploy.settings import Settings
+from deploy.status import Status
+from deploy.wiring import CLOCK, Core, open_core
+from ingest.adapters import load_adapters
+
+if TYPE_CHECKING:
+    from deploy.process import Order
+
+_log = structlog.get_logger(__name__)
+SIGN_IN_TTL_S = 3600
+TRIM_S = 3600.0
+DAY_NS = 86_400_000_000_000
+
+
+@dataclass(slots=True)
+class Loops:
+    """The threads of the core. One that dies takes the process with it: the supervisor starts it anew."""
+
+    on_death: Callable[[], None]
+    stop: threading.Event = field(default_factory=threading.Event)
+    died: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def start(self, name: str, run: Callable[[threading.Event], None]) -> None:
+        """Run a loop in a thread until ``stop``."""
+
+        def guarded() -> None:
+            try:
+                run(self.stop)
+            except Exception:  # noqa: BLE001 - whatever ends a loop ends the process
+                _log.exception("loop_died", loop=name)
+                self.died.append(name)
+                self.on_death()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        self.threads.append(thread)
+
+    def end(self) -> None:
+        """Stop all and wait for them."""
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(10.0)
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to the process."""
+
+    def install_signal_handlers(self) -> None:
+        """Nothing: the process's own handlers set the stop event."""
+
+
+def _server(app: ASGIApp, lifespan: Literal["on", "off"]) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, server_header=False, lifespan=lifespan, timeout_graceful_shutdown=3
+        )
+    )
+
+
+def _control_socket(layout: Layout) -> socket.socket:
+    """The local control socket, for the directory's owner only."""
+    layout.control.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(layout.control))
+    finally:
+        os.umask(before)
+    sock.listen(64)
+    return sock
+
+
+def dependencies(core: Core, status: Status, desk: ControlDesk) -> Dependencies:
+    """The API's ports."""
+    return Dependencies(
+        registry=core.registry,
+        identities=core.identities,
+        store=core.store,
+        ingest=core.ingest,
+        book=core.book,
+        controls=desk,
+        log=core.log,
+        auth=core.tokens,
+        clock=CLOCK,
+        readiness=status.reasons,
+        metrics=status.metrics,
+        system=status.system,
+        adapters=tuple(load_adapters()),
+        parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
+    )
+
+
+async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asyncio.Event) -> None:
+    """Open everything, run the loops and the servers, close in order on ``stop``."""
+    loop = asyncio.get_running_loop()
+    core = open_core(layout, config)
+    loops = Loops(on_death=lambda: _call(loop, stop.set))
+    meters = AlertMeters(core.meters)
+    engine = Engine()
+    alerts = AlertService(core.log, core.book, engine, CLOCK, observe=meters.observe)
+    status = Status(core, loops.died, order.http, order.mqtt)
+    core.meters.register(CoreCollector(core, status))
+    app = create_app(dependencies(core, status, ControlDesk(core.log, core.book)))
+    servers = {
+        _server(app, "on"): socket.socket(fileno=order.listen_fd),
+        _server(local_admin(app), "off"): _control_socket(layout),
+    }
+    serving = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers.items()]
+    sampling = asyncio.create_task(status.sample())
+    try:
+        await loop.run_in_executor(None, engine.warm)
+        loops.start("ingest", core.ingest.run)
+        loops.start("store", core.writer.run)
+        loops.start("alerts", alerts.run)
+        loops.start("trim", lambda ended: _trim(core, ended))
+        status.warm = True
+        await _announce(order, core, status, stop)
+        await stop.wait()
+    finally:
+        sampling.cancel()
+        # Open streams hold a server up: end them first.
+        await loop.run_in_executor(None, app.state.hub.close)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*serving, sampling, return_exceptions=True)
+        await loop.run_in_executor(None, loops.end)
+        core.close()
+    if loops.died:
+        raise SystemExit(1)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(function)
+
+
+async def _announce(order: "Order", core: Core, status: Status, stop: asyncio.Event) -> None:
+    """Tell the supervisor once everything, the gateway included, is ready."""
+    while status.reasons() and not stop.is_set():
+        await asyncio.sleep(0.05)
+    token = await asyncio.get_running_loop().run_in_executor(None, core.tokens.create, "admin", SIGN_IN_TTL_S)
+    order.tell_ready(
+        {
+            "event": "ready",
+            "http": f"http://{order.http}",
+            "mqtt": f"mqtt://{order.mqtt}",
+            "sign_in": f"http://{order.http}/?token={token}",
+        }
+    )
+
+
+def _trim(core: Core, stop: threading.Event) -> None:
+    """Delete what every consumer has passed and retention lets go, hourly."""
+    while not stop.wait(TRIM_S):
+        removed = core.log.trim(CLOCK.now_ns() - DAY_NS)
+        _log.info("trimmed", log="vitals", entries=removed)

@@ -1,0 +1,104 @@
+"""Entry point of the supervisor's children: ``python -m deploy.process ORDER`` with ORDER as JSON.
+
+A child serves on the listening socket it was given, writes one line of JSON to its ready pipe, and ends on SIGTERM or
+when its life line closes.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from deploy import logs, settings
+from deploy.layout import Layout
+from deploy.supervise import CONFIG_EXIT
+from vitals.errors import BackendError, ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the supervisor tells a child."""
+
+    name: str
+    root: str
+    listen_fd: int
+    life_fd: int
+    ready_fd: int
+    http: str
+    mqtt: str
+    config: str | None
+
+    def tell_ready(self, record: dict[str, Any]) -> None:
+        """One line of JSON on the ready pipe."""
+        os.write(self.ready_fd, json.dumps(record).encode() + b"\n")
+
+
+def watch(stop: asyncio.Event, life_fd: int) -> None:
+    """Set ``stop`` on SIGTERM, SIGINT, or when the life line closes."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def gone() -> None:
+        loop.remove_reader(life_fd)
+        stop.set()
+
+    loop.add_reader(life_fd, gone)
+
+
+async def run_gateway(order: Order, layout: Layout, config: settings.Settings) -> None:
+    """The gateway process."""
+    from deploy.wiring import CLOCK, open_raw_log, open_registry, open_vault  # noqa: PLC0415 - a child loads its half only
+    from device_gateway.service import serve  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    watch(stop, order.life_fd)
+    log = open_raw_log(layout, open_vault(layout, config), read_only=False)
+    registry = open_registry(layout)
+    try:
+        await serve(
+            log, registry, CLOCK, [socket.socket(fileno=order.listen_fd)], config.gateway_settings(),
+            lambda: order.tell_ready({}), stop, layout.gateway_status,
+        )  # fmt: skip
+    finally:
+        registry.close()
+        log.close()
+
+
+async def run_core(order: Order, layout: Layout, config: settings.Settings) -> None:
+    """The core process."""
+    from deploy.core import serve_core  # noqa: PLC0415 - a child loads its half only
+
+    stop = asyncio.Event()
+    watch(stop, order.life_fd)
+    await serve_core(order, layout, config, stop)
+
+
+def main() -> int:
+    """Run the ordered process; the exit code of a configuration error is 3."""
+    order = Order(**json.loads(sys.argv[1]))
+    logs.configure(order.name)
+    layout = Layout(Path(order.root))
+    try:
+        config = settings.load(Path(order.config) if order.config else None)
+        run = run_gateway if order.name == "gateway" else run_core
+        with layout.lock(order.name):
+            uvloop.run(run(order, layout, config))
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return CONFIG_EXIT
+    except BackendError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

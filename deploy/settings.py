@@ -1,0 +1,145 @@
+"""Settings: one table, validated before anything is opened. An unknown key names the nearest known one.
+
+A settings file is TOML with the sections below. The page docs/reference/settings.md is checked against these tables.
+"""
+
+import difflib
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from device_gateway.settings import GatewaySettings
+from vitals.errors import ConfigError
+
+DEFAULT_DATA_DIR = Path("vitalgate-data")
+DEFAULT_HTTP = "127.0.0.1:8080"
+DEFAULT_MQTT = "127.0.0.1:1883"
+
+
+def address(text: str) -> tuple[str, int]:
+    """``HOST:PORT`` (``[::1]:1883`` for IPv6; port 0 = any free); raises ``ValueError``."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("expected HOST:PORT with a port of 0 to 65535")
+    return host.strip("[]"), int(port)
+
+
+def _address(text: str) -> str:
+    address(text)
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class HttpSection(_Section):
+    """The API."""
+
+    listen: Address = Field(DEFAULT_HTTP, description="HOST:PORT of the API; loopback only without TLS")
+
+
+class MqttSection(_Section):
+    """The MQTT endpoint."""
+
+    listen: Address = Field(DEFAULT_MQTT, description="HOST:PORT of the MQTT endpoint; loopback only without TLS")
+
+
+class VaultSection(_Section):
+    """Encryption at rest."""
+
+    key_file: str = Field("", description="path of the master key; empty = vault.key in the data directory")
+
+
+class StoreSection(_Section):
+    """The embedded store."""
+
+    memory_mb: int = Field(512, ge=64, description="memory limit of the store in MB")
+    threads: int = Field(2, ge=1, le=64, description="threads of one query")
+
+
+class LogSection(_Section):
+    """Retention of the logs."""
+
+    raw_retention_days: float = Field(
+        30.0, gt=0, description="days that raw messages are kept after ingest passed them"
+    )
+
+
+class Settings(_Section):
+    """All settings."""
+
+    http: HttpSection = HttpSection()
+    mqtt: MqttSection = MqttSection()
+    gateway: dict[str, Any] = Field(default_factory=dict, description="limits of the MQTT endpoint")
+    vault: VaultSection = VaultSection()
+    store: StoreSection = StoreSection()
+    log: LogSection = LogSection()
+
+    def gateway_settings(self) -> GatewaySettings:
+        """The gateway's own table; raises ``ConfigError``."""
+        known = {item.name: item for item in fields(GatewaySettings)}
+        for name, value in self.gateway.items():
+            if name not in known:
+                raise ConfigError(f"gateway.{name}", _nearest(name, list(known)))
+            wanted = (int, float) if known[name].type in {float, "float"} else (int,)
+            if isinstance(value, bool) or not isinstance(value, wanted):
+                raise ConfigError(f"gateway.{name}", f"expected a number, not {value!r}")
+        return GatewaySettings(**self.gateway)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"unknown setting, did you mean {close[0]}?" if close else "unknown setting"
+
+
+def known_keys() -> dict[str, list[str]]:
+    """Section -> its keys."""
+    sections = {
+        name: list(item.annotation.model_fields)
+        for name, item in Settings.model_fields.items()
+        if isinstance(item.annotation, type) and issubclass(item.annotation, BaseModel)
+    }
+    return sections | {"gateway": [item.name for item in fields(GatewaySettings)]}
+
+
+def load(path: Path | None) -> Settings:
+    """Settings of a TOML file, defaults without one.
+
+    Raises:
+        ConfigError: unreadable file, unknown section or key, or a value that does not fit.
+    """
+    if path is None:
+        return Settings()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), error.strerror or "cannot be read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"not TOML: {error}") from error
+    _check_keys(data)
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(".".join(map(str, first["loc"])), first["msg"]) from error
+    settings.gateway_settings()
+    return settings
+
+
+def _check_keys(data: dict[str, Any]) -> None:
+    known = known_keys()
+    for section, values in data.items():
+        if section not in known:
+            raise ConfigError(section, _nearest(section, list(known)))
+        if not isinstance(values, dict):
+            raise ConfigError(section, "is a section, not a value")
+        for key in values:
+            if key not in known[section]:
+                raise ConfigError(f"{section}.{key}", _nearest(key, known[section]))

@@ -1,0 +1,113 @@
+"""Readiness, rates, lags and metrics of the core, sampled each second."""
+
+import asyncio
+import json
+from collections import deque
+from typing import Any
+
+from prometheus_client import generate_latest
+
+from deploy.meters import merge
+from deploy.wiring import CLOCK, Core
+from vitals.ports import Ledger, MessageLedger, ReadingLedger
+
+SAMPLE_S = 1.0
+RATE_WINDOW_S = 60
+STATUS_TIMEOUT_S = 1.0
+
+
+class Status:
+    """What readiness, ``system`` and metrics say, sampled each second."""
+
+    def __init__(self, core: Core, died: list[str], http: str, mqtt: str) -> None:
+        self._core, self._died, self._http, self._mqtt = core, died, http, mqtt
+        self._gateway: dict[str, Any] = {"ready": False, "reasons": ["gateway_unreachable"], "metrics": ""}
+        self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_WINDOW_S + 1)
+        self.warm = False
+
+    async def sample(self) -> None:
+        """Ask the gateway and count, once a second, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._gateway = await self._ask_gateway()
+            total = await loop.run_in_executor(None, self.conservation)
+            self._samples.append((loop.time(), total.messages.received, total.readings.stored))
+            await asyncio.sleep(SAMPLE_S)
+
+    async def _ask_gateway(self) -> dict[str, Any]:
+        unreachable = {"ready": False, "reasons": ["gateway_unreachable"], "metrics": ""}
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(str(self._core.layout.gateway_status))
+                line = await reader.read()
+                writer.close()
+                await writer.wait_closed()
+            answer = json.loads(line)
+        except (OSError, TimeoutError, ValueError):
+            return unreachable
+        return answer if isinstance(answer, dict) else unreachable
+
+    def conservation(self) -> Ledger:
+        """Both ledgers, summed over all devices."""
+        return total(self._core.ingest.ledgers())
+
+    def reasons(self) -> list[str]:
+        """Why the system is not ready; empty when it is."""
+        found = [] if self.warm else ["warming"]
+        found += self._gateway["reasons"] or ([] if self._gateway["ready"] else ["gateway_not_ready"])
+        problems = (self._core.ingest.problem, self._core.writer.problem)
+        return found + [problem for problem in problems if problem] + [f"{name}_died" for name in self._died]
+
+    def metrics(self) -> str:
+        """The metrics of core and gateway as one Prometheus page."""
+        return merge(generate_latest(self._core.meters).decode(), self._gateway["metrics"])
+
+    def lags(self) -> list[dict[str, Any]]:
+        """How far each consumer is behind its log, in entries and seconds."""
+        core = self._core
+        pairs = (
+            ("raw", "ingest", core.raw, core.ingest.position),
+            ("vitals", "store", core.log, core.writer.position),
+            ("vitals", "alerts", core.log, core.book.position()),
+        )
+        found = []
+        for stream, consumer, log, position in pairs:
+            oldest = log.read(position, limit=1)
+            behind_s = max(0.0, (CLOCK.now_ns() - oldest[0].appended_ns) / 1e9) if oldest else 0.0
+            entries = max(0, log.end() - position)
+            found.append({"stream": stream, "consumer": consumer, "entries": entries, "seconds": behind_s})
+        return found
+
+    def system(self) -> dict[str, Any]:
+        """The ``system`` route."""
+        first, last = (self._samples[0], self._samples[-1]) if self._samples else ((0.0, 0, 0), (0.0, 0, 0))
+        seconds = last[0] - first[0]
+        ledger = self.conservation()
+        rates = {
+            name: (last[column] - first[column]) / seconds if seconds > 0 else 0.0
+            for name, column in (("messages_per_s", 1), ("stored_per_s", 2))
+        }
+        return {
+            "http": self._http,
+            "mqtt": self._mqtt,
+            "ready": not self.reasons(),
+            "reasons": self.reasons(),
+            "rates": rates,
+            "lags": self.lags(),
+            "conservation": {"messages": _fields(ledger.messages), "readings": _fields(ledger.readings)},
+        }
+
+
+def _fields(struct: Any) -> dict[str, int]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def total(ledgers: list[Ledger]) -> Ledger:
+    """The sum over devices, as device ``*``."""
+    messages = MessageLedger(
+        *(sum(getattr(item.messages, name) for item in ledgers) for name in MessageLedger.__struct_fields__)
+    )
+    readings = ReadingLedger(
+        *(sum(getattr(item.readings, name) for item in ledgers) for name in ReadingLedger.__struct_fields__)
+    )
+    return Ledger("*", messages, readings)

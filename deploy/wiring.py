@@ -1,0 +1,121 @@
+"""The one place that names concrete backends: ports to classes, for gateway, core, and commands without a core."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from alerts.book import SqlAlertBook
+from dashboard_api.auth import TokenAuth
+from deploy.layout import Layout
+from deploy.settings import Settings
+from device_gateway.registry import SqlRegistry
+from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
+from ingest.adapters import load_adapters
+from ingest.journal import SCHEMA as JOURNAL_SCHEMA
+from ingest.journal import Journal
+from ingest.metrics import IngestMetrics
+from ingest.service import IngestService
+from ingest.writer import StoreWriter
+from vitals.log.local import LocalLog
+from vitals.ports import Registry
+from vitals.store.duckdb import DuckDBStore
+from vitals.vault import IdentityVault, Vault
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC."""
+        return time.time_ns()
+
+
+CLOCK = SystemClock()
+
+
+def open_vault(layout: Layout, settings: Settings) -> Vault:
+    """The vault, its key created at first use; raises ``ConfigError``."""
+    return Vault.open(Path(settings.vault.key_file) if settings.vault.key_file else layout.key)
+
+
+def open_registry(layout: Layout) -> SqlRegistry:
+    """The registry in its own file, shared by gateway and core."""
+    return SqlRegistry(layout.registry, CLOCK)
+
+
+def open_raw_log(layout: Layout, vault: Vault, *, read_only: bool) -> LocalLog:
+    """The raw log with the tables of the gateway's sessions in it."""
+    schema = "" if read_only else SESSIONS_SCHEMA
+    return LocalLog(layout.raw, CLOCK, sealer=vault.zone("raw"), read_only=read_only, schema=schema)
+
+
+def prepare(layout: Layout, settings: Settings) -> None:
+    """Create what is missing in a data directory, before any process needs it; raises ``ConfigError``."""
+    layout.create()
+    vault = open_vault(layout, settings)
+    open_raw_log(layout, vault, read_only=False).close()
+    open_registry(layout).close()
+
+
+@dataclass(slots=True)
+class Core:
+    """Everything of the core process but its threads and its web server."""
+
+    layout: Layout
+    settings: Settings
+    registry: SqlRegistry
+    identities: IdentityVault
+    tokens: TokenAuth
+    raw: LocalLog
+    log: LocalLog
+    store: DuckDBStore
+    book: SqlAlertBook
+    journal: Journal
+    ingest: IngestService
+    writer: StoreWriter
+    meters: CollectorRegistry = field(default_factory=CollectorRegistry)
+    closers: list[Callable[[], None]] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close what was opened, in reverse."""
+        for close in reversed(self.closers):
+            close()
+
+
+def open_core(layout: Layout, settings: Settings) -> Core:
+    """Open every backend of the core. The caller holds the core's lock."""
+    vault = open_vault(layout, settings)
+    meters = CollectorRegistry()
+    metrics = IngestMetrics(meters)
+    registry = open_registry(layout)
+    identities = IdentityVault(layout.identities, vault.zone("identities"))
+    tokens = TokenAuth(layout.tokens, CLOCK)
+    raw = open_raw_log(layout, vault, read_only=True)
+    log = LocalLog(layout.vitals, CLOCK, schema=JOURNAL_SCHEMA)
+    store = DuckDBStore(layout.store, memory_mb=settings.store.memory_mb, threads=settings.store.threads)
+    book = SqlAlertBook(f"sqlite:///{layout.alerts}")
+    journal = Journal(log, vault.zone("quarantine"))
+    ingest = open_ingest(raw, journal, registry, metrics, store.stored)
+    writer = StoreWriter(log, store, CLOCK, metrics)
+    closers = [registry.close, identities.close, tokens.close, raw.close, log.close, book.close, store.close]
+    return Core(
+        layout, settings, registry, identities, tokens, raw, log, store, book, journal, ingest, writer, meters, closers
+    )
+
+
+def open_ingest(
+    raw: LocalLog,
+    journal: Journal,
+    registry: Registry,
+    metrics: IngestMetrics,
+    stored: Callable[[], Mapping[str, int]],
+) -> IngestService:
+    """Ingest over an open raw log and journal."""
+
+    def received() -> dict[str, int]:
+        return {token: int(count) for token, count in raw.query("SELECT device, n FROM received")}
+
+    return IngestService(raw, journal, registry, load_adapters(), CLOCK, metrics, received, stored)

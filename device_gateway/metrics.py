@@ -1,0 +1,49 @@
+"""The gateway's numbers as Prometheus families (CONTRACTS, Metrics)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from device_gateway.batcher import STAGE_BOUNDS_S, Batcher
+from device_gateway.mqtt.server import Server
+
+
+class GatewayMetrics(Collector):
+    """Reads the counters that server and batcher keep anyway: nothing is paid per message."""
+
+    def __init__(self, server: Server, batcher: Batcher) -> None:
+        self._server, self._batcher = server, batcher
+        self.registry: Final = CollectorRegistry()
+        self.registry.register(self)
+
+    def describe(self) -> list[CounterMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        yield GaugeMetricFamily("vitalgate_connections", "Sessions connected now", value=len(self._server))
+        failures = CounterMetricFamily(
+            "vitalgate_auth_failures_total", "Sign-ins refused, by reason", labels=("reason",)
+        )
+        for decision, count in self._server.refused.items():
+            failures.add_metric((decision.value,), count)
+        yield failures
+        received = CounterMetricFamily(
+            "vitalgate_messages_received_total", "Messages taken in, by QoS", labels=("qos",)
+        )
+        for qos, count in enumerate(self._server.received):
+            received.add_metric((str(qos),), count)
+        yield received
+        buckets, total = [], 0
+        for bound, count in zip((*STAGE_BOUNDS_S, "+Inf"), self._batcher.latency_counts, strict=True):
+            total += count
+            buckets.append((str(bound), total))
+        stages = HistogramMetricFamily("vitalgate_stage_seconds", "Time per stage of the pipeline", labels=("stage",))
+        stages.add_metric(("durable",), buckets, self._batcher.latency_sum_s)
+        yield stages
+
+    def text(self) -> str:
+        """The Prometheus text format."""
+        return generate_latest(self.registry).decode()

@@ -1,0 +1,1 @@
+"""The MQTT ingest endpoint: codec and session without I/O, server with sockets."""

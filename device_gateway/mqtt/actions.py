@@ -1,0 +1,92 @@
+"""What a session asks of whoever drives it, in order."""
+
+from enum import Enum
+
+import msgspec
+
+from device_gateway.mqtt.packets import Connect, Will
+from device_gateway.sessions import Ticket
+from vitals.model import DeviceEvent, Message
+
+
+class Decision(Enum):
+    """Outcome of a sign-in; the value is the word in metrics."""
+
+    ALLOWED = "allowed"
+    BAD_CREDENTIALS = "bad_credentials"
+    REVOKED = "revoked"
+    TOO_MANY_FAILURES = "too_many_failures"
+    UNAVAILABLE = "registry_unavailable"
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Write ``data`` now."""
+
+    data: bytes
+
+
+class Authenticate(msgspec.Struct, frozen=True):
+    """Check a device's secret, then call ``Session.decided``."""
+
+    device: str
+    secret: bytes
+
+
+class Open(msgspec.Struct, frozen=True):
+    """Take over from an older connection of (device, client id), make the session durable, call ``Session.opened``."""
+
+    connect: Connect
+    device: str
+    client_id: str
+    expiry_s: int
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """Append ``message``; once that is durable send ``ack`` in receipt order.
+
+    ``settles`` is 1 when the ack ends the exchange (QoS 1). ``hold`` is a QoS 2 packet id to remember in the same
+    transaction, or 0. ``ticket`` takes the ordinal; ``resend_of`` is the ticket of the message that this one repeats.
+    """
+
+    message: Message
+    ack: bytes = b""
+    settles: int = 0
+    hold: int = 0
+    ticket: Ticket | None = None
+    resend_of: Ticket | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Send ``ack`` in receipt order with the others, after everything before it is durable.
+
+    ``release`` is a QoS 2 packet id to forget durably before that, or 0.
+    """
+
+    ack: bytes
+    settles: int = 0
+    release: int = 0
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """Append a presence event; once that is durable send ``ack`` in receipt order. ``hold`` as in ``Accept``."""
+
+    event: DeviceEvent
+    ack: bytes = b""
+    settles: int = 0
+    hold: int = 0
+
+
+class Expire(msgspec.Struct, frozen=True):
+    """The client changed the session's expiry as it left."""
+
+    expiry_s: int
+
+
+class Close(msgspec.Struct, frozen=True):
+    """Close the connection. ``reason`` is for people; ``will`` is to be published (after its delay)."""
+
+    reason: str
+    will: Will | None = None
+
+
+Action = Send | Authenticate | Open | Accept | Answer | Presence | Expire | Close

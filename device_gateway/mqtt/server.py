@@ -1,0 +1,211 @@
+"""The MQTT endpoint: listening sockets, who is connected, presence, back-pressure, and an orderly end."""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from device_gateway.access import Access
+from device_gateway.batcher import Batcher
+from device_gateway.mqtt import topics
+from device_gateway.mqtt.actions import Accept, Close, Decision, Open
+from device_gateway.mqtt.connection import Connection, Pause
+from device_gateway.mqtt.packets import Code, Will
+from device_gateway.mqtt.wheel import Wheel
+from device_gateway.sessions import SessionKey, SessionStore, StoredSession, presence
+from device_gateway.settings import GatewaySettings
+from vitals.errors import ConfigError
+from vitals.glossary import EventKind
+from vitals.model import DeviceEvent, Message
+from vitals.ports import Clock, Device
+
+_BACKLOG: Final = 4096
+_LOOK_S: Final = 1.0
+_AUTH_FAILURES: Final = (Decision.BAD_CREDENTIALS, Decision.REVOKED, Decision.TOO_MANY_FAILURES)
+
+
+def require_loopback(sockets: Sequence[socket.socket]) -> None:
+    """Without TLS the endpoint listens on loopback addresses only.
+
+    Raises:
+        ConfigError: a socket is bound to another address.
+    """
+    for sock in sockets:
+        host = sock.getsockname()[0]
+        if not ipaddress.ip_address(host.split("%")[0]).is_loopback:
+            raise ConfigError(
+                "mqtt", f"{host} is not a loopback address, and there is no TLS to leave this machine with"
+            )
+
+
+class _DelayedWill(NamedTuple):
+    timer: asyncio.TimerHandle
+    will: Will
+    reason: str
+
+
+class Server:
+    """All connections.
+
+    ``received`` counts messages by QoS, ``refused`` sign-ins by reason.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, access: Access, store: SessionStore, clock: Clock, log: Batcher
+    ) -> None:
+        self.settings, self.access, self.clock, self.batcher = settings, access, clock, log
+        self.loop = asyncio.get_running_loop()
+        self.received = [0, 0, 0]
+        self.refused = dict.fromkeys(_AUTH_FAILURES, 0)
+        self._store = store
+        self._connections: set[Connection] = set()
+        self._current: dict[SessionKey, Connection] = {}
+        self._by_device: dict[str, set[Connection]] = {}
+        self._delayed: dict[SessionKey, _DelayedWill] = {}
+        self._wheel: Wheel[Connection] = Wheel()
+        self._listeners: list[asyncio.Server] = []
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._look = self.loop.call_later(_LOOK_S, self._look_around)
+
+    def __len__(self) -> int:
+        """Devices signed in, counted by session."""
+        return len(self._current)
+
+    async def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve on bound sockets; raises ``ConfigError`` beyond loopback."""
+        require_loopback(sockets)
+        for sock in sockets:
+            self._listeners.append(await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG))
+
+    # Called by connections.
+
+    def admit(self, connection: Connection) -> bool:
+        """Whether there is room for one more connection."""
+        self._connections.add(connection)
+        self._empty.clear()
+        self._wheel.add(connection, self.loop.time())
+        return len(self._connections) <= self.settings.max_connections
+
+    def forget(self, connection: Connection) -> None:
+        """The socket is gone."""
+        self._connections.discard(connection)
+        self._wheel.remove(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def open(self, connection: Connection, key: SessionKey, action: Open) -> tuple[StoredSession, bool]:
+        """Make ``connection`` the one of its session. An older one is closed; its will is not published and the device
+        does not go offline, as it is plainly here."""
+        older = self._current.pop(key, None)
+        if older is not None:
+            self._by_device[key.device].discard(older)
+            older.carry_out(older.session.shut(Code.TAKEN_OVER, "taken over"))
+        delayed = self._delayed.pop(key, None)
+        if delayed is not None:
+            delayed.timer.cancel()
+        now_ns = self.clock.now_ns()
+        stored, present, changes = self._store.open(key, action.connect, action.expiry_s, now_ns)
+        self._current[key] = connection
+        self._by_device.setdefault(key.device, set()).add(connection)
+        self.batcher.change([*changes, presence(key.device, online=True)])
+        self.batcher.event(DeviceEvent(key.device, EventKind.ONLINE, now_ns, "connected"))
+        return stored, present
+
+    def left(self, connection: Connection, action: Close) -> None:
+        """``connection`` is closing: its session waits for its expiry, its will and its device's absence are told."""
+        key, stored = connection.key, connection.stored
+        if key is None or stored is None or self._current.get(key) is not connection:
+            return
+        del self._current[key]
+        others = self._by_device[key.device]
+        others.discard(connection)
+        if not others:
+            del self._by_device[key.device]
+        self.batcher.change(self._store.end(stored, self.clock.now_ns()))
+        delay_s = min(action.will.delay_s, stored.expiry_s) if action.will is not None else 0
+        if action.will is not None and delay_s:
+            timer = self.loop.call_later(delay_s, self._will_is_due, key)
+            self._delayed[key] = _DelayedWill(timer, action.will, action.reason)
+        else:
+            self._departed(key.device, action.will, action.reason)
+
+    def _will_is_due(self, key: SessionKey) -> None:
+        delayed = self._delayed.pop(key)
+        self._departed(key.device, delayed.will, delayed.reason)
+
+    def _departed(self, device: str, will: Will | None, reason: str) -> None:
+        now_ns = self.clock.now_ns()
+        said: DeviceEvent | Message | None = None
+        if will is not None:
+            said = topics.presence_or_message(topics.Route(device, topics.STATUS, ""), will.payload, now_ns)
+        gone = device not in self._by_device
+        if isinstance(said, Message):
+            self.received[will.qos if will is not None else 0] += 1
+            self.batcher.accept(Accept(said))
+        elif said is not None and not (gone and said.kind is EventKind.OFFLINE):
+            self.batcher.event(said)
+        if gone:
+            self.batcher.change([presence(device, online=False)])
+            self.batcher.event(DeviceEvent(device, EventKind.OFFLINE, now_ns, reason))
+
+    # Called by the service.
+
+    def on_pressure(self, pressed: bool) -> None:
+        """Stop or go on reading all sockets."""
+        for connection in list(self._connections):
+            if pressed:
+                connection.pause(Pause.LOG)
+            else:
+                connection.resume(Pause.LOG)
+
+    def on_blocked(self, blocked: bool) -> None:
+        """Refuse those who wait for a CONNACK that cannot become durable."""
+        for connection in list(self._connections) if blocked else ():
+            connection.carry_out(connection.session.unavailable())
+
+    def registry_changed(self, devices: Mapping[str, Device]) -> None:
+        """Disconnect devices that are revoked or gone; ask again who may publish for whom."""
+        for name, connections in list(self._by_device.items()):
+            device = devices.get(name)
+            if device is None or device.revoked_ns is not None:
+                for connection in list(connections):
+                    connection.carry_out(connection.session.shut(Code.NOT_AUTHORISED, "revoked"))
+        for connection in self._connections:
+            connection.session.forget_routes()
+
+    def _look_around(self) -> None:
+        now_s = self.loop.time()
+        for connection in self._wheel.due(now_s):
+            connection.overdue(now_s)
+            self._wheel.add(connection, now_s)
+        self._look = self.loop.call_later(_LOOK_S, self._look_around)
+
+    async def stop(self) -> None:
+        """Accept nothing more, let what was received become durable and acknowledged, say goodbye, close."""
+        self._look.cancel()
+        for listener in self._listeners:
+            listener.close()
+        for connection in list(self._connections):
+            connection.pause(Pause.STOPPING)
+        await self._drained()
+        for connection in list(self._connections):
+            connection.carry_out(connection.session.shut(Code.SHUTTING_DOWN, "gateway stopped"))
+        for key, delayed in list(self._delayed.items()):
+            delayed.timer.cancel()
+            self._will_is_due(key)
+        await self._drained()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._empty.wait(), _LOOK_S)
+        for connection in list(self._connections):
+            connection.abort()
+        await self._empty.wait()
+
+    async def _drained(self) -> None:
+        # What cannot be written in time was never acknowledged: the devices still have it.
+        if self.batcher.blocked:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.batcher.drained(), self.settings.stop_timeout_s)

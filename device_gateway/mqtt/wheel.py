@@ -1,0 +1,50 @@
+"""Deadlines of many connections, looked at one second at a time."""
+
+import math
+from collections import defaultdict
+from typing import Generic, Protocol, TypeVar
+
+
+class Timed(Protocol):
+    """Something with a deadline that may move; infinite for none."""
+
+    deadline_s: float
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Wheel(Generic[T]):
+    """Buckets by second. Moving a deadline costs nothing: an item is looked at again when its bucket is due."""
+
+    def __init__(self, longest_look_s: int = 60) -> None:
+        self._buckets: defaultdict[int, set[T]] = defaultdict(set)
+        self._places: dict[T, int] = {}
+        self._longest_look_s = longest_look_s
+
+    def add(self, item: T, now_s: float) -> None:
+        """Watch ``item``; looked at no later than ``longest_look_s`` from now, as its deadline may move nearer."""
+        self.remove(item)
+        place = math.ceil(min(item.deadline_s, now_s + self._longest_look_s))
+        self._places[item] = place
+        self._buckets[place].add(item)
+
+    def remove(self, item: T) -> None:
+        """Stop watching."""
+        place = self._places.pop(item, None)
+        if place is not None:
+            self._buckets[place].discard(item)
+            if not self._buckets[place]:
+                del self._buckets[place]
+
+    def due(self, now_s: float) -> list[T]:
+        """Items whose deadline has passed; they are not watched any more."""
+        over = []
+        for place in [place for place in self._buckets if place <= now_s]:
+            for item in list(self._buckets[place]):
+                if item.deadline_s <= now_s:
+                    self.remove(item)
+                    over.append(item)
+                else:
+                    self.add(item, now_s)
+        return over

@@ -1,0 +1,172 @@
+"""The gateway as a service: everything put together, from a start that heals a crash to an orderly stop."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from device_gateway.access import Access
+from device_gateway.batcher import Batcher
+from device_gateway.metrics import GatewayMetrics
+from device_gateway.mqtt.server import Server, require_loopback
+from device_gateway.sessions import SessionStore, presence
+from device_gateway.settings import GatewaySettings
+from vitals.glossary import EventKind
+from vitals.log.local import LocalLog
+from vitals.model import DeviceEvent
+from vitals.ports import Clock, Registry
+
+__all__ = ["GatewaySettings", "serve"]
+
+_EXPIRE_EVERY = 60
+_log = structlog.get_logger(__name__)
+
+
+class _Gateway:
+    """The parts of one running gateway."""
+
+    def __init__(
+        self, log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySettings, store: SessionStore
+    ) -> None:
+        self.settings, self.clock, self.store = settings, clock, store
+        self.access = Access(registry, settings.auth_failures_per_minute)
+        self.batcher = Batcher(
+            log,
+            clock,
+            high_bytes=settings.buffer_bytes,
+            on_pressure=self._on_pressure,
+            on_blocked=self._on_blocked,
+        )
+        self.server = Server(settings, self.access, store, clock, self.batcher)
+        self.metrics = GatewayMetrics(self.server, self.batcher)
+        self.serving = False
+
+    # The server is made after the batcher that calls it.
+
+    def _on_pressure(self, pressed: bool) -> None:
+        self.server.on_pressure(pressed)
+
+    def _on_blocked(self, blocked: bool) -> None:
+        self.server.on_blocked(blocked)
+
+    def reasons(self) -> list[str]:
+        """Why the gateway is not ready; empty when it is."""
+        found = {
+            "not_serving": not self.serving,
+            "log_not_writable": self.batcher.blocked,
+            "registry_unavailable": not self.access.available,
+        }
+        return [reason for reason, holds in found.items() if holds]
+
+    def status(self) -> bytes:
+        """One line of JSON for whoever supervises."""
+        reasons = self.reasons()
+        line = {"ready": not reasons, "reasons": reasons, "metrics": self.metrics.text()}
+        return msgspec.json.encode(line) + b"\n"
+
+    async def beat(self) -> None:
+        """Heartbeats, and a look at the registry, for ever."""
+        beats = 0
+        while True:
+            self.batcher.heartbeat()
+            devices = await self.access.changed()
+            if devices is not None:
+                self.server.registry_changed(devices)
+            beats += 1
+            if beats % _EXPIRE_EVERY == 0:
+                self.batcher.change(self.store.expire(self.clock.now_ns()))
+            await asyncio.sleep(self.settings.heartbeat_s)
+
+
+async def serve(
+    log: LocalLog,
+    registry: Registry,
+    clock: Clock,
+    sockets: Sequence[socket.socket],
+    settings: GatewaySettings,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    status_socket: Path | None,
+) -> None:
+    """Serve MQTT on ``sockets`` until ``stop`` is set, then make everything received durable and close.
+
+    Args:
+        log: the raw log, opened with ``schema=device_gateway.sessions.SCHEMA``; owned by this process, not closed here.
+        registry: devices and credentials.
+        clock: receipt times.
+        sockets: bound loopback TCP sockets; closed at the end (duplicates that others hold stay open).
+        settings: limits.
+        ready: called once connections are accepted.
+        stop: ask for an orderly end.
+        status_socket: where to tell readiness and metrics, as one line of JSON per connection; None for nowhere.
+
+    Raises:
+        ConfigError: a socket is bound beyond loopback.
+        BackendError: the log failed for good; nothing unacknowledged was promised.
+    """
+    require_loopback(sockets)
+    now_ns = clock.now_ns()
+    store, changes, vanished = SessionStore.load(log, now_ns)
+    gateway = _Gateway(log, registry, clock, settings, store)
+    for device in vanished:
+        changes.append(presence(device, online=False))
+        gateway.batcher.event(DeviceEvent(device, EventKind.OFFLINE, now_ns, "gateway restarted"))
+    gateway.batcher.change(changes)
+    try:
+        async with _status(gateway, status_socket):
+            beat = asyncio.create_task(gateway.beat(), name="heartbeat")
+            stopped = asyncio.create_task(stop.wait(), name="stop")
+            try:
+                await gateway.server.listen(sockets)
+                gateway.serving = True
+                ready()
+                # A log that failed for good, or a bug in the heartbeat, ends the service: silence would hide it.
+                await asyncio.wait((beat, stopped, gateway.batcher.failed), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                gateway.serving = False
+                stopped.cancel()
+                await gateway.server.stop()
+                await _ended(beat)
+            if gateway.batcher.failed.done():
+                gateway.batcher.failed.result()
+    finally:
+        await gateway.batcher.close()
+        gateway.access.close()
+    _log.info("gateway_stopped")
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@asynccontextmanager
+async def _status(gateway: _Gateway, path: Path | None) -> AsyncIterator[None]:
+    if path is None:
+        yield
+        return
+
+    async def tell(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(gateway.status())
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(os.fspath(path))
+        # Before it listens: nobody can connect to a socket that is still open to all.
+        path.chmod(0o600)
+        server = await asyncio.start_unix_server(tell, sock=sock)
+        try:
+            yield
+        finally:
+            server.close()
+            path.unlink(missing_ok=True)

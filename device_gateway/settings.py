@@ -1,0 +1,49 @@
+"""Settings of the gateway."""
+
+from dataclasses import dataclass, fields
+
+from vitals.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """Limits and times of the MQTT endpoint; every field must be positive.
+
+    Raises:
+        ConfigError: a value is out of range; names ``gateway.<field>``.
+    """
+
+    max_packet: int = 256 * 1024
+    """Largest MQTT packet in bytes, checked from the fixed header before the body is read."""
+    connect_timeout_s: float = 10.0
+    """Seconds a new connection has for its CONNECT."""
+    max_connections: int = 20_000
+    """Connections at a time; further ones are closed at once."""
+    buffer_bytes: int = 64 * 1024 * 1024
+    """Bytes received and not yet durable at which the gateway stops reading sockets; it resumes at half of it."""
+    heartbeat_s: float = 1.0
+    """Seconds between heartbeats in the log and between looks at the registry."""
+    session_expiry_max_s: int = 7 * 24 * 3600
+    """Longest time in seconds that a session outlives its connection; the life of an MQTT 3.1.1 session."""
+    keep_alive_max_s: int = 1200
+    """Longest keep-alive in seconds that an MQTT 5 client is granted; 3.1.1 clients keep what they ask for."""
+    receive_maximum: int = 512
+    """Unacknowledged QoS 1 and 2 messages that an MQTT 5 client may have under way."""
+    topic_alias_maximum: int = 16
+    """Topic aliases of an MQTT 5 connection."""
+    resend_memory: int = 128
+    """Latest QoS 1 messages of a session that a resend (DUP) is recognised against."""
+    auth_failures_per_minute: int = 10
+    """Failed sign-ins of one device from one address in a minute before further ones are refused unseen."""
+    stop_timeout_s: float = 5.0
+    """Seconds that a stop waits for the last batch to become durable."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            if getattr(self, item.name) <= 0:
+                raise ConfigError(f"gateway.{item.name}", "must be positive")
+        for name in ("receive_maximum", "topic_alias_maximum", "keep_alive_max_s"):
+            if getattr(self, name) > 0xFFFF:
+                raise ConfigError(f"gateway.{name}", "must be at most 65535")
+        if self.session_expiry_max_s >= 0xFFFFFFFF:
+            raise ConfigError("gateway.session_expiry_max_s", "must be under 4294967295")

@@ -1,0 +1,1 @@
+"""Raw bytes to normalised, flagged vital signs."""

@@ -1,0 +1,173 @@
+"""The adapter contract: one device family's payloads to columns. No base class, no I/O, no import side effects.
+
+An adapter is a value, ``ADAPTER = Adapter(...)``, whose ``decode(messages, contexts)`` takes a whole micro-batch and
+returns ``Decoded(batch, events, rejects)``. It says what the device said: values in the device's unit, times as
+sent with the clock they were read from. Conversion, zones, attribution and plausibility come after it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vitals.catalog import BY_KEY
+from vitals.glossary import Flag, Reason, Statistic
+from vitals.model import NO_TIME, DeviceEvent, Message
+from vitals.units import UNIT_BY_NAME
+
+
+class SourceClock(IntEnum):
+    """What kind of time a payload carries."""
+
+    INSTANT = 0
+    """An instant with its offset, or UTC: ``source_time_ns`` is UTC."""
+    WALL = 1
+    """Wall time without a zone: ``source_time_ns`` is the wall time read as if it were UTC."""
+    NONE = 2
+    """No usable time, live: ``source_time_ns`` is the receipt time and ``seq`` the message ordinal."""
+    DAY = 3
+    """A day only: ``source_time_ns`` is midnight of that day read as UTC."""
+    UNTRUSTED = 4
+    """Wall time the device itself does not trust (clock not set, time fault): kept as identity, never as time."""
+    STORED = 5
+    """No usable time and the device says that it comes from its memory: order is known, the instant is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is configured for a device: its IANA zone, if any, and its model settings."""
+
+    zone: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Message ``message`` (index in the micro-batch), or a part of it, cannot be decoded. ``detail`` never quotes
+    payload text, which may name a person: field paths, offsets and lengths only."""
+
+    message: int
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Decoded readings, one row each; ``message`` is the index of the message in the micro-batch.
+
+    ``value`` is in ``unit`` (code of ``vitals.units``), NaN for a value below or above the sensor's range.
+    ``ended_ns`` is ``NO_TIME`` for instants. ``tz_min`` is the offset that the payload gave, else 0.
+    """
+
+    message: npt.NDArray[np.int64]
+    vital: npt.NDArray[np.uint16]
+    clock: npt.NDArray[np.uint8]
+    source_time_ns: npt.NDArray[np.int64]
+    ended_ns: npt.NDArray[np.int64]
+    tz_min: npt.NDArray[np.int16]
+    seq: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+    unit: npt.NDArray[np.uint8]
+    statistic: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint32]
+    context: Mapping[int, Mapping[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def joined(self, other: "Columns", offset: int) -> "Columns":
+        """These rows and those of ``other``, whose message indices move up by ``offset``."""
+        names = [item.name for item in fields(self) if item.name not in {"message", "context"}]
+        context = {**self.context, **{row + len(self): value for row, value in other.context.items()}}
+        return Columns(
+            np.concatenate([self.message, other.message + offset]),
+            **{name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in names},
+            context=context,
+        )
+
+
+class ReadingsBuilder:
+    """Collects readings while an adapter parses; ``build()`` gives the columns."""
+
+    _DTYPES = (np.int64, np.uint16, np.uint8, np.int64, np.int64, np.int16, np.int64, np.float64, np.uint8,
+               np.uint8, np.uint32)  # fmt: skip
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int, int, int, int, int, int, float, int, int, int]] = []
+        self._context: dict[int, Mapping[str, Any]] = {}
+
+    def add(
+        self,
+        message: int,
+        vital: int,
+        value: float,
+        unit: int,
+        source_time_ns: int,
+        *,
+        clock: SourceClock = SourceClock.INSTANT,
+        seq: int = 0,
+        ended_ns: int = NO_TIME,
+        tz_min: int = 0,
+        statistic: Statistic = Statistic.SINGLE,
+        flags: int = 0,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add one reading; arguments as the columns of :class:`Columns`."""
+        if context:
+            self._context[len(self._rows)] = context
+        self._rows.append((message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def build(self) -> Columns:
+        """The rows as columns, in the order of ``add``."""
+        transposed = zip(*self._rows, strict=True) if self._rows else ((),) * len(self._DTYPES)
+        names = [item.name for item in fields(Columns) if item.name != "context"]
+        arrays: dict[str, Any] = {
+            name: np.array(column, dtype=dtype)
+            for name, column, dtype in zip(names, transposed, self._DTYPES, strict=True)
+        }
+        return Columns(**arrays, context=self._context)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a micro-batch gave. A message may give readings and a reject: its good parts are kept."""
+
+    batch: Columns
+    events: Sequence[DeviceEvent] = ()
+    rejects: Sequence[Reject] = ()
+    unknown_members: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One device family. ``kinds`` maps each kind of payload (topic's last level, "" = none) to a sentence; ``vitals``
+    are the catalogue keys it may emit; ``settings`` documents each model setting; ``version`` rises when ``decode``
+    changes what it gives for the same bytes."""
+
+    name: str
+    version: int
+    title: str
+    kinds: Mapping[str, str]
+    vitals: frozenset[str]
+    decode: Callable[[Sequence[Message], Sequence[Context]], Decoded]
+    max_payload: int = 64 * 1024
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def vital_code(key: str) -> int:
+    """Catalogue code of ``key``, for module-level constants of adapters."""
+    return BY_KEY[key].code
+
+
+def unit_code(name: str) -> int:
+    """Unit code of a UCUM name, for module-level constants of adapters."""
+    return UNIT_BY_NAME[name].code
+
+
+NO_FLAGS = Flag(0)

@@ -1,0 +1,192 @@
+"""Bluetooth Glucose Measurement 0x2A18: glucometers (device-formats.md 2.2).
+
+Layout: flags u8, sequence u16, base time (7 bytes), [time offset s16 min], [concentration SFLOAT in kg/L or mol/L,
+type and location], [sensor status u16].
+
+Identity (device-formats.md 8.4): sequence number and **base time**, wall time read as UTC, never the user-facing one:
+base time stays on one line when the user changes the clock. The user-facing time is base time plus
+``context["time_offset_min"]``, which the clock stage adds. With a time fault (status bit 11) the time is UNTRUSTED. A
+user-facing time that cannot be known leaves only the order, clock STORED: an offset that ran over keeps its base time
+as identity, a base time that is unknown or impossible becomes 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
+from ingest.adapters import gatt
+from vitals.glossary import EventKind, Flag
+from vitals.model import Message
+
+GLUCOSE_MEASUREMENT: Final = 0x2A18
+_RESERVED: Final = 0xE0
+_LENGTH: Final = tuple(10 + 2 * (f & 1) + 3 * (f >> 1 & 1) + 2 * (f >> 3 & 1) for f in range(256))
+_UNIT: Final = (unit_code("kg/L"), unit_code("mol/L"))
+_NOT_A_NUMBER: Final = 0x07FF
+
+_BLOOD: Final = vital_code("glucose_bg")
+_INTERSTITIAL: Final = vital_code("glucose_isf")
+_UNDETERMINED: Final = vital_code("glucose")
+_CONTROL_SAMPLE: Final = 10
+_CONTROL_LOCATION: Final = 4
+
+_SAMPLES: Final[Mapping[int, tuple[str, int]]] = MappingProxyType(
+    {
+        1: ("capillary_whole_blood", _BLOOD),
+        2: ("capillary_plasma", _BLOOD),
+        3: ("venous_whole_blood", _BLOOD),
+        4: ("venous_plasma", _BLOOD),
+        5: ("arterial_whole_blood", _BLOOD),
+        6: ("arterial_plasma", _BLOOD),
+        7: ("undetermined_whole_blood", _UNDETERMINED),
+        8: ("undetermined_plasma", _UNDETERMINED),
+        9: ("interstitial_fluid", _INTERSTITIAL),
+        _CONTROL_SAMPLE: ("control_solution", _UNDETERMINED),
+    }
+)
+_SITES: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: "finger",
+        2: "alternate_site",
+        3: "earlobe",
+        _CONTROL_LOCATION: "control_solution",
+        15: "not_available",
+    }
+)
+_FAULTS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: "sensor_malfunction",
+        2: "sample_insufficient",
+        3: "strip_insertion_error",
+        4: "strip_type_incorrect",
+        9: "read_interrupted",
+        10: "general_device_fault",
+    }
+)
+_TEMPERATURE: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        7: "sensor_temperature_too_high",
+        8: "sensor_temperature_too_low",
+    }
+)
+_STATUS_EVENTS: Final[Mapping[int, str]] = MappingProxyType({**_FAULTS, **_TEMPERATURE})
+_BATTERY_LOW: Final = 1 << 0
+_TIME_FAULT: Final = 1 << 11
+_CONTROL_SOLUTION: Final = int(Flag.CONTROL_SOLUTION)
+_CLOCK_SUSPECT: Final = int(Flag.CLOCK_SUSPECT)
+_STATUS_FLAGS: Final[Mapping[int, int]] = MappingProxyType(
+    {
+        **dict.fromkeys(_FAULTS, int(Flag.SENSOR_FAULT)),
+        5: gatt.ABOVE_RANGE,
+        6: gatt.BELOW_RANGE,
+        **dict.fromkeys(_TEMPERATURE, int(Flag.LOW_QUALITY)),
+        11: _CLOCK_SUSPECT,
+    }
+)
+_EVENT_MASK: Final = sum(1 << bit for bit in _STATUS_EVENTS)
+_OFFSET_OVERRUN: Final = 0x7FFF
+_OFFSET_UNDERRUN: Final = -0x8000
+
+
+def _status_events(message: Message, status: int, output: gatt.Output) -> None:
+    if status & _BATTERY_LOW:
+        output.event(message, EventKind.BATTERY, "low")
+    if status & _EVENT_MASK:
+        output.event(message, EventKind.SENSOR_STATUS, gatt.bit_names(status, _STATUS_EVENTS))
+    if status & _TIME_FAULT:
+        output.event(message, EventKind.CLOCK_FAULT, "time_fault")
+
+
+def _offset(message: Message, context: dict[str, Any]) -> bool:
+    """Note the time offset in the context; False when it ran over, so that the user-facing time is unknown."""
+    minutes = int.from_bytes(message.payload[10:12], "little", signed=True)
+    if minutes in (_OFFSET_OVERRUN, _OFFSET_UNDERRUN):
+        return False
+    context["time_offset_min"] = minutes
+    return True
+
+
+def _time(message: Message, flags: int, is_offset_known: bool, output: gatt.Output) -> tuple[int, SourceClock]:
+    """Base time and clock; an event when the user-facing time cannot be known."""
+    base_ns = gatt.date_time(message.payload, 3)
+    if base_ns is None:
+        output.event(message, EventKind.CLOCK_FAULT, "base_time_unknown")
+        return 0, SourceClock.STORED
+    if not is_offset_known:
+        output.event(message, EventKind.CLOCK_FAULT, "time_offset_out_of_range")
+        return base_ns, SourceClock.STORED
+    return base_ns, SourceClock.UNTRUSTED if flags & _CLOCK_SUSPECT else SourceClock.WALL
+
+
+def _sample(octet: int, context: dict[str, Any]) -> tuple[int, int]:
+    """Vital and flags of the type and location octet, noted in the context."""
+    kind, location = octet & 0x0F, octet >> 4
+    sample, vital = _SAMPLES.get(kind, (f"reserved_{kind}", _UNDETERMINED))
+    context["sample"] = sample
+    context["site"] = _SITES.get(location) or f"reserved_{location}"
+    is_control = kind == _CONTROL_SAMPLE or location == _CONTROL_LOCATION
+    return vital, _CONTROL_SOLUTION if is_control else 0
+
+
+def _parse(_characteristic: int, index: int, message: Message, output: gatt.Output) -> None:
+    payload = message.payload
+    present = payload[0]
+    gatt.check_length(payload, _LENGTH[present], _RESERVED)
+    context: dict[str, Any] = {}
+    flags, word, vital, at, is_offset_known = 0, _NOT_A_NUMBER, _UNDETERMINED, 10, True
+    if present & 0x01:
+        is_offset_known = _offset(message, context)
+        at = 12
+    if present & 0x02:
+        word = payload[at] | payload[at + 1] << 8
+        vital, flags = _sample(payload[at + 2], context)
+        at += 3
+    if present & 0x08:
+        status = payload[at] | payload[at + 1] << 8
+        if status:
+            context["status"] = f"0x{status:04x}"
+            flags |= gatt.bit_flags(status, _STATUS_FLAGS)
+            _status_events(message, status, output)
+    if present & 0x10:
+        context["context_follows"] = True
+    if present & _RESERVED:
+        context["reserved_flags"] = f"0x{present & _RESERVED:02x}"
+    base_ns, clock = _time(message, flags, is_offset_known, output)
+    if not present & 0x02 and not flags & gatt.OUT_OF_RANGE:
+        output.event(message, EventKind.VALUE_ABSENT, "no_concentration", vital)
+        return
+    output.sfloat(
+        index, message, vital, word, _UNIT[present >> 2 & 1], base_ns,
+        clock=clock, seq=payload[1] | payload[2] << 8, flags=flags, context=context,
+    )  # fmt: skip
+
+
+_KINDS: Final = MappingProxyType(
+    {
+        "2a18": GLUCOSE_MEASUREMENT,
+        "2A18": GLUCOSE_MEASUREMENT,
+        "": GLUCOSE_MEASUREMENT,
+    }
+)
+
+
+def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
+    """Readings in kg/L or mol/L as the meter reports them, events for its status bits and absent values."""
+    return gatt.decode_each(messages, _KINDS, _parse)
+
+
+ADAPTER = Adapter(
+    name="ble_glucose",
+    version=1,
+    title="Bluetooth glucometer",
+    kinds=MappingProxyType(
+        {
+            "2a18": "Glucose Measurement characteristic, binary",
+            "": "Glucose Measurement characteristic, binary",
+        }
+    ),
+    vitals=frozenset({"glucose_bg", "glucose_isf", "glucose"}),
+    decode=decode,
+    max_payload=gatt.MAX_PAYLOAD,
+)

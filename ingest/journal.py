@@ -1,0 +1,325 @@
+"""Ingest's durable state, in the file and the transactions of the vitals log (SQLite).
+
+One transaction per cycle holds the derived entries, the position in the raw log, the identities of new readings, both
+ledgers, quarantine and unassigned items: after a crash either all of a cycle happened or none of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vitals import encoding
+from vitals.catalog import CODE_SPACE
+from vitals.errors import NotFound, PositionConflict
+from vitals.glossary import EventKind, Flag, Reason
+from vitals.log.local import LocalLog, LocalTransaction
+from vitals.model import NO_TIME, DeviceEvent, Entry, VitalBatch
+from vitals.ports import DeviceState, QuarantineItem, Sealer, UnassignedItem
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS progress(one INTEGER PRIMARY KEY CHECK(one = 1), position INTEGER NOT NULL);
+INSERT OR IGNORE INTO progress VALUES(1, 0);
+CREATE TABLE IF NOT EXISTS devices(id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS identities(
+  device INTEGER NOT NULL, vital INTEGER NOT NULL, source_time_ns INTEGER NOT NULL, seq INTEGER NOT NULL,
+  value REAL, PRIMARY KEY(device, vital, source_time_ns, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS heads(
+  device INTEGER PRIMARY KEY, source_time_ns INTEGER NOT NULL, seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS ledgers(
+  device INTEGER PRIMARY KEY, decoded INTEGER NOT NULL, duplicate INTEGER NOT NULL, quarantined INTEGER NOT NULL,
+  emitted INTEGER NOT NULL, repeated INTEGER NOT NULL, revision INTEGER NOT NULL, unassigned INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS quarantine(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, adapter TEXT NOT NULL, adapter_version INTEGER NOT NULL,
+  kind TEXT NOT NULL, reason TEXT NOT NULL, detail TEXT NOT NULL, received_ns INTEGER NOT NULL, size INTEGER NOT NULL,
+  message INTEGER NOT NULL, payload BLOB NOT NULL, open INTEGER NOT NULL DEFAULT 1);
+CREATE TABLE IF NOT EXISTS unassigned(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, readings INTEGER NOT NULL, reason TEXT NOT NULL,
+  first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS device_states(
+  device TEXT PRIMARY KEY, last_seen_ns INTEGER, online INTEGER, battery REAL) WITHOUT ROWID;
+"""
+STREAM = "vitals"
+_CONTEXT = b"quarantine"
+COUNTS = ("decoded", "duplicate", "quarantined", "emitted", "repeated", "revision", "unassigned")
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Ledger changes of a cycle: device token -> counts in the order of ``COUNTS``."""
+
+    counts: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, device: str, what: str, number: int = 1) -> None:
+        """Count ``number`` more of ``what`` for a device."""
+        if number:
+            self.counts.setdefault(device, [0] * len(COUNTS))[COUNTS.index(what)] += number
+
+    def total(self, what: str) -> int:
+        """The sum of one count over all devices."""
+        return sum(counts[COUNTS.index(what)] for counts in self.counts.values())
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A message on its way into quarantine."""
+
+    device: str
+    adapter: str
+    adapter_version: int
+    kind: str
+    reason: Reason
+    detail: str
+    received_ns: int
+    message: int
+    payload: bytes
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Readings of one device on their way to the unassigned worklist."""
+
+    device: str
+    reason: str
+    batch: VitalBatch
+
+
+class Journal:
+    """Reads and writes of the ingest tables. Writes happen inside a :class:`Cycle`."""
+
+    def __init__(self, log: LocalLog, sealer: Sealer) -> None:
+        self.log, self._sealer = log, sealer
+        self._devices: dict[str, int] = {token: ident for ident, token in log.query("SELECT id, token FROM devices")}
+        self.newest: dict[int, int] = {}
+        """Newest source time per stream (device number x vital), filled as streams are seen."""
+
+    def begin(self, tx: LocalTransaction) -> "Cycle":
+        """The write side, for one transaction of the log."""
+        return Cycle(self, tx, self._sealer)
+
+    def forget(self) -> None:
+        """Drop what was learned in a transaction that did not commit."""
+        self._devices = {token: ident for ident, token in self.log.query("SELECT id, token FROM devices")}
+        self.newest.clear()
+
+    def position(self) -> int:
+        """Raw log position up to which everything is in this file."""
+        return int(self.log.query("SELECT position FROM progress")[0][0])
+
+    def heads(self) -> dict[str, tuple[int, int]]:
+        """Newest trusted wall time and its sequence, of every device that has one."""
+        rows = self.log.query("SELECT token, source_time_ns, seq FROM heads JOIN devices ON devices.id = heads.device")
+        return {token: (int(time_ns), int(seq)) for token, time_ns, seq in rows}
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Ledger counts of every device."""
+        rows = self.log.query(
+            f"SELECT token, {', '.join(COUNTS)} FROM ledgers JOIN devices ON devices.id = ledgers.device"  # noqa: S608
+        )
+        return {token: dict(zip(COUNTS, map(int, counts), strict=True)) for token, *counts in rows}
+
+    def quarantine(self, after: int, limit: int, *, where: Mapping[str, str] | None = None) -> list[QuarantineItem]:
+        """Open items with id > ``after``, without payloads; ``where`` may name reason or adapter."""
+        conditions = "".join(f" AND {column} = ?" for column in (where or {}) if column in {"reason", "adapter"})
+        rows = self.log.query(
+            "SELECT id, device, adapter, adapter_version, kind, reason, detail, received_ns, size FROM quarantine "  # noqa: S608
+            f"WHERE open AND id > ?{conditions} ORDER BY id LIMIT ?",
+            (after, *(where or {}).values(), limit),
+        )
+        return [_item(row) for row in rows]
+
+    def quarantine_item(self, ident: str) -> tuple[QuarantineItem, int, bool]:
+        """One item with its payload, its message ordinal, and whether it is still open; raises ``NotFound``."""
+        rows = self.log.query(
+            "SELECT id, device, adapter, adapter_version, kind, reason, detail, received_ns, size, "
+            "payload, message, open FROM quarantine WHERE id = ?",
+            (int(ident) if ident.isdecimal() else -1,),
+        )
+        if not rows:
+            raise NotFound("quarantine item", ident)
+        row = rows[0]
+        return _item(row, self._sealer.open(row[9], _CONTEXT)), int(row[10]), bool(row[11])
+
+    def unassigned(self, after: int, limit: int) -> list[UnassignedItem]:
+        """Waiting readings with id > ``after``."""
+        rows = self.log.query(
+            "SELECT id, device, readings, reason, first_ns, last_ns, received_ns FROM unassigned "
+            "WHERE id > ? ORDER BY id LIMIT ?",
+            (after, limit),
+        )
+        return [UnassignedItem(str(row[0]), *row[1:]) for row in rows]
+
+    def device_state(self, device: str) -> DeviceState:
+        """Last contact, presence and battery of a device."""
+        rows = self.log.query("SELECT last_seen_ns, online, battery FROM device_states WHERE device=?", (device,))
+        if not rows:
+            return DeviceState(device)
+        seen, online, battery = rows[0]
+        return DeviceState(device, seen, None if online is None else bool(online), battery)
+
+
+def _item(row: Sequence[Any], payload: bytes = b"") -> QuarantineItem:
+    ident, device, adapter, version, kind, reason, detail, received_ns, size = row[:9]
+    return QuarantineItem(
+        str(ident), device, adapter, version, kind, Reason(reason), detail, received_ns, size, payload
+    )
+
+
+class Cycle:
+    """The write side of one transaction."""
+
+    def __init__(self, journal: Journal, tx: LocalTransaction, sealer: Sealer) -> None:
+        self._journal, self._tx, self._sql, self._sealer = journal, tx, tx.connection, sealer
+
+    def device_id(self, token: str) -> int:
+        """The device's number in this file, given at first sight."""
+        known = self._journal._devices.get(token)
+        if known is None:
+            known = self._sql.execute("INSERT INTO devices(token) VALUES(?)", (token,)).lastrowid
+            assert known is not None
+            self._journal._devices[token] = known
+        return known
+
+    def identify(
+        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, seq: Int64,
+        value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32],
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:  # fmt: skip
+        """Recognise readings by (device, vital, source_time_ns, seq): masks of duplicates and of revisions.
+
+        ``device`` holds numbers of :meth:`device_id`. New identities and new values are recorded. Rows past the newest
+        record of their stream are new without a look; the rest are looked up one by one (resends and resyncs).
+        """
+        sides = np.where(flags & Flag.BELOW_RANGE, -np.inf, np.where(flags & Flag.ABOVE_RANGE, np.inf, np.nan))
+        stored = np.where(np.isnan(value), sides, value)
+        keys = (device, vital, source_time_ns, seq)
+        sure = self._past_newest(device, vital, source_time_ns) & ~_repeated(keys)
+        cells = list(zip(*(column.tolist() for column in keys), stored.tolist(), strict=True))
+        duplicate, revision = np.zeros(len(value), bool), np.zeros(len(value), bool)
+        self._sql.executemany("INSERT INTO identities VALUES(?,?,?,?,?)", [cells[row] for row in np.flatnonzero(sure)])
+        for row in np.flatnonzero(~sure):
+            duplicate[row], revision[row] = self._compare(*cells[row])
+        return duplicate, revision
+
+    def _compare(self, device: int, vital: int, source_time_ns: int, seq: int, value: float) -> tuple[bool, bool]:
+        key = (device, vital, source_time_ns, seq)
+        found = self._sql.execute(
+            "SELECT value FROM identities WHERE device=? AND vital=? AND source_time_ns=? AND seq=?", key
+        ).fetchone()
+        if found is None:
+            self._sql.execute("INSERT INTO identities VALUES(?,?,?,?,?)", (*key, value))
+            return False, False
+        # SQLite keeps NaN as NULL: a reading without a number equals itself.
+        if found[0] == value or (found[0] is None and np.isnan(value)):
+            return True, False
+        self._sql.execute(
+            "UPDATE identities SET value=? WHERE device=? AND vital=? AND source_time_ns=? AND seq=?", (value, *key)
+        )
+        return False, True
+
+    def _past_newest(
+        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64
+    ) -> npt.NDArray[np.bool_]:
+        newest = self._journal.newest
+        streams, row_stream = np.unique(device * CODE_SPACE + vital, return_inverse=True)
+        names = streams.tolist()
+        for stream in names:
+            if stream not in newest:
+                newest[stream] = self._newest(*divmod(stream, CODE_SPACE))
+        before = np.array([newest[stream] for stream in names], dtype=np.int64)
+        past = source_time_ns > before[row_stream]
+        np.maximum.at(before, row_stream, source_time_ns)
+        newest.update(zip(names, before.tolist(), strict=True))
+        return np.asarray(past, dtype=np.bool_)
+
+    def _newest(self, device: int, vital: int) -> int:
+        row = self._sql.execute(
+            "SELECT source_time_ns FROM identities WHERE device=? AND vital=? ORDER BY source_time_ns DESC LIMIT 1",
+            (device, vital),
+        ).fetchone()
+        return NO_TIME if row is None else int(row[0])
+
+    def append(self, entry: Entry) -> int:
+        """Append a derived entry to the vitals stream."""
+        return self._tx.append(STREAM, encoding.encode(entry))
+
+    def advance(self, expected: int, new: int) -> None:
+        """Move the position in the raw log; raises ``PositionConflict``."""
+        moved = self._sql.execute("UPDATE progress SET position=? WHERE position=?", (new, expected)).rowcount
+        if moved != 1:
+            found = self._sql.execute("SELECT position FROM progress").fetchone()[0]
+            raise PositionConflict("ingest", expected, int(found))
+
+    def trust(self, heads: Mapping[str, tuple[int, int]]) -> None:
+        """Record the newest trusted wall time and sequence of devices."""
+        self._sql.executemany(
+            "INSERT INTO heads VALUES(?,?,?) ON CONFLICT(device) DO UPDATE SET source_time_ns=excluded.source_time_ns, "
+            "seq=excluded.seq WHERE excluded.source_time_ns > heads.source_time_ns",
+            [(self.device_id(token), time_ns, seq) for token, (time_ns, seq) in heads.items()],
+        )
+
+    def count(self, tally: Tally) -> None:
+        """Add a cycle's counts to the ledgers."""
+        added = ", ".join(f"{name}={name}+excluded.{name}" for name in COUNTS)
+        self._sql.executemany(
+            f"INSERT INTO ledgers VALUES(?,?,?,?,?,?,?,?) ON CONFLICT(device) DO UPDATE SET {added}",
+            [(self.device_id(token), *counts) for token, counts in tally.counts.items()],
+        )
+
+    def hold(self, items: Sequence[Held]) -> None:
+        """Put messages into quarantine, payloads sealed."""
+        self._sql.executemany(
+            "INSERT INTO quarantine(device, adapter, adapter_version, kind, reason, detail, received_ns, size, "
+            "message, payload) VALUES(?,?,?,?,?,?,?,?,?,?)",
+            [
+                (i.device, i.adapter, i.adapter_version, i.kind, i.reason.value, i.detail, i.received_ns,
+                 len(i.payload), i.message, self._sealer.seal(i.payload, _CONTEXT))
+                for i in items
+            ],
+        )  # fmt: skip
+
+    def close_item(self, ident: str) -> bool:
+        """Take an item out of quarantine; False when somebody did before."""
+        return self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (int(ident),)).rowcount == 1
+
+    def wait(self, items: Sequence[Waiting]) -> None:
+        """Put readings on the unassigned worklist."""
+        self._sql.executemany(
+            "INSERT INTO unassigned(device, readings, reason, first_ns, last_ns, received_ns, body) "
+            "VALUES(?,?,?,?,?,?,?)",
+            [
+                (i.device, len(i.batch), i.reason, int(i.batch.time_ns.min()), int(i.batch.time_ns.max()),
+                 int(i.batch.received_ns.max()), encoding.encode(i.batch))
+                for i in items
+            ],
+        )  # fmt: skip
+
+    def seen(self, last_ns: Mapping[str, int], events: Sequence[DeviceEvent]) -> None:
+        """Update last contact, presence and battery; a late report never moves last contact back."""
+        upsert = "INSERT INTO device_states(device, {0}) VALUES(?,?) ON CONFLICT(device) DO UPDATE SET {0}={1}"
+        self._sql.executemany(
+            upsert.format("last_seen_ns", "max(coalesce(last_seen_ns, 0), excluded.last_seen_ns)"),
+            list(last_ns.items()),
+        )
+        presence = [(e.device, e.kind is EventKind.ONLINE) for e in events if e.kind in _PRESENCE]
+        self._sql.executemany(upsert.format("online", "excluded.online"), presence)
+        battery = [(e.device, e.value) for e in events if e.kind is EventKind.BATTERY and e.value is not None]
+        self._sql.executemany(upsert.format("battery", "excluded.battery"), battery)
+
+
+_PRESENCE = {EventKind.ONLINE, EventKind.OFFLINE}
+
+
+def _repeated(keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """Rows whose key stands more than once in the batch."""
+    order = np.lexsort(keys)
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for column in keys:
+        ordered = column[order]
+        same &= ordered[1:] == ordered[:-1]
+    repeated = np.zeros(len(order), bool)
+    repeated[order[1:][same]] = True
+    repeated[order[:-1][same]] = True
+    return repeated

@@ -1,0 +1,219 @@
+"""One adapter's micro-batch through the stages: decode, convert, clock, attribute, flag, identify.
+
+Each stage is columns in, columns out; the loops here run over adapters, devices and units, never over readings.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest import quality, quarantine
+from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
+from ingest.attribution import REASONS, Placed, WearTable, place
+from ingest.journal import Cycle, Held, Tally, Waiting
+from vitals.catalog import BY_CODE
+from vitals.glossary import Basis, Flag
+from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
+from vitals.units import UNIT_BY_CODE, to_canonical
+
+OFFSET_KEY = "time_offset_min"
+"""Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
+MINUTE_NS = 60_000_000_000
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a micro-batch adds to the cycle."""
+
+    batches: list[VitalBatch] = field(default_factory=list)
+    events: list[DeviceEvent] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    waiting: list[Waiting] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    unknown_members: int = 0
+    heads: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def convert(
+    vital: npt.NDArray[np.uint16], unit: npt.NDArray[np.uint8], reported: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Reported values to each vital's canonical unit."""
+    value = reported.copy()
+    pairs = vital.astype(np.int64) * 256 + unit
+    for pair in np.unique(pairs):
+        code, unit_code = divmod(int(pair), 256)
+        source, target = UNIT_BY_CODE[unit_code].ucum, BY_CODE[code].unit
+        if source != target:
+            rows = pairs == pair
+            value[rows] = to_canonical(reported[rows], source, target)
+    return value
+
+
+def run(
+    adapter: Adapter | None,
+    messages: Sequence[Message],
+    contexts: Mapping[str, Context],
+    worn: WearTable,
+    cycle: Cycle,
+    out: Outcome,
+    *,
+    provenance: Provenance,
+    extra: Flag = Flag(0),
+) -> None:
+    """Take one adapter's messages to stored-to-be readings, quarantine and ledgers, all added to ``out``.
+
+    ``extra`` flags go on every reading (``REPLAYED``).
+    """
+    good = _admit(adapter, messages, out)
+    if adapter is None or not good:
+        return
+    none = Context()
+    decoded = quarantine.decode(adapter, good, [contexts.get(message.device, none) for message in good])
+    rejected = _reject(adapter, good, decoded.rejects, out)
+    out.events.extend(decoded.events)
+    out.unknown_members += decoded.unknown_members
+    columns = decoded.batch
+    fresh = np.zeros(len(good), bool)
+    emitted = np.bincount(columns.message, minlength=len(good)) if len(columns) else np.zeros(len(good), np.int64)
+    if len(columns):
+        batch, placed = _normalise(columns, good, worn, extra)
+        new = _identify(batch, placed, columns, cycle, worn, out, provenance)
+        fresh[columns.message[new]] = True
+    for number, message in enumerate(good):
+        out.tally.add(message.device, "emitted", int(emitted[number]))
+        if number not in rejected:
+            out.tally.add(message.device, "duplicate" if emitted[number] and not fresh[number] else "decoded")
+
+
+def _admit(adapter: Adapter | None, messages: Sequence[Message], out: Outcome) -> list[Message]:
+    """Messages that the adapter gets: not transport resends, not refused."""
+    good = []
+    for message in messages:
+        if message.resend_of >= 0:
+            out.tally.add(message.device, "duplicate")
+            continue
+        refused = quarantine.refusal(message, adapter)
+        if refused is None:
+            good.append(message)
+            continue
+        version = 0 if adapter is None else adapter.version
+        out.held.append(_held(message, version, Reject(0, *refused)))
+        out.tally.add(message.device, "quarantined")
+    return good
+
+
+def _held(message: Message, version: int, reject: Reject) -> Held:
+    return Held(
+        message.device, message.adapter, version, message.kind, reject.reason, reject.detail, message.received_ns,
+        message.ordinal, message.payload,
+    )  # fmt: skip
+
+
+def _reject(adapter: Adapter, messages: list[Message], rejects: Sequence[Reject], out: Outcome) -> set[int]:
+    """Quarantine each message with a reject once, under its first."""
+    rejected: set[int] = set()
+    for reject in rejects:
+        if reject.message not in rejected:
+            rejected.add(reject.message)
+            message = messages[reject.message]
+            out.held.append(_held(message, adapter.version, reject))
+            out.tally.add(message.device, "quarantined")
+    return rejected
+
+
+def _normalise(columns: Columns, messages: list[Message], worn: WearTable, extra: Flag) -> tuple[VitalBatch, Placed]:
+    devices = list(dict.fromkeys(message.device for message in messages))
+    numbers = {token: number for number, token in enumerate(devices)}
+    of_message = np.array([numbers[message.device] for message in messages], np.int32)
+    received = np.array([message.received_ns for message in messages], np.int64)[columns.message]
+    ordinal = np.array([message.ordinal for message in messages], np.int64)[columns.message]
+    resent = np.array([message.dup for message in messages])[columns.message]
+    device = of_message[columns.message]
+    row_in_table = np.array([worn.row(token) for token in devices], np.int64)[device]
+    shown = _shown(columns)
+    placed = place(columns, shown, row_in_table, received, worn)
+    value = convert(columns.vital, columns.unit, columns.value)
+    flags = columns.flags | placed.flags | np.uint32(extra)
+    # A value with a coded side carries its meaning in the flag, whatever number came with it.
+    flags = flags | quality.range_flags(columns.vital, value)
+    flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
+    flags = flags | quality.late_flags(columns.vital, placed.time_ns, received, placed.basis)
+    flags[resent & (columns.clock == SourceClock.NONE)] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
+    batch = VitalBatch(
+        tuple(devices), tuple(worn.patients), device.astype(np.int32), placed.patient, columns.vital,
+        columns.source_time_ns, columns.seq, placed.time_ns, columns.ended_ns, placed.basis, placed.tz_min, value,
+        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received, columns.context,
+    )  # fmt: skip
+    return batch, placed
+
+
+def _shown(columns: Columns) -> Int64:
+    """The time the user saw: base time plus the offset that some formats carry beside it."""
+    shown = columns.source_time_ns.copy()
+    for row, context in columns.context.items():
+        if OFFSET_KEY in context:
+            shown[row] += int(context[OFFSET_KEY]) * MINUTE_NS
+    return shown
+
+
+def _identify(
+    batch: VitalBatch, placed: Placed, columns: Columns, cycle: Cycle, worn: WearTable, out: Outcome,
+    provenance: Provenance,
+) -> npt.NDArray[np.bool_]:  # fmt: skip
+    """Split rows into duplicates, revisions, new and unassigned; returns the rows that are no duplicates."""
+    numbers = np.array([cycle.device_id(token) for token in batch.devices], np.int64)[batch.device]
+    duplicate, revision = cycle.identify(
+        numbers, batch.vital, batch.source_time_ns, batch.seq, batch.value, batch.flags
+    )
+    flags = batch.flags.copy()
+    flags[revision] |= np.uint32(Flag.REVISION)
+    batch = batch.replace(flags=flags, provenance=provenance)
+    waiting = ~duplicate & (batch.patient == UNASSIGNED)
+    stored = ~duplicate & ~waiting
+    for what, rows in (("repeated", duplicate), ("unassigned", waiting), ("revision", stored & revision)):
+        for token, number in zip(
+            batch.devices, np.bincount(batch.device[rows], minlength=len(batch.devices)), strict=True
+        ):
+            out.tally.add(token, what, int(number))
+    if stored.any():
+        out.batches.append(_compact(batch.take(stored)))
+    _wait(batch, placed.reason, waiting, out)
+    _trust(batch, columns, stored, worn, out)
+    return ~duplicate
+
+
+def _compact(batch: VitalBatch) -> VitalBatch:
+    """The batch with only the patients it names in its vocabulary."""
+    used, patient = np.unique(batch.patient, return_inverse=True)
+    return batch.replace(patients=tuple(batch.patients[number] for number in used), patient=patient.astype(np.int32))
+
+
+def _wait(batch: VitalBatch, reason: npt.NDArray[np.uint8], rows: npt.NDArray[np.bool_], out: Outcome) -> None:
+    """Group unassigned rows by device, message and reason."""
+    if not rows.any():
+        return
+    index = np.flatnonzero(rows)
+    order = index[np.lexsort((reason[index], batch.message[index], batch.device[index]))]
+    changes = np.flatnonzero(
+        (np.diff(batch.device[order]) != 0) | (np.diff(batch.message[order]) != 0) | (np.diff(reason[order]) != 0)
+    )
+    for group in np.split(order, changes + 1):
+        token = batch.devices[batch.device[group[0]]]
+        out.waiting.append(Waiting(token, REASONS[reason[group[0]]], batch.take(group).replace(patients=())))
+
+
+def _trust(batch: VitalBatch, columns: Columns, stored: npt.NDArray[np.bool_], worn: WearTable, out: Outcome) -> None:
+    """Remember the newest trusted wall time of each device that numbers its records."""
+    rows = stored & (columns.clock == SourceClock.WALL) & (batch.seq > 0) & (batch.basis != Basis.UNKNOWN)
+    for row in np.flatnonzero(rows):
+        token = batch.devices[batch.device[row]]
+        head = (int(batch.source_time_ns[row]), int(batch.seq[row]))
+        if head > out.heads.get(token, (-1, -1)):
+            out.heads[token] = head
+            number = worn.row(token)
+            if worn.head_seq[number] == np.iinfo(np.int64).max or head[0] > worn.head_time_ns[number]:
+                worn.head_time_ns[number], worn.head_seq[number] = head

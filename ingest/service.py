@@ -1,0 +1,260 @@
+"""Raw log to vitals log: the loop around the pipeline, and what people ask of ingest.
+
+One cycle reads raw entries after the position, runs each adapter's messages through the pipeline, and commits
+everything with the new position in one transaction. A heartbeat becomes a tick behind all that was received before it.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from msgspec import structs
+
+from ingest import pipeline
+from ingest.adapter import Adapter, Context
+from ingest.attribution import WearTable
+from ingest.journal import Cycle, Journal, Tally
+from ingest.metrics import IngestMetrics
+from ingest.pipeline import Outcome
+from vitals import encoding
+from vitals.errors import BackendError, PositionConflict
+from vitals.glossary import Flag
+from vitals.model import Entry, Heartbeat, Message, Provenance, Tick
+from vitals.ports import (
+    Clock,
+    DeviceState,
+    Ledger,
+    Log,
+    LogRow,
+    MessageLedger,
+    QuarantineItem,
+    ReadingLedger,
+    Registry,
+    UnassignedItem,
+)
+
+_log = structlog.get_logger(__name__)
+ROWS_PER_CYCLE = 64
+IDLE_S = 0.5
+BACK_OFF_S = 0.5
+MAX_REPLAY = 10_000
+UNKNOWN_LABEL = "unknown"
+
+
+class IngestService:
+    """Owns the ingest position. ``received`` and ``stored`` give the other sides of the ledgers, per device."""
+
+    def __init__(
+        self,
+        raw: Log,
+        journal: Journal,
+        registry: Registry,
+        adapters: Mapping[str, Adapter],
+        clock: Clock,
+        metrics: IngestMetrics,
+        received: Callable[[], Mapping[str, int]],
+        stored: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._raw, self._journal, self._registry = raw, journal, registry
+        self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
+        self._received, self._stored = received, stored
+        self._position = journal.position()
+        self._lock = threading.Lock()
+        self._registry_version = -1
+        self._worn = WearTable([], [])
+        self._contexts: dict[str, Context] = {}
+        self.problem = ""
+        """Why ingest stands still, for readiness; empty while it runs."""
+
+    @property
+    def position(self) -> int:
+        """Raw log position up to which everything is in the vitals log."""
+        return self._position
+
+    def run(self, stop: threading.Event) -> None:
+        """Process until ``stop``; backs off while a backend fails."""
+        while not stop.is_set():
+            try:
+                self.step(IDLE_S)
+                self.problem = ""
+            except PositionConflict:
+                self.problem = "ingest_position_conflict"
+                raise
+            except BackendError as error:
+                self.problem = "ingest_log_not_writable" if error.retryable else "ingest_log_unreadable"
+                _log.error("ingest_waits", error=str(error))
+                stop.wait(BACK_OFF_S)
+
+    def step(self, timeout_s: float = 0.0) -> int:
+        """One cycle; waits up to ``timeout_s`` for something to do. Returns how many raw entries it passed."""
+        if self._raw.wait(self._position, timeout_s) <= self._position:
+            return 0
+        rows = self._raw.read(self._position, limit=ROWS_PER_CYCLE)
+        with self._lock:
+            done = self._commit(lambda cycle: self._pass(rows, cycle))
+            self._position = rows[-1].position
+        self._count(done)
+        return len(rows)
+
+    def _commit(self, work: Callable[[Cycle], list[tuple[str, Outcome]]]) -> list[tuple[str, Outcome]]:
+        self._refresh()
+        try:
+            with self._journal.log.transaction() as tx:
+                return work(self._journal.begin(tx))
+        except BaseException:
+            self._journal.forget()
+            self._registry_version = -1
+            raise
+
+    def _count(self, done: Sequence[tuple[str, Outcome]]) -> None:
+        now_ns = self._clock.now_ns()
+        for adapter, out in done:
+            self._metrics.outcome(adapter if adapter in self._adapters else UNKNOWN_LABEL, out)
+            for batch in out.batches:
+                self._metrics.stage.labels("ingested").observe((now_ns - int(batch.received_ns.min())) / 1e9)
+
+    def _refresh(self) -> None:
+        """Rebuild what is cached of the registry when it changed."""
+        version = self._registry.version()
+        if version == self._registry_version:
+            return
+        devices = self._registry.devices()
+        self._worn = WearTable(devices, self._registry.assignments())
+        for token, (time_ns, seq) in self._journal.heads().items():
+            row = self._worn.row(token)
+            self._worn.head_time_ns[row], self._worn.head_seq[row] = time_ns, seq
+        self._contexts = {device.id: Context(device.zone, device.settings) for device in devices}
+        self._registry_version = version
+
+    def _pass(self, rows: Sequence[LogRow], cycle: Cycle) -> list[tuple[str, Outcome]]:
+        done: list[tuple[str, Outcome]] = []
+        pending: dict[str, list[Message]] = {}
+        seen: dict[str, int] = {}
+        first = rows[0].position
+        for row in rows:
+            entry = encoding.decode(row.body)
+            if isinstance(entry, Heartbeat):
+                done += self._flush(pending, cycle, Provenance(first, row.position))
+                cycle.append(Tick(entry.time_ns))
+                first = row.position + 1
+            else:
+                self._sort(entry, row.position, pending, seen, cycle)
+        done += self._flush(pending, cycle, Provenance(first, rows[-1].position))
+        cycle.seen(seen, ())
+        cycle.advance(self._position, rows[-1].position)
+        return done
+
+    def _sort(
+        self, entry: Entry, position: int, pending: dict[str, list[Message]], seen: dict[str, int], cycle: Cycle
+    ) -> None:
+        """Messages to their adapters, presence events straight on."""
+        if not isinstance(entry, list) or not entry:
+            return
+        if isinstance(entry[0], Message):
+            for index, message in enumerate(entry):
+                assert isinstance(message, Message)
+                numbered = structs.replace(message, ordinal=(position << 16) | index)
+                pending.setdefault(message.adapter, []).append(numbered)
+                seen[message.device] = max(seen.get(message.device, 0), message.received_ns)
+        else:
+            cycle.append(entry)
+            cycle.seen({}, entry)
+
+    def _flush(
+        self, pending: dict[str, list[Message]], cycle: Cycle, provenance: Provenance, extra: Flag = Flag(0)
+    ) -> list[tuple[str, Outcome]]:
+        done = []
+        for name, messages in pending.items():
+            adapter = self._adapters.get(name)
+            version = 0 if adapter is None else adapter.version
+            out = Outcome()
+            source = Provenance(provenance.first, provenance.last, name, version)
+            pipeline.run(adapter, messages, self._contexts, self._worn, cycle, out, provenance=source, extra=extra)
+            _record(out, cycle)
+            done.append((name, out))
+        pending.clear()
+        return done
+
+    # What people ask (vitals.ports.IngestView)
+
+    def quarantine(self, *, after: str = "", limit: int = 100) -> list[QuarantineItem]:
+        return self._journal.quarantine(int(after or 0), limit)
+
+    def quarantine_item(self, ident: str) -> QuarantineItem:
+        return self._journal.quarantine_item(ident)[0]
+
+    def replay(
+        self, *, ident: str | None = None, reason: str | None = None, adapter: str | None = None
+    ) -> dict[str, int]:
+        """Decode open items again; those that fail again stay in quarantine as new items with today's reason."""
+        counts = {"decoded": 0, "duplicate": 0, "quarantined": 0}
+        if ident is not None:
+            chosen = [self._journal.quarantine_item(ident)[0].id]
+        else:
+            where = {key: value for key, value in (("reason", reason), ("adapter", adapter)) if value is not None}
+            chosen = [item.id for item in self._journal.quarantine(0, MAX_REPLAY, where=where)]
+        for item in chosen:
+            with self._lock:
+                done = self._commit(lambda cycle, item=item: self._again(item, cycle))  # type: ignore[misc]
+            self._count(done)
+            for _, out in done:
+                for name in counts:
+                    counts[name] += out.tally.total(name)
+        return counts
+
+    def _again(self, ident: str, cycle: Cycle) -> list[tuple[str, Outcome]]:
+        item, ordinal, is_open = self._journal.quarantine_item(ident)
+        if not is_open or not cycle.close_item(ident):
+            return []
+        message = Message(item.device, item.adapter, item.kind, item.received_ns, item.payload, ordinal=ordinal)
+        done = self._flush({item.adapter: [message]}, cycle, Provenance(ordinal >> 16, ordinal >> 16), Flag.REPLAYED)
+        released = Tally()
+        released.add(item.device, "quarantined", -1)
+        cycle.count(released)
+        return done
+
+    def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
+        return self._journal.unassigned(int(after or 0), limit)
+
+    def ledger(self, device: str) -> Ledger:
+        found = {ledger.device: ledger for ledger in self.ledgers()}
+        return found.get(device, Ledger(device, MessageLedger(), ReadingLedger()))
+
+    def ledgers(self) -> list[Ledger]:
+        # Downstream first: what moves on meanwhile is then in flight, never negative.
+        stored = self._stored()
+        counts = self._journal.counts()
+        received = self._received()
+        return [_ledger(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received]
+
+    def device_state(self, device: str) -> DeviceState:
+        return self._journal.device_state(device)
+
+
+def _record(out: Outcome, cycle: Cycle) -> None:
+    """Write one adapter's outcome in the cycle's transaction."""
+    for batch in out.batches:
+        cycle.append(batch)
+    if out.events:
+        cycle.append(out.events)
+        cycle.seen({}, out.events)
+    cycle.hold(out.held)
+    cycle.wait(out.waiting)
+    cycle.trust(out.heads)
+    cycle.count(out.tally)
+
+
+def _ledger(device: str, counts: Mapping[str, int], received: int, stored: int) -> Ledger:
+    def count(name: str) -> int:
+        return counts.get(name, 0)
+
+    settled = count("decoded") + count("duplicate") + count("quarantined")
+    kept = stored + count("repeated") + count("revision") + count("unassigned")
+    return Ledger(
+        device,
+        MessageLedger(received, count("decoded"), count("duplicate"), count("quarantined"), received - settled),
+        ReadingLedger(
+            count("emitted"), stored, count("repeated"), count("revision"), count("unassigned"),
+            count("emitted") - kept,
+        ),
+    )  # fmt: skip

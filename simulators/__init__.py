@@ -1,0 +1,1 @@
+"""Synthetic patients and devices, faults, replays of recordings."""

@@ -1,0 +1,88 @@
+"""Ready-made devices: one function per product, and which products a patient of a condition takes home."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from simulators.devices import (
+    CLARITY,
+    GLUCOSE_2A18,
+    HEART_RATE_2A37,
+    HOME_KIT,
+    PLX_2A5E,
+    PLX_2A5F,
+    DeviceClock,
+    Encoder,
+    Schedule,
+    SimulatedDevice,
+)
+from simulators.patients import Condition, Patient
+
+EXACT = DeviceClock()
+
+
+def glucometer(
+    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    period_s: float = 4 * 3600.0, sync_s: float | None = 12 * 3600.0, resync: bool = True,
+) -> SimulatedDevice:  # fmt: skip
+    """A meter (``ble_glucose``, 2A18): spot readings kept in memory, sent whole at each sync."""
+    schedule = Schedule(first_ns, period_s, period_s * 0.4, sync_s, resync=resync)
+    return SimulatedDevice(device, secret, "ble_glucose", "2a18", patient, schedule, GLUCOSE_2A18, clock, seed)
+
+
+def oximeter(
+    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    period_s: float = 1.0,
+) -> SimulatedDevice:  # fmt: skip
+    """A worn oximeter (``ble_plx``, 2A5F), once a second, no time of its own."""
+    return SimulatedDevice(
+        device, secret, "ble_plx", "2a5f", patient, Schedule(first_ns, period_s), PLX_2A5F, clock, seed
+    )
+
+
+def spot_oximeter(
+    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    period_s: float = 6 * 3600.0,
+) -> SimulatedDevice:  # fmt: skip
+    """A fingertip oximeter (``ble_plx``, 2A5E), a few checks a day with its own wall time."""
+    schedule = Schedule(first_ns, period_s, period_s * 0.4)
+    return SimulatedDevice(device, secret, "ble_plx", "2a5e", patient, schedule, PLX_2A5E, clock, seed)
+
+
+def heart_rate_strap(
+    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    period_s: float = 1.0,
+) -> SimulatedDevice:  # fmt: skip
+    """A chest strap (``ble_heart_rate``, 2A37), once a second with an R-R interval."""
+    return SimulatedDevice(
+        device, secret, "ble_heart_rate", "2a37", patient, Schedule(first_ns, period_s), HEART_RATE_2A37, clock, seed
+    )
+
+
+def cgm(
+    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    period_s: float = 300.0, sync_s: float | None = None,
+) -> SimulatedDevice:  # fmt: skip
+    """A continuous glucose sensor (``clarity``): a row each five minutes, or the rows of ``sync_s`` at once."""
+    schedule = Schedule(first_ns, period_s, 0.0, sync_s)
+    return SimulatedDevice(device, secret, "clarity", "", patient, schedule, CLARITY, clock, seed)
+
+
+def json_device(
+    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    period_s: float = 3600.0, encoder: Encoder = HOME_KIT,
+) -> SimulatedDevice:  # fmt: skip
+    """A generic device (``json``): by default pressure, temperature, weight and respiration once an hour."""
+    return SimulatedDevice(device, secret, "json", "", patient, Schedule(first_ns, period_s), encoder, clock, seed)
+
+
+Product = Callable[..., SimulatedDevice]
+"""A function above: (device, secret, patient, first_ns, *, clock, seed)."""
+
+KITS: Mapping[Condition, tuple[Product, ...]] = MappingProxyType({
+    Condition.HEALTHY: (heart_rate_strap,),
+    Condition.DIABETES: (cgm, glucometer),
+    Condition.HEART_FAILURE: (oximeter, json_device),
+    Condition.COPD: (oximeter, spot_oximeter),
+    Condition.POST_SURGICAL: (heart_rate_strap, json_device),
+})  # fmt: skip
+"""What a patient of each condition takes home."""

@@ -1,0 +1,30 @@
+"""The gateway as a program, for tests that kill it: ``python -m tests.gateway.gateway_process FOLDER DESCRIPTOR``."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from device_gateway.service import GatewaySettings, serve
+from tests.gateway import harness
+
+
+async def _main(folder: Path, descriptor: int) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    log = harness.raw_log(folder)
+
+    def ready() -> None:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+
+    sockets = [harness.descriptor_socket(descriptor)]
+    await serve(log, harness.registry(), harness.WallClock(), sockets, GatewaySettings(), ready, stop, None)
+    log.close()
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,77 @@
+"""The statements of :mod:`vitals.store.duckdb`: schema, writes, reads. Every argument is a named parameter."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS state(version INTEGER NOT NULL, position BIGINT NOT NULL, ordinal BIGINT NOT NULL);
+INSERT INTO state SELECT 1, 0, 0 WHERE NOT EXISTS (FROM state);
+CREATE TABLE IF NOT EXISTS tokens(kind VARCHAR NOT NULL, id INTEGER NOT NULL, token VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS stored(device INTEGER NOT NULL, readings BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS hidden(
+  device INTEGER NOT NULL, vital USMALLINT NOT NULL, source_time_ns BIGINT NOT NULL, seq BIGINT NOT NULL,
+  before BIGINT NOT NULL, retracted BOOLEAN NOT NULL);
+CREATE TABLE IF NOT EXISTS readings_open(
+  ordinal BIGINT NOT NULL, device INTEGER NOT NULL, patient INTEGER NOT NULL, vital USMALLINT NOT NULL,
+  source_time_ns BIGINT NOT NULL, seq BIGINT NOT NULL, time_ns BIGINT NOT NULL, end_ns BIGINT, basis UTINYINT NOT NULL,
+  tz_min SMALLINT NOT NULL, value DOUBLE, reported DOUBLE, unit UTINYINT NOT NULL, statistic UTINYINT NOT NULL,
+  flags UINTEGER NOT NULL, message BIGINT NOT NULL, received_ns BIGINT NOT NULL, context VARCHAR);
+CREATE TABLE IF NOT EXISTS readings_closed AS FROM readings_open LIMIT 0;
+CREATE OR REPLACE MACRO bucket(t, width) AS t - ((t % width) + width) % width;
+CREATE OR REPLACE VIEW readings AS FROM readings_open UNION ALL FROM readings_closed;
+CREATE OR REPLACE VIEW visible AS FROM readings r WHERE NOT EXISTS (
+  FROM hidden h WHERE h.device = r.device AND h.vital = r.vital AND h.source_time_ns = r.source_time_ns
+  AND h.seq = r.seq AND h.before > r.ordinal);
+"""
+# NaN and NO_TIME are kept as NULL: aggregates skip them and they cost no bits.
+INSERT = """
+INSERT INTO readings_open
+SELECT ordinal, device, patient, vital, source_time_ns, seq, time_ns, nullif(end_ns, $no_time), basis, tz_min,
+  nullif(value, 'nan'::DOUBLE), nullif(reported, 'nan'::DOUBLE), unit, statistic, flags, message, received_ns, context
+FROM incoming ORDER BY ordinal
+"""
+COUNT = """
+UPDATE stored SET readings = stored.readings + new.readings
+FROM (SELECT device, count(*) AS readings FROM incoming WHERE flags & $revision = 0 GROUP BY device) new
+WHERE stored.device = new.device
+"""
+HIDE = """
+INSERT INTO hidden SELECT device, vital, source_time_ns, seq, ordinal, false FROM incoming WHERE flags & $revision <> 0
+"""
+RETRACT = "INSERT INTO hidden SELECT $device, $vital, $source_time_ns, $seq, ordinal, true FROM state"
+RAW = """
+SELECT time_ns, value, flags, device, seq, basis FROM visible
+WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < $end
+ORDER BY time_ns, seq, ordinal LIMIT $limit
+"""
+BUCKETS = """
+SELECT bucket(time_ns, $width) AS bucket_ns, avg(value) AS value, min(value) AS minimum,
+  max(value) AS maximum, count(*) AS rows, bit_or(flags) AS flags
+FROM visible
+WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < $end AND value IS NOT NULL
+  AND flags & $without = 0
+GROUP BY bucket_ns ORDER BY bucket_ns LIMIT $limit
+"""
+LATEST = """
+FROM visible WHERE patient = $patient AND flags & $without = 0
+QUALIFY row_number() OVER (PARTITION BY vital ORDER BY time_ns DESC, seq DESC, ordinal DESC) = 1
+ORDER BY vital
+"""
+EXPORT = """
+SELECT r.* REPLACE (r.flags | CASE WHEN EXISTS (
+  FROM hidden h WHERE h.retracted AND h.device = r.device AND h.vital = r.vital
+  AND h.source_time_ns = r.source_time_ns AND h.seq = r.seq AND h.before > r.ordinal
+) THEN $retracted ELSE 0 END::UINTEGER AS flags)
+FROM readings r WHERE r.patient = $patient ORDER BY vital, time_ns, seq, ordinal
+"""
+FORGET = """
+DELETE FROM hidden h WHERE EXISTS (
+  FROM readings r WHERE r.patient = $patient AND h.device = r.device AND h.vital = r.vital
+  AND h.source_time_ns = r.source_time_ns AND h.seq = r.seq)
+"""
+DAYS = """
+SELECT bucket(time_ns, $width) AS day_ns, count(*) FROM readings_open WHERE time_ns < $limit GROUP BY day_ns
+ORDER BY day_ns
+"""
+SORT = """
+INSERT INTO readings_closed FROM readings_open WHERE time_ns >= $start AND time_ns < $end
+ORDER BY patient, vital, time_ns, seq, ordinal
+"""
+DROP = "DELETE FROM readings_open WHERE time_ns >= $start AND time_ns < $end"
