@@ -145,11 +145,8 @@ EMITTED_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 
 @njit(cache=True, nogil=True)
 def _violation(slots: Slots, slot: int, rows: Rows, row: int, suspect: bool) -> int:
-    """A row beyond the limit moves the slot; the transition, or NOTHING."""
+    """A row beyond the limit moves a slot whose condition does not hold yet; the transition, or NOTHING."""
     condition = slots.condition[slot]
-    if condition == HOLDS:
-        slots.timer_ns[slot] = NO_TIME
-        return NOTHING
     urgent = slots.severity[slot] == _S1
     if condition == CLEAR and suspect and not urgent:
         slots.condition[slot] = SUSPECTED
@@ -270,7 +267,7 @@ def scan_rows(slots: Slots, heads: Array, index: Array, rows: Rows, start: int, 
     patients, vitals, times, values, flags = rows.patient, rows.vital, rows.time_ns, rows.value, rows.flags
     statistics, bases = rows.statistic, rows.basis
     side, enter, following = slots.side, slots.enter, slots.following
-    last_time_ns, condition = slots.last_time_ns, slots.condition
+    last_time_ns, condition, timer_ns = slots.last_time_ns, slots.condition, slots.timer_ns
     size, room, count = patients.size, out.slot.size - SLOTS_PER_READING, 0
     for row in range(start, size):
         if count > room:
@@ -286,7 +283,9 @@ def scan_rows(slots: Slots, heads: Array, index: Array, rows: Rows, start: int, 
             outside = _outside(values[row], flags[row], side[slot] == _LOW, enter[slot])
             if outside >= 0 and time_ns >= last_time_ns[slot]:
                 last_time_ns[slot] = time_ns
-                if outside or condition[slot] != CLEAR:
+                if outside == 1 and condition[slot] == HOLDS:
+                    timer_ns[slot] = NO_TIME
+                elif outside == 1 or condition[slot] != CLEAR:
                     kind = _move(slots, slot, rows, row, outside == 1)
                     if kind != NOTHING:
                         _emit(out, count, slots, slot, kind, rows.received_ns[row])

@@ -7,6 +7,7 @@ folded without recording anything (the book has it already), then live. Every st
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from alerts.book import CONSUMER
@@ -114,7 +115,9 @@ class AlertService:
                 stop.wait(backoff_s)
                 backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
         if position is not None and self._entries_since:
-            self._snapshot()
+            # Only saves the next start some time: a full disk must not turn a stop into a failure.
+            with suppress(BackendError):
+                self._snapshot()
 
     def _recover(self, stop: threading.Event) -> int | None:
         """The engine as of the book's position, which is returned; None when stopped on the way.

@@ -28,7 +28,8 @@ from vitals.glossary import Severity
 from vitals.model import NO_TIME, UNASSIGNED, Int32, VitalBatch
 
 _FIRST_SLOTS = 64
-_INITIAL: Mapping[str, int] = {"sibling": -1, "following": -1, "last_time_ns": NO_TIME, "timer_ns": NO_TIME}
+# A row without a time is older than the first.
+_INITIAL: Mapping[str, int] = {"sibling": -1, "following": -1, "last_time_ns": NO_TIME + 1, "timer_ns": NO_TIME}
 
 
 def _columns(size: int) -> dict[str, npt.NDArray[Any]]:

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from dashboard_api.auth import Gate
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.live import LiveView, StreamHub
-from dashboard_api.problems import MAX_BODY, install
+from dashboard_api.problems import BodyLimit, LastResort, install
 from dashboard_api.routes import alerts, devices, patients, quarantine, readings, system
 
 API = "/api/v1"
@@ -38,7 +38,6 @@ def create_app(deps: Dependencies) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
-        max_body_size=MAX_BODY,
     )
     app.state.deps = deps
     app.state.limits_lock = threading.Lock()
@@ -48,5 +47,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     for module in (patients, readings, devices, alerts, quarantine, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.beside)
+    app.add_middleware(BodyLimit)
     app.add_middleware(Gate, auth=deps.auth)
+    app.add_middleware(LastResort)
     return app

@@ -26,10 +26,13 @@ class Identities(Protocol):
 
 
 class Census(Registry, Protocol):
-    """The registry with the history of statuses."""
+    """The registry with the history of statuses and with short-lived secrets."""
 
     def statuses(self, patient: str) -> Sequence[tuple[str, int | None, int | None]]:
         """(status, from_ns, to_ns) by time; raises ``NotFound``."""
+
+    def grant(self, device: str, ttl_s: int) -> str:
+        """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
 
 
 @dataclass(frozen=True, slots=True)

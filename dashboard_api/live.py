@@ -23,7 +23,7 @@ RING_EVENTS: Final = 20_000
 QUEUE_GROUPS: Final = 512
 HEARTBEAT_S: Final = 15.0
 RETRY_MS: Final = 2_000
-_WAIT_S: Final = 0.5
+_WAIT_S: Final = 0.2
 _BACKOFF_S: Final = 1.0
 _VIEW_PATIENTS: Final = 10_000
 _NEVER_LATEST: Final = int(Flag.IMPLAUSIBLE | Flag.RETRACTED | Flag.CONTROL_SOLUTION | Flag.TEST_DATA)
@@ -227,8 +227,9 @@ class StreamHub:
             try:
                 if self._book.wait(self._position + 1, _WAIT_S):
                     self._advance()
-            except Exception:  # noqa: BLE001 - the loop of a service
-                _log.exception("live.failed")
+            except Exception as error:  # noqa: BLE001 - the loop of a service
+                # No traceback: its lines and locals could hold values of patients.
+                _log.error("live.failed", error=type(error).__name__)
                 self._closing.wait(_BACKOFF_S)
 
     def _advance(self) -> None:

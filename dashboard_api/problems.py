@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
+from traceback import extract_tb
 from typing import Final
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard_api.shapes import to_json
 from vitals.errors import BackendError, InvalidRequest, NotAuthorised, NotFound
@@ -41,6 +44,51 @@ def unavailable() -> Response:
     return problem(503, "a backend is busy or away", {"Retry-After": str(RETRY_AFTER_S)})
 
 
+class LastResort:
+    """ASGI: an error nobody expected is a 500 and a line in the log that says where, without the error's words.
+
+    The framework's own handler raises it again for the server to print, and its words can be those of a request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            await _unexpected(Request(scope), error)(scope, receive, send)
+
+
+class BodyLimit:
+    """ASGI: a request body ends with a 413 once it is over ``MAX_BODY``, declared or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > MAX_BODY:
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, counted if scope["type"] == "http" else receive, send)
+
+
 async def _not_found(_request: Request, error: Exception) -> Response:
     kind = error.kind if isinstance(error, NotFound) else "resource"
     return problem(404, f"no such {kind}")
@@ -61,7 +109,7 @@ async def _backend(request: Request, error: Exception) -> Response:
     if isinstance(error, BackendError) and error.retryable:
         _log.warning("request.backend_unavailable", route=_route(request))
         return unavailable()
-    return await _unexpected(request, error)
+    return _unexpected(request, error)
 
 
 async def _validation(_request: Request, error: Exception) -> Response:
@@ -76,8 +124,10 @@ async def _http(_request: Request, error: Exception) -> Response:
     return problem(status, HTTPStatus(status).phrase, headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    _log.error("request.failed", route=_route(request), error=type(error).__name__)
+def _unexpected(request: Request, error: Exception) -> Response:
+    frame = extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    _log.error("request.failed", route=_route(request), error=type(error).__name__, where=where)
     return problem(500, "unexpected error")
 
 
@@ -100,4 +150,3 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(BackendError, _backend)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)

@@ -30,13 +30,26 @@ def _checked_name(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_checked_name)]
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("has control characters")
+    return text
+
+
+def _without_nul(text: str) -> str:
+    # Not every database keeps it.
+    if "\0" in text:
+        raise ValueError("has a NUL character")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable), AfterValidator(_checked_name)]
 Day = Annotated[str, Field(max_length=10), AfterValidator(_checked_day)]
-Token = Annotated[str, Field(min_length=1, max_length=64)]
+Token = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
 Time = Annotated[str, Field(min_length=1, max_length=40)]
-Text = Annotated[str, Field(max_length=2000)]
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_nul)]
 Zone = Annotated[str, Field(min_length=1, max_length=64)]
-Setting = Annotated[str, Field(max_length=256)]
+Setting = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
 
 
 class Body(BaseModel):
@@ -82,6 +95,12 @@ class NewAssignment(Body):
     from_: Time | None = Field(default=None, alias="from")
     to: Time | None = None
     zone: Zone | None = None
+
+
+class NewGrant(Body):
+    """A second secret for ``ttl_s`` seconds."""
+
+    ttl_s: Annotated[int, Field(ge=1, le=86_400)]
 
 
 class Remark(Body):

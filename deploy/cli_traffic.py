@@ -58,7 +58,8 @@ def _send(api: Any, file: Path, device: str, align: datetime | None, speed: floa
         raise InvalidRequest("FILE", f"{file}: {error.strerror}") from error
     record = api.request("GET", f"devices/{device}")
     host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
-    plan = recording.plan(data, align, speed, CLOCK.now_ns(), record.get("clock_zone"), adapter=record["adapter"])
+    zone = None if align is None else _zone(api, record)
+    plan = recording.plan(data, align, speed, CLOCK.now_ns(), zone, adapter=record["adapter"])
     secret = api.request("POST", f"devices/{device}/grant", json={"ttl_s": GRANT_TTL_S})["secret"]
     before = api.request("GET", f"devices/{device}/ledger")
 
@@ -81,6 +82,13 @@ def _send(api: Any, file: Path, device: str, align: datetime | None, speed: floa
         for part in ("messages", "readings")
     }
     return counts | {"device": device, "ledger": moved}
+
+
+def _zone(api: Any, record: dict[str, Any]) -> str | None:
+    """The zone in which the device's wall clock is read while its present patient wears it."""
+    worn = api.all(f"patients/{record['patient']}/assignments") if record.get("patient") else []
+    zones = [item["zone"] for item in worn if item["device"] == record["device"]]
+    return zones[-1] if zones else record.get("zone")
 
 
 def _settled(api: Any, device: str) -> dict[str, Any]:

@@ -4,10 +4,12 @@ import logging
 import sys
 
 import structlog
+from prometheus_client import disable_created_metrics
 
 
 def configure(process: str) -> None:
     """Set up structlog for one process; every line names it."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format='{"event":"%(message)s","logger":"%(name)s"}')
     structlog.configure(
         processors=[

@@ -11,7 +11,7 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,14 +19,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
 
-from device_gateway.registry_cache import Census, Enrolled, Interval
-from device_gateway.registry_tables import ASSIGNMENTS, COUNTER, DEVICES, METADATA, PATIENTS, STATUSES, ZONES
+from device_gateway.registry_cache import Census, Enrolled, Grant, Interval
+from device_gateway.registry_tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, METADATA, PATIENTS, STATUSES, ZONES
 from vitals.errors import BackendError, InvalidRequest, NotFound
 from vitals.ports import Assignment, Clock, Device, Patient
 
 STATUS_WORDS: Final = ("active", "paused", "hospitalised", "discharged")
 """Dated statuses of a patient (DESIGN section 5, Time)."""
 MAX_CONDITION: Final = 64
+MAX_GRANT_S: Final = 86_400
 _DEVICE_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _BUSY_MS: Final = 10_000
 _SALT_BYTES: Final = 16
@@ -229,6 +230,22 @@ class SqlRegistry:
         self._update_device(device, credential)
         return secret
 
+    def grant(self, device: str, ttl_s: int) -> str:
+        """A second secret beside the device's own, for ``ttl_s`` seconds: what replays a recording signs in with it.
+
+        Raises ``NotFound``, and ``InvalidRequest`` for a time that is not 1 s to a day.
+        """
+        if not 1 <= ttl_s <= MAX_GRANT_S:
+            raise InvalidRequest("ttl_s", f"1 to {MAX_GRANT_S} seconds")
+        self.device(device)
+        secret, credential = _new_secret()
+        now_ns = self._clock.now_ns()
+        with self._change() as (connection, version):
+            connection.execute(GRANTS.delete().where(GRANTS.c.expires_ns < now_ns))
+            row = {"device": device, "expires_ns": now_ns + ttl_s * 1_000_000_000, "changed": version} | credential
+            connection.execute(GRANTS.insert().values(row))
+        return secret
+
     def revoke(self, device: str) -> Device:
         if self.device(device).revoked_ns is None:
             self._update_device(device, {"revoked_ns": self._clock.now_ns()})
@@ -251,9 +268,17 @@ class SqlRegistry:
     def authenticate(self, device: str, secret: bytes) -> bool:
         with self._known() as census:
             enrolled = census.devices.get(device, _NOBODY)
+            grants = census.grants.get(device, ())
         # Unknown and revoked devices take the same path, so that time does not tell which ids exist.
         matches = hmac.compare_digest(_digest(enrolled.salt, secret), enrolled.digest)
+        if not matches and grants:
+            matches = self._granted(grants, secret)
         return matches and enrolled is not _NOBODY and enrolled.device.revoked_ns is None
+
+    def _granted(self, grants: Sequence[Grant], secret: bytes) -> bool:
+        now_ns = self._clock.now_ns()
+        valid = [grant for grant in grants if grant.expires_ns >= now_ns]
+        return any(hmac.compare_digest(_digest(grant.salt, secret), grant.digest) for grant in valid)
 
     # -- assignments
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from device_gateway.registry_tables import ASSIGNMENTS, COUNTER, DEVICES, PATIENTS, STATUSES, ZONES
+from device_gateway.registry_tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, PATIENTS, STATUSES, ZONES
 from vitals.errors import NotFound
 from vitals.ports import Assignment, Device, Patient
 
@@ -25,6 +25,14 @@ class Enrolled(NamedTuple):
     device: Device
     salt: bytes
     digest: bytes
+
+
+class Grant(NamedTuple):
+    """A second, short-lived secret of a device."""
+
+    salt: bytes
+    digest: bytes
+    expires_ns: int
 
 
 class _Worn(NamedTuple):
@@ -85,6 +93,7 @@ class Census:
     version: int = -1
     devices: dict[str, Enrolled] = field(default_factory=dict)
     patients: dict[str, Patient] = field(default_factory=dict)
+    grants: dict[str, list[Grant]] = field(default_factory=dict)
     _statuses: dict[str, dict[int, tuple[str, int | None]]] = field(default_factory=dict)
     _zones: dict[str, dict[int, tuple[str, int | None]]] = field(default_factory=dict)
     _worn: dict[int, _Worn] = field(default_factory=dict)
@@ -106,6 +115,8 @@ class Census:
                 created_ns=row.created_ns, revoked_ns=row.revoked_ns,
             )  # fmt: skip
             self.devices[row.id] = Enrolled(device, row.salt, row.digest)
+        for row in self._changed(connection, GRANTS):
+            self.grants.setdefault(row.device, []).append(Grant(row.salt, row.digest, row.expires_ns))
         for row in self._changed(connection, ASSIGNMENTS):
             self._worn[row.number] = _Worn(row.device, row.patient, row.from_ns, row.to_ns, row.zone)
             self._by_device.setdefault(row.device, set()).add(row.number)

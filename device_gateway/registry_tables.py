@@ -76,6 +76,16 @@ DEVICES: Final = sa.Table(
     _changed(),
 )  # fmt: skip
 
+GRANTS: Final = sa.Table(
+    "device_grants", METADATA,
+    _number(),
+    sa.Column("device", sa.String(64), sa.ForeignKey("devices.id"), nullable=False, index=True),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("expires_ns", sa.BigInteger, nullable=False),
+    _changed(),
+)  # fmt: skip
+
 ASSIGNMENTS: Final = sa.Table(
     "assignments", METADATA,
     _number(),

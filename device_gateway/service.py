@@ -110,7 +110,16 @@ async def serve(
         ConfigError: a socket is bound beyond loopback.
         BackendError: the log failed for good; nothing unacknowledged was promised.
     """
-    require_loopback(sockets)
+    with contextlib.ExitStack() as closing:
+        for sock in sockets:
+            closing.callback(sock.close)
+        require_loopback(sockets)
+        await _serve(_start(log, registry, clock, settings), sockets, ready, stop, status_socket)
+    _log.info("gateway_stopped")
+
+
+def _start(log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySettings) -> _Gateway:
+    """A gateway with the sessions of the log; what a crash left open is ended in its first batch."""
     now_ns = clock.now_ns()
     store, changes, vanished = SessionStore.load(log, now_ns)
     gateway = _Gateway(log, registry, clock, settings, store)
@@ -118,6 +127,16 @@ async def serve(
         changes.append(presence(device, online=False))
         gateway.batcher.event(DeviceEvent(device, EventKind.OFFLINE, now_ns, "gateway restarted"))
     gateway.batcher.change(changes)
+    return gateway
+
+
+async def _serve(
+    gateway: _Gateway,
+    sockets: Sequence[socket.socket],
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    status_socket: Path | None,
+) -> None:
     try:
         async with _status(gateway, status_socket):
             beat = asyncio.create_task(gateway.beat(), name="heartbeat")
@@ -138,7 +157,6 @@ async def serve(
     finally:
         await gateway.batcher.close()
         gateway.access.close()
-    _log.info("gateway_stopped")
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -30,9 +30,7 @@ class SourceClock(IntEnum):
     """No usable time, live: ``source_time_ns`` is the receipt time and ``seq`` the message ordinal."""
     DAY = 3
     """A day only: ``source_time_ns`` is midnight of that day read as UTC."""
-    UNTRUSTED = 4
-    """Wall time the device itself does not trust (clock not set, time fault): kept as identity, never as time."""
-    STORED = 5
+    STORED = 4
     """No usable time and the device says that it comes from its memory: order is known, the instant is not."""
 
 

@@ -113,10 +113,8 @@ def place(
         shown_ns.copy(), np.full(rows, Basis.DEVICE, np.uint8), columns.tz_min.copy(), np.zeros(rows, np.uint32),
         np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8),
     )  # fmt: skip
-    live = (clock == SourceClock.NONE) | (clock == SourceClock.UNTRUSTED)
-    out.time_ns[live] = received_ns[live]
+    live = clock == SourceClock.NONE
     out.basis[live] = Basis.RECEIVED
-    out.flags[clock == SourceClock.UNTRUSTED] |= np.uint32(Flag.CLOCK_CORRECTED)
     instant = clock == SourceClock.INSTANT
     future = instant & (out.time_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
     _by_time(out, live | (instant & ~future), device, worn)
@@ -128,8 +126,8 @@ def place(
         future |= _walls(out, np.flatnonzero(wall & ~reset), device, received_ns, worn)
     _untrusted(out, future, device, received_ns, worn)
     out.basis[clock == SourceClock.DAY] = Basis.DAY
-    _timeless(out, clock == SourceClock.STORED, Unplaced.NO_TIME)
-    _timeless(out, reset, Unplaced.CLOCK_RESET)
+    _timeless(out, clock == SourceClock.STORED, received_ns, Unplaced.NO_TIME)
+    _timeless(out, reset, received_ns, Unplaced.CLOCK_RESET)
     return out
 
 
@@ -157,10 +155,11 @@ def _untrusted(out: Placed, rows: Bools, device: npt.NDArray[np.int64], received
     _by_time(out, rows & always, device, worn)
 
 
-def _timeless(out: Placed, rows: Bools, why: Unplaced) -> None:
+def _timeless(out: Placed, rows: Bools, received_ns: Int64, why: Unplaced) -> None:
+    """Rows of which only the order is known: a person decides whose they are."""
+    out.time_ns[rows] = received_ns[rows]
     out.basis[rows] = Basis.UNKNOWN
     out.flags[rows] |= np.uint32(Flag.CLOCK_SUSPECT)
-    out.patient[rows] = UNASSIGNED
     out.reason[rows] = _CODE[why]
 
 

@@ -74,7 +74,6 @@ def run(
     none = Context()
     decoded = quarantine.decode(adapter, good, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
-    out.events.extend(decoded.events)
     out.unknown_members += decoded.unknown_members
     columns = decoded.batch
     fresh = np.zeros(len(good), bool)
@@ -83,10 +82,14 @@ def run(
         batch, placed = _normalise(columns, good, worn, extra)
         new = _identify(batch, placed, columns, cycle, worn, out, provenance)
         fresh[columns.message[new]] = True
+    repeated = (emitted > 0) & ~fresh
     for number, message in enumerate(good):
         out.tally.add(message.device, "emitted", int(emitted[number]))
         if number not in rejected:
-            out.tally.add(message.device, "duplicate" if emitted[number] and not fresh[number] else "decoded")
+            out.tally.add(message.device, "duplicate" if repeated[number] else "decoded")
+    # What came beside readings that are known already was told before: a resync does not drain a battery again.
+    old = {good[number].ordinal for number in np.flatnonzero(repeated)}
+    out.events.extend(event for event in decoded.events if event.message not in old)
 
 
 def _admit(adapter: Adapter | None, messages: Sequence[Message], out: Outcome) -> list[Message]:

@@ -3,7 +3,9 @@
 Built on aiomqtt, with one client for the life of the publisher, so that packet ids and unacknowledged messages outlive
 a connection: a resumed session must never see an old packet id with a new payload, and QoS 2 stays exactly once.
 Three callbacks are extended because aiomqtt drops what a device has to know: the reason of an acknowledgement
-(MQTT 5 refuses by reason code, device-formats.md 7.2), the receive maximum, and the CONNACK of a reconnection.
+(MQTT 5 refuses by reason code, device-formats.md 7.2), the receive maximum, and the CONNACK of a reconnection. One
+thing stays out of reach: paho does not look at the reason of a PUBREC, so a QoS 2 message refused there counts as
+refused only when the server answers the PUBREL that follows with 0x92, as one that has no such message should.
 """
 
 import asyncio
@@ -116,7 +118,7 @@ class _Link(aiomqtt.Client):
             identifier=client_id,
             protocol=aiomqtt.ProtocolVersion.V5 if fresh else aiomqtt.ProtocolVersion.V311,
             clean_session=None if fresh else not options.persistent,
-            clean_start=paho.MQTT_CLEAN_START_FIRST_ONLY if options.persistent else True,
+            clean_start=True if fresh and not options.persistent else paho.MQTT_CLEAN_START_FIRST_ONLY,
             keepalive=options.keepalive_s,
             properties=properties,
         )
@@ -150,10 +152,7 @@ class _Link(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,
     ) -> None:
-        self.up.clear()
-        self.down.set()
-        if self._qos is QoS.AT_MOST_ONCE:
-            self.abandon()
+        self.lost()
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
     def _on_publish(
@@ -181,6 +180,30 @@ class _Link(aiomqtt.Client):
         else:
             self._outcomes[info.mid] = outcome
         return outcome
+
+    def lost(self) -> None:
+        """The connection is gone; without acknowledgements, so is what was under way."""
+        self.up.clear()
+        self.down.set()
+        if self._qos is QoS.AT_MOST_ONCE:
+            self.abandon()
+
+    async def ended(self) -> None:
+        """Wait for the end of the connection. aiomqtt misses one that comes before it has noticed the reconnection,
+        and paho's callback misses a socket error; whichever sign comes first counts."""
+        signs = [asyncio.ensure_future(self._drain()), asyncio.ensure_future(self.down.wait())]
+        try:
+            await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for sign in signs:
+                sign.cancel()
+            self.lost()
+
+    async def _drain(self) -> bool:
+        with contextlib.suppress(aiomqtt.MqttError):
+            async for _ in self.messages:
+                pass
+        return True
 
     def abandon(self) -> None:
         """Tell everybody who waits for an acknowledgement that there will be none."""
@@ -213,13 +236,15 @@ class Publisher:
         """
         self._link = _Link(self.options, self.device, self._secret, self._client_id)
         self._keeper = asyncio.create_task(self._keep_connected(), name=f"mqtt {self.device}")
+        self._keeper.add_done_callback(lambda _: self._end())
         try:
             await _either(self._link.up, self._ended)
         except BaseException:
             await self._stop()
             raise
-        if self.failure is not None:
+        if self._ended.is_set():
             await self._stop()
+        if self.failure is not None:
             raise self.failure
         self._slots = asyncio.Semaphore(min(self.options.inflight, self._link.receive_maximum))
         return self
@@ -231,8 +256,7 @@ class Publisher:
         await self._stop()
 
     async def _stop(self) -> None:
-        self._ended.set()
-        self._link.abandon()
+        self._end()
         self._keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._keeper
@@ -304,7 +328,7 @@ class Publisher:
                 await asyncio.sleep(min(left_s, pause_s * self._random.uniform(0.5, 1.0)))
 
     async def _one_connection(self) -> None:
-        """Connect and stay until the connection ends; raises ``MqttError`` then."""
+        """Connect and stay until the connection ends; may raise ``MqttError`` then."""
         link = self._link
         if self.counts.connections == 0:
             await self._forget_old_session()
@@ -316,9 +340,9 @@ class Publisher:
                     await _either(link.up, link.down)
             except TimeoutError:
                 raise aiomqtt.MqttError("no CONNACK") from None
-            self.counts.connections += link.up.is_set()
-            async for _ in link.messages:
-                pass
+            if link.up.is_set():
+                self.counts.connections += 1
+                await link.ended()
 
     async def _forget_old_session(self) -> None:
         """A device that has just started has no memory of packet ids: an older session of it at the server would take
@@ -338,6 +362,9 @@ class Publisher:
 
     def _give_up(self, failure: VitalgateError) -> None:
         self.failure = failure
+        self._end()
+
+    def _end(self) -> None:
         self._ended.set()
         self._link.abandon()
 

@@ -3,7 +3,7 @@
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,6 +20,8 @@ _WINDOW_S = 30.0
 _SPARE_FILES = 64
 _LONGEST_WAIT_S = 1.0
 _SECOND_NS = 1_000_000_000
+Sleep = Callable[[float], Awaitable[None]]
+"""Waits for seconds of ``clock``; tests pass one that moves it."""
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ async def simulate(
     seconds: float | None = None,
     seed: int = 0,
     progress: Callable[[Result], None] | None = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> Result:
     """Publish what ``targets`` measure from now on, for ``seconds`` (None: until cancelled).
 
@@ -71,8 +74,9 @@ async def simulate(
     async with asyncio.TaskGroup() as group:
         for number, target in enumerate(targets):
             quick = replace(target, schedule=target.schedule.faster(speed))
-            source = _Source(quick, line, faults, np.random.default_rng([seed, number]), result)
-            group.create_task(_run(source, options, clock, end_ns, connecting, progress), name=target.device)
+            rng = np.random.default_rng([seed, number])
+            source = _Source(quick, line, faults, rng, result, _Waiter(clock, sleep))
+            group.create_task(_run(source, options, end_ns, connecting, progress), name=target.device)
     return result
 
 
@@ -95,6 +99,23 @@ def _check(targets: Sequence[SimulatedDevice], speed: float) -> None:
 
 
 @dataclass(slots=True)
+class _Waiter:
+    """Waits for instants of a clock."""
+
+    clock: Clock
+    sleep: Sleep
+
+    async def until(self, due_ns: int, stopped: Callable[[], bool]) -> bool:
+        """True when the clock has come to ``due_ns``, False when ``stopped`` first."""
+        while not stopped():
+            left_s = (due_ns - self.clock.now_ns()) / _SECOND_NS
+            if left_s <= 0:
+                return True
+            await self.sleep(min(left_s, _LONGEST_WAIT_S))
+        return False
+
+
+@dataclass(slots=True)
 class _Source:
     """What one device sends, window by window."""
 
@@ -103,6 +124,7 @@ class _Source:
     faults: Sequence[Fault]
     rng: np.random.Generator
     result: Result
+    waiter: _Waiter
 
     def window(self, start_ns: int, end_ns: int) -> Stream:
         stream = self.target.emit(start_ns, end_ns, self.line)
@@ -112,41 +134,30 @@ class _Source:
             self.result.faults.update({f"{report.fault}.{word}": count for word, count in report.counts.items()})
         return stream
 
-    async def due(self, clock: Clock, end_ns: int | None, stopped: Callable[[], bool]) -> AsyncIterator[bytes]:
-        """Payloads when they are due; after the end, or when ``stopped``, it returns and counts what is left."""
-        window_ns = int(_WINDOW_S * _SECOND_NS)
+    async def due(self, end_ns: int | None, stopped: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """Payloads when they are due, the delayed ones at the end; when ``stopped``, what is left is counted."""
         begin = self.line.start_ns
         waiting: Stream = []
         while end_ns is None or begin < end_ns:
-            close = begin + window_ns if end_ns is None else min(begin + window_ns, end_ns)
+            close = begin + int(_WINDOW_S * _SECOND_NS)
+            close = close if end_ns is None else min(close, end_ns)
             waiting = sorted(waiting + self.window(begin, close), key=lambda item: item[0])
             begin = close
-            last = end_ns is not None and begin >= end_ns
-            while waiting and (last or waiting[0][0] < close):
-                limit = waiting[0][0] if end_ns is None else min(waiting[0][0], end_ns)
-                if not await _wait_until(limit, clock, stopped):
-                    self.result.unsent += len(waiting)
-                    return
-                yield waiting.pop(0)[1]
-            if not await _wait_until(close, clock, stopped):
-                self.result.unsent += len(waiting)
-                return
-
-
-async def _wait_until(due_ns: int, clock: Clock, stopped: Callable[[], bool]) -> bool:
-    """Wait for the clock; False when ``stopped`` first."""
-    while not stopped():
-        left_s = (due_ns - clock.now_ns()) / _SECOND_NS
-        if left_s <= 0:
-            return True
-        await asyncio.sleep(min(left_s, _LONGEST_WAIT_S))
-    return False
+            sent = 0
+            for due_ns, payload in waiting:
+                if due_ns >= close != end_ns or not await self.waiter.until(min(due_ns, close), stopped):
+                    break
+                yield payload
+                sent += 1
+            waiting = waiting[sent:]
+            if not await self.waiter.until(close, stopped):
+                break
+        self.result.unsent += len(waiting)
 
 
 async def _run(
     source: _Source,
     options: Options,
-    clock: Clock,
     end_ns: int | None,
     connecting: asyncio.Semaphore,
     progress: Callable[[Result], None] | None,
@@ -157,7 +168,8 @@ async def _run(
 
     async def send(payload: bytes) -> None:
         result.messages += 1
-        result.acked += await publisher.publish(Outgoing(target.adapter, payload, target.kind))
+        acked = await publisher.publish(Outgoing(target.adapter, payload, target.kind))
+        result.acked += acked
         if progress is not None:
             progress(result)
 
@@ -169,7 +181,7 @@ async def _run(
         return
     try:
         async with asyncio.TaskGroup() as group:
-            async for payload in source.due(clock, end_ns, lambda: publisher.failure is not None):
+            async for payload in source.due(end_ns, lambda: publisher.failure is not None):
                 group.create_task(send(payload))
     finally:
         await publisher.__aexit__(None, None, None)

@@ -22,6 +22,8 @@ LB_TO_KG = 0.45359237
 STONE_TO_KG = 6.35029318
 INCH_TO_CM = 2.54
 _DECIMALS = 9
+# One less: the way back multiplies what the way there rounded.
+_BACK_DECIMALS = 8
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -140,13 +142,13 @@ def to_canonical(values: npt.ArrayLike, source: str, target: str) -> FloatArray:
 
 
 def from_canonical(values: npt.ArrayLike, canonical: str, target: str) -> FloatArray:
-    """The inverse of :func:`to_canonical`, rounded at the ninth decimal: what was 3.9 mmol/L is 3.9 mmol/L again.
+    """The inverse of :func:`to_canonical`, rounded at the eighth decimal: what was 3.9 mmol/L is 3.9 mmol/L again.
 
     Raises:
         KeyError: the two units do not measure the same thing.
     """
     array = np.asarray(values, dtype=np.float64)
-    return array if canonical == target else np.round(_inverse(array, canonical, target), _DECIMALS)
+    return array if canonical == target else np.round(_inverse(array, canonical, target), _BACK_DECIMALS)
 
 
 def _inverse(values: FloatArray, canonical: str, target: str) -> FloatArray:

@@ -7,6 +7,7 @@ leaves room for rotation: several keys may open, one seals.
 """
 
 import os
+import re
 import secrets
 import sqlite3
 import stat
@@ -34,7 +35,8 @@ _HEAD_BYTES = 1 + _KEY_ID_BYTES
 OVERHEAD = _HEAD_BYTES + _NONCE_BYTES + _TAG_BYTES
 """Bytes that sealing adds to a blob."""
 _KEY_PREFIX = b"vitalgate-key-1:"
-_KEY_FILE_BYTES = len(_KEY_PREFIX) + 2 * _KEY_BYTES + 1
+_KEY_FILE_LIMIT = 1024
+_KEY_FILE = re.compile(_KEY_PREFIX + rb"([0-9a-f]{64})\n")
 
 
 class VaultError(VitalgateError):
@@ -134,14 +136,11 @@ def _read_key(path: Path) -> bytes:
             raise ConfigError(SETTING, f"{path.name} is not a regular file")
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigError(SETTING, f"{path.name} is open to group or others (mode {mode & 0o777:04o}), wants 0600")
-        content = file.read(_KEY_FILE_BYTES + 1)
-    digits = content.removeprefix(_KEY_PREFIX).removesuffix(b"\n")
-    if len(content) != _KEY_FILE_BYTES or len(digits) != 2 * _KEY_BYTES:
-        raise ConfigError(SETTING, f"{path.name} is not a key file: {_KEY_FILE_BYTES} bytes expected")
-    try:
-        return bytes.fromhex(digits.decode("ascii"))
-    except ValueError as error:
-        raise ConfigError(SETTING, f"{path.name} is not a key file: 64 hexadecimal digits expected") from error
+        content = file.read(_KEY_FILE_LIMIT)
+    match = _KEY_FILE.fullmatch(content)
+    if match is None:
+        raise ConfigError(SETTING, f"{path.name} is not a key file: {_KEY_FILE.pattern.decode()!r} expected")
+    return bytes.fromhex(match[1].decode())
 
 
 class Identity(msgspec.Struct, frozen=True):

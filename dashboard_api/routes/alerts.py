@@ -9,7 +9,7 @@ from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.schemas import AlertQuery, Note, Remark, Shelf
 from dashboard_api.shapes import Json, alert_event_json, alert_json, answer, page, whole
 from dashboard_api.times import SECOND_NS, parse_time
-from vitals.errors import InvalidRequest
+from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import ControlKind
 from vitals.model import Control
 
@@ -20,13 +20,16 @@ _MINUTE_NS = 60 * SECOND_NS
 @router.get("/alerts", **needs(Permission.ALERTS_READ))
 def list_alerts(deps: Deps, query: Annotated[AlertQuery, Query()]) -> Response:
     """Newest first."""
-    found = deps.book.alerts(
-        states=query.state,
-        severity=query.severity_number(),
-        patient=query.patient,
-        after=query.cursor,
-        limit=query.limit + 1,
-    )
+    try:
+        found = deps.book.alerts(
+            states=query.state,
+            severity=query.severity_number(),
+            patient=query.patient,
+            after=query.cursor,
+            limit=query.limit + 1,
+        )
+    except NotFound as error:
+        raise InvalidRequest("cursor", "is not of this list") from error
     return answer(page(found, query.limit, alert_json, lambda alert: alert.id))
 
 

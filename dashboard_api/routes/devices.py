@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from dashboard_api.auth import Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
-from dashboard_api.schemas import NewAssignment, NewDevice, Paging
+from dashboard_api.schemas import NewAssignment, NewDevice, NewGrant, Paging
 from dashboard_api.shapes import Json, answer, assignment_json, device_json, page
 from dashboard_api.times import parse_time
 from vitals.errors import InvalidRequest
@@ -51,6 +51,12 @@ def ledger(deps: Deps, device: str) -> Response:
 def rotate(deps: Deps, device: str) -> Response:
     """A new secret, shown this once; the old one stops working."""
     return answer({"device": device, "secret": deps.registry.rotate(device)})
+
+
+@router.post("/devices/{device}/grant", **needs(Permission.DEVICES_WRITE))
+def grant(deps: Deps, device: str, body: NewGrant) -> Response:
+    """A second secret for a short time, shown this once; the device's own goes on working."""
+    return answer({"device": device, "secret": deps.registry.grant(device, body.ttl_s)})
 
 
 @router.post("/devices/{device}/revoke", **needs(Permission.DEVICES_WRITE))

@@ -20,7 +20,6 @@ from device_gateway.mqtt.actions import (
     Answer,
     Authenticate,
     Close,
-    Decision,
     Expire,
     Open,
     Presence,
@@ -97,10 +96,10 @@ class Connection(asyncio.Protocol):
         self.resume(Pause.WRITING)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self.carry_out(self.session.lost())
         if self._opening is not None:
             self._opening.cancel()
         self.server.forget(self)
+        self.carry_out(self.session.lost())
 
     # Batcher's receiver
 
@@ -171,6 +170,7 @@ class Connection(asyncio.Protocol):
 
         def opened() -> None:
             self._alive()
+            self.server.watch(self)
             self.carry_out(self.session.opened(stored, present=present, now_ns=self.server.clock.now_ns()))
             self.resume(Pause.OPENING)
 
@@ -181,11 +181,12 @@ class Connection(asyncio.Protocol):
         self.stored.expiry_s = action.expiry_s
 
     def _close(self, action: Close) -> None:
-        _log.debug("connection_closed", device=self.session.device, reason=action.reason)
         self.server.left(self, action)
         # Flushes what was written, also to a client that does not read: the wheel aborts it then.
         self.deadline_s = self.server.loop.time() + self.server.settings.stop_timeout_s
+        self.server.watch(self)
         self._transport.close()
+        _log.debug("connection_closed", device=self.session.device, reason=action.reason)
 
     def _alive(self) -> None:
         # One and a half times the keep-alive (3.1.2.10); without one a connection is never overdue.

@@ -86,8 +86,13 @@ class Server:
         """Whether there is room for one more connection."""
         self._connections.add(connection)
         self._empty.clear()
-        self._wheel.add(connection, self.loop.time())
+        self.watch(connection)
         return len(self._connections) <= self.settings.max_connections
+
+    def watch(self, connection: Connection) -> None:
+        """The deadline of ``connection`` is another one, maybe a nearer one."""
+        if connection in self._connections:
+            self._wheel.add(connection, self.loop.time())
 
     def forget(self, connection: Connection) -> None:
         """The socket is gone."""
@@ -180,7 +185,7 @@ class Server:
         now_s = self.loop.time()
         for connection in self._wheel.due(now_s):
             connection.overdue(now_s)
-            self._wheel.add(connection, now_s)
+            self.watch(connection)
         self._look = self.loop.call_later(_LOOK_S, self._look_around)
 
     async def stop(self) -> None:

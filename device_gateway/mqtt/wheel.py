@@ -12,20 +12,21 @@ class Timed(Protocol):
 
 
 T = TypeVar("T", bound=Timed)
+_LONGEST_LOOK_S = 3600.0  # an infinite deadline has no second
 
 
 class Wheel(Generic[T]):
-    """Buckets by second. Moving a deadline costs nothing: an item is looked at again when its bucket is due."""
+    """Buckets by second. Moving a deadline away costs nothing: an item is looked at again when its bucket is due. An
+    item whose deadline moves nearer is added again."""
 
-    def __init__(self, longest_look_s: int = 60) -> None:
+    def __init__(self) -> None:
         self._buckets: defaultdict[int, set[T]] = defaultdict(set)
         self._places: dict[T, int] = {}
-        self._longest_look_s = longest_look_s
 
     def add(self, item: T, now_s: float) -> None:
-        """Watch ``item``; looked at no later than ``longest_look_s`` from now, as its deadline may move nearer."""
+        """Watch ``item``, from now on by its present deadline."""
         self.remove(item)
-        place = math.ceil(min(item.deadline_s, now_s + self._longest_look_s))
+        place = math.ceil(min(item.deadline_s, now_s + _LONGEST_LOOK_S))
         self._places[item] = place
         self._buckets[place].add(item)
 

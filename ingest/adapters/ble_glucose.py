@@ -5,9 +5,9 @@ type and location], [sensor status u16].
 
 Identity (device-formats.md 8.4): sequence number and **base time**, wall time read as UTC, never the user-facing one:
 base time stays on one line when the user changes the clock. The user-facing time is base time plus
-``context["time_offset_min"]``, which the clock stage adds. With a time fault (status bit 11) the time is UNTRUSTED. A
-user-facing time that cannot be known leaves only the order, clock STORED: an offset that ran over keeps its base time
-as identity, a base time that is unknown or impossible becomes 0.
+``context["time_offset_min"]``, which the clock stage adds. A
+user-facing time that cannot be known leaves only the order, clock STORED: with a time fault (status bit 11) or an
+offset that ran over the base time stays the identity, a base time that is unknown or impossible becomes 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,7 +116,7 @@ def _time(message: Message, flags: int, is_offset_known: bool, output: gatt.Outp
     if not is_offset_known:
         output.event(message, EventKind.CLOCK_FAULT, "time_offset_out_of_range")
         return base_ns, SourceClock.STORED
-    return base_ns, SourceClock.UNTRUSTED if flags & _CLOCK_SUSPECT else SourceClock.WALL
+    return base_ns, SourceClock.STORED if flags & _CLOCK_SUSPECT else SourceClock.WALL
 
 
 def _sample(octet: int, context: dict[str, Any]) -> tuple[int, int]:

@@ -5,8 +5,8 @@ status u24], [pulse amplitude index SFLOAT]. Of 2A5F: flags u8, SpO2, pulse rate
 status words], [pulse amplitude index]; the flag positions differ. Pulse amplitude index is the perfusion index in %.
 
 Identity: the device's timestamp as sent, ``seq`` 0; without a usable one the receipt time and the message's ordinal.
-A device that says its clock is not set keeps its timestamp as identity (UNTRUSTED), never as time. A value from the
-device's storage without a trusted time is STORED: it happened, but not now.
+A device that says its clock is not set has no usable one: after a restart it may repeat a factory time, and a new value
+must not pass for an old one. A value from storage without a usable time is STORED: it happened, but not now.
 
 Fast and slow averages are context of the normal value, not readings of their own.
 """
@@ -90,11 +90,12 @@ def _spot_time(message: Message, stored: bool, output: gatt.Output) -> tuple[int
     time_ns = gatt.date_time(message.payload, 5) if flags & 0x01 else None
     if flags & _CLOCK_NOT_SET:
         output.event(message, EventKind.CLOCK_FAULT, "clock_not_set")
-    if time_ns is None:
-        return message.received_ns, SourceClock.STORED if stored else SourceClock.NONE, message.ordinal
-    if not flags & _CLOCK_NOT_SET:
+    if time_ns is not None and not flags & _CLOCK_NOT_SET:
         return time_ns, SourceClock.WALL, 0
-    return time_ns, SourceClock.STORED if stored else SourceClock.UNTRUSTED, 0
+    if time_ns is not None and stored:
+        # In memory the factory time still tells records apart, and the whole memory comes again at each sync.
+        return time_ns, SourceClock.STORED, 0
+    return message.received_ns, SourceClock.STORED if stored else SourceClock.NONE, message.ordinal
 
 
 def _averages(payload: bytes, flags: int) -> tuple[dict[str, float], dict[str, float]]:

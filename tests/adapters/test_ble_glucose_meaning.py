@@ -72,7 +72,7 @@ def test_each_status_bit(bit: int, flag: Flag | None, event: tuple[EventKind, st
     assert decoded.batch.value.tolist() == [0.0012]
     assert [(found.kind, found.detail) for found in decoded.events] == ([event] if event else [])
     assert decoded.batch.context[0]["status"] == f"0x{1 << bit:04x}"
-    assert decoded.batch.clock[0] == (SourceClock.UNTRUSTED if bit == 11 else SourceClock.WALL)
+    assert decoded.batch.clock[0] == (SourceClock.STORED if bit == 11 else SourceClock.WALL)
     for found in decoded.events:
         assert found.time_ns == RECEIVED_NS
         assert found.device == "d_1"

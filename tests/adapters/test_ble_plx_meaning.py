@@ -122,7 +122,7 @@ def test_averages_that_are_no_number_are_left_out_of_the_context() -> None:
     [
         (spot(0x01), SourceClock.WALL, STAMP_NS, 0),
         (spot(0x03, measurement=1 << 9), SourceClock.WALL, STAMP_NS, 0),
-        (spot(0x11), SourceClock.UNTRUSTED, STAMP_NS, 0),
+        (spot(0x11), SourceClock.NONE, RECEIVED_NS, ORDINAL),
         (spot(0x13, measurement=1 << 9), SourceClock.STORED, STAMP_NS, 0),
         (spot(0x00), SourceClock.NONE, RECEIVED_NS, ORDINAL),
         (spot(0x10), SourceClock.NONE, RECEIVED_NS, ORDINAL),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.alerts.alert_world import START_NS, Ward, at, batch, kinds, limit, limits_control, reading
 from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, EventKind, Flag, Severity, Statistic
-from vitals.model import DeviceEvent, Heartbeat, Tick
+from vitals.model import NO_TIME, DeviceEvent, Heartbeat, Tick
 from vitals.units import to_canonical
 
 LOW_S1 = limit(severity="S1")
@@ -60,6 +60,7 @@ def test_rows_that_are_not_scored_neither_raise_nor_clear(flag: Flag) -> None:
     "changes",
     [
         {"patient": None}, {"patient": "p_other"}, {"basis": int(Basis.DAY)}, {"basis": int(Basis.UNKNOWN)},
+        {"time_ns": NO_TIME},
         {"statistic": int(Statistic.MEAN)}, {"vital": "pulse_rate"}, {"value": math.nan},
     ],
     ids=str,
@@ -214,6 +215,13 @@ class TestSuspectOnS1:
         (event,) = ward.tick(16 * 60)
         assert (event.kind, event.severity, event.at_ns) == ("escalated", Severity.S1, at(15 * 60 + 1))
         assert "no second reading within 15 minutes" in event.text
+
+    def test_after_silence_made_it_s1_the_off_delay_runs_from_the_first_good_row(self) -> None:
+        ward = Ward(LOW_S1 | {"off_delay_s": 60.0})
+        ward.suspect(0, 65.0)
+        ward.tick(3600)
+        assert ward.read(3700, 97.0) == []
+        assert kinds(ward.read(3760, 97.0)) == ["returned"]
 
     @pytest.mark.parametrize("value", [90.0, 97.0])
     def test_a_valid_reading_within_the_limit_refutes_it(self, value: float) -> None:
@@ -375,6 +383,12 @@ def test_severities_of_one_side_alert_apart_in_order() -> None:
     assert [event.rule for event in ward.read(0, 85.0)] == ["limit:spo2:low:S1", "limit:spo2:low:S2"]
     (event,) = ward.read(10, 91.0)
     assert (event.rule, event.kind) == ("limit:spo2:low:S1", "returned")
+
+
+def test_one_row_tells_the_low_side_before_the_high_side() -> None:
+    ward = Ward(limit(severity="S1", low=None, high=97.0), limit(severity="S2"))
+    ward.read(0, 99.0)
+    assert [event.rule for event in ward.read(10, 80.0)] == ["limit:spo2:low:S2", "limit:spo2:high:S1"]
 
 
 def test_ticks_tell_what_elapsed_in_order_of_deadline() -> None:

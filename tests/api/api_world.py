@@ -44,7 +44,7 @@ class Server:
     def __init__(self, app: ASGIApp) -> None:
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:{}".format(self._socket.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", lifespan="on"))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
         self._thread.start()
@@ -107,7 +107,7 @@ class World:
         self.identities = IdentityVault(folder / "identities.db", vault.zone("identities"))
         self.log = LocalLog(folder / "vitals.db", self.clock, schema=SCHEMA)
         self.raw = LocalLog(folder / "raw.db", self.clock, sealer=vault.zone("raw"))
-        self.store = DuckDBStore(folder / "store.duckdb", memory_limit="256MB", threads=1)
+        self.store = DuckDBStore(folder / "store.duckdb")
         self.book = SqlAlertBook(f"sqlite:///{folder / 'alerts.db'}")
         self.metrics = CollectorRegistry()
         counters = IngestMetrics(self.metrics)
@@ -118,7 +118,7 @@ class World:
             self.store.stored,
         )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, counters)
-        self.desk = ControlDesk(self.log, self.book)
+        self.desk = ControlDesk(self.log, self.book, applied_within_s=2.0)
         self.deps = Dependencies(
             registry=self.registry, identities=self.identities, store=self.store, ingest=self.ingest, book=self.book,
             controls=self.desk, log=self.log, auth=self.auth, clock=self.clock, readiness=lambda: self.reasons,
@@ -128,16 +128,22 @@ class World:
         )  # fmt: skip
         self.app = create_app(self.deps)
         self._stop = threading.Event()
-        service = AlertService(self.log, self.book, Engine(), self.clock)
+        engine = Engine()
+        engine.warm()
+        service = AlertService(self.log, self.book, engine, self.clock)
         self._engine = threading.Thread(target=service.run, args=(self._stop,), daemon=True)
         self._engine.start()
         self._servers: list[Server] = []
 
+    def stop_engine(self) -> None:
+        self._stop.set()
+        self._engine.join()
+
     def close(self) -> None:
+        self._stop.set()
         self.app.state.hub.close()
         for server in self._servers:
             server.close()
-        self._stop.set()
         self._engine.join()
         for part in (self.book, self.store, self.log, self.raw, self.identities, self.auth, self.registry):
             part.close()

@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+import structlog
 import uvloop
 
 from device_gateway.service import GatewaySettings, serve
@@ -14,6 +15,7 @@ from tests.gateway import harness
 async def _main(folder: Path, descriptor: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     log = harness.raw_log(folder)
 
     def ready() -> None:

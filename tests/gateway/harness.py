@@ -153,9 +153,10 @@ class GatewayProcess:
         """Send a signal and wait; the exit status."""
         assert self._process is not None
         self._process.send_signal(number)
+        code = self._process.wait(20)
         assert self._process.stdout is not None
         self._process.stdout.close()
-        return self._process.wait(20)
+        return code
 
     def __enter__(self) -> "GatewayProcess":
         self.start()
@@ -170,8 +171,9 @@ class GatewayProcess:
 class RawClient:
     """A client that sends bytes and reads whole packets."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+    def __init__(self, peer: int | socket.socket) -> None:
+        connected = isinstance(peer, socket.socket)
+        self.socket = peer if connected else socket.create_connection(("127.0.0.1", peer), timeout=10)
         self._buffer = b""
 
     def __enter__(self) -> "RawClient":

@@ -445,3 +445,43 @@ def test_the_newest_declaration_holds_from_its_time_on(declarations: list[tuple[
 def test_before_the_first_declaration_the_first_one_holds() -> None:
     assert in_force([Interval("a", 5, 9), Interval("b", 9, None)], 1) == "a"
     assert in_force([], 1) is None
+
+
+class TestGrants:
+    """A second secret for a short time, beside the device's own."""
+
+    def test_both_secrets_work_until_the_second_ends(self, registry: SqlRegistry, clock: FakeClock) -> None:
+        device, own = registry.enrol("json")
+        other, _ = registry.enrol("json")
+        granted = registry.grant(device.id, 60)
+        again = registry.grant(device.id, 120)
+        assert len({own, granted, again}) == 3
+        assert all(registry.authenticate(device.id, secret.encode()) for secret in (own, granted, again))
+        assert not registry.authenticate(other.id, granted.encode())
+        clock.advance(61)
+        assert registry.authenticate(device.id, own.encode())
+        assert not registry.authenticate(device.id, granted.encode())
+        assert registry.authenticate(device.id, again.encode())
+
+    def test_a_revoked_device_has_none(self, registry: SqlRegistry) -> None:
+        device, _ = registry.enrol("json")
+        granted = registry.grant(device.id, 60)
+        registry.revoke(device.id)
+        assert not registry.authenticate(device.id, granted.encode())
+
+    def test_other_processes_know_them(self, registry: SqlRegistry, tmp_path: Path, clock: FakeClock) -> None:
+        other = SqlRegistry(tmp_path / "registry.db", clock)
+        device, _ = registry.enrol("json")
+        assert other.device(device.id) == device
+        granted = registry.grant(device.id, 60)
+        assert other.authenticate(device.id, granted.encode())
+        other.close()
+
+    def test_times_and_devices_are_checked(self, registry: SqlRegistry) -> None:
+        device, _ = registry.enrol("json")
+        for ttl_s in (0, 86_401):
+            with pytest.raises(InvalidRequest) as caught:
+                registry.grant(device.id, ttl_s)
+            assert caught.value.field == "ttl_s"
+        with pytest.raises(NotFound):
+            registry.grant("nobody", 60)

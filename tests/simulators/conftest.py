@@ -1,5 +1,6 @@
 """A real broker that a test may kill and start again."""
 
+import getpass
 import shutil
 import signal
 import socket
@@ -22,7 +23,12 @@ class Broker:
 
     def configure(self, *settings: str) -> None:
         """Replace the settings; they hold from the next ``start`` on."""
-        lines = [f"listener {self.port} 127.0.0.1", "log_dest none", *(settings or ("allow_anonymous true",))]
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            f"user {getpass.getuser()}",  # as root it would otherwise become a user that cannot read the folder
+            "log_dest none",
+            *(settings or ("allow_anonymous true",)),
+        ]
         (self.folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:

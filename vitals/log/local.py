@@ -188,10 +188,12 @@ class LocalLog:
                 # Another process writes: SQLite has no wake-up, a poll costs some 5 us.
                 time.sleep(min(_POLL_S, left))
                 continue
-            # The file is not read under this lock: a long read must not keep a commit from returning.
-            with self._committed:
-                if self._commits == commits:
-                    self._committed.wait(left)
+            self._await_commit(commits, left)
+
+    def _await_commit(self, seen: int, timeout_s: float) -> None:
+        # The file is not read under this lock: a long read must not keep a commit from returning.
+        with self._committed:
+            self._committed.wait_for(lambda: self._commits != seen, timeout_s)
 
     def position(self, consumer: str) -> int:
         row = self.query("SELECT position FROM consumers WHERE name=?", (consumer,))

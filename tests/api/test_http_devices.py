@@ -1,0 +1,195 @@
+"""Devices: enrolment, secrets, wearers, state, ledger."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.api_world import START_NS, Api, World
+from tests.support import SECOND
+from vitals.encoding import encode
+from vitals.glossary import EventKind
+from vitals.model import DeviceEvent
+
+GOOD = b'{"vital":"spo2","value":97,"unit":"%","time":"2023-11-14T22:10:00Z","seq":1}'
+
+
+def test_enrolment_shows_the_secret_once(shared: World, api: Api) -> None:
+    body = {"adapter": "json", "id": "oxi-1", "zone": "Europe/Vienna", "settings": {"clock": "wall"}}
+    response = api.request("POST", "/devices", json=body)
+    assert response.status_code == 201
+    assert response.headers["location"] == "/api/v1/devices/oxi-1"
+    made = response.json()
+    assert set(made) == {"device", "secret"}
+    assert shared.registry.authenticate("oxi-1", made["secret"].encode())
+    shown = api.get("/devices/oxi-1")
+    assert shown == {
+        "device": "oxi-1", "adapter": "json", "hub": False, "parent": None, "zone": "Europe/Vienna",
+        "settings": {"clock": "wall"}, "created": "2023-11-14T22:13:20Z", "revoked": None, "last_seen": None,
+        "online": None, "battery": None, "patient": None,
+    }  # fmt: skip
+    assert made["secret"] not in api.request("GET", "/devices").text
+
+
+def test_a_hub_and_its_child(api: Api) -> None:
+    hub = api.post("/devices", {"adapter": "json", "hub": True}, 201)["device"]
+    child = api.post("/devices", {"adapter": "json", "parent": hub}, 201)["device"]
+    assert api.get(f"/devices/{child}")["parent"] == hub
+    api.refused("POST", "/devices", 422, "parent", json={"adapter": "json", "parent": child})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"adapter": "abacus"}, "adapter"),
+        ({"id": "a/b"}, "id"),
+        ({"id": ""}, "id"),
+        ({"id": "x" * 65}, "id"),
+        ({"hub": "yes"}, "hub"),
+        ({"zone": "Nowhere"}, "zone"),
+        ({"settings": {"a": 1}}, "settings.a"),
+        ({"settings": {str(n): "" for n in range(65)}}, "settings"),
+        ({"secret": "mine"}, "secret"),
+    ],
+)
+def test_refused_enrolment(shared: World, api: Api, change: dict[str, Any], field: str) -> None:
+    before = shared.registry.devices()
+    problem = api.refused("POST", "/devices", 422, field, json={"adapter": "json"} | change)
+    assert shared.registry.devices() == before
+    if field == "adapter":
+        assert "json" in problem["detail"]
+
+
+def test_an_id_is_taken_once(api: Api) -> None:
+    api.post("/devices", {"adapter": "json", "id": "taken"}, 201)
+    api.refused("POST", "/devices", 422, "id", json={"adapter": "json", "id": "taken"})
+
+
+def test_rotation_and_revocation(shared: World, api: Api) -> None:
+    made = api.post("/devices", {"adapter": "json"}, 201)
+    device = made["device"]
+    rotated = api.post(f"/devices/{device}/rotate")
+    assert rotated["device"] == device
+    assert not shared.registry.authenticate(device, made["secret"].encode())
+    assert shared.registry.authenticate(device, rotated["secret"].encode())
+    assert api.post(f"/devices/{device}/revoke")["revoked"] == "2023-11-14T22:13:20Z"
+    assert not shared.registry.authenticate(device, rotated["secret"].encode())
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("GET", "/ledger"), ("POST", "/rotate"), ("POST", "/revoke"), ("POST", "/assign")]
+)
+def test_unknown_device(shared: World, api: Api, method: str, path: str) -> None:
+    arguments = {"json": {"patient": shared.registry.add_patient().id}} if path == "/assign" else {}
+    api.refused(method, f"/devices/nobody{path}", 404, **arguments)
+
+
+class TestAssign:
+    def test_the_first_wearer_has_all_history(self, shared: World, api: Api) -> None:
+        device = shared.registry.enrol("json")[0].id
+        patient = shared.registry.add_patient(zone="Asia/Tokyo").id
+        assert api.post(f"/devices/{device}/assign", {"patient": patient}) == {
+            "device": device, "patient": patient, "from": None, "to": None, "zone": "Asia/Tokyo",
+        }  # fmt: skip
+        assert api.get(f"/devices/{device}")["patient"] == patient
+
+    def test_the_next_wearer_starts_now(self, world: World) -> None:
+        api = world.api("clinician")
+        first, device = world.worn()
+        world.clock.advance(60)
+        second = world.registry.add_patient().id
+        assert api.post(f"/devices/{device}/assign", {"patient": second})["from"] == "2023-11-14T22:14:20Z"
+        assert api.get(f"/patients/{first}/assignments")["items"][0]["to"] == "2023-11-14T22:14:20Z"
+        assert api.get(f"/devices/{device}")["patient"] == second
+
+    def test_with_dates_and_a_zone(self, shared: World, api: Api) -> None:
+        device = shared.registry.enrol("json")[0].id
+        patient = shared.registry.add_patient().id
+        body = {"patient": patient, "from": "2023-01-01T00:00:00Z", "to": "2023-02-01T00:00:00Z", "zone": "Asia/Tokyo"}
+        assert api.post(f"/devices/{device}/assign", body) == body | {"device": device}
+        assert api.get(f"/devices/{device}")["patient"] is None
+        always = api.refused("POST", f"/devices/{device}/assign", 422, "from", json={"patient": patient, "from": None})
+        assert "overlap" in always["detail"]
+
+    @pytest.mark.parametrize(
+        ("change", "status", "field"),
+        [
+            ({"patient": "p_none"}, 404, None),
+            ({"from": "yesterday"}, 422, "from"),
+            ({"to": "2023-11-14"}, 422, "to"),
+            ({"from": "2023-02-01T00:00:00Z", "to": "2023-01-01T00:00:00Z"}, 422, "to"),
+            ({"zone": "Nowhere"}, 422, "zone"),
+            ({"from": 5}, 422, "from"),
+            ({"who": "me"}, 422, "who"),
+        ],
+    )
+    def test_refused(self, shared: World, api: Api, change: dict[str, Any], status: int, field: str | None) -> None:
+        device = shared.registry.enrol("json")[0].id
+        body = {"patient": shared.registry.add_patient().id} | change
+        api.refused("POST", f"/devices/{device}/assign", status, field, json=body)
+        assert shared.registry.assignments(device=device) == []
+
+
+def test_what_was_last_seen_of_a_device(shared: World, api: Api) -> None:
+    _, device = shared.worn()
+    shared.receive(device, GOOD)
+    shown = api.get(f"/devices/{device}")
+    assert shown["last_seen"] == "2023-11-14T22:13:20Z"
+    shared.raw.append([("presence", encode([DeviceEvent(device, EventKind.ONLINE, START_NS)]))])
+    shared.ingest.step()
+    assert api.get(f"/devices/{device}")["online"] is True
+
+
+def test_ledger_accounts_for_every_message_and_reading(shared: World, api: Api) -> None:
+    _, device = shared.worn()
+    zeros = api.get(f"/devices/{device}/ledger")
+    assert zeros["messages"]["received"] == 0
+    for payload in (GOOD, GOOD, b"\x00not json"):
+        shared.receive(device, payload)
+    shared.stored()
+    ledger = api.get(f"/devices/{device}/ledger")
+    assert ledger["device"] == device
+    messages, readings = ledger["messages"], ledger["readings"]
+    assert messages["received"] == 3
+    assert messages["quarantined"] == 1
+    assert messages["received"] == sum(messages[key] for key in ("decoded", "duplicate", "quarantined", "in_flight"))
+    assert readings["stored"] == 1
+    assert readings["emitted"] == sum(
+        readings[key] for key in ("stored", "duplicate", "revision", "unassigned", "in_flight")
+    )
+    total = api.get("/system")["ledger"]
+    assert total["device"] == "*"
+    assert total["messages"]["received"] >= 3
+    assert total["messages"]["received"] == sum(one.messages.received for one in shared.ingest.ledgers())
+
+
+def test_pages_of_devices(world: World) -> None:
+    api = world.api("integrator")
+    for number in range(3):
+        world.registry.enrol("json", device=f"d{number}")
+    first = api.get("/devices", limit=2)
+    assert [item["device"] for item in first["items"]] == ["d0", "d1"]
+    rest = api.get("/devices", limit=2, cursor=first["next"])
+    assert [item["device"] for item in rest["items"]] == ["d2"]
+    assert rest["next"] is None
+
+
+def test_a_wearer_is_shown_while_the_device_is_worn(world: World) -> None:
+    api = world.api("viewer")
+    patient = world.registry.add_patient().id
+    device = world.registry.enrol("json")[0].id
+    world.registry.assign(device, patient, from_ns=START_NS + SECOND, to_ns=START_NS + 3 * SECOND)
+    seen = []
+    for _ in range(4):
+        seen.append(api.get(f"/devices/{device}")["patient"])
+        world.clock.advance(1)
+    assert seen == [None, patient, patient, None]
+
+
+def test_a_second_secret_for_a_short_time(shared: World, api: Api) -> None:
+    made = api.post("/devices", {"adapter": "json"}, 201)
+    granted = api.post(f"/devices/{made['device']}/grant", {"ttl_s": 60})
+    assert granted["device"] == made["device"]
+    for secret in (made["secret"], granted["secret"]):
+        assert shared.registry.authenticate(made["device"], secret.encode())
+    api.refused("POST", f"/devices/{made['device']}/grant", 422, "ttl_s", json={"ttl_s": 86_401})
+    api.refused("POST", "/devices/nobody/grant", 404, json={"ttl_s": 60})

@@ -1,0 +1,307 @@
+"""The running gateway: heartbeats, presence, keep-alive, revocation, takeover, back-pressure, readiness, stop."""
+
+import socket
+import sqlite3
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device_gateway.mqtt.server import require_loopback
+from device_gateway.settings import GatewaySettings
+from tests.gateway.harness import (
+    Gateway,
+    RawClient,
+    connect,
+    events,
+    heartbeats,
+    messages,
+    puback,
+    publish,
+    raw_log,
+    received,
+    wait_for_messages,
+)
+from tests.support import eventually
+from vitals.errors import ConfigError
+
+PING, PONG, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
+JSON = "vitals/d1/json"
+
+
+def test_status_socket_is_private_and_tells_readiness_and_metrics(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, RawClient(gateway.port) as client:
+        assert stat.S_IMODE(gateway.status_path.stat().st_mode) == 0o600
+        client.sign_in()
+        client.send(publish(JSON, b"", qos=0), publish(JSON, b""), publish(JSON, b"", qos=2, packet_id=2))
+        client.packets(2)
+        status = gateway.status()
+        assert (status["ready"], status["reasons"]) == (True, [])
+        lines = status["metrics"].splitlines()
+        assert "vitalgate_connections 1.0" in lines
+        for qos in (0, 1, 2):
+            assert f'vitalgate_messages_received_total{{qos="{qos}"}} 1.0' in lines
+        assert 'vitalgate_stage_seconds_count{stage="durable"} 3.0' in lines
+        assert 'vitalgate_stage_seconds_bucket{le="+Inf",stage="durable"} 3.0' in lines
+        assert "d1" not in status["metrics"]
+    assert not gateway.status_path.exists()
+
+
+def test_the_ledgers_left_side_counts_messages_per_device(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, RawClient(gateway.port) as hub:
+        hub.sign_in("hub")
+        for number, child in enumerate(("kid", "kid", "kid2", "hub"), 1):
+            hub.send(publish(f"vitals/{child}/json", b"", packet_id=number))
+            hub.packet()
+        hub.send(publish("vitals/kid/status", b"online", packet_id=9))
+        hub.packet()
+        assert received(gateway.log) == {"kid": 2, "kid2": 1, "hub": 1}
+
+
+def test_heartbeats_stand_after_everything_received_before_them(tmp_path: Path) -> None:
+    with Gateway(tmp_path, GatewaySettings(heartbeat_s=0.02)) as gateway, RawClient(gateway.port) as client:
+        client.sign_in()
+        for number in range(200):
+            client.send(publish(JSON, b"", packet_id=1 + number))
+            client.packet()
+        eventually(lambda: len(heartbeats(gateway.log)) > 5)
+        beats = heartbeats(gateway.log)
+        assert beats == sorted(beats, key=lambda beat: beat[1])
+        for message in messages(gateway.log):
+            for position, time_ns in beats:
+                assert message.received_ns >= time_ns or message.ordinal >> 16 < position
+
+
+def test_presence_is_told_when_the_last_connection_of_a_device_ends(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, RawClient(gateway.port) as one:
+        one.sign_in(client_id="one")
+        with RawClient(gateway.port) as two:
+            two.sign_in(client_id="two")
+        one.send(PING)
+        one.packet()
+        one.send(DISCONNECT)
+        eventually(lambda: len(events(gateway.log)) == 3)
+        assert events(gateway.log) == [
+            ("d1", "online", "connected"),
+            ("d1", "online", "connected"),
+            ("d1", "offline", "disconnected"),
+        ]
+
+
+def test_a_will_is_presence_and_told_once(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway:
+        with RawClient(gateway.port) as client:
+            client.sign_in(will=("vitals/d1/status", b"offline"))
+        eventually(lambda: len(events(gateway.log)) == 2)
+        with RawClient(gateway.port) as client:
+            client.sign_in(will=("vitals/d1/status", b"battery died"))
+        [message] = wait_for_messages(gateway.log, 1)
+        assert (message.adapter, message.payload) == ("status", b"battery died")
+        with RawClient(gateway.port) as client, RawClient(gateway.port) as other:
+            client.sign_in(client_id="other")
+            other.sign_in(will=("vitals/d1/status", b"offline"))
+            other.socket.close()
+            eventually(lambda: ("d1", "offline", "status") in events(gateway.log))
+        assert [kind for _, kind, _ in events(gateway.log)][:2] == ["online", "offline"]
+
+
+def test_a_delayed_will_is_not_published_when_the_device_is_back_in_time(tmp_path: Path) -> None:
+    choices: dict[str, Any] = {
+        "version": 5,
+        "will": ("vitals/d1/status", b"offline"),
+        "properties": b"\x11\x00\x00\x00\x64",
+        "clean": False,
+    }
+    with Gateway(tmp_path) as gateway:
+        with RawClient(gateway.port) as client:
+            client.sign_in(**choices, will_properties=b"\x18\x00\x00\x00\x3c")
+        eventually(lambda: "vitalgate_connections 0.0" in gateway.status()["metrics"])
+        with RawClient(gateway.port) as client:
+            assert client.sign_in(**choices, will_properties=b"\x18\x00\x00\x00\x01")[2] == 1
+            assert [kind for _, kind, _ in events(gateway.log)] == ["online", "online"]
+        eventually(lambda: events(gateway.log)[-1] == ("d1", "offline", "connection lost"))
+        with RawClient(gateway.port) as client:
+            client.sign_in(**choices, will_properties=b"\x18\x00\x00\x00\x3c")
+        eventually(lambda: "vitalgate_connections 0.0" in gateway.status()["metrics"])
+        gateway.stop()
+        assert [kind for _, kind, _ in events(gateway.log)] == ["online", "online", "offline", "online", "offline"]
+
+
+def test_takeover_keeps_what_the_old_connection_had_accepted(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, RawClient(gateway.port) as old:
+        old.sign_in(clean=False)
+        old.send(publish(JSON, b"1", packet_id=1), publish(JSON, b"2", qos=2, packet_id=2))
+        assert old.packets(2) == [puback(1), b"\x50\x02\x00\x02"]
+        with RawClient(gateway.port) as new:
+            assert new.sign_in(clean=False) == b"\x20\x02\x01\x00"
+            assert old.packet() == b""
+            new.send(publish(JSON, b"2", qos=2, packet_id=2, dup=True), publish(JSON, b"1", packet_id=1, dup=True))
+            assert new.packets(2) == [b"\x50\x02\x00\x02", puback(1)]
+        found = messages(gateway.log)
+        assert [message.payload for message in found] == [b"1", b"2", b"1"]
+        assert found[2].resend_of == found[0].ordinal
+        assert not found[2].dup
+        assert [kind for _, kind, _ in events(gateway.log)][:2] == ["online", "online"]
+
+
+def test_a_resend_in_the_same_commit_points_at_its_original(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, RawClient(gateway.port) as client:
+        client.sign_in()
+        client.send(*(publish(JSON, b"%d" % n, packet_id=1 + n) for n in range(3)))
+        client.send(publish(JSON, b"1", packet_id=2, dup=True))
+        client.packets(4)
+        found = messages(gateway.log)
+        assert [message.resend_of for message in found] == [-1, -1, -1, found[1].ordinal]
+
+
+def test_silent_clients_are_closed_after_one_and_a_half_keep_alives(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, RawClient(gateway.port) as v5, RawClient(gateway.port) as v311:
+        v5.sign_in("d1", version=5, keep_alive=1)
+        v311.sign_in("d2", keep_alive=1)
+        with RawClient(gateway.port) as patient:
+            patient.sign_in("d3", keep_alive=0)
+            assert v5.packet() == b"\xe0\x01\x8d"
+            assert v5.packet() == v311.packet() == b""
+            patient.send(PING)
+            assert patient.packet() == PONG
+        eventually(lambda: ("d1", "offline", "keep-alive timeout") in events(gateway.log))
+
+
+def test_a_connection_without_connect_is_closed(tmp_path: Path) -> None:
+    with Gateway(tmp_path, GatewaySettings(connect_timeout_s=0.5)) as gateway, RawClient(gateway.port) as client:
+        client.send(connect()[:5])
+        assert client.packet() == b""
+
+
+def test_connections_are_limited(tmp_path: Path) -> None:
+    with Gateway(tmp_path, GatewaySettings(max_connections=2)) as gateway:
+        with RawClient(gateway.port) as one, RawClient(gateway.port) as two:
+            one.sign_in("d1")
+            two.sign_in("d2")
+            with RawClient(gateway.port) as three:
+                assert three.packet() == b""
+            one.send(PING)
+            assert one.packet() == PONG
+        with RawClient(gateway.port) as again:
+            assert eventually(lambda: _signs_in(gateway.port))
+            assert again.socket.fileno() > 0
+
+
+def _signs_in(port: int) -> bool:
+    with RawClient(port) as client:
+        try:
+            return client.sign_in("d3") == b"\x20\x02\x00\x00"
+        except ConnectionError:
+            return False
+
+
+def test_revoked_devices_are_disconnected(tmp_path: Path) -> None:
+    with Gateway(tmp_path, GatewaySettings(heartbeat_s=0.05)) as gateway:
+        with RawClient(gateway.port) as one, RawClient(gateway.port) as other:
+            one.sign_in("d1", version=5)
+            other.sign_in("d2")
+            gateway.registry.revoke("d1")
+            assert one.packet() == b"\xe0\x01\x87"
+            assert one.packet() == b""
+            other.send(PING)
+            assert other.packet() == PONG
+        eventually(lambda: ("d1", "offline", "revoked") in events(gateway.log))
+
+
+def test_back_pressure_stops_reading_and_goes_on(tmp_path: Path) -> None:
+    settings = GatewaySettings(buffer_bytes=1_000_000)
+    count, payload = 200, bytes(200_000)
+    with Gateway(tmp_path, settings) as gateway, RawClient(gateway.port) as client:
+        client.sign_in(keep_alive=1)
+        wire = b"".join(publish(JSON, payload, packet_id=1 + number) for number in range(count))
+        # Another writer holds the file: commits wait, as with a slow disk.
+        sending = client.socket.dup()
+        sending.settimeout(30)
+        sender = threading.Thread(target=sending.sendall, args=(wire,))
+        with gateway.log.transaction():
+            sender.start()
+            assert client.silent(2.5), "no ack before the commit, and no close by keep-alive while it is not read"
+            assert sender.is_alive(), "the socket is not read"
+            with RawClient(gateway.port) as late:
+                late.send(connect("d2"))
+                assert late.silent(0.1)
+        assert client.packets(count) == [puback(1 + number) for number in range(count)]
+        sender.join()
+        sending.close()
+        assert len(messages(gateway.log)) == count
+
+
+def test_a_client_that_reads_no_acks_is_not_read(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, RawClient(gateway.port) as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sign_in()
+        client.socket.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.socket.sendall(PING * 5_000_000)
+        client.socket.settimeout(10)
+        assert client.packets(1000) == [PONG] * 1000
+
+
+def test_stop_makes_everything_durable_and_says_goodbye(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    with gateway, RawClient(gateway.port) as v5, RawClient(gateway.port) as v311, RawClient(gateway.port) as silent:
+        v5.sign_in("d1", version=5)
+        v311.sign_in("d2")
+        v5.send(publish(JSON, b"last", version=5))
+        assert v5.packet() == puback(1)
+        gateway.stop()
+        assert v5.packet() == b"\xe0\x01\x8b"
+        assert v5.packet() == v311.packet() == silent.packet() == b""
+        assert sorted(events(gateway.log)[-2:]) == [
+            ("d1", "offline", "gateway stopped"),
+            ("d2", "offline", "gateway stopped"),
+        ]
+        assert gateway.log.query("SELECT count(*) FROM online") == [(0,)]
+
+
+def test_the_gateway_does_not_listen_beyond_loopback_without_tls(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+    gateway.socket.close()
+    gateway.socket = socket.socket()
+    gateway.socket.bind(("0.0.0.0", 0))
+    with pytest.raises(ConfigError, match="loopback"), gateway:
+        pass
+    gateway.socket.close()
+    gateway.log.close()
+    with socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        require_loopback([sock])
+
+
+def test_a_log_that_is_broken_for_good_ends_the_service(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path)
+
+    def publish_into_it() -> None:
+        with gateway, RawClient(gateway.port) as client:
+            client.sign_in()
+            with gateway.log.transaction() as tx:
+                tx.connection.execute(
+                    "CREATE TRIGGER broken BEFORE INSERT ON received BEGIN SELECT RAISE(ABORT, 'broken'); END"
+                )
+            client.send(publish(JSON, b"x"))
+            assert client.packet() == b"", "closed, not acknowledged"
+
+    with pytest.raises(sqlite3.IntegrityError, match="broken"):
+        publish_into_it()
+
+
+def test_settings_are_checked() -> None:
+    for choices in ({"max_packet": 0}, {"receive_maximum": 65536}, {"session_expiry_max_s": 2**32 - 1}):
+        with pytest.raises(ConfigError, match=f"gateway.{next(iter(choices))}"):
+            GatewaySettings(**choices)  # type: ignore[arg-type]
+
+
+def test_devices_connected_at_a_crash_go_offline_at_the_next_start(tmp_path: Path) -> None:
+    log = raw_log(tmp_path)
+    with log.transaction() as tx:
+        tx.connection.execute("INSERT INTO online VALUES('d2')")
+    with Gateway(tmp_path, log=log) as gateway:
+        eventually(lambda: events(gateway.log) == [("d2", "offline", "gateway restarted")])
+        assert gateway.log.query("SELECT * FROM online") == []
