@@ -28,7 +28,7 @@ tools:
 	  else echo "the tests need mosquitto: sudo apt-get install mosquitto mosquitto-clients"; exit 1; fi; }
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m deploy.demo --data-dir vitalgate-data/demo
+	$(BIN)/vitalgate up --demo --data-dir vitalgate-data/demo
 
 test: $(VENV)/.installed tools
 	$(PYTEST) -n $(WORKERS) --dist worksteal

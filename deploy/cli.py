@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy import settings
-from deploy.layout import Layout
+from deploy.layout import PRIVATE_UMASK, Layout
 from deploy.settings import DEFAULT_DATA_DIR, Settings
 from vitals.errors import BackendError, ConfigError, InvalidRequest, NotAuthorised, NotFound, VitalgateError
 
@@ -45,6 +45,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def locate(data_dir: Path, config: Path | None) -> tuple[Layout, Settings]:
     """The layout and settings that a command works on; kernels are cached in the directory."""
     layout = Layout(data_dir.absolute())
+    os.umask(PRIVATE_UMASK)
     os.environ.setdefault("NUMBA_CACHE_DIR", str(layout.kernels))
     return layout, settings.load(config)
 
@@ -82,6 +83,7 @@ def up(
     config: ConfigFile = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of the API; port 0 = any free.")] = None,
     mqtt: Annotated[str | None, typer.Option(help="HOST:PORT of the MQTT endpoint; port 0 = any free.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="With a ward of synthetic patients.")] = False,
     as_json: AsJson = False,  # noqa: ARG001 - the ready line is JSON anyway
 ) -> None:
     """Run the pipeline until SIGTERM; prints one line of JSON once it is ready."""
@@ -94,7 +96,7 @@ def up(
     layout.create()
     with layout.lock("owner"):
         supervisor = Supervisor(layout, loaded, *where, None if config is None else config.absolute())
-        supervisor.run(_announce)
+        supervisor.run(_announce, demo=demo)
 
 
 def _address(given: str | None, default: str, option: str) -> str:

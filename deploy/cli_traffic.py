@@ -48,25 +48,25 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _send(api: Any, file: Path, device: str, align: datetime | None, speed: float) -> dict[str, Any]:
     """Publish a recording through the gateway as ``device`` and wait until ingest has passed it."""
+    from deploy.demo import options  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
     from simulators import replay as recording  # noqa: PLC0415 - loads only for this command
-    from simulators.publisher import Options, Publisher  # noqa: PLC0415
+    from simulators.publisher import Publisher  # noqa: PLC0415
 
     try:
         data = file.read_bytes()
     except OSError as error:
         raise InvalidRequest("FILE", f"{file}: {error.strerror}") from error
     record = api.request("GET", f"devices/{device}")
-    host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
     zone = None if align is None else _zone(api, record)
     plan = recording.plan(data, align, speed, CLOCK.now_ns(), zone, adapter=record["adapter"])
     secret = api.request("POST", f"devices/{device}/grant", json={"ttl_s": GRANT_TTL_S})["secret"]
     before = api.request("GET", f"devices/{device}/ledger")
+    reach = options(api)
 
     async def publish() -> tuple[dict[str, int], Exception | None]:
         with _bar(file.name) as show_progress:
-            options = Options(host.strip("[]"), int(port))
-            async with Publisher(device, secret, options, client_id=f"{device}.replay") as publisher:
+            async with Publisher(device, secret, reach, client_id=f"{device}.replay") as publisher:
                 counts = await recording.run(
                     plan, publisher, CLOCK, adapter=record["adapter"],
                     progress=lambda state: show_progress(state.acked, state.total),
@@ -178,34 +178,22 @@ def simulate(
     show(result)
 
 
-def _simulate(
-    api: Any, patients: int, speed: float, faults: str, seconds: float | None, seed: int
-) -> dict[str, Any]:  # fmt: skip
-    import msgspec  # noqa: PLC0415
+def _simulate(api: Any, patients: int, speed: float, faults: str, seconds: float | None, seed: int) -> dict[str, Any]:
+    import msgspec  # noqa: PLC0415 - loads only for this command
 
+    from deploy.demo import enrol, options  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
-    from simulators.devices import SimulatedDevice  # noqa: PLC0415
     from simulators.faults import parse_faults  # noqa: PLC0415
-    from simulators.fleet import KITS  # noqa: PLC0415
     from simulators.patients import synthetic_patients  # noqa: PLC0415
-    from simulators.publisher import Options  # noqa: PLC0415
     from simulators.simulate import simulate as run  # noqa: PLC0415
 
     chosen = parse_faults(faults)
     now_ns = CLOCK.now_ns()
-    host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
-    targets: list[SimulatedDevice] = []
-    for number, person in enumerate(synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS)):
-        body = {"name": f"Synthetic {number + 1}", "zone": "UTC", "condition": person.condition.value}
-        token = api.request("POST", "patients", json=body)["patient"]
-        for product in KITS[person.condition]:
-            adapter = product("", "", person, now_ns).adapter
-            enrolled = api.request("POST", "devices", json={"adapter": adapter})
-            api.request("POST", f"devices/{enrolled['device']}/assign", json={"patient": token})
-            targets.append(product(enrolled["device"], enrolled["secret"], person, now_ns, seed=seed + len(targets)))
-    options = Options(host.strip("[]"), int(port))
+    targets = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns)
     try:
-        result = asyncio.run(run(targets, options, clock=CLOCK, speed=speed, faults=chosen, seconds=seconds, seed=seed))
+        result = asyncio.run(
+            run(targets, options(api), clock=CLOCK, speed=speed, faults=chosen, seconds=seconds, seed=seed)
+        )
     except KeyboardInterrupt:
         return {"patients": patients, "devices": len(targets), "stopped": True}
     counts: dict[str, Any] = json.loads(msgspec.json.encode(result))

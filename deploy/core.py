@@ -22,15 +22,17 @@ from deploy.layout import Layout
 from deploy.meters import AlertMeters, CoreCollector
 from deploy.settings import Settings
 from deploy.status import Status
-from deploy.wiring import CLOCK, Core, open_core
+from deploy.wiring import CLOCK, Core, open_core, open_raw_log, open_vault
 from ingest.adapters import load_adapters
+from vitals.errors import BackendError
 
 if TYPE_CHECKING:
     from deploy.process import Order
 
 _log = structlog.get_logger(__name__)
 SIGN_IN_TTL_S = 3600
-TRIM_S = 3600.0
+HOUSEKEEPING_S = 3600.0
+INGEST = "ingest"
 DAY_NS = 86_400_000_000_000
 
 
@@ -135,7 +137,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         loops.start("ingest", core.ingest.run)
         loops.start("store", core.writer.run)
         loops.start("alerts", alerts.run)
-        loops.start("trim", lambda ended: _trim(core, ended))
+        loops.start("housekeeping", lambda ended: _keep_house(core, ended))
         status.warm = True
         await _announce(order, core, status, stop)
         await stop.wait()
@@ -171,8 +173,26 @@ async def _announce(order: "Order", core: Core, status: Status, stop: asyncio.Ev
     )
 
 
-def _trim(core: Core, stop: threading.Event) -> None:
-    """Delete what every consumer has passed and retention lets go, hourly."""
-    while not stop.wait(TRIM_S):
-        removed = core.log.trim(CLOCK.now_ns() - DAY_NS)
-        _log.info("trimmed", log="vitals", entries=removed)
+def _keep_house(core: Core, stop: threading.Event) -> None:
+    """Hourly: let go of what every consumer has passed, and compact the days that are closed."""
+    while not stop.wait(HOUSEKEEPING_S):
+        try:
+            keep_house(core)
+        except BackendError as error:
+            if not error.retryable:
+                raise
+            _log.error("housekeeping_waits", error=str(error))
+
+
+def keep_house(core: Core) -> None:
+    """One round: raw entries past retention, vitals entries a day after all passed them, closed days of the store."""
+    now_ns = CLOCK.now_ns()
+    raw = open_raw_log(core.layout, open_vault(core.layout, core.settings), read_only=False)
+    try:
+        raw.commit(INGEST, raw.position(INGEST), core.ingest.position)
+        removed = raw.trim(now_ns - int(core.settings.log.raw_retention_days * DAY_NS))
+    finally:
+        raw.close()
+    trimmed = core.log.trim(now_ns - DAY_NS)
+    compacted = core.store.compact(now_ns // DAY_NS * DAY_NS)
+    _log.info("house_kept", raw=removed, vitals=trimmed, compacted=compacted)

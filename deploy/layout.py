@@ -9,6 +9,8 @@ from types import TracebackType
 from vitals.errors import BackendError, ConfigError
 
 PRIVATE_DIR = 0o700
+PRIVATE_UMASK = 0o077
+"""What is created in a data directory is its owner's alone."""
 
 
 @dataclass(frozen=True, slots=True)

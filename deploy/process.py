@@ -17,7 +17,7 @@ from typing import Any
 import uvloop
 
 from deploy import logs, settings
-from deploy.layout import Layout
+from deploy.layout import PRIVATE_UMASK, Layout
 from deploy.supervise import CONFIG_EXIT
 from vitals.errors import BackendError, ConfigError
 
@@ -85,6 +85,7 @@ def main() -> int:
     """Run the ordered process; the exit code of a configuration error is 3."""
     order = Order(**json.loads(sys.argv[1]))
     logs.configure(order.name)
+    os.umask(PRIVATE_UMASK)
     layout = Layout(Path(order.root))
     try:
         config = settings.load(Path(order.config) if order.config else None)

@@ -108,6 +108,7 @@ class Supervisor:
         self._mqtt = listen(mqtt, "mqtt.listen")
         self.http, self.mqtt = shown(self._http), shown(self._mqtt)
         self._stopping = False
+        self._guests: list[Child] = []
         self._children = [Child("gateway", self._starter("gateway")), Child("core", self._starter("core"))]
         prepare(layout, config)
 
@@ -128,25 +129,36 @@ class Supervisor:
 
         return start
 
+    def _demo(self) -> None:
+        """Start the simulated ward; it is a guest, never started again."""
+        command = [sys.executable, "-m", "deploy.demo", str(self._layout.root)]
+        ward = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
+        self._guests.append(Child("demo", lambda _life, _ready: ward, process=ward))
+
     def stop(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """End at the next turn of the loop."""
         self._stopping = True
 
-    def run(self, on_ready: Callable[[dict[str, Any]], None]) -> None:
-        """Supervise until told to stop, then end the children in order: gateway first, so that the core drains."""
+    def run(self, on_ready: Callable[[dict[str, Any]], None], *, demo: bool = False) -> None:
+        """Supervise until told to stop, then end the children in order: gateway first, so that the core drains.
+
+        ``demo`` adds a process that simulates a ward, once all is ready.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
+        announced = False
         try:
             for child in self._children:
                 child.launch()
-            announced = False
             while not self._stopping:
                 self._turn()
                 if not announced and all(child.ready is not None for child in self._children):
                     on_ready(self._children[1].ready or {})
                     announced = True
+                    if demo:
+                        self._demo()
         finally:
-            for child in self._children:
+            for child in (*self._guests, *self._children):
                 self._end(child)
             self._http.close()
             self._mqtt.close()

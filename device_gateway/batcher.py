@@ -170,7 +170,7 @@ class Batcher:
         return self._open.bytes + (self._writing.bytes if self._writing is not None else 0)
 
     async def drained(self) -> None:
-        """Return when nothing waits to be written."""
+        """Return when nothing waits to be written and every ack has been handed out."""
         await self._idle.wait()
 
     async def close(self) -> None:
@@ -211,7 +211,7 @@ class Batcher:
         for receiver, acks in batch.acks.items():
             receiver.release(bytes(acks.data), acks.settled)
         for callback in batch.durable:
-            callback()
+            self._loop.call_soon(callback)
         if self.pressed and self.waiting_bytes <= self._high_bytes // 2:
             self.pressed = False
             self._on_pressure(False)
@@ -241,10 +241,10 @@ class Batcher:
             try:
                 if not self._persist(batch):
                     return
+                self._measure(batch)
             except Exception as error:  # noqa: BLE001 - the service ends with it, and its supervisor starts it again
                 self._tell(self._has_failed, error)
                 return
-            self._measure(batch)
             self._tell(self._committed, batch)
 
     def _tell(self, callback: Callable[..., None], argument: object) -> None:
@@ -253,7 +253,9 @@ class Batcher:
             self._loop.call_soon_threadsafe(callback, argument)
 
     def _persist(self, batch: _Batch) -> bool:
-        for attempt in itertools.count():
+        """Whether ``batch`` became durable, however long it took; False when the batcher was closed before."""
+        waits = itertools.chain(_BACKOFF_S, itertools.repeat(_BACKOFF_S[-1]))
+        while True:
             try:
                 with self._log.transaction() as tx:
                     _write(tx, batch)
@@ -262,9 +264,8 @@ class Batcher:
                 if not error.retryable:
                     raise
                 self._tell(self._is_blocked, str(error))
-            if self._closing.wait(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]):
+            if self._closing.wait(next(waits)):
                 return False
-        raise AssertionError
 
     def _measure(self, batch: _Batch) -> None:
         now_ns = self._clock.now_ns()

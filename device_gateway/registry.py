@@ -227,7 +227,7 @@ class SqlRegistry:
 
     def rotate(self, device: str) -> str:
         secret, credential = _new_secret()
-        self._update_device(device, credential)
+        self._update_device(device, credential, ends_grants=True)
         return secret
 
     def grant(self, device: str, ttl_s: int) -> str:
@@ -251,8 +251,10 @@ class SqlRegistry:
             self._update_device(device, {"revoked_ns": self._clock.now_ns()})
         return self.device(device)
 
-    def _update_device(self, device: str, values: Mapping[str, Any]) -> None:
+    def _update_device(self, device: str, values: Mapping[str, Any], *, ends_grants: bool = False) -> None:
         with self._change() as (connection, version):
+            if ends_grants:
+                connection.execute(GRANTS.delete().where(GRANTS.c.device == device))
             done = connection.execute(DEVICES.update().where(DEVICES.c.id == device).values(changed=version, **values))
             if done.rowcount == 0:
                 raise NotFound("device", device)

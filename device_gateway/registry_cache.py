@@ -114,6 +114,9 @@ class Census:
                 row.id, row.adapter, hub=row.hub, parent=row.parent, zone=row.zone, settings=row.settings,
                 created_ns=row.created_ns, revoked_ns=row.revoked_ns,
             )  # fmt: skip
+            before = self.devices.get(row.id)
+            if before is not None and before.digest != row.digest:
+                self.grants.pop(row.id, None)
             self.devices[row.id] = Enrolled(device, row.salt, row.digest)
         for row in self._changed(connection, GRANTS):
             self.grants.setdefault(row.device, []).append(Grant(row.salt, row.digest, row.expires_ns))

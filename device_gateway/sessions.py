@@ -113,9 +113,7 @@ class SessionStore:
             if ended_ns is None:
                 changes += store.end(session, now_ns)
         for device, client, packet_id in log.query("SELECT * FROM held"):
-            owner = store._sessions.get(SessionKey(device, client))
-            if owner is not None:
-                owner.held.add(packet_id)
+            store._sessions[SessionKey(device, client)].held.add(packet_id)
         return store, changes, [device for (device,) in log.query("SELECT device FROM online ORDER BY device")]
 
     def __iter__(self) -> Iterator[StoredSession]:
@@ -152,8 +150,7 @@ class SessionStore:
         return [change for session in over for change in self._drop(session)]
 
     def _drop(self, session: StoredSession) -> list[Change]:
-        if self._sessions.get(session.key) is session:
-            del self._sessions[session.key]
+        del self._sessions[session.key]
         if not session.durable:
             return []
         return [Change(_DROP, tuple(session.key)), Change(_DROP_HELD, tuple(session.key))]

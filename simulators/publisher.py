@@ -104,7 +104,7 @@ class Counts:
 class _Link(aiomqtt.Client):
     """aiomqtt's client, keeping the reasons that it discards."""
 
-    def __init__(self, options: Options, user: str, secret: str | None, client_id: str) -> None:
+    def __init__(self, options: Options, user: str, secret: str | None, client_id: str, counts: Counts) -> None:
         fresh = options.protocol is Protocol.V5
         properties: Properties | None = None
         if fresh and options.persistent:
@@ -127,7 +127,7 @@ class _Link(aiomqtt.Client):
         self.down = asyncio.Event()
         self.receive_maximum = 65_535
         self.refusal: ReasonCode | None = None
-        self._qos = options.qos
+        self._qos, self._counts = options.qos, counts
         self._outcomes: dict[int, asyncio.Future[int | None]] = {}
 
     def _on_connect(
@@ -142,6 +142,7 @@ class _Link(aiomqtt.Client):
         self.refusal = reason_code if reason_code.is_failure else None
         if self.refusal is None:
             self.receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
+            self._counts.connections += 1
             self.up.set()
 
     def _on_disconnect(
@@ -170,13 +171,11 @@ class _Link(aiomqtt.Client):
         id), whatever this attempt's return code says; so the future simply stays open across connections.
         """
         info = self._client.publish(topic, payload, int(self._qos))
+        while info.rc == paho.MQTT_ERR_QUEUE_SIZE:  # a packet id still in use; the next one may be free
+            info = self._client.publish(topic, payload, int(self._qos))
         outcome: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        if info.rc == paho.MQTT_ERR_QUEUE_SIZE:
-            raise BackendError("all packet ids are in use", retryable=True)
-        if self._qos is QoS.AT_MOST_ONCE and info.rc != paho.MQTT_ERR_SUCCESS:
-            outcome.set_result(None)
-        elif self._qos is QoS.AT_MOST_ONCE and info.is_published():
-            outcome.set_result(0)
+        if self._qos is QoS.AT_MOST_ONCE and (info.rc != paho.MQTT_ERR_SUCCESS or info.is_published()):
+            outcome.set_result(None if info.rc else 0)
         else:
             self._outcomes[info.mid] = outcome
         return outcome
@@ -234,7 +233,7 @@ class Publisher:
             NotAuthorised: the server refuses these credentials.
             BackendError: no connection before the deadline.
         """
-        self._link = _Link(self.options, self.device, self._secret, self._client_id)
+        self._link = _Link(self.options, self.device, self._secret, self._client_id, self.counts)
         self._keeper = asyncio.create_task(self._keep_connected(), name=f"mqtt {self.device}")
         self._keeper.add_done_callback(lambda _: self._end())
         try:
@@ -341,7 +340,6 @@ class Publisher:
             except TimeoutError:
                 raise aiomqtt.MqttError("no CONNACK") from None
             if link.up.is_set():
-                self.counts.connections += 1
                 await link.ended()
 
     async def _forget_old_session(self) -> None:

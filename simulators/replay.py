@@ -6,6 +6,7 @@ recording are part of it: a real uploader sends the whole file, so they go out w
 
 import asyncio
 import csv
+import io
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -62,11 +63,11 @@ def plan(
 ) -> Plan:
     """Plan the replay of ``recording`` (a whole file).
 
-    Without ``align`` everything is history with its own times, byte for byte, in chunks of a header line and rows, at
-    most 64 KiB each. With ``align``, a wall time in the file's own clock, every row moves so that ``align`` is
-    ``now_ns``; rows before it are history, later rows are one message each, due after (time - align) / ``speed``,
-    and carry the wall time in ``zone`` (IANA name, None = UTC) of the moment they are due, rounded down: a row is
-    never in the future when it is sent.
+    Without ``align`` everything is history with its own times, rows as written (line ends become LF), in chunks of a
+    header line and rows, at most 64 KiB each. With ``align``, a wall time in the file's own clock, every row moves so
+    that ``align`` is ``now_ns``; rows before it are history, later rows are one message each, due after
+    (time - align) / ``speed``, and carry the wall time in ``zone`` (IANA name, None = UTC) of the moment they are due,
+    rounded down: a row is never in the future when it is sent.
 
     A reading's identity is its written time, and this format writes whole seconds without a zone. So when high
     ``speed``, or the hour that a zone repeats in autumn, puts two times of the recording into one written second, the
@@ -86,13 +87,17 @@ def plan(
         return Plan(_chunks(header, [row.text for row in rows]), [], len(rows))
     if align.tzinfo is not None:
         raise InvalidRequest("align", "is a wall time of the file's own clock: give it without an offset")
+    return _aligned(header, rows, align, speed, now_ns, _zone(zone))
+
+
+def _aligned(header: str, rows: Sequence[_Row], align: datetime, speed: float, now_ns: int, zone: ZoneInfo) -> Plan:
     offsets = {row.wall: row.wall - align for row in rows if row.wall is not None}
     zero = timedelta(0)
     past = sorted((offset for offset in offsets.values() if offset < zero), reverse=True)
     later = sorted(offset for offset in offsets.values() if offset >= zero)
-    wall_clock = _WallClock(_zone(zone))
-    written = {offset: wall_clock.take(now_ns + _ns(offset), step=-1) for offset in past}
+    wall_clock = _WallClock(zone)
     # History first, newest first: what is pushed is pushed away from now, never into the future.
+    written = {offset: wall_clock.take(now_ns + _ns(offset), step=-1) for offset in past}
     written |= {offset: wall_clock.take(now_ns + int(_ns(offset) / speed), step=1) for offset in later}
     history, due = [], []
     for row in rows:
@@ -167,7 +172,7 @@ def _read(recording: bytes) -> tuple[str, list[_Row]]:
 def _records(text: str) -> Iterator[str]:
     """CSV records as written, without line ends; a quoted field may hold one."""
     pending = ""
-    for line in text.splitlines(keepends=True):
+    for line in io.StringIO(text, newline=""):
         pending += line
         if pending.count('"') % 2 == 0:
             if pending.strip():

@@ -52,10 +52,9 @@ def _medical_float(value: Number, mantissa_bits: int, exponent_bits: int) -> int
     if not (lowest <= exponent <= highest and -limit <= mantissa < limit):
         raise ValueError(f"{value} cannot be written exactly in {mantissa_bits} + {exponent_bits} bits")
     # The words of the special values are mantissas next to the limits with exponent 0 (device-formats.md 1.1).
+    # None of them ends in 0, so there is no other exponent to move to.
     if exponent == 0 and not -limit + 2 < mantissa < limit - 2:
-        if mantissa % 10:
-            raise ValueError(f"{value} would be read as a special value")
-        mantissa, exponent = mantissa // 10, 1
+        raise ValueError(f"{value} would be read as a special value")
     return (exponent & ((1 << exponent_bits) - 1)) << mantissa_bits | (mantissa & ((1 << mantissa_bits) - 1))
 
 

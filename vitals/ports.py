@@ -78,7 +78,7 @@ class Log(Protocol):
 class Window:
     """A series of one vital of one patient, columns of equal length, by time.
 
-    Raw windows have device, seq, basis and context; aggregated ones have min, max and count, and ``value`` is the mean.
+    Raw windows have device, seq and basis; aggregated ones have min, max and count, and ``value`` is the mean.
     """
 
     resolution: str
@@ -374,15 +374,19 @@ class AlertBook(Protocol):
         """Log position up to which the engine's output is recorded."""
 
     def apply(
-        self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int
-    ) -> None:
-        """Record events, and limits of ``limits`` controls; move the position. Raises ``PositionConflict``."""
+        self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
+        evaluated_to_ns: int | None = None,
+    ) -> None:  # fmt: skip
+        """Record events, limits of ``limits`` controls and the last tick; move the position.
+
+        Raises ``PositionConflict``.
+        """
 
     def alerts(
         self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,
         after: str = "", limit: int = 100,
     ) -> list[Alert]:  # fmt: skip
-        """Newest first; ``after`` is the id that the page before ended with."""
+        """Newest first; ``after`` is the id that the page before ended with, ``NotFound`` when there is none such."""
 
     def alert(self, ident: str) -> Alert:
         """Raises ``NotFound``."""
@@ -409,5 +413,6 @@ class Controls(Protocol):
     def submit(self, control: Control) -> int:
         """Append a control entry, wait until the engine has applied it, return its position.
 
-        Raises ``BackendError`` (retryable) when the engine does not get there in time; the entry stays in the log.
+        Raises ``BackendError`` (retryable) when the engine does not get there in time, with the entry in the log;
+        ``InvalidRequest`` and ``NotFound`` before it enters the log.
         """

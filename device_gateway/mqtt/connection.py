@@ -49,7 +49,7 @@ class Pause(Flag):
     STOPPING = auto()
 
 
-_OURS = Pause.LOG | Pause.OPENING | Pause.STOPPING
+_OURS = Pause.LOG | Pause.STOPPING
 """Pauses that are no fault of the client: its keep-alive is suspended."""
 
 
@@ -111,12 +111,20 @@ class Connection(asyncio.Protocol):
     # Actions
 
     def carry_out(self, actions: Sequence[Action]) -> None:
-        """Do what the session asks, in order."""
+        """Do what the session asks, in order; answers that follow one another leave in one write."""
+        answers = b""
         for action in actions:
             if type(action) is Accept:
                 self._accept(action)
+            elif type(action) is Send:
+                answers += action.data
             else:
+                if answers:
+                    self._transport.write(answers)
+                    answers = b""
                 _CARRIERS[type(action)](self, action)
+        if answers:
+            self._transport.write(answers)
 
     def _accept(self, action: Accept) -> None:
         server = self.server
@@ -130,9 +138,6 @@ class Connection(asyncio.Protocol):
     def _hold(self, packet_id: int) -> None:
         assert self.stored is not None
         self.server.batcher.change(self.stored.hold(packet_id))
-
-    def _send(self, action: Send) -> None:
-        self._transport.write(action.data)
 
     def _answer(self, action: Answer) -> None:
         if action.release:
@@ -162,9 +167,6 @@ class Connection(asyncio.Protocol):
 
     def _open(self, action: Open) -> None:
         self.key = SessionKey(action.device, action.client_id)
-        if self.server.batcher.blocked:
-            self.carry_out(self.session.unavailable())
-            return
         self.stored, present = self.server.open(self, self.key, action)
         stored = self.stored
 
@@ -200,7 +202,7 @@ class Connection(asyncio.Protocol):
         elif self.paused & _OURS:
             self.deadline_s = now_s + 1.0
         else:
-            self.carry_out(self.session.shut(Code.KEEP_ALIVE_TIMEOUT, "keep-alive timeout"))
+            self.carry_out(self.session.shut(Code.KEEP_ALIVE_TIMEOUT, "timeout"))
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
@@ -226,7 +228,6 @@ class Connection(asyncio.Protocol):
 
 _CARRIERS: Final[MappingProxyType[type, Callable[[Connection, Any], None]]] = MappingProxyType(
     {
-        Send: Connection._send,
         Answer: Connection._answer,
         Presence: Connection._presence,
         Authenticate: Connection._authenticate,

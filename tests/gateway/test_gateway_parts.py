@@ -47,6 +47,8 @@ def test_sessions_come_back_with_their_held_ids_until_they_expire(tmp_path: Path
     assert again.held == {7}
     write(log, [*changes, *store.end(again, NOW + 99 * SECOND)])
 
+    store, changes, _ = SessionStore.load(log, NOW + 120 * SECOND)
+    assert changes == [], "it had ended before"
     assert store.expire(NOW + 148 * SECOND) == []
     write(log, store.expire(NOW + 149 * SECOND))
     assert list(store) == []
@@ -105,6 +107,24 @@ def test_rows_are_split_and_ordinals_are_what_readers_derive(tmp_path: Path, mon
     assert {ticket.ordinal >> 16 for ticket in tickets} == {2, 3, 4}
     assert max(ticket.ordinal & 0xFFFF for ticket in tickets) == 9
     assert received(log) == {"d1": 26, "d2": 1}
+    log.close()
+
+
+def test_what_was_offered_behind_a_closed_batcher_is_dropped_unacknowledged(tmp_path: Path) -> None:
+    log = raw_log(tmp_path)
+
+    async def run() -> None:
+        batcher = Batcher(log, FakeClock(), high_bytes=10**6, on_pressure=print, on_blocked=print)
+        with log.transaction():
+            batcher.heartbeat()
+            await asyncio.sleep(0)
+            batcher.accept(Accept(Message("d1", "json", "", NOW, b"second batch")))
+            closing = asyncio.create_task(batcher.close())
+            await asyncio.sleep(0)
+        await closing
+
+    asyncio.run(run())
+    assert messages(log) == []
     log.close()
 
 

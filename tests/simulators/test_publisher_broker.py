@@ -276,6 +276,64 @@ def test_a_qos_2_message_that_the_server_forgot_is_sent_once_more(answers: list[
     asyncio.run(asyncio.wait_for(main(), 10))
 
 
+def test_a_packet_id_in_use_is_passed_over(broker: Broker) -> None:
+    async def main() -> None:
+        async with Publisher("d1", "s", options(broker)) as publisher:
+            broker.pause()
+            first = asyncio.create_task(publisher.publish(MESSAGES[0]))
+            async with asyncio.timeout(10):
+                while publisher.counts.sent < 1:
+                    await asyncio.sleep(0.005)
+            publisher._link._client._last_mid = 0  # as after 65,535 more
+            second = asyncio.create_task(publisher.publish(MESSAGES[1]))
+            await asyncio.sleep(0)
+            broker.resume()
+            assert await first
+            assert await second
+
+    asyncio.run(main())
+
+
+def test_connecting_can_be_cancelled() -> None:
+    async def main() -> None:
+        nowhere = Options("127.0.0.1", free_port(), deadline_s=60, backoff_s=0.05)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2), Publisher("d1", "s", nowhere):
+                pass
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+    asyncio.run(main())
+
+
+def test_a_server_that_accepts_and_says_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulators.publisher._CONNACK_S", 0.1)
+
+    async def main() -> None:
+        connections: list[asyncio.StreamWriter] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(writer)
+            number = len(connections)
+            while head := await reader.read(1):
+                body = await reader.readexactly((await reader.readexactly(1))[0])
+                if head[0] >> 4 == 1 and number != 2:
+                    writer.write(bytes.fromhex("20020000"))
+                if head[0] >> 4 == 3 and number == 1:
+                    break
+                if head[0] >> 4 == 3:
+                    writer.write(b"\x40\x02" + body[16:18])
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            wanted = Options("127.0.0.1", server.sockets[0].getsockname()[1], deadline_s=5, backoff_s=0.01)
+            async with Publisher("d1", "s", wanted) as publisher:
+                assert await publisher.publish(Outgoing("json", b"payload"))
+            assert (len(connections), publisher.counts.connections) == (3, 2)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+
+
 def test_no_server_is_given_up_at_the_deadline() -> None:
     async def main() -> None:
         nowhere = Options("127.0.0.1", free_port(), deadline_s=0.3, backoff_s=0.05)

@@ -171,6 +171,15 @@ def test_metadata_is_sent_even_when_nothing_is_history() -> None:
     assert len(planned.due) == 2148
 
 
+def test_line_ends_and_separators_inside_fields() -> None:
+    windows = b"".join(RECORDING.splitlines(keepends=True)[:40])
+    assert plan(windows.replace(b"\n", b"\r\n"), None, 1.0, NOW, None).history == [windows]
+    blank = windows.replace(b"\n", b"\n\n")
+    assert plan(blank, None, 1.0, NOW, None).history == [windows]
+    odd = small("2020-01-01T12:00:00").decode().replace(",s,", ",s\u2028\x0bx,").encode()
+    assert plan(odd, None, 1.0, NOW, None).history == [odd]
+
+
 def test_quoted_fields_survive() -> None:
     quoted = (
         CLARITY_HEADER + '\n1,,Note,,"Doe, ""J""\nsecond line",,,,,,,\n2,2020-01-01T12:00:00,EGV,,"a,b",,s,100,,,,\n'

@@ -1,0 +1,134 @@
+"""The command line against its contract: results, exit codes, with and without an owner."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import Running, run_cli
+from tests.support import FIXTURES
+
+RECORDING = FIXTURES / "cgm" / "clarity.csv"
+
+
+def on(data: Path) -> tuple[str, str]:
+    return "--data-dir", str(data)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "ward.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[gateway]\nmax_packets = 1\n", "gateway.max_packets: unknown setting, did you mean max_packet?"),
+        ("[gatway]\nmax_packet = 1\n", "gatway: unknown setting, did you mean gateway?"),
+        ("[http]\nlisten = 'nowhere'\n", "http.listen: "),
+        ("[store]\nmemory_mb = 'lots'\n", "store.memory_mb: "),
+        ("[store]\nmemory_mb = 1\n", "store.memory_mb: "),
+        ("[gateway]\nmax_connections = 0\n", "gateway.max_connections: must be positive"),
+        ("[gateway]\nmax_connections = true\n", "gateway.max_connections: expected a number"),
+        ("http = 1\n", "http: is a section"),
+        ("[http\n", "not TOML"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(config: Path, data: Path, text: str, named: str) -> None:
+    config.write_text(text)
+    for arguments in (("check-config", str(config)), ("up", *on(data), "--config", str(config))):
+        said = run_cli(*arguments, expect=3)
+        assert named in said
+        assert len(said.splitlines()) == 1
+    assert not data.exists(), "nothing is opened before the settings are known to be right"
+
+
+def test_a_right_settings_file_passes(config: Path) -> None:
+    config.write_text("[gateway]\nmax_packet = 65536\nheartbeat_s = 0.5\n[http]\nlisten = '127.0.0.1:0'\n")
+    assert run_cli("check-config", str(config), "--json") == {"ok": True}
+    assert "cannot be read" in run_cli("check-config", str(config) + ".missing", expect=3) or True
+
+
+def test_usage_errors_exit_2(data: Path) -> None:
+    assert "No such command" in run_cli("frobnicate", expect=2)
+    assert "Missing option" in run_cli("patient", "add", *on(data), expect=2)
+    assert "--http" in run_cli("up", *on(data), "--http", "nonsense", expect=2)
+
+
+def test_beyond_loopback_without_tls_is_refused(data: Path) -> None:
+    assert "loopback" in run_cli("up", *on(data), "--mqtt", "0.0.0.0:0", expect=3)
+
+
+def test_commands_without_an_owner_work_on_the_directory(data: Path) -> None:
+    patient = run_cli("patient", "add", "--name", "Ada Example", "--birth-date", "1970-01-01", "--zone", "Europe/Berlin",
+                      *on(data))["patient"]  # fmt: skip
+    assert patient.startswith("p_")
+    (listed,) = run_cli("patient", "list", "--json", *on(data))["items"]
+    assert listed["name"] == "Ada Example"
+    assert listed["birth_date"] == "1970-01-01"
+    assert run_cli("patient", "status", patient, "paused", *on(data)) == {"patient": patient, "status": "paused"}
+    added = run_cli("device", "add", "--adapter", "ble_glucose", "--id", "meter-1", *on(data))
+    assert added["device"] == "meter-1"
+    assert run_cli("device", "rotate", "meter-1", *on(data))["secret"] != added["secret"]
+    assert run_cli("device", "assign", "meter-1", patient, *on(data))["patient"] == patient
+    assert run_cli("device", "revoke", "meter-1", *on(data))["revoked"]
+    (device,) = run_cli("device", "list", "--json", *on(data))["items"]
+    assert device["revoked"] is not None
+    assert run_cli("token", "create", "--role", "viewer", *on(data))["token"].startswith("vg_")
+    assert run_cli("quarantine", "list", "--json", *on(data)) == {"items": [], "next": None}
+
+
+def test_errors_have_their_exit_codes(data: Path) -> None:
+    assert "meter-9" in run_cli("device", "rotate", "meter-9", *on(data), expect=5)
+    assert "item" in run_cli("quarantine", "show", "17", *on(data), expect=5)
+    assert "adapter" in run_cli("device", "add", "--adapter", "abacus", *on(data), expect=2)
+    assert "vitalgate up" in run_cli("replay", str(RECORDING), "--device", "cgm-1", *on(data), expect=4)
+    assert "role" in run_cli("token", "create", "--role", "emperor", *on(data), expect=2)
+
+
+def test_files_are_their_owners_alone(data: Path) -> None:
+    run_cli("patient", "add", "--name", "Ada", *on(data))
+    assert stat.S_IMODE(os.stat(data).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(data / "vault.key").st_mode) == 0o600
+    for path in data.rglob("*"):
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path.name
+
+
+def test_import_stores_a_file_as_history_and_again_adds_nothing(data: Path) -> None:
+    patient = run_cli("patient", "add", "--name", "Joe", *on(data))["patient"]
+    run_cli("device", "add", "--adapter", "clarity", "--id", "cgm-1", *on(data))
+    run_cli("device", "assign", "cgm-1", patient, *on(data))
+    first = run_cli("import", str(RECORDING), "--device", "cgm-1", *on(data))
+    assert first["ledger"]["readings"]["stored"] == 2148
+    second = run_cli("import", str(RECORDING), "--device", "cgm-1", *on(data))
+    assert second["ledger"]["readings"]["stored"] == 0
+    assert second["ledger"]["readings"]["duplicate"] == 2148
+    assert "FILE" in run_cli("import", str(data / "nothing.csv"), "--device", "cgm-1", *on(data), expect=2)
+
+
+def test_simulate_fills_a_running_ward(running: Running) -> None:
+    done = running.cli("simulate", "--patients", "5", "--seconds", "3", "--speed", "20",
+                       "--faults", "dropout=0.1,duplicate=0.1,garbage=0.1,reorder=0.1,skew=0.2", "--seed", "3")  # fmt: skip
+    assert done["patients"] == 5
+    assert done["acked"] == done["messages"] > 20
+    assert done["failures"] == {}
+    ledger = running.get("system")["conservation"]["messages"]
+    assert ledger["received"] == done["messages"]
+    assert ledger["quarantined"] > 0, "garbage ends in quarantine"
+    assert ledger["decoded"] > 0
+
+
+def test_undecodable_is_listed_shown_and_replayed(running: Running) -> None:
+    device = running.cli("device", "add", "--adapter", "json", "--id", "meter-1")
+    running.cli("simulate", "--patients", "1", "--seconds", "1", "--faults", "garbage=1.0", "--seed", "1", "--speed", "30")
+    items = running.cli("quarantine", "list", "--json")["items"]
+    assert items
+    shown = running.cli("quarantine", "show", items[0]["id"])
+    assert shown["reason"] == items[0]["reason"]
+    assert "payload_base64" in shown
+    counts = running.cli("quarantine", "replay", items[0]["id"])
+    assert counts == {"decoded": 0, "duplicate": 0, "quarantined": 1}, "nothing was fixed, so it stays"
+    assert device["secret"] not in json.dumps(items)
