@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -103,7 +102,7 @@ def _address(given: str | None, default: str, option: str) -> str:
     try:
         settings.address(given or default)
     except ValueError as error:
-        raise click.UsageError(f"{option}: {error}") from error
+        raise typer.BadParameter(str(error), param_hint=option) from error
     return given or default
 
 
@@ -126,27 +125,17 @@ def check_config(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (also raised as ``SystemExit`` by the console script)."""
+    """Run the command line; returns the exit code, or raises ``SystemExit`` with it."""
     from deploy import cli_devices, cli_people, cli_traffic  # noqa: PLC0415 - they hang their commands on ``app``
 
     for part in (cli_people, cli_devices, cli_traffic):
         part.register(app)
-    command = typer.main.get_command(app)
     try:
-        code = command.main(
-            args=None if arguments is None else list(arguments), prog_name="vitalgate", standalone_mode=False
-        )
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except click.exceptions.Exit as error:
-        return error.exit_code
+        app(args=None if arguments is None else list(arguments), prog_name="vitalgate")
     except VitalgateError as error:
         sys.stderr.write(f"vitalgate: {error}\n")
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+    return 0
 
 
 if __name__ == "__main__":

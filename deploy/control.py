@@ -69,11 +69,9 @@ def _error(answer: httpx.Response) -> VitalgateError:
     detail = str(problem.get("detail") or problem.get("title") or answer.reason_phrase)
     match answer.status_code:
         case 404:
-            return (
-                NotFound(*detail.removeprefix("no such ").split(": ", 1))
-                if ": " in detail
-                else NotFound("item", detail)
-            )
+            # The API names the kind of thing, never an id that may have been mistyped into a log; the caller knows it.
+            _, _, _, _, *ident = answer.request.url.path.split("/")
+            return NotFound(detail.removeprefix("no such "), "/".join(ident[:1]))
         case 401 | 403:
             return NotAuthorised(detail)
         case 503:

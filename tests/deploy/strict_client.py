@@ -1,6 +1,6 @@
 """A strict MQTT 3.1.1 publisher over plain sockets, for the chaos test, and what it was promised.
 
-Strict: on session-present 0 it forgets what it has not seen acknowledged, as a client may. A lenient one sends it again.
+Strict: on session-present 0 it forgets what it has not seen acknowledged, as a client may. A lenient one sends again.
 The encoding is written here once more on purpose: it shares nothing with the endpoint's codec.
 """
 

@@ -32,7 +32,7 @@ def enrol(running: Running, number: int) -> tuple[str, str, str]:
 
 async def load_while_killing(running: Running, publishers: list[Publisher]) -> list[str]:
     """Run all publishers; meanwhile kill and wait, ``ROUNDS`` times. Returns what was killed."""
-    choose = random.Random(SEED)  # noqa: S311 - moments, not secrets
+    choose = random.Random(SEED)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(publisher.run(stop, PAUSE_S)) for publisher in publishers]
     await asyncio.sleep(2.0)
@@ -61,7 +61,9 @@ def all_sequence_numbers(running: Running, patient: str) -> list[int]:
 def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9(running: Running) -> None:
     enrolled = [enrol(running, number) for number in range(CLIENTS)]
     publishers = [
-        Publisher(running.host, running.port, device, secret, qos=1 + number % 2, strict=number % 4 < 2, episode=EPISODE)
+        Publisher(
+            running.host, running.port, device, secret, qos=1 + number % 2, strict=number % 4 < 2, episode=EPISODE
+        )
         for number, (device, secret, _) in enumerate(enrolled)
     ]
     killed = asyncio.run(load_while_killing(running, publishers))

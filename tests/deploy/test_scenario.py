@@ -104,7 +104,11 @@ def test_a_recording_moved_to_now_alerts_within_a_second_and_survives_kill_9(run
         # Written with a resolution of one second, rounded down: within a second of the reading.
         assert datetime.fromisoformat(alert["raised"]) - measured < timedelta(seconds=2)
         history = readings(running, patient)
-        before = [basis for at, basis in zip(history["time"], history["basis"], strict=True) if datetime.fromisoformat(at) < started]
+        before = [
+            basis
+            for at, basis in zip(history["time"], history["basis"], strict=True)
+            if datetime.fromisoformat(at) < started
+        ]
         assert len(before) == sum(1 for at, _ in series if at < align)
         assert set(before) == {"device_assumed_zone"}
         acknowledged = running.request("POST", f"alerts/{alert['id']}/acknowledge", json={"note": "calling"})
