@@ -2,26 +2,36 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from deploy import settings
 from deploy.control import Control, open_control
-from deploy.layout import Layout
+from deploy.layout import PRIVATE_UMASK, Layout
 from deploy.wiring import CLOCK
+from simulators import replay
 from simulators.devices import SimulatedDevice
+from simulators.faults import Garbage
 from simulators.fleet import KITS
 from simulators.patients import Condition, Patient, synthetic_patients
-from simulators.publisher import Options
+from simulators.publisher import Options, Publisher
 from simulators.simulate import simulate
 
-PATIENTS = 10
+PATIENTS = 24
+"""Two of them are the recording and the silent sensor."""
 SPEED = 10.0
 SEED = 7
 EPISODES_PER_DAY = 96.0
+RECORDING_NOW = datetime(2016, 10, 25, 6, 53, 46)  # noqa: DTZ001 - wall time of the recording
+"""The moment of the recording that is now at the first start: half a minute before it falls under 70 mg/dL."""
+FAULTY_SHARE = 0.02
 STATE = "demo.json"
 """Ids and secrets of the demo's devices, so that a second start goes on with the same ward."""
 _DAY_NS = 86_400_000_000_000
@@ -74,32 +84,87 @@ def enrol(api: Control, people: Sequence[Patient], now_ns: int, *, limits: bool 
     return targets
 
 
-def _ward(api: Control, layout: Layout) -> list[SimulatedDevice]:
+@dataclass(frozen=True, slots=True)
+class Ward:
+    """The demo's devices. ``faulty`` sends some garbage; ``silent`` is enrolled and worn but never heard of."""
+
+    sound: list[SimulatedDevice]
+    faulty: SimulatedDevice
+    recorder: tuple[str, str]
+    silent: str
+    first_start_ns: int
+
+
+def _people(now_ns: int) -> list[Patient]:
+    """``PATIENTS`` synthetic patients in the four conditions, with episodes soon and often."""
+    drawn = synthetic_patients(2 * PATIENTS, SEED, now_ns, now_ns + _DAY_NS, per_day=EPISODES_PER_DAY)
+    return [person for person in drawn if person.condition is not Condition.HEALTHY][:PATIENTS]
+
+
+def _enrol_extra(api: Control, name: str, adapter: str, limits: list[dict[str, Any]]) -> tuple[str, str]:
+    token = api.request("POST", "patients", json={"name": name, "zone": "UTC", "condition": "diabetes"})["patient"]
+    api.request("PUT", f"patients/{token}/limits", json=limits)
+    device = api.request("POST", "devices", json={"adapter": adapter})
+    api.request("POST", f"devices/{device['device']}/assign", json={"patient": token})
+    return device["device"], device["secret"]
+
+
+def _ward(api: Control, layout: Layout) -> Ward:
     """The demo's devices: those of the last start, else newly enrolled ones."""
     now_ns = CLOCK.now_ns()
-    people = synthetic_patients(PATIENTS, SEED, now_ns, now_ns + _DAY_NS, per_day=EPISODES_PER_DAY)
+    people = _people(now_ns)
     kept = layout.root / STATE
     if not kept.exists():
-        targets = enrol(api, people, now_ns, limits=True)
-        kept.write_text(json.dumps([[target.device, target.secret] for target in targets]))
-        return targets
-    credentials = iter(json.loads(kept.read_text()))
-    return [
+        glucose = LIMITS[Condition.DIABETES]
+        devices = [[target.device, target.secret] for target in enrol(api, people[:-2], now_ns, limits=True)]
+        recorder = _enrol_extra(api, "Recording of a real sensor", "clarity", glucose)
+        silent, _ = _enrol_extra(api, "Silent sensor", "clarity", glucose)
+        state = {"devices": devices, "recorder": recorder, "silent": silent, "first_start_ns": now_ns}
+        kept.write_text(json.dumps(state))
+    state = json.loads(kept.read_text())
+    credentials = iter(state["devices"])
+    targets = [
         product(*next(credentials), person, now_ns, seed=number)
-        for person in people
+        for person in people[:-2]
         for number, product in enumerate(KITS[person.condition])
     ]
+    faulty = next(target for target in reversed(targets) if target.schedule.period_s <= 1.0)
+    sound = [target for target in targets if target is not faulty]
+    return Ward(sound, faulty, tuple(state["recorder"]), state["silent"], state["first_start_ns"])
+
+
+async def _play(ward: Ward, reach: Options) -> None:
+    """The real recording: what lies before its moment as history, the rest as it comes due.
+
+    A later start moves the moment on by the time that has passed: the same rows get the same times again.
+    """
+    now_ns = CLOCK.now_ns()
+    align = RECORDING_NOW + timedelta(microseconds=(now_ns - ward.first_start_ns) // 1000)
+    recording = resources.files("simulators").joinpath("recordings", "clarity.csv").read_bytes()
+    plan = replay.plan(recording, align, 1.0, now_ns, "UTC")
+    device, secret = ward.recorder
+    async with Publisher(device, secret, reach) as publisher:
+        await replay.run(plan, publisher, CLOCK)
+
+
+async def _simulate(ward: Ward, reach: Options) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_play(ward, reach))
+        group.create_task(simulate(ward.sound, reach, clock=CLOCK, speed=SPEED, seed=SEED))
+        faults = (Garbage(FAULTY_SHARE),)
+        group.create_task(simulate([ward.faulty], reach, clock=CLOCK, speed=SPEED, faults=faults, seed=SEED))
 
 
 def run_demo(root: Path) -> None:
     """Simulate a ward against the owner of ``root`` until told to stop."""
     layout = Layout(root)
     with open_control(layout, settings.load(None)) as api:
-        targets = _ward(api, layout)
+        ward = _ward(api, layout)
         reach = options(api)
-    asyncio.run(simulate(targets, reach, clock=CLOCK, speed=SPEED, seed=SEED))
+    asyncio.run(_simulate(ward, reach))
 
 
 if __name__ == "__main__":
+    os.umask(PRIVATE_UMASK)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     run_demo(Path(sys.argv[1]))

@@ -110,8 +110,9 @@ def test_import_stores_a_file_as_history_and_again_adds_nothing(data: Path) -> N
 
 
 def test_simulate_fills_a_running_ward(running: Running) -> None:
-    done = running.cli("simulate", "--patients", "5", "--seconds", "3", "--speed", "20",
-                       "--faults", "dropout=0.1,duplicate=0.1,garbage=0.1,reorder=0.1,skew=0.2", "--seed", "3")  # fmt: skip
+    faults = "dropout=0.1,duplicate=0.1,garbage=0.1,reorder=0.1,skew=0.2"
+    options = ("--patients", "5", "--seconds", "3", "--speed", "20", "--seed", "3")
+    done = running.cli("simulate", *options, "--faults", faults)
     assert done["patients"] == 5
     assert done["acked"] == done["messages"] > 20
     assert done["failures"] == {}

@@ -26,9 +26,9 @@ def test_the_readme_leads_from_nothing_to_an_acknowledged_alert(tmp_path: Path) 
     records = _records(output)
     [promised] = re.findall(r'"text":"([^"]+)"', README.read_text(encoding="utf-8"))
     lists = [record["items"] for record in records if "items" in record]
-    raised = next(items[0] for items in lists if items and "rule" in items[0])  # type: ignore[index, operator]
+    raised = next(items[0] for items in lists if items and "rule" in items[0])  # type: ignore[index]
     assert (raised["severity"], raised["state"], raised["text"]) == ("S1", "active_unack", promised)
-    latest = next(items[0] for items in lists if items and "age_s" in items[0])  # type: ignore[index, operator]
+    latest = next(items[0] for items in lists if items and "age_s" in items[0])  # type: ignore[index]
     assert (latest["vital"], latest["value"], latest["device"], latest["flags"]) == ("spo2", 86.0, "oximeter-1", [])
     acknowledged = records[-1]
     assert (acknowledged["id"], acknowledged["state"]) == (raised["id"], "active_ack")

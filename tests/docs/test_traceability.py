@@ -1,0 +1,77 @@
+"""docs/traceability.md: no promise or point without a row, no row without a test, no test that does not exist."""
+
+import ast
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+PAGE: Final = (ROOT / "docs" / "traceability.md").read_text(encoding="utf-8")
+SPLIT_POINTS: Final = {"M1": "abc", "M2": "abcdef", "M3": "abcd", "M4": "abc", "M5": "abc", "M6": "abc", "M7": "abc",
+                       "M8": "ab"}  # fmt: skip
+WANTED: Final = [
+    *(f"P{number}" for number in range(1, 11)),
+    *(f"{point}{letter}" for point, letters in SPLIT_POINTS.items() for letter in letters),
+    *(f"B{number}" for number in range(1, 7)),
+    *(f"S{number}" for number in range(1, 9)),
+]
+ROWS: Final = {
+    row[0]: row[1:]
+    for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines())
+    if re.fullmatch(r"[PMBS]\d+[a-z]?", row[0])
+}
+
+
+def functions(path: Path) -> set[str]:
+    """``test_x`` and ``TestY::test_z`` of a module."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            inner = (one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
+            found.update(f"{node.name}::{one.name}" for one in inner)
+    return {name for name in found if name.rpartition("::")[2].startswith("test_")}
+
+
+def problem(reference: str) -> str | None:
+    """What is wrong with a reference, None when nothing is."""
+    if reference.startswith("make "):
+        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        return None if reference.removeprefix("make ") in targets else "no such target"
+    name, _, function = reference.partition("::")
+    files = sorted(ROOT.glob(name))
+    if not files:
+        return "no such file"
+    if function and function not in functions(files[0]):
+        return f"no such function in {name}"
+    return None
+
+
+def test_every_promise_and_point_has_one_row() -> None:
+    named = re.findall(r"^\| ([PMBS]\d+[a-z]?) \|", PAGE, re.MULTILINE)
+    assert sorted(named) == sorted(WANTED)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == [str(number) for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("row", WANTED)
+def test_every_row_names_tests_that_exist(row: str) -> None:
+    references = re.findall(r"`([^`]+)`", ROWS[row][-1])
+    assert references, f"{row} names no test"
+    wrong = {reference: problem(reference) for reference in references}
+    assert not {reference: what for reference, what in wrong.items() if what}
+
+
+def test_a_promise_says_whether_it_holds() -> None:
+    for row in (name for name in WANTED if name.startswith("P")):
+        assert "now" in ROWS[row][1], row
+
+
+def test_a_wrong_reference_is_noticed() -> None:
+    assert problem("make tea") == "no such target"
+    assert problem("tests/docs/test_nothing.py") == "no such file"
+    assert problem("tests/docs/test_traceability.py::test_nothing") is not None
+    assert problem("tests/docs/test_traceability.py::test_a_wrong_reference_is_noticed") is None
