@@ -1,19 +1,18 @@
 """Device and time to patient, or *unassigned* (promise 4): who wore the device when it was measured.
 
-A row's time is read in the zone of each assignment of its device and given to the one assignment that holds every
-instant the row can mean. No such assignment, or two: the row waits as unassigned with a reason.
+A row's time is read in the zone of each assignment of its device, and the row is given to the one person who wore the
+device at every instant that it can mean. No such person, or two: the row waits as unassigned with a reason.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest import clocks
 from ingest.adapter import Columns, SourceClock
-from vitals.glossary import Basis, Flag
+from vitals.glossary import Basis, Described, Flag
 from vitals.model import UNASSIGNED
 from vitals.ports import Assignment, Device
 
@@ -22,9 +21,11 @@ NO_ZONE = -1
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
+Head = tuple[int, int]
+"""Wall time (ns, read as UTC) and sequence number of a record."""
 
 
-class Unplaced(StrEnum):
+class Unplaced(Described):
     """Why readings wait as unassigned."""
 
     NO_WEARER = "no_wearer", "nobody wore the device at that time"
@@ -32,22 +33,16 @@ class Unplaced(StrEnum):
     CLOCK_RESET = "clock_reset", "the device's clock was reset: its sequence rose while its time fell"
     NO_TIME = "no_time", "a stored record without a usable time"
 
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str = "") -> "Unplaced":
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
-
 
 REASONS: tuple[Unplaced, ...] = tuple(Unplaced)
 _CODE = {reason: number for number, reason in enumerate(REASONS)}
 
 
 class WearTable:
-    """Assignments of all devices as arrays: row = device, column = its n-th assignment.
+    """Assignments of all devices as arrays: row = device, column = its n-th assignment by time.
 
+    A patient's move splits an assignment into parts of different zones: ``first_ns`` and ``end_ns`` bound the part,
+    ``worn_from_ns`` and ``worn_to_ns`` the whole stretch that the patient wore the device without a break.
     ``head_time_ns`` and ``head_seq`` hold the newest record of each device whose wall time was trusted.
     """
 
@@ -56,41 +51,78 @@ class WearTable:
         self.patients: list[str] = []
         self.zones: list[str] = []
         worn: list[list[Assignment]] = [[] for _ in devices]
-        for assignment in assignments:
+        for assignment in sorted(assignments, key=_starts):
             worn[self.rows[assignment.device]].append(assignment)
-        shape = (len(devices) + 1, max([len(items) for items in worn], default=0) or 1)
         # The last row serves devices that the registry does not know: never worn.
-        self.first_ns = np.full(shape, _MAX, np.int64)
-        self.end_ns = np.full(shape, _MIN, np.int64)
+        shape = (len(devices) + 1, max([len(items) for items in worn], default=0) or 1)
+        self.first_ns, self.worn_from_ns = (np.full(shape, _MAX, np.int64) for _ in range(2))
+        self.end_ns, self.worn_to_ns = (np.full(shape, _MIN, np.int64) for _ in range(2))
         self.zone = np.full(shape, NO_ZONE, np.int16)
         self.patient = np.full(shape, UNASSIGNED, np.int32)
-        self.count = np.zeros(shape[0], np.int32)
+        self.parts, self.wearers = (np.zeros(shape[0], np.int32) for _ in range(2))
         self.head_time_ns = np.zeros(shape[0], np.int64)
         self.head_seq = np.full(shape[0], _MAX, np.int64)
-        self._fill(worn, {device.id: device.zone for device in devices})
+        self._fill(worn, [device.zone for device in devices])
 
-    def _fill(self, worn: list[list[Assignment]], device_zone: dict[str, str | None]) -> None:
+    def _fill(self, worn: list[list[Assignment]], device_zone: list[str | None]) -> None:
         patients: dict[str, int] = {}
         zones: dict[str, int] = {}
         for row, items in enumerate(worn):
-            self.count[row] = len(items)
+            self.parts[row] = len(items)
+            self.wearers[row] = len({item.patient for item in items})
+            spans = _stretches(items)
             for column, item in enumerate(items):
-                self.first_ns[row, column] = _MIN if item.from_ns is None else item.from_ns
-                self.end_ns[row, column] = _MAX if item.to_ns is None else item.to_ns
+                self.first_ns[row, column], self.end_ns[row, column] = _bounds(item)
+                self.worn_from_ns[row, column], self.worn_to_ns[row, column] = spans[column]
                 self.patient[row, column] = patients.setdefault(item.patient, len(patients))
-                zone = item.zone or device_zone[item.device]
+            for column, zone in enumerate([item.zone or device_zone[row] for item in items] or [device_zone[row]]):
                 if zone is not None:
                     self.zone[row, column] = zones.setdefault(zone, len(zones))
         self.patients, self.zones = list(patients), list(zones)
 
     def row(self, device: str) -> int:
         """The device's row; that of never-worn devices when the registry does not know it."""
-        return self.rows.get(device, len(self.count) - 1)
+        return self.rows.get(device, len(self.parts) - 1)
+
+    def trust(self, heads: Mapping[str, Head]) -> None:
+        """Move the newest trusted record of devices forward."""
+        for token, head in heads.items():
+            row = self.rows.get(token)
+            if row is not None and (self.head_seq[row] == _MAX or head > (self.head_time_ns[row], self.head_seq[row])):
+                self.head_time_ns[row], self.head_seq[row] = head
+
+
+def _starts(assignment: Assignment) -> int:
+    return _MIN if assignment.from_ns is None else assignment.from_ns
+
+
+def _bounds(assignment: Assignment) -> tuple[int, int]:
+    return _starts(assignment), _MAX if assignment.to_ns is None else assignment.to_ns
+
+
+def _stretches(items: list[Assignment]) -> list[tuple[int, int]]:
+    """For each assignment of a device, by time: from when to when its patient wore the device without a break."""
+    spans: list[tuple[int, int]] = []
+    unbroken: list[int] = []
+    for column, item in enumerate(items):
+        first, end = _bounds(item)
+        if unbroken and items[column - 1].patient == item.patient and spans[-1][1] == first:
+            first = spans[-1][0]
+        else:
+            unbroken = []
+        unbroken.append(column)
+        spans.append((first, end))
+        for earlier in unbroken:
+            spans[earlier] = (first, end)
+    return spans
 
 
 @dataclass(slots=True)
 class Placed:
-    """Columns per reading. ``patient`` indexes ``WearTable.patients``; where -1, ``reason`` indexes ``REASONS``."""
+    """Columns per reading. ``patient`` indexes ``WearTable.patients``; where -1, ``reason`` indexes ``REASONS``.
+
+    ``trusted`` rows have a wall time that later records of the device are measured against.
+    """
 
     time_ns: Int64
     basis: npt.NDArray[np.uint8]
@@ -98,92 +130,123 @@ class Placed:
     flags: npt.NDArray[np.uint32]
     patient: npt.NDArray[np.int32]
     reason: npt.NDArray[np.uint8]
+    trusted: Bools
 
 
-def place(
-    columns: Columns, shown_ns: Int64, device: npt.NDArray[np.int64], received_ns: Int64, worn: WearTable
-) -> Placed:
-    """Time and wearer of readings.
+def place(columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, worn: WearTable) -> Placed:
+    """Time and wearer of readings, whatever batches they come in.
 
     ``shown_ns`` is the time as the user saw it (base time + offset), ``device`` the row in ``worn``; all as long as
-    ``columns``.
+    ``columns``, rows in the order of receipt. An instant or wall time before 2010 or more than 5 minutes ahead of
+    arrival is untrusted: such a row takes its arrival for its time, on an unknown basis. ``worn`` is not changed.
     """
     rows, clock = len(columns), columns.clock
+    shown_ns = np.minimum(shown_ns, clocks.LATEST_NS)
     out = Placed(
-        shown_ns.copy(), np.full(rows, Basis.DEVICE, np.uint8), columns.tz_min.copy(), np.zeros(rows, np.uint32),
-        np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8),
+        shown_ns, np.full(rows, Basis.DEVICE, np.uint8), columns.tz_min.copy(), np.zeros(rows, np.uint32),
+        np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8), np.zeros(rows, bool),
     )  # fmt: skip
-    live = clock == SourceClock.NONE
+    live, instant = clock == SourceClock.NONE, clock == SourceClock.INSTANT
+    day = clock == SourceClock.DAY
+    wall = (clock == SourceClock.WALL) | day
+    unset = (instant | wall) & (shown_ns < clocks.PLAUSIBLE_FROM_NS)
     out.basis[live] = Basis.RECEIVED
-    instant = clock == SourceClock.INSTANT
-    future = instant & (out.time_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
-    _by_time(out, live | (instant & ~future), device, worn)
-    wall = (clock == SourceClock.WALL) | (clock == SourceClock.DAY)
-    reset = wall & clocks.is_reset(
-        columns.source_time_ns, columns.seq, worn.head_time_ns[device], worn.head_seq[device]
-    )
-    if wall.any():
-        future |= _walls(out, np.flatnonzero(wall & ~reset), device, received_ns, worn)
-    _untrusted(out, future, device, received_ns, worn)
-    out.basis[clock == SourceClock.DAY] = Basis.DAY
+    future = instant & (shown_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
+    _by_time(out, live | (instant & ~unset & ~future), device, worn)
+    readable = np.flatnonzero(wall & ~unset)
+    if len(readable):
+        future[readable] = _walls(out, readable, day[readable], device[readable], received_ns[readable], worn)
+    _untrusted(out, unset | future, device, received_ns, worn)
     _timeless(out, clock == SourceClock.STORED, received_ns, Unplaced.NO_TIME)
-    _timeless(out, reset, received_ns, Unplaced.CLOCK_RESET)
+    numbered = (clock == SourceClock.WALL) & (columns.seq > 0)
+    out.trusted = numbered & (out.basis != Basis.UNKNOWN) & (out.patient != UNASSIGNED)
+    if wall.any():
+        head_time_ns, head_seq = _heads_before(columns, device, out.trusted, worn)
+        reset = wall & clocks.is_reset(columns.source_time_ns, columns.seq, head_time_ns, head_seq)
+        _timeless(out, reset, received_ns, Unplaced.CLOCK_RESET)
+        out.trusted &= ~reset
     return out
 
 
-def _by_time(out: Placed, rows: Bools, device: npt.NDArray[np.int64], worn: WearTable) -> None:
+def _heads_before(columns: Columns, device: Int64, trusted: Bools, worn: WearTable) -> tuple[Int64, Int64]:
+    """Time and sequence of the newest trusted record of each row's device before that row.
+
+    Rows that are resets themselves lie before the head, so that they never raise it and need no second look.
+    """
+    time_ns, seq = worn.head_time_ns[device], worn.head_seq[device]
+    index = np.flatnonzero(trusted)
+    if not len(index):
+        return time_ns, seq
+    order = index[np.lexsort((columns.seq[index], columns.source_time_ns[index]))]
+    rank = np.zeros(len(device), np.int64)
+    rank[order] = np.arange(1, len(order) + 1)
+    by_device = np.argsort(device, kind="stable")
+    segment = device[by_device] * (len(order) + 1)
+    newest = np.maximum.accumulate(rank[by_device] + segment)
+    before = np.concatenate(([0], newest[:-1])) - segment
+    # What a device before this one has left in the running maximum lies below its segment.
+    rank[by_device] = np.maximum(before, 0)
+    found = order[rank - 1]
+    found_ns, found_seq = columns.source_time_ns[found], columns.seq[found]
+    newer = (rank > 0) & ((seq == _MAX) | (found_ns > time_ns) | ((found_ns == time_ns) & (found_seq > seq)))
+    return np.where(newer, found_ns, time_ns), np.where(newer, found_seq, seq)
+
+
+def _by_time(out: Placed, rows: Bools, device: Int64, worn: WearTable) -> None:
     """Give rows to whoever wore the device at ``time_ns``."""
+    index = np.flatnonzero(rows)
     for column in range(worn.first_ns.shape[1]):
-        held = (
-            rows
-            & (out.time_ns >= worn.first_ns[device, column])
-            & (out.time_ns < worn.end_ns[device, column])
-        )  # fmt: skip
-        out.patient[held] = worn.patient[device[held], column]
+        index = index[worn.parts[device[index]] > column]
+        time_ns, number = out.time_ns[index], device[index]
+        held = (time_ns >= worn.first_ns[number, column]) & (time_ns < worn.end_ns[number, column])
+        out.patient[index[held]] = worn.patient[number[held], column]
 
 
-def _untrusted(out: Placed, rows: Bools, device: npt.NDArray[np.int64], received_ns: Int64, worn: WearTable) -> None:
-    """Rows measured at an unknown time before arrival: given to the only person who ever wore the device, if any."""
+def _untrusted(out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> None:
+    """Rows measured at an unknown time before arrival: given to the only person who wore the device until then."""
     if not rows.any():
         return
     out.time_ns[rows] = received_ns[rows]
     out.basis[rows] = Basis.UNKNOWN
+    out.tz_min[rows] = 0
     out.flags[rows] |= np.uint32(Flag.CLOCK_SUSPECT)
-    out.patient[rows] = UNASSIGNED
-    out.reason[rows] = np.where(worn.count[device[rows]] > 1, _CODE[Unplaced.TWO_WEARERS], _CODE[Unplaced.NO_WEARER])
-    always = (worn.count[device] == 1) & (worn.first_ns[device, 0] == _MIN)
-    _by_time(out, rows & always, device, worn)
+    several = worn.wearers[device[rows]] > 1
+    out.reason[rows] = np.where(several, _CODE[Unplaced.TWO_WEARERS], _CODE[Unplaced.NO_WEARER])
+    always = (worn.worn_from_ns[device, 0] == _MIN) & (received_ns < worn.worn_to_ns[device, 0])
+    out.patient[rows] = np.where(always[rows], worn.patient[device[rows], 0], UNASSIGNED)
 
 
 def _timeless(out: Placed, rows: Bools, received_ns: Int64, why: Unplaced) -> None:
     """Rows of which only the order is known: a person decides whose they are."""
     out.time_ns[rows] = received_ns[rows]
     out.basis[rows] = Basis.UNKNOWN
+    out.tz_min[rows] = 0
     out.flags[rows] |= np.uint32(Flag.CLOCK_SUSPECT)
+    out.patient[rows] = UNASSIGNED
     out.reason[rows] = _CODE[why]
 
 
-def _walls(
-    out: Placed, index: npt.NDArray[np.int64], device: npt.NDArray[np.int64], received_ns: Int64, worn: WearTable
-) -> Bools:
-    """Rows with wall time: read in the zone of each assignment, kept where one holds. Returns the future ones."""
-    wall_ns, arrived, dev = out.time_ns[index], received_ns[index], device[index]
-    best = _read(wall_ns, arrived, worn.zone[dev, 0], worn)
-    touched = np.zeros(len(index), np.int32)
-    patient = np.full(len(index), UNASSIGNED, np.int32)
-    for column in range(worn.first_ns.shape[1]):
-        reading = _read(wall_ns, arrived, worn.zone[dev, column], worn)
-        first, end = worn.first_ns[dev, column], worn.end_ns[dev, column]
-        touched += (reading.late_ns >= first) & (reading.early_ns < end)
-        within = (reading.early_ns >= first) & (reading.late_ns < end)
-        patient[within] = worn.patient[dev[within], column]
-        best = best.updated(within, reading)
-    out.patient[index] = np.where(touched == 1, patient, UNASSIGNED)
-    out.reason[index] = np.where(touched > 0, _CODE[Unplaced.TWO_WEARERS], _CODE[Unplaced.NO_WEARER])
-    out.time_ns[index], out.basis[index], out.tz_min[index] = best.time_ns, best.basis, best.tz_min
-    future = np.zeros(len(device), bool)
-    future[index] = (best.time_ns > arrived + clocks.FUTURE_TOLERANCE_NS) & (best.basis != Basis.UNKNOWN)
-    return future
+def _walls(out: Placed, index: Int64, day: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> Bools:
+    """Rows with wall time: read in the zone of each assignment, kept where one holds. Returns the future ones.
+
+    ``day``, ``device`` and ``received_ns`` are those of the rows ``index``.
+    """
+    first_wall_ns = out.time_ns[index]
+    last_wall_ns = np.where(day, first_wall_ns + clocks.DAY_NS - 1, first_wall_ns)
+    fit = _Fit(first_wall_ns, last_wall_ns, received_ns)
+    fit.compare(np.arange(len(index)), device, worn, worn.first_ns, worn.end_ns)
+    # Between two parts lies the wall time that a patient's move skipped: no part holds it, the whole stretch does.
+    skipped = np.flatnonzero(fit.patient == UNASSIGNED)
+    fit.compare(skipped[worn.parts[device[skipped]] > 1], device, worn, worn.worn_from_ns, worn.worn_to_ns)
+    sure = (fit.patient != UNASSIGNED) & fit.alone
+    out.patient[index] = np.where(sure, fit.patient, UNASSIGNED)
+    touched = fit.patient != UNASSIGNED
+    out.reason[index] = np.where(touched, _CODE[Unplaced.TWO_WEARERS], _CODE[Unplaced.NO_WEARER])
+    best = fit.best
+    out.time_ns[index], out.tz_min[index] = best.time_ns, best.tz_min
+    out.basis[index] = np.where(day, np.uint8(Basis.DAY), best.basis)
+    soonest_ns = np.where(best.basis == Basis.UNKNOWN, best.early_ns, best.time_ns)
+    return np.asarray(soonest_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,21 +259,75 @@ class _Reading:
     basis: npt.NDArray[np.uint8]
     tz_min: npt.NDArray[np.int16]
 
-    def updated(self, rows: Bools, other: "_Reading") -> "_Reading":
-        names = ("early_ns", "late_ns", "time_ns", "basis", "tz_min")
-        return _Reading(*(np.where(rows, getattr(other, name), getattr(self, name)) for name in names))
+    def put(self, rows: Int64, other: "_Reading", which: Bools) -> None:
+        """Replace ``rows[which]`` by what ``other``, as long as ``rows``, says of them."""
+        for name in ("early_ns", "late_ns", "time_ns", "basis", "tz_min"):
+            getattr(self, name)[rows[which]] = getattr(other, name)[which]
 
 
-def _read(wall_ns: Int64, received_ns: Int64, zone: npt.NDArray[np.int16], worn: WearTable) -> _Reading:
-    anywhere = clocks.anywhere(wall_ns)
-    live = np.abs(received_ns - wall_ns) <= clocks.LIVE_TOLERANCE_NS
-    early, late = np.where(live, wall_ns, anywhere.early_ns), np.where(live, wall_ns, anywhere.late_ns)
+class _Fit:
+    """What the assignments say of wall times: ``patient`` is one whose assignment a row can lie in, ``alone`` that it
+    can lie in nobody else's and not outside either, ``best`` the reading taken."""
+
+    def __init__(self, first_wall_ns: Int64, last_wall_ns: Int64, received_ns: Int64) -> None:
+        count = len(first_wall_ns)
+        self._first_wall_ns, self._last_wall_ns, self._received_ns = first_wall_ns, last_wall_ns, received_ns
+        self._rank = np.full(count, -1, np.int8)
+        self.patient = np.full(count, UNASSIGNED, np.int32)
+        self.alone = np.ones(count, bool)
+        self.best = _Reading(
+            np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros(count, np.uint8),
+            np.zeros(count, np.int16),
+        )  # fmt: skip
+
+    def compare(self, rows: Int64, device: Int64, worn: WearTable, first_ns: Int64, end_ns: Int64) -> None:
+        """Look for ``rows`` in each assignment of their device, bounded by ``first_ns`` and ``end_ns``."""
+        column = 0
+        while len(rows):
+            number = device[rows]
+            reading = _read(
+                self._first_wall_ns[rows], self._last_wall_ns[rows], self._received_ns[rows], worn.zone[number, column],
+                worn,
+            )  # fmt: skip
+            early, late = reading.early_ns, reading.late_ns
+            touches = (late >= first_ns[number, column]) & (early < end_ns[number, column])
+            inside = (early >= worn.worn_from_ns[number, column]) & (late < worn.worn_to_ns[number, column])
+            self._offer(rows, reading, worn.patient[number, column], touches, inside)
+            column += 1
+            rows = rows[worn.parts[number] > column]
+
+    def _offer(
+        self, rows: Int64, reading: _Reading, patient: npt.NDArray[np.int32], touches: Bools, inside: Bools
+    ) -> None:
+        known = self.patient[rows]
+        self.alone[rows] &= ~touches | (inside & ((known == UNASSIGNED) | (known == patient)))
+        self.patient[rows[touches]] = patient[touches]
+        # Of several readings for one patient (a move), as of two in a repeated hour: the later that is not ahead.
+        ahead = reading.time_ns > self._received_ns[rows] + clocks.FUTURE_TOLERANCE_NS
+        rank = (touches * (1 + 2 * (reading.basis != Basis.UNKNOWN) + ~ahead)).astype(np.int8)
+        later = reading.time_ns > self.best.time_ns[rows]
+        better = (rank > self._rank[rows]) | ((rank == self._rank[rows]) & touches & later)
+        self.best.put(rows, reading, better)
+        self._rank[rows] = np.maximum(self._rank[rows], rank)
+
+
+def _read(
+    first_wall_ns: Int64, last_wall_ns: Int64, received_ns: Int64, zone: npt.NDArray[np.int16], worn: WearTable
+) -> _Reading:
+    """Wall times from ``first_wall_ns`` to ``last_wall_ns`` (the same but for days), each in its zone or in none."""
+    live = (np.abs(received_ns - first_wall_ns) <= clocks.LIVE_TOLERANCE_NS) & (first_wall_ns == last_wall_ns)
+    early = np.where(live, first_wall_ns, clocks.anywhere(first_wall_ns).early_ns)
+    late = np.where(live, first_wall_ns, clocks.anywhere(last_wall_ns).late_ns)
     basis = np.where(live, Basis.RECEIVED, Basis.UNKNOWN).astype(np.uint8)
-    time_ns, tz_min = wall_ns.copy(), anywhere.tz_min.copy()
+    # Without a zone the wall time stands for itself, but nothing was measured after it arrived.
+    time_ns = np.where(live, first_wall_ns, np.minimum(first_wall_ns, received_ns))
+    tz_min = np.zeros(len(zone), np.int16)
     for number in np.unique(zone[zone != NO_ZONE]):
         rows = zone == number
-        instants = clocks.in_zone(wall_ns[rows], worn.zones[number])
-        early[rows], late[rows], tz_min[rows] = instants.early_ns, instants.late_ns, instants.tz_min
-        time_ns[rows] = clocks.nearest_past(instants, received_ns[rows])
-        basis[rows] = Basis.DEVICE_ASSUMED_ZONE
+        instants = clocks.in_zone(first_wall_ns[rows], worn.zones[number])
+        time_ns[rows], tz_min[rows] = clocks.nearest_past(instants, received_ns[rows])
+        early[rows], late[rows], basis[rows] = instants.early_ns, instants.late_ns, Basis.DEVICE_ASSUMED_ZONE
+        days = rows & (first_wall_ns != last_wall_ns)
+        if days.any():
+            late[days] = clocks.in_zone(last_wall_ns[days], worn.zones[number]).late_ns
     return _Reading(early, late, time_ns, basis, tz_min)

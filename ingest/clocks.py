@@ -11,30 +11,39 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+OFFSET_KEY = "time_offset_min"
+"""Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
 MINUTE_NS = 60_000_000_000
 HOUR_NS = 60 * MINUTE_NS
+DAY_NS = 24 * HOUR_NS
 FUTURE_TOLERANCE_NS = 5 * MINUTE_NS
 """A time further ahead of arrival than this is a clock fault (clinical.md 1.3)."""
 LIVE_TOLERANCE_NS = 2 * MINUTE_NS
 """A zoneless time this near to arrival is live whatever its zone (device-formats.md 8.3, step 3)."""
+PLAUSIBLE_FROM_NS = 1_262_304_000 * 1_000_000_000
+"""2010-01-01: a time before it is that of a clock that was never set (1970, 2000, 2009; device-formats.md 8.1)."""
+LATEST_NS = 2**62
+"""In the year 2116: up to here sums and differences of times stay inside int64."""
 RESET_LEAP_NS = 26 * HOUR_NS
 """A sequence that rises while time falls by more than any zone or DST change is a reset clock."""
 EAST_NS = 14 * HOUR_NS
 WEST_NS = 12 * HOUR_NS
 
+Int16 = npt.NDArray[np.int16]
 Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Instants:
-    """Possible instants of wall times, per row: ``early_ns <= late_ns``, with the zone's offset at ``late_ns``.
+    """Possible instants of wall times, per row: ``early_ns <= late_ns``, and the zone's offset at each in minutes.
 
     They differ only in the repeated hour of a DST change, or when no zone is known.
     """
 
     early_ns: Int64
     late_ns: Int64
-    tz_min: npt.NDArray[np.int16]
+    early_tz_min: Int16
+    late_tz_min: Int16
 
 
 def in_zone(wall_ns: Int64, zone: str) -> Instants:
@@ -44,22 +53,31 @@ def in_zone(wall_ns: Int64, zone: str) -> Instants:
     """
     naive = pd.DatetimeIndex(wall_ns.view("M8[ns]"))
     summer = np.ones(len(wall_ns), dtype=bool)
-    both = [naive.tz_localize(zone, ambiguous=choice, nonexistent="shift_forward") for choice in (summer, ~summer)]
+    early_ns, early_tz_min = _localised(naive, zone, summer)
+    late_ns, late_tz_min = _localised(naive, zone, ~summer)
+    return Instants(early_ns, late_ns, early_tz_min, late_tz_min)
+
+
+def _localised(naive: pd.DatetimeIndex, zone: str, summer: npt.NDArray[np.bool_]) -> tuple[Int64, Int16]:
+    """Instants and offsets of wall times; ``summer`` says which of two is meant."""
+    local = naive.tz_localize(zone, ambiguous=summer, nonexistent="shift_forward")
     # asi8 of an aware index is UTC; without its zone it is wall time.
-    early, late = both[0].asi8, both[1].asi8
-    offset = ((both[1].tz_localize(None).asi8 - late) // MINUTE_NS).astype(np.int16)
-    return Instants(early, late, offset)
+    offset = (local.tz_localize(None).asi8 - local.asi8) // MINUTE_NS
+    return local.asi8, offset.astype(np.int16)
 
 
 def anywhere(wall_ns: Int64) -> Instants:
     """Wall times of no known zone: every offset from UTC-12 to UTC+14 is possible."""
-    return Instants(wall_ns - EAST_NS, wall_ns + WEST_NS, np.zeros(len(wall_ns), dtype=np.int16))
+    none = np.zeros(len(wall_ns), dtype=np.int16)
+    return Instants(wall_ns - EAST_NS, wall_ns + WEST_NS, none, none)
 
 
-def nearest_past(instants: Instants, received_ns: Int64) -> Int64:
-    """The later of the two instants that is not ahead of arrival: right for live readings in the repeated hour."""
+def nearest_past(instants: Instants, received_ns: Int64) -> tuple[Int64, Int16]:
+    """The later of the two instants that is not ahead of arrival, and the offset at it: right for live readings in the
+    repeated hour."""
     ahead = instants.late_ns > received_ns + FUTURE_TOLERANCE_NS
-    return np.where(ahead, instants.early_ns, instants.late_ns)
+    time_ns = np.where(ahead, instants.early_ns, instants.late_ns)
+    return time_ns, np.where(ahead, instants.early_tz_min, instants.late_tz_min)
 
 
 def is_reset(source_time_ns: Int64, seq: Int64, head_time_ns: Int64, head_seq: Int64) -> npt.NDArray[np.bool_]:

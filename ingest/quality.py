@@ -1,5 +1,7 @@
 """Plausibility: values to flags, never to other values (clinical.md 1.3)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,7 +22,10 @@ PERFUSION_GATE = 0.3
 """%; below it the SpO2 of the same message is suspect."""
 _SYS, _DIA, _MEAN, _SPO2, _PI = (BY_KEY[key].code for key in ("bp_sys", "bp_dia", "bp_mean", "spo2", "perf_index"))
 
+_HAS_PARTNERS = table(0, dict.fromkeys((_SYS, _DIA, _MEAN, _SPO2, _PI), 1)).astype(np.bool_)
+
 Flags = npt.NDArray[np.uint32]
+Int64 = npt.NDArray[np.int64]
 
 
 def range_flags(vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64]) -> Flags:
@@ -38,10 +43,7 @@ def range_flags(vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64]) -
 
 
 def late_flags(
-    vital: npt.NDArray[np.uint16],
-    time_ns: npt.NDArray[np.int64],
-    received_ns: npt.NDArray[np.int64],
-    basis: npt.NDArray[np.uint8],
+    vital: npt.NDArray[np.uint16], time_ns: Int64, received_ns: Int64, basis: npt.NDArray[np.uint8]
 ) -> Flags:
     """LATE for readings older at receipt than their vital's paging age in its usual mode."""
     late = (received_ns - time_ns > _PAGING_AGE_NS[vital]) & (basis != Basis.UNKNOWN)
@@ -49,58 +51,65 @@ def late_flags(
 
 
 def cross_flags(
-    message: npt.NDArray[np.int64],
-    source_time_ns: npt.NDArray[np.int64],
-    vital: npt.NDArray[np.uint16],
-    value: npt.NDArray[np.float64],
+    message: Int64, source_time_ns: Int64, vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64]
 ) -> Flags:
     """Checks between the parts of one measurement (same message and source time).
 
     sys <= dia: IMPLAUSIBLE, both. Pulse pressure outside 10-150 mm[Hg], or a mean outside [dia, sys]: SUSPECT.
-    SpO2 beside a perfusion index below the gate: SUSPECT.
+    SpO2 beside a perfusion index below the gate: SUSPECT. Of several pressures of one measurement the first systolic
+    goes with the first diastolic, and so on.
     """
     flags = np.zeros(len(value), np.uint32)
-    for low_code, high_code in ((_DIA, _SYS), (_PI, _SPO2)):
-        low, high = _pairs(message, source_time_ns, vital, low_code, high_code)
-        if not len(low):
-            continue
-        if high_code == _SPO2:
-            flags[high[value[low] < PERFUSION_GATE]] |= np.uint32(Flag.SUSPECT)
-            continue
-        pressure = value[high] - value[low]
-        crossed = pressure <= 0
-        odd = ~crossed & ((pressure < PULSE_PRESSURE[0]) | (pressure > PULSE_PRESSURE[1]))
-        for side in (low, high):
-            flags[side[crossed]] |= np.uint32(Flag.IMPLAUSIBLE)
-            flags[side[odd]] |= np.uint32(Flag.SUSPECT)
-        _mean_flags(flags, message, source_time_ns, vital, value)
+    rows = np.flatnonzero(_HAS_PARTNERS[vital])
+    if not len(rows):
+        return flags
+    parts = _Parts(vital[rows], value[rows], *_numbered(message[rows], source_time_ns[rows], vital[rows]))
+    checked = np.zeros(len(rows), np.uint32)
+    _pressure_flags(parts, checked)
+    weak = parts.measurement[(parts.vital == _PI) & (parts.value < PERFUSION_GATE)]
+    checked[(parts.vital == _SPO2) & np.isin(parts.measurement, weak)] |= np.uint32(Flag.SUSPECT)
+    flags[rows] = checked
     return flags
 
 
-def _mean_flags(
-    flags: Flags,
-    message: npt.NDArray[np.int64],
-    source_time_ns: npt.NDArray[np.int64],
-    vital: npt.NDArray[np.uint16],
-    value: npt.NDArray[np.float64],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Rows that stand beside others: ``measurement`` numbers (message, source time), ``nth`` those of one vital in it."""
+
+    vital: npt.NDArray[np.uint16]
+    value: npt.NDArray[np.float64]
+    measurement: Int64
+    nth: Int64
+
+    def pairs(self, first: int, second: int) -> tuple[Int64, Int64]:
+        """Row numbers of ``first`` and ``second`` vitals that belong together."""
+        left, right = np.flatnonzero(self.vital == first), np.flatnonzero(self.vital == second)
+        keys = self.measurement * len(self.vital) + self.nth
+        _, at_left, at_right = np.intersect1d(keys[left], keys[right], assume_unique=True, return_indices=True)
+        return left[at_left], right[at_right]
+
+
+def _numbered(message: Int64, source_time_ns: Int64, vital: npt.NDArray[np.uint16]) -> tuple[Int64, Int64]:
+    """``measurement`` and ``nth`` of :class:`_Parts`."""
+    order = np.lexsort((vital, source_time_ns, message))
+    starts = np.ones((2, len(order)), bool)
+    starts[0, 1:] = (np.diff(message[order]) != 0) | (np.diff(source_time_ns[order]) != 0)
+    starts[1, 1:] = starts[0, 1:] | (vital[order][1:] != vital[order][:-1])
+    places = np.arange(len(order))
+    measurement, nth = np.empty((2, len(order)), np.int64)
+    measurement[order] = np.cumsum(starts[0])
+    nth[order] = places - np.maximum.accumulate(np.where(starts[1], places, 0))
+    return measurement, nth
+
+
+def _pressure_flags(parts: _Parts, flags: Flags) -> None:
+    low, high = parts.pairs(_DIA, _SYS)
+    pressure = parts.value[high] - parts.value[low]
+    crossed = pressure <= 0
+    odd = ~crossed & ((pressure < PULSE_PRESSURE[0]) | (pressure > PULSE_PRESSURE[1]))
+    for side in (low, high):
+        flags[side[crossed]] |= np.uint32(Flag.IMPLAUSIBLE)
+        flags[side[odd]] |= np.uint32(Flag.SUSPECT)
     for code, sign in ((_SYS, 1.0), (_DIA, -1.0)):
-        mean, other = _pairs(message, source_time_ns, vital, _MEAN, code)
-        flags[mean[sign * (value[mean] - value[other]) > 0]] |= np.uint32(Flag.SUSPECT)
-
-
-def _pairs(
-    message: npt.NDArray[np.int64],
-    source_time_ns: npt.NDArray[np.int64],
-    vital: npt.NDArray[np.uint16],
-    first: int,
-    second: int,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Row numbers of ``first`` and ``second`` vitals that belong to one measurement."""
-    left, right = np.flatnonzero(vital == first), np.flatnonzero(vital == second)
-    if not len(left) or not len(right):
-        return left[:0], right[:0]
-    keys = np.empty(len(vital), dtype=[("message", np.int64), ("time", np.int64)])
-    keys["message"], keys["time"] = message, source_time_ns
-    _, at_left, at_right = np.intersect1d(keys[left], keys[right], return_indices=True)
-    return left[at_left], right[at_right]
+        mean, other = parts.pairs(_MEAN, code)
+        flags[mean[sign * (parts.value[mean] - parts.value[other]) > 0]] |= np.uint32(Flag.SUSPECT)

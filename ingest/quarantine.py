@@ -1,10 +1,29 @@
 """What is wrong with a message before or while its adapter reads it; one bad message is kept from the others."""
 
+from typing import Any, Final
+
+import msgspec
+import numpy as np
 import structlog
 
-from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject
-from vitals.glossary import Reason
+from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
+from ingest.adapters.timestamps import EARLIEST_NS, LATEST_NS
+from ingest.clocks import OFFSET_KEY
+from vitals import encoding
+from vitals.catalog import BY_CODE, CODE_SPACE, accepts
+from vitals.glossary import Reason, Statistic
 from vitals.model import Message
+from vitals.units import UNIT_BY_CODE
+
+_UNIT_SPACE: Final = 256
+_MEASURES: Final = np.zeros((CODE_SPACE, _UNIT_SPACE), np.bool_)
+"""[vital, unit]: whether the unit measures the vital."""
+for _vital in BY_CODE.values():
+    for _unit in UNIT_BY_CODE.values():
+        _MEASURES[_vital.code, _unit.code] = accepts(_vital, _unit.ucum)
+_TYPES: Final = {name: column.dtype for name, column in ReadingsBuilder().build().columns().items()}
+_MAX_OFFSET_MIN: Final = 32_767
+_contexts: Final = msgspec.msgpack.Decoder(dict[int, dict[str, Any]])
 
 _log = structlog.get_logger(__name__)
 
@@ -23,7 +42,7 @@ def refusal(message: Message, adapter: Adapter | None) -> tuple[Reason, str] | N
 def decode(adapter: Adapter, messages: list[Message], contexts: list[Context]) -> Decoded:
     """Decode a micro-batch; a message on which the adapter itself fails is rejected alone as ``adapter_error``."""
     try:
-        return adapter.decode(messages, contexts)
+        return _sound(adapter.decode(messages, contexts), len(messages))
     except Exception as error:  # noqa: BLE001 - a third party's adapter may fail in any way; the others go on
         if len(messages) == 1:
             _log.error("adapter_failed", adapter=adapter.name, version=adapter.version, error=type(error).__name__)

@@ -4,9 +4,22 @@
 """
 
 from enum import IntEnum, IntFlag, StrEnum
+from typing import Self
 
 
-class Reason(StrEnum):
+class Described(StrEnum):
+    """Base of a closed vocabulary: members are ``WORD = "word", "its meaning"``."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str = "") -> Self:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.meaning = meaning
+        return member
+
+
+class Reason(Described):
     """Why a message was quarantined, or a reading or connection refused."""
 
     UNKNOWN_ADAPTER = "unknown_adapter", "the topic names an adapter that is not installed"
@@ -27,14 +40,6 @@ class Reason(StrEnum):
     BAD_CHECKSUM = "bad_checksum", "a checksum does not match"
     ADAPTER_ERROR = "adapter_error", "the adapter failed on this message; the bytes are kept for replay"
 
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str = "") -> "Reason":
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
-
 
 class Severity(IntEnum):
     """Priority of an alert (clinical.md 5.1): S1 high, S2 medium, S3 low."""
@@ -44,7 +49,7 @@ class Severity(IntEnum):
     S3 = 3
 
 
-class AlertState(StrEnum):
+class AlertState(Described):
     """Lifecycle of an alert (clinical.md 5.5)."""
 
     NORMAL = "normal", "no condition"
@@ -55,14 +60,6 @@ class AlertState(StrEnum):
     RESOLVED = "resolved", "over"
     SHELVED = "shelved", "muted by a person until a time; evaluation goes on"
     SUPPRESSED = "suppressed", "muted by the system"
-
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str = "") -> "AlertState":
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
 
 
 class Basis(IntEnum):
@@ -154,7 +151,7 @@ class Mode(StrEnum):
     CONTINUOUS = "continuous"
 
 
-class EventKind(StrEnum):
+class EventKind(Described):
     """Events beside readings: things that happened to a device or a value that is absent with a reason."""
 
     ONLINE = "online", "the device connected"
@@ -165,16 +162,8 @@ class EventKind(StrEnum):
     CONTEXT = "context", "context of a reading that the device sent apart from it"
     CLOCK_FAULT = "clock_fault", "the device's clock is not to be trusted"
 
-    meaning: str
 
-    def __new__(cls, value: str, meaning: str = "") -> "EventKind":
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member
-
-
-class ControlKind(StrEnum):
+class ControlKind(Described):
     """What a person or the system told the engine, as entries of the log."""
 
     LIMITS = "limits", "the limits of a patient were replaced"
@@ -182,11 +171,3 @@ class ControlKind(StrEnum):
     SHELVE = "shelve", "an alert was muted until a time"
     NOTE = "note", "a remark on an alert"
     RESOLVE = "resolve", "somebody closed an alert"
-
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str = "") -> "ControlKind":
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning = meaning
-        return member

@@ -22,7 +22,8 @@ def _records(output: str) -> list[dict[str, object]]:
 
 @pytest.mark.servers
 def test_the_readme_leads_from_nothing_to_an_acknowledged_alert(tmp_path: Path) -> None:
-    output = shell.run("\n".join(shell.blocks(README)), tmp_path, shell.environment(tmp_path))
+    variables = shell.environment(tmp_path)
+    output = shell.run("\n".join(shell.blocks(README)), tmp_path, variables)
     records = _records(output)
     [promised] = re.findall(r'"text":"([^"]+)"', README.read_text(encoding="utf-8"))
     lists = [record["items"] for record in records if "items" in record]
@@ -34,8 +35,7 @@ def test_the_readme_leads_from_nothing_to_an_acknowledged_alert(tmp_path: Path) 
     assert (acknowledged["id"], acknowledged["state"]) == (raised["id"], "active_ack")
     [ledger] = [record for record in records if "messages" in record]
     assert ledger["messages"] == {"received": 1, "decoded": 1, "duplicate": 0, "quarantined": 0, "in_flight": 0}
-    ready = json.loads((tmp_path / "ready.json").read_text())
-    assert ready["event"] == "ready"
+    assert [record["http"] for record in records if record.get("event") == "ready"] == [f"http://{variables['HTTP']}"]
     assert "Ada Example" not in "".join(
         path.read_bytes().decode("latin-1") for path in (tmp_path / "ward").iterdir() if path.is_file()
     )

@@ -65,6 +65,14 @@ def test_every_row_names_tests_that_exist(row: str) -> None:
     assert not {reference: what for reference, what in wrong.items() if what}
 
 
+def test_the_crash_points_name_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "internals" / "recovery.md").read_text(encoding="utf-8")
+    points = re.findall(r"^\| \d+ \|.*\| ([^|]+) \|$", page, re.MULTILINE)
+    assert len(points) == 15
+    for reference in re.findall(r"`(tests/[^`]+)`", " ".join(points)):
+        assert problem(reference) is None, reference
+
+
 def test_a_promise_says_whether_it_holds() -> None:
     for row in (name for name in WANTED if name.startswith("P")):
         assert "now" in ROWS[row][1], row

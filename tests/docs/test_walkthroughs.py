@@ -24,7 +24,13 @@ def test_the_tutorial(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_recipe(tmp_path: Path) -> None:
     (tmp_path / "tests").symlink_to(shell.ROOT / "tests")
-    pages = [INDEX, *(INDEX.parent / name for name in re.findall(r"^- \[.*\]\((.*)\)$", INDEX.read_text(), re.M))]
+    pages = [
+        INDEX,
+        *(
+            INDEX.parent / name
+            for name in re.findall(r"^- \[.*\]\((.*)\)$", INDEX.read_text(encoding="utf-8"), re.MULTILINE)
+        ),
+    ]
     assert sorted(pages) == sorted(INDEX.parent.glob("*.md")), "a recipe that the index does not list"
     script = "\n".join(block for page in pages for block in shell.blocks(page))
     output = shell.run(script, tmp_path, shell.environment(tmp_path), timeout_s=180.0)
