@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 WORKERS ?= 2
+TOOLS := mosquitto mosquitto-clients curl procps
 
 .PHONY: help demo test lint chaos lock clean tools
 help:
@@ -21,11 +22,11 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The tests talk to the endpoint with mosquitto's clients and to a real broker.
+# The tests talk to the endpoint with mosquitto's clients and to a real broker; the pages' commands use curl and pkill.
 tools:
-	@command -v mosquitto_pub >/dev/null && { command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto mosquitto-clients >/dev/null; \
-	  else echo "the tests need mosquitto: sudo apt-get install mosquitto mosquitto-clients"; exit 1; fi; }
+	@export PATH="$$PATH:/usr/sbin"; command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null && command -v curl >/dev/null && command -v pkill >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS) >/dev/null; \
+	  else echo "the tests need: sudo apt-get install $(TOOLS)"; exit 1; fi; }
 
 demo: $(VENV)/.installed
 	$(BIN)/vitalgate up --demo --data-dir vitalgate-data/demo

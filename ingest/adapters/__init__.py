@@ -23,7 +23,8 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     clarity.ADAPTER,
 )
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+_NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
+"""What a topic may carry (docs/reference/mqtt.md)."""
 _IMPORT_FAILURES: Final = (
     ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError, LookupError, RuntimeError, OSError,
 )  # fmt: skip
