@@ -26,10 +26,12 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Authenticate(msgspec.Struct, frozen=True):
-    """Check a device's secret, then call ``Session.decided``."""
+    """Check a device's secret, or that ``certified`` (the device that its certificate names) is it; then call
+    ``Session.decided``."""
 
     device: str
     secret: bytes
+    certified: str = ""
 
 
 class Open(msgspec.Struct, frozen=True):
