@@ -191,13 +191,10 @@ def _basic(authorization: str) -> tuple[str, bytes]:
     """User and password (RFC 7617); empty when there are none."""
     scheme, _, coded = authorization.partition(" ")
     try:
-        user, colon, secret = base64.b64decode(coded.strip(), validate=True).partition(b":")
-        # Device ids may hold colons: a secret never does.
-        if b":" in secret:
-            head, _, secret = (user + colon + secret).rpartition(b":")
-            user = head
+        # From the right: a device id may hold colons, a secret never does.
+        user, _, secret = base64.b64decode(coded.strip(), validate=True).rpartition(b":")
         return (user.decode("ascii"), secret) if scheme.lower() == "basic" else ("", b"")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
+    except (binascii.Error, UnicodeDecodeError):
         return "", b""
 
 

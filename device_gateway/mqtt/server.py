@@ -53,8 +53,8 @@ class _DelayedWill(NamedTuple):
 class Server:
     """All connections.
 
-    ``received`` counts messages by QoS, ``refused`` sign-ins by reason, ``closed`` connections that the gateway ended or
-    did not take by reason, ``rate_pauses`` how often a connection was not read for its device's rate, ``delayed``
+    ``received`` counts messages by QoS, ``refused`` sign-ins by reason, ``closed`` connections that the gateway ended
+    or did not take by reason, ``rate_pauses`` how often a connection was not read for its device's rate, ``delayed``
     connections that waited to be admitted.
     """
 
