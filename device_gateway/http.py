@@ -126,7 +126,8 @@ class IngestApp:
         asked = parse_qs(query.decode("latin-1"))
         names = [device, *asked.get("adapter", [""])[:1], *asked.get("kind", [])[:1]]
         route = topics.parse("/".join(["vitals", *names]))
-        if route is None or route.adapter == topics.STATUS:
+        # A slash in a name would make it two.
+        if route is None or route.adapter == topics.STATUS or list(route) != [*names, ""][:3]:
             raise Refused(422, "adapter and kind: letters, digits, _ . : -")
         return route
 

@@ -36,6 +36,12 @@ class GatewayMetrics(Collector):
         for reason, count in self._server.closed.items():
             closed.add_metric((reason,), count)
         yield closed
+        refused = CounterMetricFamily(
+            "vitalgate_publishes_refused_total", "Publishes answered with a refusal, by reason", labels=("reason",)
+        )
+        for reason, count in self._server.publishes_refused.items():
+            refused.add_metric((reason,), count)
+        yield refused
         yield CounterMetricFamily(
             "vitalgate_rate_pauses_total", "Times that a connection was not read for its device's rate",
             value=self._server.rate_pauses,

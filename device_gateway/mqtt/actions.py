@@ -61,12 +61,14 @@ class Accept(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """Send ``ack`` in receipt order with the others, after everything before it is durable.
 
-    ``release`` is a QoS 2 packet id to forget durably before that, or 0.
+    ``release`` is a QoS 2 packet id to forget durably before that, or 0. ``refused`` is why a publish was not taken, as
+    the word in metrics; empty when it was.
     """
 
     ack: bytes
     settles: int = 0
     release: int = 0
+    refused: str = ""
 
 
 class Presence(msgspec.Struct, frozen=True):

@@ -231,6 +231,8 @@ class Connection(asyncio.Protocol):
         self.server.batcher.change(self.stored.hold(packet_id))
 
     def _answer(self, action: Answer) -> None:
+        if action.refused:
+            self.server.publishes_refused[action.refused] += 1
         if action.release:
             assert self.stored is not None
             self.server.batcher.change(self.stored.release(action.release))

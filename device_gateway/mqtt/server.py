@@ -54,8 +54,8 @@ class Server:
     """All connections.
 
     ``received`` counts messages by QoS, ``refused`` sign-ins by reason, ``closed`` connections that the gateway ended
-    or did not take by reason, ``rate_pauses`` how often a connection was not read for its device's rate, ``delayed``
-    connections that waited to be admitted.
+    or did not take by reason, ``publishes_refused`` what was answered with a reason instead of taken, ``rate_pauses``
+    how often a connection was not read for its device's rate, ``delayed`` connections that waited to be admitted.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Server:
         self.received = [0, 0, 0]
         self.refused = dict.fromkeys(_AUTH_FAILURES, 0)
         self.closed: Counter[str] = Counter()
+        self.publishes_refused: Counter[str] = Counter()
         self.rate_pauses = self.delayed = 0
         self._admission = Meter(settings.connects_per_s, settings.connects_per_s)
         self._handshakes = Meter(settings.handshakes_per_s, settings.handshakes_per_s)

@@ -340,7 +340,7 @@ class Session:
             return
         self._count_unsettled()
         answer = codec.puback if packet.qos == 1 else codec.pubrec
-        out.append(Answer(answer(packet.packet_id, code), 1))
+        out.append(Answer(answer(packet.packet_id, code), 1, refused=code.name.lower()))
 
     def _count_unsettled(self) -> None:
         self.unsettled += 1
