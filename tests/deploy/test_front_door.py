@@ -9,6 +9,7 @@ import pytest
 
 from tests.deploy.conftest import Running
 from tests.gateway.certificates import Authority
+from tests.support import eventually
 
 READING = '{"vital":"spo2","value":%d,"unit":"%%","time":"2026-03-01T08:00:%02dZ","seq":%d}'
 
@@ -27,7 +28,8 @@ def secured(data: Path, tmp_path: Path, authority: Authority) -> Iterator[Runnin
     cert, key = authority.issue("server", server=True)
     config = tmp_path / "ward.toml"
     config.write_text(
-        f"[mqtt]\ntls_listen = '0.0.0.0:0'\ntls_cert = '{cert}'\ntls_key = '{key}'\ntls_client_ca = '{authority.cert}'\n"
+        f"[mqtt]\ntls_listen = '0.0.0.0:0'\ntls_cert = '{cert}'\ntls_key = '{key}'\n"
+        f"tls_client_ca = '{authority.cert}'\n"
     )
     up = Running(data, "--config", str(config))
     yield up
@@ -81,7 +83,7 @@ def test_http_ingest_on_the_documented_address(running: Running) -> None:
         assert ledger["readings"]["unassigned"] == 6
         running.kill("gateway")
         running.until_ready()
-        assert client.post(url, content=reading(7)).status_code == 202
+        eventually(lambda: client.post(url, content=reading(7)).status_code == 202, what="the new gateway answers")
 
 
 def test_rotation_overlaps_unless_told_not_to(running: Running) -> None:
