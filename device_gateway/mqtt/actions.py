@@ -1,10 +1,12 @@
 """What a session asks of whoever drives it, in order."""
 
 from enum import Enum
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
-from device_gateway.mqtt.packets import Connect, Will
+from device_gateway.mqtt.packets import Code, Connack, Connect, Will
 from device_gateway.sessions import Ticket
 from vitals.model import DeviceEvent, Message
 
@@ -17,6 +19,17 @@ class Decision(Enum):
     REVOKED = "revoked"
     TOO_MANY_FAILURES = "too_many_failures"
     UNAVAILABLE = "registry_unavailable"
+
+
+REFUSALS: Final = MappingProxyType(
+    {
+        Decision.BAD_CREDENTIALS: (Connack.NOT_AUTHORISED, Code.BAD_CREDENTIALS),
+        Decision.REVOKED: (Connack.NOT_AUTHORISED, Code.NOT_AUTHORISED),
+        Decision.TOO_MANY_FAILURES: (Connack.NOT_AUTHORISED, Code.RATE),
+        Decision.UNAVAILABLE: (Connack.UNAVAILABLE, Code.UNAVAILABLE),
+    }
+)
+"""What is answered to a sign-in that fails: CONNACK of 3.1.1 and of 5."""
 
 
 class Send(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from device_gateway.mqtt import codec, topics
 from device_gateway.mqtt.actions import (
+    REFUSALS,
     Accept,
     Action,
     Answer,
@@ -57,15 +58,6 @@ from vitals.model import DeviceEvent, Message
 _CONNECT_LIMIT = 16 * 1024  # nobody has signed in yet: no large buffers
 _CLIENT_ID_LIMIT = 256
 
-_REFUSALS: Final = MappingProxyType(
-    {
-        Decision.BAD_CREDENTIALS: (Connack.NOT_AUTHORISED, Code.BAD_CREDENTIALS),
-        Decision.REVOKED: (Connack.NOT_AUTHORISED, Code.NOT_AUTHORISED),
-        Decision.TOO_MANY_FAILURES: (Connack.NOT_AUTHORISED, Code.RATE),
-        Decision.UNAVAILABLE: (Connack.UNAVAILABLE, Code.UNAVAILABLE),
-    }
-)
-
 
 class State(Enum):
     """Where a connection stands."""
@@ -85,6 +77,10 @@ class Session:
         may_publish: (user name, device of the topic) -> whether the one may speak for the other; may raise
             ``BackendError`` when the registry is down.
         new_client_id: client ids for clients that bring none.
+
+    ``published`` counts PUBLISH packets, refused ones too. ``behind``: packets may wait, one call handled its share:
+    call ``receive(b"")`` soon. ``incomplete``: which packet, from 1, has begun and is not complete; 0 for none.
+    ``cause``: why the gateway closed, as the word in metrics. ``certified``: the device that the certificate names.
     """
 
     def __init__(
@@ -92,20 +88,10 @@ class Session:
     ) -> None:
         self._enter(State.NEW)
         self.version: int | None = None
-        self.device = ""
-        self.keep_alive_s = 0
-        self.unsettled = 0
-        self.published = 0
-        """PUBLISH packets so far, refused ones too."""
+        self.device = self.cause = self.certified = ""
+        self.keep_alive_s = self.unsettled = 0
+        self.published = self.incomplete = self._handled = 0
         self.behind = False
-        """Whole packets may wait in the buffer, since one call handled its share: call ``receive(b"")`` soon."""
-        self.incomplete = 0
-        """Which packet, counted from 1, has begun and is not complete; 0 for none."""
-        self.cause = ""
-        """Why the gateway closed the connection, as the word in metrics; empty while it did not."""
-        self.certified = ""
-        """The device that the client's certificate names; empty without one."""
-        self._handled = 0
         self._settings, self._new_client_id = settings, new_client_id
         self._connect: Connect | None = None
         self._assigned: str | None = None
@@ -165,7 +151,7 @@ class Session:
         connect = self._connect
         assert connect is not None
         if decision is not Decision.ALLOWED:
-            return self._refuse(*_REFUSALS[decision], decision.value)
+            return self._refuse(*REFUSALS[decision], decision.value)
         self.device = connect.username or self.certified
         if connect.will is not None and connect.will.topic != topics.status_topic(self.device):
             return self._refuse(Connack.NOT_AUTHORISED, Code.NOT_AUTHORISED, "will on a topic of another")
