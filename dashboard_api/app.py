@@ -11,7 +11,7 @@ from dashboard_api.auth import Gate
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.live import LiveView, StreamHub
 from dashboard_api.problems import BodyLimit, LastResort, install
-from dashboard_api.routes import alerts, devices, patients, quarantine, readings, system
+from dashboard_api.routes import alerts, device_side, devices, patients, quarantine, readings, system
 
 API = "/api/v1"
 DESCRIPTION = "Patients, devices, readings and alerts of one organisation. Errors are application/problem+json."
@@ -47,6 +47,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     for module in (patients, readings, devices, alerts, quarantine, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.beside)
+    app.include_router(device_side.router)
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, auth=deps.auth)
     app.add_middleware(LastResort)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
+import httpx
 from fastapi import Depends, Request
 
 from dashboard_api.auth import TokenAuth
@@ -31,6 +32,9 @@ class Census(Registry, Protocol):
     def statuses(self, patient: str) -> Sequence[tuple[str, int | None, int | None]]:
         """(status, from_ns, to_ns) by time; raises ``NotFound``."""
 
+    def rotate(self, device: str, *, overlap_s: int = 0) -> str:
+        """A new secret; the old one works for some more seconds; raises ``NotFound``, ``InvalidRequest``."""
+
     def grant(self, device: str, ttl_s: int) -> str:
         """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
 
@@ -41,7 +45,8 @@ class Dependencies:
 
     ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
     text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
-    and completes the limits of one patient and raises ``InvalidRequest``.
+    and completes the limits of one patient and raises ``InvalidRequest``. ``device_side`` leads to the gateway's HTTP
+    ingest; None where no gateway runs.
     """
 
     registry: Census
@@ -58,6 +63,7 @@ class Dependencies:
     system: Callable[[], Mapping[str, Any]]
     adapters: Collection[str]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
+    device_side: httpx.AsyncBaseTransport | None = None
 
 
 def _deps(request: Request) -> Dependencies:

@@ -97,6 +97,12 @@ class NewAssignment(Body):
     zone: Zone | None = None
 
 
+class Rotation(Body):
+    """The old secret works for ``overlap_s`` more seconds."""
+
+    overlap_s: Annotated[int, Field(ge=0, le=86_400)] = 0
+
+
 class NewGrant(Body):
     """A second secret for ``ttl_s`` seconds."""
 

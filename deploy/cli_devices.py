@@ -67,13 +67,20 @@ def assign_device(
         show(api.request("POST", f"devices/{device}/assign", json=given))
 
 
-@device.command("rotate", epilog="Example: vitalgate device rotate meter-17")
+@device.command("rotate", epilog="Example: vitalgate device rotate meter-17 --overlap 3600")
 def rotate_device(
-    device: DeviceId, data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False  # noqa: ARG001
-) -> None:  # fmt: skip
-    """Give a device a new secret; the old one stops working."""
+    device: DeviceId,
+    overlap: Annotated[
+        int, typer.Option(help="Seconds that the old secret goes on working.", min=0, max=86_400)
+    ] = 86_400,
+    now: Annotated[bool, typer.Option("--now", help="End the old secret at once, as for a lost device.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Give a device a new secret; the old one stops working after a day, after ``--overlap`` seconds, or ``--now``."""
     with control(data_dir, config) as api:
-        show(api.request("POST", f"devices/{device}/rotate"))
+        show(api.request("POST", f"devices/{device}/rotate", json={"overlap_s": 0 if now else overlap}))
 
 
 @device.command("revoke", epilog="Example: vitalgate device revoke meter-17")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import httpx
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
@@ -112,6 +113,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk) -> Dependencies:
         system=status.system,
         adapters=tuple(load_adapters()),
         parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
+        device_side=httpx.AsyncHTTPTransport(uds=str(core.layout.ingest)),
     )
 
 
@@ -125,7 +127,8 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     alerts = AlertService(core.log, core.book, engine, CLOCK, observe=meters.observe)
     status = Status(core, loops.died, order.http, order.mqtt)
     core.meters.register(CoreCollector(core, status))
-    app = create_app(dependencies(core, status, ControlDesk(core.log, core.book)))
+    ports = dependencies(core, status, ControlDesk(core.log, core.book))
+    app = create_app(ports)
     servers = {
         _server(app, "on"): socket.socket(fileno=order.listen_fd),
         _server(local_admin(app), "off"): _control_socket(layout),
@@ -148,6 +151,8 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         for server in servers:
             server.should_exit = True
         await asyncio.gather(*serving, sampling, return_exceptions=True)
+        if ports.device_side is not None:
+            await ports.device_side.aclose()
         await loop.run_in_executor(None, loops.end)
         core.close()
     if loops.died:
@@ -168,6 +173,7 @@ async def _announce(order: "Order", core: Core, status: Status, stop: asyncio.Ev
             "event": "ready",
             "http": f"http://{order.http}",
             "mqtt": f"mqtt://{order.mqtt}",
+            **({"mqtts": f"mqtts://{order.mqtts}"} if order.mqtts else {}),
             "sign_in": f"http://{order.http}/?token={token}",
         }
     )

@@ -63,6 +63,10 @@ class Layout:
     def gateway_status(self) -> Path:
         return self.root / "gateway.sock"
 
+    @property
+    def ingest(self) -> Path:
+        return self.root / "ingest.sock"
+
     def lock(self, name: str) -> "DirectoryLock":
         """The lock of the owner (``owner``) or of one of its processes."""
         return DirectoryLock(self.root / ("lock" if name == "owner" else f"{name}.lock"))

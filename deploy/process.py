@@ -7,6 +7,7 @@ when its life line closes.
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -29,10 +30,12 @@ class Order:
     name: str
     root: str
     listen_fd: int
+    tls_fd: int
     life_fd: int
     ready_fd: int
     http: str
     mqtt: str
+    mqtts: str
     config: str | None
 
     def tell_ready(self, record: dict[str, Any]) -> None:
@@ -53,19 +56,28 @@ def watch(stop: asyncio.Event, life_fd: int) -> None:
     loop.add_reader(life_fd, gone)
 
 
+def raise_descriptor_limit() -> None:
+    """A connection is a descriptor: as many as the machine allows, not as many as the shell was set to."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def run_gateway(order: Order, layout: Layout, config: settings.Settings) -> None:
     """The gateway process."""
     from deploy.wiring import CLOCK, open_raw_log, open_registry, open_vault  # noqa: PLC0415 - a child loads its half only
     from device_gateway.service import serve  # noqa: PLC0415
 
+    raise_descriptor_limit()
     stop = asyncio.Event()
     watch(stop, order.life_fd)
     log = open_raw_log(layout, open_vault(layout, config), read_only=False)
     registry = open_registry(layout)
     try:
+        tls = config.mqtt.tls([socket.socket(fileno=order.tls_fd)]) if order.tls_fd >= 0 else None
         await serve(
             log, registry, CLOCK, [socket.socket(fileno=order.listen_fd)], config.gateway_settings(),
-            lambda: order.tell_ready({}), stop, layout.gateway_status,
+            lambda: order.tell_ready({}), stop, layout.gateway_status, tls=tls, ingest_socket=layout.ingest,
         )  # fmt: skip
     finally:
         registry.close()

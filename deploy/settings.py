@@ -4,13 +4,16 @@ A settings file is TOML with the sections below. The page docs/reference/setting
 """
 
 import difflib
+import socket
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from device_gateway.mqtt.tls import TlsEndpoint
 from device_gateway.settings import GatewaySettings
 from vitals.errors import ConfigError
 
@@ -48,7 +51,26 @@ class HttpSection(_Section):
 class MqttSection(_Section):
     """The MQTT endpoint."""
 
-    listen: Address = Field(DEFAULT_MQTT, description="HOST:PORT of the MQTT endpoint; loopback only without TLS")
+    listen: Address = Field(DEFAULT_MQTT, description="HOST:PORT of the plaintext MQTT endpoint; loopback only")
+    tls_listen: Address | Literal[""] = Field(
+        "", description="HOST:PORT of MQTT over TLS, on any address; empty = none"
+    )
+    tls_cert: str = Field("", description="path of the server's certificate chain (PEM)")
+    tls_key: str = Field("", description="path of its private key (PEM, without a password)")
+    tls_client_ca: str = Field(
+        "",
+        description="path of the CA (PEM) whose client certificates sign in the device named by their CN; empty = none",
+    )
+
+    def tls(self, sockets: Sequence[socket.socket] = ()) -> TlsEndpoint | None:
+        """TLS on ``sockets`` with these files, None when ``tls_listen`` is empty; raises ``ConfigError``."""
+        if not self.tls_listen:
+            return None
+        for name in ("tls_cert", "tls_key"):
+            if not getattr(self, name):
+                raise ConfigError(f"mqtt.{name}", "is needed for mqtt.tls_listen")
+        client_ca = Path(self.tls_client_ca) if self.tls_client_ca else None
+        return TlsEndpoint(sockets, Path(self.tls_cert), Path(self.tls_key), client_ca)
 
 
 class VaultSection(_Section):
@@ -130,6 +152,7 @@ def load(path: Path | None) -> Settings:
         first = error.errors()[0]
         raise ConfigError(".".join(map(str, first["loc"])), first["msg"]) from error
     settings.gateway_settings()
+    settings.mqtt.tls()
     return settings
 
 

@@ -36,15 +36,16 @@ CONFIG_EXIT = 3
 """Exit code by which a child says that its configuration is wrong: no use in starting it again."""
 
 
-def listen(where: str, setting: str) -> socket.socket:
-    """A bound, listening TCP socket; raises ``ConfigError`` beyond loopback, ``BackendError`` when it is taken."""
+def listen(where: str, setting: str, *, tls: bool = False) -> socket.socket:
+    """A bound, listening TCP socket; raises ``ConfigError`` beyond loopback without TLS, ``BackendError`` when it is
+    taken."""
     host, port = settings_module.address(where)
     try:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise ConfigError(setting, f"{host}: {error.strerror}") from error
-    if not target[0].startswith("127.") and target[0] != "::1":  # type: ignore[union-attr]
-        raise ConfigError(setting, f"{where} is beyond loopback, which needs TLS; this version serves loopback only")
+    if not tls and not target[0].startswith("127.") and target[0] != "::1":  # type: ignore[union-attr]
+        raise ConfigError(setting, f"{where} is beyond loopback, which needs TLS (mqtt.tls_listen for devices)")
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -106,7 +107,10 @@ class Supervisor:
         self._layout, self._config_file = layout, config_file
         self._http = listen(http, "http.listen")
         self._mqtt = listen(mqtt, "mqtt.listen")
+        secured = config.mqtt.tls_listen
+        self._mqtts = listen(secured, "mqtt.tls_listen", tls=True) if secured else None
         self.http, self.mqtt = shown(self._http), shown(self._mqtt)
+        self.mqtts = shown(self._mqtts) if self._mqtts is not None else ""
         self._stopping = False
         self._guests: list[Child] = []
         self._children = [Child("gateway", self._starter("gateway")), Child("core", self._starter("core"))]
@@ -115,15 +119,17 @@ class Supervisor:
     def _starter(self, name: str) -> Callable[[int, int], subprocess.Popen[bytes]]:
         def start(life_fd: int, ready_fd: int) -> subprocess.Popen[bytes]:
             listener = self._mqtt if name == "gateway" else self._http
+            secured = [self._mqtts.fileno()] if self._mqtts is not None and name == "gateway" else []
             order = {
                 "name": name, "root": str(self._layout.root), "listen_fd": listener.fileno(), "life_fd": life_fd,
-                "ready_fd": ready_fd, "http": self.http, "mqtt": self.mqtt,
+                "tls_fd": secured[0] if secured else -1, "ready_fd": ready_fd, "http": self.http, "mqtt": self.mqtt,
+                "mqtts": self.mqtts,
                 "config": None if self._config_file is None else str(self._config_file),
             }  # fmt: skip
             environment = os.environ | {"NUMBA_CACHE_DIR": str(self._layout.kernels)}
             return subprocess.Popen(
                 [sys.executable, "-m", "deploy.process", json.dumps(order)],
-                pass_fds=(listener.fileno(), life_fd, ready_fd), env=environment, stdin=subprocess.DEVNULL,
+                pass_fds=(listener.fileno(), *secured, life_fd, ready_fd), env=environment, stdin=subprocess.DEVNULL,
                 stdout=sys.stderr, start_new_session=True,
             )  # fmt: skip
 
@@ -162,6 +168,8 @@ class Supervisor:
                 self._end(child)
             self._http.close()
             self._mqtt.close()
+            if self._mqtts is not None:
+                self._mqtts.close()
 
     def _turn(self) -> None:
         waiting = [child for child in self._children if child.ready_fd >= 0 and child.ready is None]

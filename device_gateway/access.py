@@ -32,8 +32,9 @@ class Access:
         self._version: int | None = None
         self.available = True
 
-    async def authenticate(self, device: str, secret: bytes, peer: str) -> Decision:
-        """Check a sign-in from address ``peer``. Never raises: a registry that is down is a decision too."""
+    async def authenticate(self, device: str, secret: bytes, peer: str, certified: str = "") -> Decision:
+        """Check a sign-in from address ``peer``, by secret or by the device that a certificate names. Never raises: a
+        registry that is down is a decision too."""
         if not topics.NAME.fullmatch(device):
             return Decision.BAD_CREDENTIALS
         since = self._monotonic() - _WINDOW_S
@@ -43,16 +44,16 @@ class Access:
         if len(recent) >= self._limit:
             return Decision.TOO_MANY_FAILURES
         loop = asyncio.get_running_loop()
-        decision = await loop.run_in_executor(self._thread, self._decide, device, secret)
+        decision = await loop.run_in_executor(self._thread, self._decide, device, secret, certified)
         if decision in (Decision.BAD_CREDENTIALS, Decision.REVOKED):
             self._failures.setdefault((peer, device), []).append(self._monotonic())
             if len(self._failures) > _FAILURES_LIMIT:
                 del self._failures[next(iter(self._failures))]
         return decision
 
-    def _decide(self, device: str, secret: bytes) -> Decision:
+    def _decide(self, device: str, secret: bytes, certified: str) -> Decision:
         try:
-            if self._registry.authenticate(device, secret):
+            if not certified and self._registry.authenticate(device, secret):
                 return Decision.ALLOWED
             revoked = self._registry.device(device).revoked_ns is not None
         except NotFound:
@@ -60,6 +61,8 @@ class Access:
         except BackendError as error:
             _log.warning("registry_unavailable", problem=str(error))
             return Decision.UNAVAILABLE
+        if certified == device and not revoked:
+            return Decision.ALLOWED
         return Decision.REVOKED if revoked else Decision.BAD_CREDENTIALS
 
     def may_publish(self, device: str, other: str) -> bool:

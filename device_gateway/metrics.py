@@ -30,6 +30,25 @@ class GatewayMetrics(Collector):
         for decision, count in self._server.refused.items():
             failures.add_metric((decision.value,), count)
         yield failures
+        closed = CounterMetricFamily(
+            "vitalgate_connections_closed_total", "Connections that the gateway refused or ended", labels=("reason",)
+        )
+        for reason, count in self._server.closed.items():
+            closed.add_metric((reason,), count)
+        yield closed
+        refused = CounterMetricFamily(
+            "vitalgate_publishes_refused_total", "Publishes answered with a refusal, by reason", labels=("reason",)
+        )
+        for reason, count in self._server.publishes_refused.items():
+            refused.add_metric((reason,), count)
+        yield refused
+        yield CounterMetricFamily(
+            "vitalgate_rate_pauses_total", "Times that a connection was not read for its device's rate",
+            value=self._server.rate_pauses,
+        )  # fmt: skip
+        yield CounterMetricFamily(
+            "vitalgate_admissions_delayed_total", "Connections that waited to be admitted", value=self._server.delayed
+        )
         received = CounterMetricFamily(
             "vitalgate_messages_received_total", "Messages taken in, by QoS", labels=("qos",)
         )

@@ -225,9 +225,25 @@ class SqlRegistry:
             connection.execute(DEVICES.insert().values(row))
         return self.device(ident), secret
 
-    def rotate(self, device: str) -> str:
+    def rotate(self, device: str, *, overlap_s: int = 0) -> str:
+        """A new secret; the old one works for ``overlap_s`` more seconds, every other secret ends now.
+
+        Raises ``NotFound``, and ``InvalidRequest`` for an overlap that is not 0 s to a day.
+        """
+        if not 0 <= overlap_s <= MAX_GRANT_S:
+            raise InvalidRequest("overlap_s", f"0 to {MAX_GRANT_S} seconds")
         secret, credential = _new_secret()
-        self._update_device(device, credential, ends_grants=True)
+        with self._change() as (connection, version):
+            mine = DEVICES.c.id == device
+            old = connection.execute(sa.select(DEVICES.c.salt, DEVICES.c.digest).where(mine)).one_or_none()
+            if old is None:
+                raise NotFound("device", device)
+            connection.execute(GRANTS.delete().where(GRANTS.c.device == device))
+            if overlap_s:
+                ends_ns = self._clock.now_ns() + overlap_s * 1_000_000_000
+                row = {"device": device, "salt": old.salt, "digest": old.digest, "expires_ns": ends_ns}
+                connection.execute(GRANTS.insert().values(row | {"changed": version}))
+            connection.execute(DEVICES.update().where(mine).values(changed=version, **credential))
         return secret
 
     def grant(self, device: str, ttl_s: int) -> str:
@@ -251,10 +267,8 @@ class SqlRegistry:
             self._update_device(device, {"revoked_ns": self._clock.now_ns()})
         return self.device(device)
 
-    def _update_device(self, device: str, values: Mapping[str, Any], *, ends_grants: bool = False) -> None:
+    def _update_device(self, device: str, values: Mapping[str, Any]) -> None:
         with self._change() as (connection, version):
-            if ends_grants:
-                connection.execute(GRANTS.delete().where(GRANTS.c.device == device))
             done = connection.execute(DEVICES.update().where(DEVICES.c.id == device).values(changed=version, **values))
             if done.rowcount == 0:
                 raise NotFound("device", device)

@@ -13,8 +13,10 @@ import structlog
 
 from device_gateway.access import Access
 from device_gateway.batcher import Batcher
+from device_gateway.http import serve_http
 from device_gateway.metrics import GatewayMetrics
 from device_gateway.mqtt.server import Server, require_loopback
+from device_gateway.mqtt.tls import TlsEndpoint
 from device_gateway.sessions import SessionStore, presence
 from device_gateway.settings import GatewaySettings
 from vitals.glossary import EventKind
@@ -70,10 +72,12 @@ class _Gateway:
         line = {"ready": not reasons, "reasons": reasons, "metrics": self.metrics.text()}
         return msgspec.json.encode(line) + b"\n"
 
-    async def beat(self) -> None:
-        """Heartbeats, and a look at the registry, for ever."""
+    async def beat(self, tls: TlsEndpoint | None) -> None:
+        """Heartbeats, and a look at the registry and the certificates, for ever."""
         beats = 0
         while True:
+            if tls is not None:
+                tls.refresh()
             self.batcher.heartbeat()
             devices = await self.access.changed()
             if devices is not None:
@@ -93,6 +97,9 @@ async def serve(
     ready: Callable[[], None],
     stop: asyncio.Event,
     status_socket: Path | None,
+    *,
+    tls: TlsEndpoint | None = None,
+    ingest_socket: Path | None = None,
 ) -> None:
     """Serve MQTT on ``sockets`` until ``stop`` is set, then make everything received durable and close.
 
@@ -105,16 +112,19 @@ async def serve(
         ready: called once connections are accepted.
         stop: ask for an orderly end.
         status_socket: where to tell readiness and metrics, as one line of JSON per connection; None for nowhere.
+        tls: where to serve MQTT over TLS, on any address; its sockets are closed at the end as well.
+        ingest_socket: where to serve HTTP ingest to a process of the same owner; None for nowhere.
 
     Raises:
         ConfigError: a socket is bound beyond loopback.
         BackendError: the log failed for good; nothing unacknowledged was promised.
     """
     with contextlib.ExitStack() as closing:
-        for sock in sockets:
+        for sock in (*sockets, *(tls.sockets if tls is not None else ())):
             closing.callback(sock.close)
         require_loopback(sockets)
-        await _serve(_start(log, registry, clock, settings), sockets, ready, stop, status_socket)
+        gateway = _start(log, registry, clock, settings)
+        await _serve(gateway, sockets, tls, ready, stop, status_socket, ingest_socket)
     _log.info("gateway_stopped")
 
 
@@ -133,16 +143,18 @@ def _start(log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySet
 async def _serve(
     gateway: _Gateway,
     sockets: Sequence[socket.socket],
+    tls: TlsEndpoint | None,
     ready: Callable[[], None],
     stop: asyncio.Event,
     status_socket: Path | None,
+    ingest_socket: Path | None,
 ) -> None:
     try:
-        async with _status(gateway, status_socket):
-            beat = asyncio.create_task(gateway.beat(), name="heartbeat")
+        async with _status(gateway, status_socket), serve_http(gateway.server, ingest_socket):
+            beat = asyncio.create_task(gateway.beat(tls), name="heartbeat")
             stopped = asyncio.create_task(stop.wait(), name="stop")
             try:
-                await gateway.server.listen(sockets)
+                await gateway.server.listen(sockets, tls)
                 gateway.serving = True
                 ready()
                 # A log that failed for good, or a bug in the heartbeat, ends the service: silence would hide it.

@@ -16,9 +16,27 @@ class GatewaySettings:
     max_packet: int = 256 * 1024
     """Largest MQTT packet in bytes, checked from the fixed header before the body is read."""
     connect_timeout_s: float = 10.0
-    """Seconds a new connection has for its CONNECT."""
+    """Seconds a new connection has for its TLS handshake and its CONNECT together."""
+    packet_timeout_s: float = 30.0
+    """Seconds that a signed-in client has to complete a packet it has begun."""
+    write_timeout_s: float = 30.0
+    """Seconds that a client may leave its acknowledgements unread once they fill the buffers."""
     max_connections: int = 20_000
     """Connections at a time; further ones are closed at once."""
+    connects_per_s: float = 1000.0
+    """New connections looked at in a second; further ones wait, and are closed when that would be too long."""
+    handshakes_per_s: float = 100.0
+    """The same for connections over TLS, whose handshake costs a thousand times a CONNECT."""
+    rate_per_s: float = 2000.0
+    """Messages per second of one device, over all its connections; over it and the burst its sockets are not read."""
+    burst: int = 20_000
+    """Messages that a device may send at once; one that owes another burst is disconnected."""
+    packets_per_turn: int = 512
+    """Packets of one connection handled before the others have their turn."""
+    http_max_body: int = 1024 * 1024
+    """Largest body of an HTTP ingest request in bytes; one payload in it is at most ``max_packet``."""
+    http_connections: int = 64
+    """HTTP ingest requests at a time; further ones are answered 503."""
     buffer_bytes: int = 64 * 1024 * 1024
     """Bytes received and not yet durable at which the gateway stops reading sockets; it resumes at half of it."""
     heartbeat_s: float = 1.0

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 from dashboard_api.auth import Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
-from dashboard_api.schemas import NewAssignment, NewDevice, NewGrant, Paging
+from dashboard_api.schemas import NewAssignment, NewDevice, NewGrant, Paging, Rotation
 from dashboard_api.shapes import Json, answer, assignment_json, device_json, page
 from dashboard_api.times import parse_time
 from vitals.errors import InvalidRequest
@@ -48,9 +48,10 @@ def ledger(deps: Deps, device: str) -> Response:
 
 
 @router.post("/devices/{device}/rotate", **needs(Permission.DEVICES_WRITE))
-def rotate(deps: Deps, device: str) -> Response:
-    """A new secret, shown this once; the old one stops working."""
-    return answer({"device": device, "secret": deps.registry.rotate(device)})
+def rotate(deps: Deps, device: str, body: Rotation | None = None) -> Response:
+    """A new secret, shown this once; the old one stops working, now or after ``overlap_s``."""
+    overlap_s = body.overlap_s if body is not None else 0
+    return answer({"device": device, "secret": deps.registry.rotate(device, overlap_s=overlap_s)})
 
 
 @router.post("/devices/{device}/grant", **needs(Permission.DEVICES_WRITE))

@@ -1,10 +1,12 @@
 """What a session asks of whoever drives it, in order."""
 
 from enum import Enum
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
-from device_gateway.mqtt.packets import Connect, Will
+from device_gateway.mqtt.packets import Code, Connack, Connect, Will
 from device_gateway.sessions import Ticket
 from vitals.model import DeviceEvent, Message
 
@@ -19,6 +21,17 @@ class Decision(Enum):
     UNAVAILABLE = "registry_unavailable"
 
 
+REFUSALS: Final = MappingProxyType(
+    {
+        Decision.BAD_CREDENTIALS: (Connack.NOT_AUTHORISED, Code.BAD_CREDENTIALS),
+        Decision.REVOKED: (Connack.NOT_AUTHORISED, Code.NOT_AUTHORISED),
+        Decision.TOO_MANY_FAILURES: (Connack.NOT_AUTHORISED, Code.RATE),
+        Decision.UNAVAILABLE: (Connack.UNAVAILABLE, Code.UNAVAILABLE),
+    }
+)
+"""What is answered to a sign-in that fails: CONNACK of 3.1.1 and of 5."""
+
+
 class Send(msgspec.Struct, frozen=True):
     """Write ``data`` now."""
 
@@ -26,10 +39,12 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Authenticate(msgspec.Struct, frozen=True):
-    """Check a device's secret, then call ``Session.decided``."""
+    """Check a device's secret, or that ``certified`` (the device that its certificate names) is it; then call
+    ``Session.decided``."""
 
     device: str
     secret: bytes
+    certified: str = ""
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -59,12 +74,14 @@ class Accept(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """Send ``ack`` in receipt order with the others, after everything before it is durable.
 
-    ``release`` is a QoS 2 packet id to forget durably before that, or 0.
+    ``release`` is a QoS 2 packet id to forget durably before that, or 0. ``refused`` is why a publish was not taken, as
+    the word in metrics; empty when it was.
     """
 
     ack: bytes
     settles: int = 0
     release: int = 0
+    refused: str = ""
 
 
 class Presence(msgspec.Struct, frozen=True):

@@ -49,6 +49,7 @@ def _verdict(first: int) -> Code:
     return Code.MALFORMED if kind == 0 else Code.PROTOCOL_ERROR
 
 
+_HTTP: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"OPTIONS ", b"PRI * HTTP/2")
 _FIRST_BYTE: Final = tuple(_verdict(first) for first in range(256))
 
 
@@ -133,6 +134,15 @@ def version_of(data: bytes) -> int | None:
         if prefix.startswith(head):
             return None
     raise Malformed("unknown protocol name", Code.PROTOCOL_ERROR)
+
+
+def foreign(data: bytes) -> str:
+    """What a first packet that is no CONNECT seems to be, as the word in metrics."""
+    if data[:2] == b"\x16\x03":
+        return "tls_on_plaintext"
+    if data.startswith(_HTTP):
+        return "http"
+    return "not_mqtt"
 
 
 def _publish(data: bytes, first: int, body: int, end: int) -> Publish:

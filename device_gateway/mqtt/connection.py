@@ -2,6 +2,7 @@
 
 Acks come from the batcher, joined into one write per commit. A connection stops being read while any of ``Pause``
 holds, and its keep-alive does not run meanwhile.
+One call handles a bounded number of packets; what is left waits for the next turn of the loop.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from device_gateway.mqtt.actions import (
 )
 from device_gateway.mqtt.packets import Code
 from device_gateway.mqtt.session import Session, State
+from device_gateway.rates import Meter
 from device_gateway.sessions import SessionKey, StoredSession
 
 if TYPE_CHECKING:
@@ -46,24 +48,39 @@ class Pause(Flag):
     """CONNECT is being decided."""
     WRITING = auto()
     """The client does not take its acks."""
+    RATE = auto()
+    """The device is over its rate."""
+    TURN = auto()
+    """Packets already received wait for their turn."""
+    ADMISSION = auto()
+    """Too many connections came at once: this one waits."""
     STOPPING = auto()
 
 
-_OURS = Pause.LOG | Pause.STOPPING
+_NEVER = float("inf")
+_OURS = Pause.LOG | Pause.RATE | Pause.TURN | Pause.ADMISSION | Pause.STOPPING
 """Pauses that are no fault of the client: its keep-alive is suspended."""
 
 
 class Connection(asyncio.Protocol):
-    """One client."""
+    """One client, on plain TCP or inside a ``device_gateway.mqtt.tls.TlsLayer``.
 
-    def __init__(self, server: "Server") -> None:
-        self.server = server
+    ``admission`` says when it may begin.
+    """
+
+    def __init__(self, server: "Server", admission: Meter) -> None:
+        self.server, self._admission = server, admission
         self.session = Session(server.settings, server.access.may_publish, _new_client_id)
         self.key: SessionKey | None = None
         self.stored: StoredSession | None = None
         self.deadline_s = server.loop.time() + server.settings.connect_timeout_s
         self.paused = Pause.NONE
         self._peer = ""
+        self._held = b""
+        self._meter: Meter | None = None
+        self._charged = 0
+        self._incomplete = 0
+        self._packet_deadline_s = self._write_deadline_s = _NEVER
         self._opening: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport
 
@@ -72,7 +89,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio.Transport and not its class.
         self._transport = transport = cast(asyncio.Transport, transport)
-        if not self.server.admit(self):
+        if not self._admit():
             transport.abort()
             return
         peer = transport.get_extra_info("peername")
@@ -83,16 +100,90 @@ class Connection(asyncio.Protocol):
         if self.server.batcher.pressed:
             self.pause(Pause.LOG)
 
+    def _admit(self) -> bool:
+        server, now_s = self.server, self.server.loop.time()
+        if not server.admit(self):
+            server.closed["max_connections"] += 1
+            return False
+        longest_s = server.settings.connect_timeout_s
+        if self._admission.over_s(now_s) > longest_s:
+            server.closed["admission"] += 1
+            return False
+        wait_s = self._admission.take(1, now_s)
+        if wait_s:
+            server.delayed += 1
+            self.deadline_s = now_s + wait_s + longest_s
+            self.pause(Pause.ADMISSION)
+            server.loop.call_later(wait_s, self.resume, Pause.ADMISSION)
+        return True
+
     def data_received(self, data: bytes) -> None:
-        server = self.server
+        if self.paused:
+            # A pause before the transport has begun to read does not hold it back.
+            self._held += data
+            self._transport.pause_reading()
+        else:
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         if self.session.keep_alive_s:
             self._alive()
-        self.carry_out(self.session.receive(data, server.clock.now_ns()))
+        self.carry_out(self.session.receive(data, self.server.clock.now_ns()))
+        self._look_after()
+
+    def _look_after(self) -> None:
+        """What the packets just handled mean for rate, deadlines and the next turn."""
+        session = self.session
+        if session.published != self._charged:
+            self._charge()
+        if session.incomplete != self._incomplete:
+            self._time_packet()
+        if session.behind and session.state is not State.CLOSED:
+            self.pause(Pause.TURN)
+            self.server.loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        if self.session.state is not State.CLOSED:
+            self._feed(b"")
+        if not self.session.behind:
+            self.resume(Pause.TURN)
+
+    def _charge(self) -> None:
+        meter, count = self._meter, self.session.published - self._charged
+        assert meter is not None
+        self._charged = self.session.published
+        over_s = meter.take(count, self.server.loop.time())
+        if over_s > meter.burst_s:
+            self.carry_out(self.session.shut(Code.MESSAGE_RATE, "over its rate and burst"))
+        elif over_s and not self.paused & Pause.RATE:
+            self.server.rate_pauses += 1
+            self.pause(Pause.RATE)
+            self.server.loop.call_later(over_s, self._repaid, meter)
+
+    def _repaid(self, meter: Meter) -> None:
+        over_s = meter.over_s(self.server.loop.time())
+        if over_s and self.session.state is not State.CLOSED:
+            self.server.loop.call_later(over_s, self._repaid, meter)
+        else:
+            self.resume(Pause.RATE)
+
+    def _time_packet(self) -> None:
+        self._incomplete = self.session.incomplete
+        timed = self._incomplete and self.session.state is State.CONNECTED
+        timeout_s = self.server.settings.packet_timeout_s
+        self._packet_deadline_s = self.server.loop.time() + timeout_s if timed else _NEVER
+        if timed:
+            self._alive()
+            self.server.watch(self)
 
     def pause_writing(self) -> None:
         self.pause(Pause.WRITING)
+        self._write_deadline_s = self.server.loop.time() + self.server.settings.write_timeout_s
+        self.deadline_s = min(self.deadline_s, self._write_deadline_s)
+        self.server.watch(self)
 
     def resume_writing(self) -> None:
+        self._write_deadline_s = _NEVER
         self.resume(Pause.WRITING)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -140,6 +231,8 @@ class Connection(asyncio.Protocol):
         self.server.batcher.change(self.stored.hold(packet_id))
 
     def _answer(self, action: Answer) -> None:
+        if action.refused:
+            self.server.publishes_refused[action.refused] += 1
         if action.release:
             assert self.stored is not None
             self.server.batcher.change(self.stored.release(action.release))
@@ -160,13 +253,15 @@ class Connection(asyncio.Protocol):
         self._opening = self.server.loop.create_task(self._decide(action), name="mqtt-sign-in")
 
     async def _decide(self, action: Authenticate) -> None:
-        decision = await self.server.access.authenticate(action.device, action.secret, self._peer)
+        access = self.server.access
+        decision = await access.authenticate(action.device, action.secret, self._peer, action.certified)
         if decision in self.server.refused:
             self.server.refused[decision] += 1
         self.carry_out(self.session.decided(decision))
 
     def _open(self, action: Open) -> None:
         self.key = SessionKey(action.device, action.client_id)
+        self._meter = self.server.meter(action.device)
         self.stored, present = self.server.open(self, self.key, action)
         stored = self.stored
 
@@ -174,6 +269,7 @@ class Connection(asyncio.Protocol):
             self._alive()
             self.server.watch(self)
             self.carry_out(self.session.opened(stored, present=present, now_ns=self.server.clock.now_ns()))
+            self._look_after()
             self.resume(Pause.OPENING)
 
         self.server.batcher.when_durable(opened)
@@ -184,6 +280,8 @@ class Connection(asyncio.Protocol):
 
     def _close(self, action: Close) -> None:
         self.server.left(self, action)
+        if self.session.cause:
+            self.server.closed[self.session.cause] += 1
         # Flushes what was written, also to a client that does not read: the wheel aborts it then.
         self.deadline_s = self.server.loop.time() + self.server.settings.stop_timeout_s
         self.server.watch(self)
@@ -193,15 +291,26 @@ class Connection(asyncio.Protocol):
     def _alive(self) -> None:
         # One and a half times the keep-alive (3.1.2.10); without one a connection is never overdue.
         keep_alive_s = self.session.keep_alive_s
-        self.deadline_s = self.server.loop.time() + 1.5 * keep_alive_s if keep_alive_s else float("inf")
+        alive_s = self.server.loop.time() + 1.5 * keep_alive_s if keep_alive_s else _NEVER
+        self.deadline_s = min(alive_s, self._packet_deadline_s, self._write_deadline_s)
 
     def overdue(self, now_s: float) -> None:
-        """The deadline passed: no CONNECT, no sign of life, or a close that the client does not let finish."""
+        """The deadline passed: no CONNECT, no sign of life, a packet that is never complete, acks that are never read,
+        or a close that the client does not let finish."""
         if self.session.state is State.CLOSED:
             self._transport.abort()
         elif self.paused & _OURS:
             self.deadline_s = now_s + 1.0
+        elif self._write_deadline_s <= now_s:
+            self.session.cause = "write_timeout"
+            self.carry_out(self.session.shut(Code.ADMINISTRATIVE, "does not read"))
+            self._transport.abort()
+        elif self._packet_deadline_s <= now_s:
+            self.session.cause = "packet_timeout"
+            self.carry_out(self.session.shut(Code.ADMINISTRATIVE, "packet not completed"))
         else:
+            if self.stored is None:
+                self.session.cause = "connect_timeout"
             self.carry_out(self.session.shut(Code.KEEP_ALIVE_TIMEOUT, "timeout"))
 
     def abort(self) -> None:
@@ -222,8 +331,12 @@ class Connection(asyncio.Protocol):
         if not self.paused and not self._transport.is_closing():
             # What the client sent meanwhile could not be seen: its time starts again.
             if self.session.state is State.CONNECTED:
+                self._time_packet()
                 self._alive()
             self._transport.resume_reading()
+            held, self._held = self._held, b""
+            if held:
+                self._feed(held)
 
 
 _CARRIERS: Final[MappingProxyType[type, Callable[[Connection, Any], None]]] = MappingProxyType(

@@ -35,6 +35,7 @@ class Code(IntEnum):
     RECEIVE_MAXIMUM = 0x93
     ALIAS_INVALID = 0x94
     PACKET_TOO_LARGE = 0x95
+    MESSAGE_RATE = 0x96
     ADMINISTRATIVE = 0x98
     RATE = 0x9F
 

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from device_gateway.access import Access
@@ -13,7 +14,9 @@ from device_gateway.mqtt import topics
 from device_gateway.mqtt.actions import Accept, Close, Decision, Open
 from device_gateway.mqtt.connection import Connection, Pause
 from device_gateway.mqtt.packets import Code, Will
+from device_gateway.mqtt.tls import TlsEndpoint, TlsLayer
 from device_gateway.mqtt.wheel import Wheel
+from device_gateway.rates import Meter
 from device_gateway.sessions import SessionKey, SessionStore, StoredSession, presence
 from device_gateway.settings import GatewaySettings
 from vitals.errors import ConfigError
@@ -23,6 +26,7 @@ from vitals.ports import Clock, Device
 
 _BACKLOG: Final = 4096
 _LOOK_S: Final = 1.0
+_SWEEP_LOOKS: Final = 60
 _AUTH_FAILURES: Final = (Decision.BAD_CREDENTIALS, Decision.REVOKED, Decision.TOO_MANY_FAILURES)
 
 
@@ -49,7 +53,9 @@ class _DelayedWill(NamedTuple):
 class Server:
     """All connections.
 
-    ``received`` counts messages by QoS, ``refused`` sign-ins by reason.
+    ``received`` counts messages by QoS, ``refused`` sign-ins by reason, ``closed`` connections that the gateway ended
+    or did not take by reason, ``publishes_refused`` what was answered with a reason instead of taken, ``rate_pauses``
+    how often a connection was not read for its device's rate, ``delayed`` connections that waited to be admitted.
     """
 
     def __init__(
@@ -59,6 +65,13 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self.received = [0, 0, 0]
         self.refused = dict.fromkeys(_AUTH_FAILURES, 0)
+        self.closed: Counter[str] = Counter()
+        self.publishes_refused: Counter[str] = Counter()
+        self.rate_pauses = self.delayed = 0
+        self._admission = Meter(settings.connects_per_s, settings.connects_per_s)
+        self._handshakes = Meter(settings.handshakes_per_s, settings.handshakes_per_s)
+        self._meters: dict[str, Meter] = {}
+        self._looks = 0
         self._store = store
         self._connections: set[Connection] = set()
         self._current: dict[SessionKey, Connection] = {}
@@ -74,11 +87,25 @@ class Server:
         """Devices signed in, counted by session."""
         return len(self._current)
 
-    async def listen(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on bound sockets; raises ``ConfigError`` beyond loopback."""
+    async def listen(self, sockets: Sequence[socket.socket], tls: TlsEndpoint | None = None) -> None:
+        """Serve on bound sockets, and over TLS on those of ``tls``; raises ``ConfigError`` for plaintext beyond
+        loopback."""
         require_loopback(sockets)
+
+        def plain() -> asyncio.Protocol:
+            return Connection(self, self._admission)
+
+        def secured() -> asyncio.Protocol:
+            assert tls is not None
+            return TlsLayer(Connection(self, self._handshakes), tls.context, self.closed)
+
+        await self._listen(plain, sockets)
+        if tls is not None:
+            await self._listen(secured, tls.sockets)
+
+    async def _listen(self, protocol: Callable[[], asyncio.Protocol], sockets: Sequence[socket.socket]) -> None:
         for sock in sockets:
-            self._listeners.append(await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=_BACKLOG))
+            self._listeners.append(await self.loop.create_server(protocol, sock=sock, backlog=_BACKLOG))
 
     # Called by connections.
 
@@ -88,6 +115,13 @@ class Server:
         self._empty.clear()
         self.watch(connection)
         return len(self._connections) <= self.settings.max_connections
+
+    def meter(self, device: str) -> Meter:
+        """What a device has sent, over all its connections."""
+        meter = self._meters.get(device)
+        if meter is None:
+            meter = self._meters[device] = Meter(self.settings.rate_per_s, self.settings.burst)
+        return meter
 
     def watch(self, connection: Connection) -> None:
         """The deadline of ``connection`` is another one, maybe a nearer one."""
@@ -186,6 +220,11 @@ class Server:
         for connection in self._wheel.due(now_s):
             connection.overdue(now_s)
             self.watch(connection)
+        self._looks += 1
+        if self._looks % _SWEEP_LOOKS == 0:
+            # A connection keeps the meter that it was given: only devices that are gone can be forgotten.
+            kept = self._by_device
+            self._meters = {name: one for name, one in self._meters.items() if name in kept or not one.idle(now_s)}
         self._look = self.loop.call_later(_LOOK_S, self._look_around)
 
     async def stop(self) -> None:

@@ -75,6 +75,20 @@ def test_rotation_and_revocation(shared: World, api: Api) -> None:
     assert not shared.registry.authenticate(device, rotated["secret"].encode())
 
 
+def test_rotation_with_an_overlap(shared: World, api: Api) -> None:
+    made = api.post("/devices", {"adapter": "json"}, 201)
+    rotated = api.post(f"/devices/{made['device']}/rotate", {"overlap_s": 60})
+    for secret in (made["secret"], rotated["secret"]):
+        assert shared.registry.authenticate(made["device"], secret.encode())
+    api.refused("POST", f"/devices/{made['device']}/rotate", 422, "overlap_s", json={"overlap_s": 86_401})
+
+
+def test_the_device_side_without_a_gateway_is_unavailable(shared: World) -> None:
+    answer = shared.client().post("/v1/devices/d1/readings?adapter=json", content=b"x", auth=("d1", "x"))
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", ""), ("GET", "/ledger"), ("POST", "/rotate"), ("POST", "/revoke"), ("POST", "/assign")]
 )

@@ -32,6 +32,12 @@ def config(tmp_path: Path) -> Path:
         ("[store]\nmemory_mb = 1\n", "store.memory_mb: "),
         ("[gateway]\nmax_connections = 0\n", "gateway.max_connections: must be positive"),
         ("[gateway]\nmax_connections = true\n", "gateway.max_connections: expected a number"),
+        ("[mqtt]\ntls_listen = '127.0.0.1:0'\n", "mqtt.tls_cert: is needed for mqtt.tls_listen"),
+        (
+            "[mqtt]\ntls_listen = '127.0.0.1:0'\ntls_cert = '/nowhere'\ntls_key = '/nowhere'\n",
+            "mqtt.tls_cert: /nowhere",
+        ),
+        ("[mqtt]\ntls_listen = 'nowhere'\n", "mqtt.tls_listen"),
         ("http = 1\n", "http: is a section"),
         ("[http\n", "not TOML"),
     ],

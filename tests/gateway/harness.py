@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from device_gateway.mqtt.tls import TlsEndpoint
 from device_gateway.service import GatewaySettings, serve
 from device_gateway.sessions import SCHEMA
 from tests.gateway.memory_registry import MemoryRegistry, secret_of
@@ -66,6 +67,8 @@ class Gateway:
         self.socket = listening()
         self.port = int(self.socket.getsockname()[1])
         self.status_path = folder / "gateway.sock"
+        self.ingest_path = folder / "ingest.sock"
+        self.tls: TlsEndpoint | None = parts.get("tls")
         self.error: BaseException | None = None
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,8 +88,9 @@ class Gateway:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         sockets = [self.socket.dup()]
         await serve(
-            self.log, self.registry, self.clock, sockets, self.settings, self._ready.set, self._stop, self.status_path
-        )
+            self.log, self.registry, self.clock, sockets, self.settings, self._ready.set, self._stop, self.status_path,
+            tls=self.tls, ingest_socket=self.ingest_path,
+        )  # fmt: skip
 
     def __enter__(self) -> "Gateway":
         self._thread.start()
@@ -111,6 +115,15 @@ class Gateway:
         self.log.close()
         if self.error is not None and error is None:
             raise self.error
+
+    def closed(self, reason: str) -> int:
+        """How many connections were refused or ended for a reason."""
+        return self.counted(f'vitalgate_connections_closed_total{{reason="{reason}"}}')
+
+    def counted(self, name: str) -> int:
+        """A metric's value, 0 before it exists."""
+        lines = self.status()["metrics"].splitlines()
+        return next((int(float(line.split()[-1])) for line in lines if line.startswith(f"{name} ")), 0)
 
     def status(self) -> dict[str, Any]:
         """What the status socket says."""

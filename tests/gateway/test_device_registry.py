@@ -71,6 +71,35 @@ class TestCredentials:
         assert registry.authenticate(device.id, new.encode())
         assert not registry.authenticate(device.id, old.encode())
 
+    def test_rotation_with_an_overlap_ends_the_old_secret_when_it_is_over(
+        self, registry: SqlRegistry, clock: FakeClock
+    ) -> None:
+        device, old = registry.enrol("json")
+        granted = registry.grant(device.id, 600)
+        new = registry.rotate(device.id, overlap_s=60)
+        assert not registry.authenticate(device.id, granted.encode())
+        assert registry.authenticate(device.id, old.encode())
+        assert registry.authenticate(device.id, new.encode())
+        clock.advance(61)
+        assert not registry.authenticate(device.id, old.encode())
+        assert registry.authenticate(device.id, new.encode())
+
+    def test_only_the_last_secret_overlaps(self, registry: SqlRegistry) -> None:
+        device, first = registry.enrol("json")
+        second = registry.rotate(device.id, overlap_s=60)
+        third = registry.rotate(device.id, overlap_s=60)
+        accepted = [registry.authenticate(device.id, secret.encode()) for secret in (first, second, third)]
+        assert accepted == [False, True, True]
+        registry.rotate(device.id)
+        assert not registry.authenticate(device.id, third.encode())
+
+    @pytest.mark.parametrize("overlap_s", [-1, 86_401])
+    def test_overlaps_are_up_to_a_day(self, registry: SqlRegistry, overlap_s: int) -> None:
+        device, secret = registry.enrol("json")
+        with pytest.raises(InvalidRequest, match="overlap_s"):
+            registry.rotate(device.id, overlap_s=overlap_s)
+        assert registry.authenticate(device.id, secret.encode())
+
     def test_revoked_device_is_refused_and_stays_so_after_rotation(
         self, registry: SqlRegistry, clock: FakeClock
     ) -> None:
