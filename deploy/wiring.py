@@ -52,6 +52,11 @@ def open_raw_log(layout: Layout, vault: Vault, *, read_only: bool) -> LocalLog:
     return LocalLog(layout.raw, CLOCK, sealer=vault.zone("raw"), read_only=read_only, schema=schema)
 
 
+def open_store(path: Path, settings: Settings) -> DuckDBStore:
+    """The embedded store in its own file."""
+    return DuckDBStore(path, memory_mb=settings.store.memory_mb, threads=settings.store.threads)
+
+
 def prepare(layout: Layout, settings: Settings) -> None:
     """Create what is missing in a data directory, before any process needs it; raises ``ConfigError``."""
     layout.create()
@@ -95,7 +100,7 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     tokens = TokenAuth(layout.tokens, CLOCK)
     raw = open_raw_log(layout, vault, read_only=True)
     log = LocalLog(layout.vitals, CLOCK, schema=JOURNAL_SCHEMA)
-    store = DuckDBStore(layout.store, memory_mb=settings.store.memory_mb, threads=settings.store.threads)
+    store = open_store(layout.store, settings)
     book = SqlAlertBook(f"sqlite:///{layout.alerts}")
     journal = Journal(log, vault.zone("quarantine"))
     ingest = open_ingest(raw, journal, registry, metrics, store.stored)
