@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -246,13 +247,9 @@ def measure(runs: int, counts: list[int], seconds: float, rate: float) -> tuple[
         template = Path(scratch) / "t"
         fleet = write_fleet(Layout(template), max(counts))
         write_credentials(template / "fleet", [credential for credential, _ in fleet])
-        found = [
-            entry
-            for connections in counts
-            for entry in repeat(
-                runs, lambda connections=connections: _once(template, fleet, connections, seconds, rate)
-            )  # type: ignore[misc]
-        ]
+        found = []
+        for connections in counts:
+            found += repeat(runs, partial(_once, template, fleet, connections, seconds, rate))
     workload = {
         "connections": counts, "qos": 1, "payload": "json2", "window": WINDOW, "seconds": seconds,
         "paced_rate": rate, "alarming_devices": min(ALARMING, *counts), "history_days": _DAYS,

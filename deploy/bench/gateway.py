@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,11 +88,9 @@ def measure(runs: int, counts: list[int], seconds: float, rate: float) -> tuple[
         template = Path(scratch) / "t"
         fleet = write_fleet(Layout(template), max(counts), history=0)
         write_credentials(template / "fleet", [credential for credential, _ in fleet])
-        found = [
-            entry
-            for connections in counts
-            for entry in repeat(runs, lambda connections=connections: _once(template, connections, seconds, rate))  # type: ignore[misc]
-        ]
+        found = []
+        for connections in counts:
+            found += repeat(runs, partial(_once, template, connections, seconds, rate))
     workload = {
         "connections": counts, "qos": 1, "payload": "json2", "window": WINDOW, "seconds": seconds,
         "paced_rate": rate, "generator": "aboard, one process",
