@@ -2,7 +2,7 @@
 
 A run has two parts, each on a fresh copy of the same directory: at full speed (every client keeps a window of
 unacknowledged messages), and paced, where a share of the devices violates a limit, one client follows the event stream
-of those patients and another reads 14-day windows without pause.
+of those patients and another reads 14-day windows, five a second at most.
 """
 
 import asyncio
@@ -31,6 +31,8 @@ from simulators.load import Credential
 from vitals.errors import BackendError
 
 ALARMING: Final = 50
+WINDOW_EVERY_S: Final = 0.2
+"""Pause of the client that reads windows, after each."""
 SETTLE_S: Final = 300.0
 _DAYS: Final = 14
 _FRAME: Final = "event: alert"
@@ -105,7 +107,7 @@ async def _follow(server: Server, patients: Sequence[str], seen: Seen) -> None:
 
 
 async def _read_windows(server: Server, patients: Sequence[str], seen: Seen) -> None:
-    """14-day windows of one patient after the other, raw; the next one is asked for when one is there."""
+    """14-day windows of one patient after the other, a chart's worth of points each."""
     start = datetime.fromtimestamp(time.time() - _DAYS * 86_400, UTC).isoformat().replace("+00:00", "Z")
     number = 0
     while True:
@@ -115,6 +117,7 @@ async def _read_windows(server: Server, patients: Sequence[str], seen: Seen) -> 
         seen.windows_ms.append((time.perf_counter() - began_s) * 1000)
         assert found["time"], "a window without readings measures nothing"
         number += 1
+        await asyncio.sleep(WINDOW_EVERY_S)
 
 
 async def _settled(server: Server) -> tuple[Any, float]:

@@ -95,9 +95,10 @@ def test_every_payload_is_what_its_adapter_reads(name: str) -> None:
     decoded = adapter.decode(messages, [Context()] * len(messages))
     assert not decoded.rejects
     assert len(decoded.batch) == len(messages) * (2 if name == "json2" else 1)
-    assert {BY_CODE[int(code)].key for code in decoded.batch.vital} <= {
-        "json2": {"heart_rate", "spo2"}, "json1": {"spo2"}, "hr": {"heart_rate"},
-    }.get(name, {"glucose_blood", "glucose_cap", "glucose"} | {BY_CODE[int(decoded.batch.vital[0])].key})  # fmt: skip
+    vitals = {BY_CODE[int(code)].key for code in decoded.batch.vital}
+    assert vitals == {
+        "json2": {"heart_rate", "spo2"}, "json1": {"spo2"}, "hr": {"heart_rate"}, "glucose": {"glucose_bg"},
+    }[name]  # fmt: skip
     if name != "hr":
         per_message = len(decoded.batch) // len(messages)
         assert decoded.batch.seq[::per_message].tolist() == [payload.seq(number) for number in numbers]
