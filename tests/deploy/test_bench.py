@@ -95,6 +95,7 @@ def test_bench_store_says_among_how_many_rows() -> None:
     assert len(runs["window_14d_ms_p50"]["all"]) == 2
 
 
+@pytest.mark.slow
 def test_bench_gateway_measures_the_endpoint_alone() -> None:
     answer = run_cli(
         "bench", "gateway", "--runs", "1", "--seconds", "0.5", "--connections", "10", "--rate", "200"
@@ -105,6 +106,7 @@ def test_bench_gateway_measures_the_endpoint_alone() -> None:
     assert runs["acked_messages_per_s"]["connections"] == 10
 
 
+@pytest.mark.slow
 def test_bench_e2e_measures_from_the_device_to_store_and_alert() -> None:
     answer = run_cli("bench", "e2e", "--runs", "1", "--seconds", "1", "--connections", "8", "--rate", "100")
     runs = _report(answer, "e2e", E2E)
@@ -144,4 +146,3 @@ def test_processor_time_and_memory_of_a_process_are_those_of_proc() -> None:
         held = bytearray(b"x" * 2**20)
     assert len(held) == 2**20
     assert 0 < memory.peak_mb <= rss_mb(os.getpid()) + 200
-
