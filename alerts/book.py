@@ -132,6 +132,7 @@ class SqlAlertBook:
 
     def __init__(self, url: str) -> None:
         self._moved = threading.Condition()
+        self._reached = 0
         self._engine = sql.create_engine(url)
         if self._engine.dialect.name == "sqlite":
             _prepare_sqlite(self._engine)
@@ -180,6 +181,7 @@ class SqlAlertBook:
                 if control.kind is ControlKind.LIMITS:
                     _record_limits(tx, at, control)
         with self._moved:
+            self._reached = position
             self._moved.notify_all()
 
     def alerts(
@@ -256,7 +258,8 @@ class SqlAlertBook:
     def wait(self, position: int, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
         with self._moved:
-            while self.position() < position:
+            # What this process applied is known without a look into the database.
+            while self._reached < position and self.position() < position:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return False

@@ -20,7 +20,7 @@ from vitals.model import Control, Tick, VitalBatch
 from vitals.ports import Alert, AlertEvent, BookedEvent, Clock, Log, LogRow
 
 STREAM = "vitals"
-_READ_ROWS = 256
+_READ_ROWS = 32
 _IDLE_S = 0.25
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 5.0

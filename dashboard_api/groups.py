@@ -20,7 +20,7 @@ from vitals.ports import AlertBook, Log
 
 Patients = frozenset[str]
 """Whose events a client wants; empty for everybody's."""
-_READ_ROWS: Final = 256
+_READ_ROWS: Final = 32
 _log = structlog.get_logger(__name__)
 
 

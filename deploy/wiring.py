@@ -4,25 +4,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from alerts.book import SqlAlertBook
-from dashboard_api.auth import TokenAuth
 from deploy.layout import Layout
 from deploy.settings import Settings
 from device_gateway.registry import SqlRegistry
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
-from ingest.adapters import load_adapters
-from ingest.journal import SCHEMA as JOURNAL_SCHEMA
-from ingest.journal import Journal
-from ingest.metrics import IngestMetrics
-from ingest.service import IngestService
-from ingest.writer import StoreWriter
 from vitals.log.local import LocalLog
 from vitals.ports import Registry
-from vitals.store.duckdb import DuckDBStore
 from vitals.vault import IdentityVault, Vault
+
+if TYPE_CHECKING:
+    from alerts.book import SqlAlertBook
+    from dashboard_api.auth import TokenAuth
+    from ingest.journal import Journal
+    from ingest.metrics import IngestMetrics
+    from ingest.service import IngestService
+    from ingest.writer import StoreWriter
+    from vitals.store.duckdb import DuckDBStore
+
+# What only the core needs is imported where it is opened: it would cost supervisor and gateway 100 MB each.
 
 
 class SystemClock:
@@ -52,6 +55,13 @@ def open_raw_log(layout: Layout, vault: Vault, *, read_only: bool) -> LocalLog:
     return LocalLog(layout.raw, CLOCK, sealer=vault.zone("raw"), read_only=read_only, schema=schema)
 
 
+def open_store(path: Path, settings: Settings) -> "DuckDBStore":
+    """The embedded store in its own file."""
+    from vitals.store.duckdb import DuckDBStore  # noqa: PLC0415 - see above
+
+    return DuckDBStore(path, memory_mb=settings.store.memory_mb, threads=settings.store.threads)
+
+
 def prepare(layout: Layout, settings: Settings) -> None:
     """Create what is missing in a data directory, before any process needs it; raises ``ConfigError``."""
     layout.create()
@@ -68,14 +78,14 @@ class Core:
     settings: Settings
     registry: SqlRegistry
     identities: IdentityVault
-    tokens: TokenAuth
+    tokens: "TokenAuth"
     raw: LocalLog
     log: LocalLog
-    store: DuckDBStore
-    book: SqlAlertBook
-    journal: Journal
-    ingest: IngestService
-    writer: StoreWriter
+    store: "DuckDBStore"
+    book: "SqlAlertBook"
+    journal: "Journal"
+    ingest: "IngestService"
+    writer: "StoreWriter"
     meters: CollectorRegistry = field(default_factory=CollectorRegistry)
     closers: list[Callable[[], None]] = field(default_factory=list)
 
@@ -87,6 +97,13 @@ class Core:
 
 def open_core(layout: Layout, settings: Settings) -> Core:
     """Open every backend of the core. The caller holds the core's lock."""
+    from alerts.book import SqlAlertBook  # noqa: PLC0415 - see above
+    from dashboard_api.auth import TokenAuth  # noqa: PLC0415
+    from ingest.journal import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415
+    from ingest.journal import Journal  # noqa: PLC0415
+    from ingest.metrics import IngestMetrics  # noqa: PLC0415
+    from ingest.writer import StoreWriter  # noqa: PLC0415
+
     vault = open_vault(layout, settings)
     meters = CollectorRegistry()
     metrics = IngestMetrics(meters)
@@ -95,7 +112,7 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     tokens = TokenAuth(layout.tokens, CLOCK)
     raw = open_raw_log(layout, vault, read_only=True)
     log = LocalLog(layout.vitals, CLOCK, schema=JOURNAL_SCHEMA)
-    store = DuckDBStore(layout.store, memory_mb=settings.store.memory_mb, threads=settings.store.threads)
+    store = open_store(layout.store, settings)
     book = SqlAlertBook(f"sqlite:///{layout.alerts}")
     journal = Journal(log, vault.zone("quarantine"))
     ingest = open_ingest(raw, journal, registry, metrics, store.stored)
@@ -108,12 +125,14 @@ def open_core(layout: Layout, settings: Settings) -> Core:
 
 def open_ingest(
     raw: LocalLog,
-    journal: Journal,
+    journal: "Journal",
     registry: Registry,
-    metrics: IngestMetrics,
+    metrics: "IngestMetrics",
     stored: Callable[[], Mapping[str, int]],
-) -> IngestService:
+) -> "IngestService":
     """Ingest over an open raw log and journal."""
+    from ingest.adapters import load_adapters  # noqa: PLC0415 - see above
+    from ingest.service import IngestService  # noqa: PLC0415
 
     def received() -> dict[str, int]:
         return {token: int(count) for token, count in raw.query("SELECT device, n FROM received")}

@@ -35,6 +35,10 @@ from vitals.ports import (
 
 _log = structlog.get_logger(__name__)
 ROWS_PER_CYCLE = 64
+ROWS_PER_READ = 8
+CYCLE_BYTES = 2 * 1024 * 1024
+"""A cycle takes no more rows once it holds so much: behind a flood a row has thousands of messages, and all of a cycle
+is in memory at once."""
 IDLE_S = 0.5
 BACK_OFF_S = 0.5
 MAX_REPLAY = 10_000
@@ -89,12 +93,23 @@ class IngestService:
         """One cycle; waits up to ``timeout_s`` for something to do. Returns how many raw entries it passed."""
         if self._raw.wait(self._position, timeout_s) <= self._position:
             return 0
-        rows = self._raw.read(self._position, limit=ROWS_PER_CYCLE)
+        rows = self._next_rows()
         with self._lock:
             done = self._commit(lambda cycle: self._pass(rows, cycle))
             self._position = rows[-1].position
         self._count(done)
         return len(rows)
+
+    def _next_rows(self) -> list[LogRow]:
+        rows: list[LogRow] = []
+        position, size = self._position, 0
+        while len(rows) < ROWS_PER_CYCLE and size < CYCLE_BYTES:
+            more = self._raw.read(position, limit=ROWS_PER_READ)
+            rows += more
+            if len(more) < ROWS_PER_READ:
+                break
+            position, size = more[-1].position, size + sum(len(row.body) for row in more)
+        return rows
 
     def _commit(self, work: Callable[[Cycle], list[tuple[str, Outcome]]]) -> list[tuple[str, Outcome]]:
         self._refresh()

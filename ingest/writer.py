@@ -14,7 +14,8 @@ _log = structlog.get_logger(__name__)
 CONSUMER = "store"
 LINGER_S = 0.5
 MAX_ROWS = 10_000
-ENTRIES_PER_READ = 256
+ENTRIES_PER_READ = 8
+REGISTER_EVERY = 256
 BACK_OFF_S = 0.5
 
 
@@ -80,6 +81,6 @@ class StoreWriter:
 
     def _register(self) -> None:
         """Tell the log how far trimming may go, now and then: lagging behind is safe."""
-        if self._durable - self._registered >= ENTRIES_PER_READ:
+        if self._durable - self._registered >= REGISTER_EVERY:
             self._log.commit(CONSUMER, self._registered, self._durable)
             self._registered = self._durable

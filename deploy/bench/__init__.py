@@ -1,0 +1,1 @@
+"""Benchmarks: ``vitalgate bench NAME``. Workloads and figures: docs/benchmarks.md."""

@@ -1,0 +1,146 @@
+"""Commands that measure: load, bench."""
+
+import asyncio
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from deploy import settings
+from deploy.cli import AsJson, ConfigFile, DataDir, locate, show
+from deploy.layout import Layout
+from deploy.settings import DEFAULT_DATA_DIR
+from simulators.load import PAYLOADS, Credential, Plan, run_load
+from vitals.errors import BackendError, InvalidRequest
+
+NAMES = ("gateway", "store", "engine", "e2e")
+
+
+def register(app: typer.Typer) -> None:
+    """Hang these commands on the command line."""
+    app.command("load", epilog="Example: vitalgate load --mqtt 127.0.0.1:1883 --connections 100 --rate 1000")(load)
+    app.command("bench", epilog="Example: vitalgate bench e2e --runs 5 --connections 1000")(bench)
+
+
+def load(
+    mqtt: Annotated[str, typer.Option(help="HOST:PORT to publish to.")],
+    connections: Annotated[int, typer.Option(help="Clients, each a device of its own.", min=1)] = 100,
+    rate: Annotated[float, typer.Option(help="Messages per second in all; 0 = as windows allow.", min=0)] = 0.0,
+    seconds: Annotated[float, typer.Option(help="How long to send.", min=0.01)] = 10.0,
+    qos: Annotated[int, typer.Option(help="0, 1 or 2.", min=0, max=2)] = 1,
+    payload: Annotated[str, typer.Option(help="json2, json1, glucose or hr.")] = "json2",
+    ledger: Annotated[Path | None, typer.Option(help="File for a line of device,seq per acknowledged message.")] = None,
+    window: Annotated[int, typer.Option(help="At rate 0: unacknowledged messages of a client.", min=1)] = 16,
+    alarming: Annotated[int, typer.Option(help="Devices that violate a limit in one message of four.", min=0)] = 0,
+    user: Annotated[str | None, typer.Option(help="User name, {n} = number of the client.")] = None,
+    password: Annotated[str, typer.Option(help="Password, {n} = number of the client.")] = "",
+    credentials: Annotated[Path | None, typer.Option(help="File with a line of device,secret per client.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
+) -> None:
+    """Publish from many MQTT 3.1.1 clients. Without --user or --credentials, devices with patients of their own are
+    enrolled with the owner that runs on the data directory."""
+    try:
+        host, port = settings.address(mqtt)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--mqtt") from error
+    if payload not in PAYLOADS:
+        raise InvalidRequest("--payload", f"one of {', '.join(PAYLOADS)}")
+    _allow_files(connections)
+    if credentials is not None:
+        who = _read(credentials, connections)
+    elif user is not None:
+        who = [Credential(_numbered(user, n), _numbered(password, n)) for n in range(connections)]
+    else:
+        layout, _ = locate(data_dir, config)
+        who = _enrolled(layout, connections, PAYLOADS[payload].adapter)
+    plan = Plan(host, port, who, rate, seconds, qos, payload, window, alarming)
+    result = uvloop.run(run_load(plan, sending=_sending))
+    if ledger is not None:
+        with ledger.open("w", encoding="ascii") as file:
+            file.writelines(result.ledger(payload))
+    show(result.summary())
+
+
+def _sending() -> None:
+    sys.stderr.write(json.dumps({"event": "sending"}) + "\n")
+    sys.stderr.flush()
+
+
+def _numbered(pattern: str, number: int) -> str:
+    return pattern.replace("{n}", str(number))
+
+
+def _read(path: Path, connections: int) -> list[Credential]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[:connections]
+    except OSError as error:
+        raise InvalidRequest("--credentials", f"{path}: {error.strerror}") from error
+    found = [Credential(*line.split(",", 1)) for line in lines if "," in line]
+    if len(found) < connections:
+        raise InvalidRequest("--credentials", f"{len(found)} lines of device,secret for {connections} connections")
+    return found
+
+
+def _enrolled(layout: Layout, connections: int, adapter: str) -> list[Credential]:
+    if not layout.lock("owner").held():
+        raise BackendError(
+            "nothing runs on this data directory: give --credentials or --user, or start vitalgate up", retryable=True
+        )
+    from deploy.bench.fleet import enrol_live  # noqa: PLC0415 - loads only for this command
+
+    return asyncio.run(enrol_live(layout.control, connections, adapter))
+
+
+def _allow_files(connections: int) -> None:
+    """A socket per client and some for the rest."""
+    wanted = connections + 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise InvalidRequest("--connections", f"this process may open {hard} files")
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="gateway, store, engine or e2e.")],
+    runs: Annotated[int, typer.Option(help="Figures are medians of so many runs.", min=1, max=100)] = 5,
+    seconds: Annotated[float, typer.Option(help="gateway, e2e: how long each part of a run sends.", min=0.1)] = 10.0,
+    connections: Annotated[str, typer.Option(help="gateway, e2e: connections, e.g. 1000,5000.")] = "1000,5000",
+    rate: Annotated[float, typer.Option(help="gateway, e2e: messages per second of the paced part.", min=1)] = 10000.0,
+    rows: Annotated[int, typer.Option(help="store, engine: rows; store 0 = 43 million.", min=0)] = 0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - a benchmark works in a directory of its own
+    config: ConfigFile = None,  # noqa: ARG001
+    as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
+) -> None:
+    """Measure one part of the pipeline, or all of it, in a directory of its own; prints medians."""
+    if name not in NAMES:
+        raise InvalidRequest("NAME", f"one of {', '.join(NAMES)}")
+    try:
+        counts = [int(part) for part in connections.split(",")]
+    except ValueError as error:
+        raise InvalidRequest("--connections", "numbers with commas") from error
+    _allow_files(max(counts))
+    show(_measure(name, runs, seconds, counts, rate, rows))
+
+
+def _measure(name: str, runs: int, seconds: float, counts: list[int], rate: float, rows: int) -> dict[str, Any]:
+    from deploy.bench import e2e, engine, gateway, store  # noqa: PLC0415 - loads only for this command
+    from deploy.bench.report import environment  # noqa: PLC0415
+
+    env = environment()
+    match name:
+        case "store":
+            workload, found = store.measure(runs, rows or store.ROWS)
+        case "engine":
+            workload, found = engine.measure(runs, rows or engine.ROWS)
+        case "gateway":
+            workload, found = gateway.measure(runs, counts, seconds, rate)
+        case _:
+            workload, found = e2e.measure(runs, counts, seconds, rate)
+    return {"name": name, "env": env, "workload": workload, "runs": found}

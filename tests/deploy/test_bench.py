@@ -1,0 +1,148 @@
+"""``load`` and ``bench`` as commands: the shape of what they print, and that it is true. Not how fast anything is."""
+
+import os
+import sqlite3
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.bench.e2e import quantile_s
+from deploy.bench.processes import MemoryPeak, cpu_s, rss_mb
+from deploy.bench.report import Figure, repeat
+from tests.deploy.conftest import Running, run_cli
+
+E2E = {
+    "acked_messages_per_s", "server_cpu_us_per_message", "ack_ms_p50", "ack_ms_p99", "device_to_stored_ms_p99",
+    "device_to_alert_ms_p50", "device_to_alert_ms_p99", "peak_rss_mb",
+}  # fmt: skip
+"""What CONTRACTS asks of ``bench e2e`` at least."""
+
+
+def _ledger(path: Path) -> list[tuple[str, int]]:
+    lines = (line.split(",") for line in path.read_text().splitlines())
+    return [(device, int(seq)) for device, seq in lines]
+
+
+def test_load_enrols_devices_and_its_ledger_lists_exactly_what_was_acknowledged_and_stored(
+    running: Running, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.csv"
+    answer = running.cli(
+        "load", "--mqtt", f"{running.host}:{running.port}", "--connections", "4", "--rate", "200", "--seconds", "1",
+        "--qos", "1", "--payload", "json2", "--ledger", str(ledger),
+    )  # fmt: skip
+    assert answer["sent"] == answer["acked"] > 0
+    assert 0 < answer["ack_ms"]["p50"] <= answer["ack_ms"]["p99"]
+    listed = _ledger(ledger)
+    assert len(listed) == len(set(listed)) == answer["acked"]
+    for device, count in Counter(device for device, _ in listed).items():
+        found = running.settled(device)
+        assert found["messages"]["received"] == found["messages"]["decoded"] == count
+        assert found["readings"]["stored"] == 2 * count
+    assert running.stop() == 0
+    with sqlite3.connect(running.data / "vitals.db") as vitals:
+        stored = vitals.execute(
+            "SELECT DISTINCT token, seq FROM identities JOIN devices ON devices.id = identities.device"
+        ).fetchall()
+    assert sorted(stored) == sorted(listed)
+
+
+def test_load_needs_an_owner_or_credentials(tmp_path: Path) -> None:
+    words = run_cli("load", "--mqtt", "127.0.0.1:1", "--data-dir", str(tmp_path / "none"), expect=4)
+    assert "--credentials" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["load", "--mqtt", "nonsense"], 2),
+        (["load", "--mqtt", "127.0.0.1:1", "--payload", "xml"], 2),
+        (["load", "--mqtt", "127.0.0.1:1", "--qos", "0", "--rate", "0", "--user", "u"], 2),
+        (["load", "--mqtt", "127.0.0.1:1", "--user", "u", "--connections", "1"], 4),
+        (["bench", "coffee"], 2),
+        (["bench", "gateway", "--connections", "many"], 2),
+    ],
+)
+def test_wrong_usage_has_its_exit_code(arguments: list[str], code: int) -> None:
+    assert run_cli(*arguments, expect=code)
+
+
+def _report(answer: dict[str, Any], name: str, metrics: set[str]) -> dict[str, dict[str, Any]]:
+    assert set(answer) == {"name", "env", "workload", "runs"}
+    assert answer["name"] == name
+    assert {"cpu", "cores", "python", "packages", "load"} <= set(answer["env"])
+    assert answer["workload"]
+    runs: dict[str, dict[str, Any]] = {entry["metric"]: entry for entry in answer["runs"]}
+    assert metrics <= set(runs)
+    assert all(entry["unit"] and entry["value"] >= 0 for entry in runs.values())
+    return runs
+
+
+def test_bench_engine_finds_the_alerts_that_are_there() -> None:
+    runs = _report(run_cli("bench", "engine", "--runs", "2", "--rows", "50000"), "engine", {"readings_per_s"})
+    # Rows 20,011 and 40,022 violate; the patient's next reading, a thousand rows later, ends each.
+    assert runs["alert_events"]["all"] == [4, 4]
+    assert runs["readings_per_s"]["value"] > 0
+
+
+def test_bench_store_says_among_how_many_rows() -> None:
+    answer = run_cli("bench", "store", "--runs", "2", "--rows", "100000")
+    runs = _report(answer, "store", {"rows_per_s", "window_14d_ms_p50"})
+    assert answer["workload"]["rows"] == 100_000
+    assert answer["workload"]["rows_per_window"] == 100
+    assert len(runs["window_14d_ms_p50"]["all"]) == 2
+
+
+@pytest.mark.slow
+def test_bench_gateway_measures_the_endpoint_alone() -> None:
+    answer = run_cli(
+        "bench", "gateway", "--runs", "1", "--seconds", "0.5", "--connections", "10", "--rate", "200"
+    )  # fmt: skip
+    runs = _report(answer, "gateway", {"acked_messages_per_s", "ack_ms_p99", "server_cpu_us_per_message"})
+    assert runs["acked_messages_per_s"]["value"] > 0
+    assert 150 <= runs["paced_messages_per_s"]["value"] <= 210
+    assert runs["acked_messages_per_s"]["connections"] == 10
+
+
+@pytest.mark.slow
+def test_bench_e2e_measures_from_the_device_to_store_and_alert() -> None:
+    answer = run_cli("bench", "e2e", "--runs", "1", "--seconds", "1", "--connections", "8", "--rate", "100")
+    runs = _report(answer, "e2e", E2E)
+    assert 80 <= runs["paced_messages_per_s"]["value"] <= 105
+    # Eight devices violate in each fourth message: every one of them is told to the stream.
+    assert 15 <= runs["alerts"]["value"] <= 26
+    assert 0 < runs["ack_ms_p50"]["value"] <= runs["ack_ms_p99"]["value"]
+    assert 0 < runs["device_to_alert_ms_p50"]["value"] <= runs["device_to_alert_ms_p99"]["value"]
+    total, gateway, core = (
+        runs[f"{name}_cpu_us_per_message"]["value"] for name in ("server", "gateway", "core")
+    )  # fmt: skip
+    assert gateway + core <= total + 0.01
+    assert runs["peak_rss_mb"]["value"] > 50
+
+
+def test_figures_are_medians_with_every_value_beside() -> None:
+    values = iter([3.0, 1.0, 2.0])
+    assert repeat(3, lambda: [Figure("x", next(values), "s", 7)]) == [
+        {"metric": "x", "value": 2.0, "unit": "s", "connections": 7, "all": [3.0, 1.0, 2.0]}
+    ]
+
+
+def test_a_histogram_gives_quantiles_within_its_buckets() -> None:
+    counts = [(0.1, 50.0), (0.2, 90.0), (0.4, 100.0), (float("inf"), 100.0)]
+    assert quantile_s(counts, 0.5) == pytest.approx(0.1)
+    assert quantile_s(counts, 0.7) == pytest.approx(0.15)
+    assert quantile_s(counts, 0.95) == pytest.approx(0.3)
+    assert quantile_s([(0.1, 1.0), (float("inf"), 2.0)], 0.99) == pytest.approx(0.1)
+
+
+def test_processor_time_and_memory_of_a_process_are_those_of_proc() -> None:
+    before = cpu_s(os.getpid())
+    total = sum(number * number for number in range(2_000_000))
+    assert total > 0
+    assert 0.01 <= cpu_s(os.getpid()) - before < 10
+    with MemoryPeak(os.getpid()) as memory:
+        held = bytearray(b"x" * 2**20)
+    assert len(held) == 2**20
+    assert 0 < memory.peak_mb <= rss_mb(os.getpid()) + 200
