@@ -21,11 +21,14 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The tests talk to the endpoint with mosquitto's clients and to a real broker.
+# The tests talk to the endpoint with mosquitto's clients and to a real broker, and look at the page with Chromium.
 tools:
 	@command -v mosquitto_pub >/dev/null && { command -v mosquitto || test -x /usr/sbin/mosquitto; } >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto mosquitto-clients >/dev/null; \
 	  else echo "the tests need mosquitto: sudo apt-get install mosquitto mosquitto-clients"; exit 1; fi; }
+	@command -v chromium >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	  else echo "the tests of the page need Chromium: sudo apt-get install chromium"; exit 1; fi; }
 
 demo: $(VENV)/.installed
 	$(BIN)/vitalgate up --demo --data-dir vitalgate-data/demo

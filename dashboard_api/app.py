@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 
 from dashboard_api.auth import Gate
 from dashboard_api.dependencies import Dependencies
@@ -52,7 +53,7 @@ def create_app(deps: Dependencies) -> FastAPI:
         app.include_router(module.router, prefix=API)
     app.include_router(system.beside)
     app.include_router(pages)
-    app.mount("/static", PageFiles(directory=ROOT))
+    app.mount("/static", GZipMiddleware(PageFiles(directory=ROOT)))
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, auth=deps.auth)
     app.add_middleware(SessionGate, sessions=app.state.sessions)

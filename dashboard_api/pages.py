@@ -102,12 +102,12 @@ async def sign_out(request: Request) -> Response:
 
 @router.get("/session")
 async def session(request: Request) -> Response:
-    """Who is signed in, and what they may do."""
+    """Who is signed in and what they may do; empty when nobody is."""
     held = cookie_of(request.scope)
     sessions: Sessions = request.app.state.sessions
     who = None if held is None else await run_in_threadpool(sessions.check, held, seen=True)
     if who is None:
-        return unauthenticated()
+        return Response(status_code=204, headers=PRIVATE)
     return answer({"name": who.name, "role": who.role, "permissions": sorted(who.permissions)})
 
 

@@ -1,6 +1,6 @@
 // Alerts as sentences, with the one key that takes them.
 
-import { html, useEffect, useState } from "../vendor/htm-preact.module.js";
+import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact.module.js";
 import { all, now, post } from "./api.js";
 import { age, count, moment, PRIORITY, words } from "./format.js";
 import { may, nameOf, openAlerts, state, takeAlert, taken, changed } from "./store.js";
@@ -25,34 +25,50 @@ async function acknowledge(alert, setProblem) {
 
 /** A list of alerts; `keys` lets j, k, a and Enter work on it. */
 export function AlertList({ alerts, keys = false, named = true }) {
-  const [marked, setMarked] = useState(null);
   const [problem, setProblem] = useState("");
-  const place = Math.max(0, alerts.findIndex((alert) => alert.id === marked));
+  const [, draw] = useReducer((number) => number + 1, 0);
+  // The mark stays on its alert when another comes in above: the key never takes what was not looked at. A ref, since
+  // two keys can come between two drawings.
+  const marked = useRef(null);
+  const shown = useRef(alerts);
+  shown.current = alerts;
+  if (!alerts.some((alert) => alert.id === marked.current)) marked.current = (alerts.find((alert) => !taken(alert)) ?? alerts[0])?.id;
+  const mark = (id) => {
+    marked.current = id;
+    draw();
+  };
+  const take = async (alert) => {
+    const was = marked.current;
+    await acknowledge(alert, setProblem);
+    const other = shown.current.find((one) => one.id !== alert.id && !taken(one));
+    if (was === alert.id && marked.current === was && other) mark(other.id);
+  };
   useEffect(() => {
     if (!keys) return undefined;
     const press = (event) => {
-      if (event.defaultPrevented || event.target.closest("input, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
-      const alert = alerts[place];
-      if (!alert) return;
+      if (event.defaultPrevented || event.target.closest("input") || document.querySelector("[role=dialog]") || event.ctrlKey || event.metaKey || event.altKey) return;
+      const place = shown.current.findIndex((alert) => alert.id === marked.current);
+      const alert = shown.current[place];
       const step = { j: 1, k: -1 }[event.key];
+      if (!alert) return;
       if (step) {
-        const next = alerts[Math.min(alerts.length - 1, Math.max(0, marked === null ? 0 : place + step))];
-        setMarked(next.id);
-        document.getElementById(`alert-${next.id}`)?.scrollIntoView({ block: "nearest" });
-      } else if (event.key === "a" && !taken(alert)) {
-        acknowledge(alert, setProblem);
+        const other = shown.current[Math.min(shown.current.length - 1, Math.max(0, place + step))];
+        mark(other.id);
+        document.getElementById(`alert-${other.id}`)?.scrollIntoView({ block: "nearest" });
+      } else if (event.key === "a" && !event.repeat && !taken(alert) && may("alerts:act")) {
+        take(alert);
       } else if (event.key === "Enter" && !event.target.closest("a, button")) {
         location.hash = `#/patient/${alert.patient}`;
       }
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
-  });
+  }, [keys]);
   return html`<div>
     ${problem && html`<p role="alert" class="problem"><b>Not acknowledged.</b> ${problem}</p>`}
-    <ol class="alerts">${alerts.map((alert, number) => html`<li key=${alert.id} id="alert-${alert.id}"
-      class=${`${alert.severity} ${taken(alert) ? "taken" : ""} ${keys && number === place ? "marked" : ""}`}
-      aria-current=${keys && number === place ? "true" : null} onClick=${() => setMarked(alert.id)}>
+    <ol class="alerts">${alerts.map((alert) => html`<li key=${alert.id} id="alert-${alert.id}"
+      class=${`${alert.severity} ${taken(alert) ? "taken" : ""} ${keys && alert.id === marked.current ? "marked" : ""}`}
+      aria-current=${keys && alert.id === marked.current ? "true" : null} onClick=${() => mark(alert.id)}>
       <${Mark} severity=${alert.severity} />
       <div class="what">
         ${named && html`<a href="#/patient/${alert.patient}">${nameOf(alert.patient)}</a>`}
@@ -62,7 +78,7 @@ export function AlertList({ alerts, keys = false, named = true }) {
       <span class="soft when" title=${moment(Date.parse(alert.raised))}>${age((now() - Date.parse(alert.raised)) / 1000)}</span>
       <span class="soft state">${stateWords(alert.state)}${alert.owner ? ` by ${alert.owner}` : ""}</span>
       ${!taken(alert) && may("alerts:act")
-        ? html`<button class="act" onClick=${() => acknowledge(alert, setProblem)}>Acknowledge</button>`
+        ? html`<button class="act" onClick=${() => take(alert)}>Acknowledge</button>`
         : html`<span class="act"></span>`}
     </li>`)}</ol>
   </div>`;

@@ -7,6 +7,12 @@ import { state } from "./store.js";
 const BUCKET_S = { "1m": 60, "1h": 3600, "1d": 86400 };
 const HEIGHT = 170;
 const POINTS_UP_TO = 120;
+const CLOCK_24 = [
+  // increment in seconds, label, then what a new year, month, day, hour, minute, second adds below; 1: on a line of its own
+  [86400, "{D} {MMM}", null, null, null, null, null, null, 1],
+  [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
+  [1, "{HH}:{mm}:{ss}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1],
+];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -56,6 +62,7 @@ function options(key, ucum, held, width) {
   const ink = () => colour("--ink");
   const soft = () => colour("--soft");
   const axis = { stroke: soft, grid: { stroke: () => colour("--line"), width: 1 }, ticks: { stroke: () => colour("--line"), width: 1 }, font: "12px system-ui" };
+  const days = { ...axis, values: CLOCK_24 };
   const band = { show: true, stroke: () => colour("--line"), width: 1, points: { show: false } };
   const told = (_plot, number, _series, row) => {
     if (row === null || row === undefined || number === null) return NO_VALUE;
@@ -73,7 +80,7 @@ function options(key, ucum, held, width) {
   return {
     width, height: HEIGHT, cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
     scales: { x: { time: true, range: (_plot, low, high) => held.current.zoom ?? held.current.window ?? [low, high] }, y: { range: reach } },
-    axes: [{ ...axis }, { ...axis, size: 54 }],
+    axes: [days, { ...axis, size: 54 }],
     series: [
       { label: "time", value: (_plot, time) => (time ? new Date(time * 1000).toLocaleString("en-GB") : NO_VALUE) },
       { ...band, label: "min" },

@@ -35,7 +35,7 @@ export function Strip({ onKeys, onTheme, theme }) {
   return html`<header class="strip">
     <strong class="brand">vitalgate</strong>
     <span class="link ${link}" role="status" title="State of the live stream"><i aria-hidden="true"></i>${CONNECTION[link]}</span>
-    <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to
+    <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
       <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
       ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
     <span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>

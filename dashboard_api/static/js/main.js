@@ -1,6 +1,6 @@
 // Which view, which theme, which keys.
 
-import { html, render, useEffect, useReducer, useState } from "../vendor/htm-preact.module.js";
+import { html, render, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact.module.js";
 import { Alerts } from "./alerts.js";
 import { Keys, Rail, Strip } from "./frame.js";
 import { openAlerts, start, state, subscribe, taken } from "./store.js";
@@ -23,7 +23,7 @@ function route() {
 function useTheme() {
   const [theme, setTheme] = useState(localStorage.getItem("theme") ?? "system");
   const next = () => {
-    const chosen = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+    const chosen = THEMES[(THEMES.indexOf(localStorage.getItem("theme") ?? "system") + 1) % THEMES.length];
     if (chosen === "system") {
       localStorage.removeItem("theme");
       delete document.documentElement.dataset.theme;
@@ -37,8 +37,8 @@ function useTheme() {
 }
 
 function useKeys({ keys, setKeys, nextTheme }) {
+  const after = useRef("");
   useEffect(() => {
-    let after = "";
     const press = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "Escape") {
@@ -49,8 +49,8 @@ function useKeys({ keys, setKeys, nextTheme }) {
       }
       if (event.target.closest("input")) return;
       const { view, id } = route();
-      const before = after;
-      after = event.key === "g" ? "g" : "";
+      const before = after.current;
+      after.current = event.key === "g" ? "g" : "";
       if (before === "g" && GO[event.key]) {
         location.hash = GO[event.key];
         event.preventDefault();

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../vendor/htm-preact.module.j
 import { all, get, now } from "./api.js";
 import { AlertList } from "./alerts.js";
 import { Chart } from "./chart.js";
-import { age, unit, words } from "./format.js";
+import { age, PRIORITY, unit, words } from "./format.js";
 import { onReading, openAlerts, state } from "./store.js";
 import { Value } from "./ward.js";
 
@@ -119,13 +119,13 @@ export function Patient({ id, range, theme }) {
 const KEYS = ["heart_rate", "pulse_rate", "spo2", "resp_rate", "bp_sys", "bp_dia", "temp", "glucose_isf", "glucose_bg", "glucose", "weight"];
 const order = (key) => (KEYS.indexOf(key) + 100) % 100;
 
-const limitWords = (limit) => [limit.low !== null && `≥ ${limit.low}`, limit.high !== null && `≤ ${limit.high}`].filter(Boolean).join(", ");
+const limitWords = (limit) => [limit.low !== null && `under ${limit.low}`, limit.high !== null && `over ${limit.high}`].filter(Boolean).join(", ");
 
 function Vital({ vital, reading, series, limits, severity, label, ...rest }) {
   const { name } = state.tables.vitals[vital];
   return html`<section class="vital" data-vital=${vital}>
     <div class="now"><h2>${name}</h2><${Value} reading=${reading} severity=${severity} /><small class="soft">${unit(reading.unit)}</small>
-      ${limits.map((limit) => html`<small class="limit ${limit.severity}"><i aria-hidden="true">┄</i> ${limit.severity} ${limitWords(limit)}</small>`)}</div>
+      ${limits.map((limit) => html`<small class="limit ${limit.severity}"><i aria-hidden="true">┄</i> ${PRIORITY[limit.severity].word}: ${limitWords(limit)}</small>`)}</div>
     ${!series ? html`<div class="plot waiting"></div>` : series.time.length === 0
       ? html`<div class="plot waiting"><span>No reading in the last ${label}.</span></div>`
       : html`<${Chart} series=${series} limits=${limits} ...${rest} />`}

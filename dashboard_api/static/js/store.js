@@ -183,11 +183,12 @@ async function pollSystem() {
 export async function start() {
   try {
     state.session = await request("/session", { person: true });
-  } catch (error) {
-    if (error.status === 401) return;
+  } catch {
     setTimeout(start, RETRY_MS);
     return;
   }
+  changed();
+  if (state.session === null) return;
   listen();
   await Promise.all([reload(), pollSystem()]);
 }
