@@ -1,4 +1,4 @@
-"""Pictures for the documentation, taken when ``VITALGATE_PICTURES`` names their directory; the views they show are there."""
+"""Pictures for the documentation, kept when ``VITALGATE_PICTURES`` names a directory; what they show is checked."""
 
 import os
 from pathlib import Path
@@ -23,8 +23,14 @@ def busy(ward: Ward) -> str:
     ward.read("pic-1", "spo2", 86, "%")
     ward.read("pic-1", "heart_rate", 104, "/min")
     ward.admit(LONG, "pic-2", limit(92, "S2"))
-    for vital, value, unit in (("heart_rate", 118, "/min"), ("spo2", 91, "%"), ("glucose", 342, "mg/dL"),
-                               ("bp_sys", 148, "mm[Hg]"), ("bp_dia", 92, "mm[Hg]"), ("weight", 132.4, "kg")):  # fmt: skip
+    for vital, value, unit in (
+        ("heart_rate", 118, "/min"),
+        ("spo2", 91, "%"),
+        ("glucose", 342, "mg/dL"),
+        ("bp_sys", 148, "mm[Hg]"),
+        ("bp_dia", 92, "mm[Hg]"),
+        ("weight", 132.4, "kg"),
+    ):
         ward.read("pic-2", vital, value, unit)
     ward.admit("Bo Example", "pic-3", limit(95, "S3"))
     ward.read("pic-3", "spo2", 94, "%")

@@ -16,10 +16,25 @@ const CLOCK_24 = [
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+/** A line may bridge six usual steps, at least a minute, and never more than the value stays current. */
+function longestStep(series) {
+  const stale = state.tables.vitals[series.vital]?.stale_s ?? 3600;
+  const steps = series.time.slice(1).map((time, row) => time - series.time[row]).sort((a, b) => a - b);
+  return Math.min(stale, Math.max(60, 6 * (steps[steps.length >> 1] ?? stale)));
+}
+
+/** Rows with nothing on either side: no line shows them. */
+function alone(values) {
+  const rows = [];
+  values.forEach((value, row) => {
+    if (value !== null && (values[row - 1] ?? null) === null && (values[row + 1] ?? null) === null) rows.push(row);
+  });
+  return rows;
+}
+
 /** Columns for the chart with an empty row wherever nothing was measured for too long. */
 export function withGaps(series) {
-  const stale = state.tables.vitals[series.vital]?.stale_s ?? 3600;
-  const longest = series.resolution === "raw" ? stale : Math.max(stale, 2.5 * BUCKET_S[series.resolution]);
+  const longest = Math.max(longestStep(series), 2.5 * (BUCKET_S[series.resolution] ?? 0));
   const out = { time: [], value: [], min: [], max: [], flags: [] };
   series.time.forEach((time, row) => {
     const last = out.time.at(-1);
@@ -85,7 +100,8 @@ function options(key, ucum, held, width) {
       { label: "time", value: (_plot, time) => (time ? new Date(time * 1000).toLocaleString("en-GB") : NO_VALUE) },
       { ...band, label: "min" },
       { ...band, label: "max" },
-      { label: "value", stroke: ink, width: 1.6, value: told, points: { show: (plot, _series, from, to) => to - from < POINTS_UP_TO, size: 5, fill: ink } },
+      { label: "value", stroke: ink, width: 1.6, value: told, points: { show: (plot, _series, from, to) => to - from < POINTS_UP_TO, size: 5, fill: ink,
+        filter: (plot, series, shown) => (shown ? null : alone(plot.data[series])) } },
     ],
     bands: [{ series: [2, 1], fill: () => colour("--band") }],
     hooks: {

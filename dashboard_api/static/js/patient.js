@@ -82,7 +82,12 @@ function Devices({ patient }) {
     <small>${device.adapter} · ${device.last_seen ? `last contact ${age((now() - Date.parse(device.last_seen)) / 1000)} ago` : "never heard"}</small></span>`);
 }
 
-export function Patient({ id, range, theme }) {
+export function Patient({ id, ...rest }) {
+  if (state.patients.has(id)) return html`<${Known} id=${id} ...${rest} />`;
+  return html`<main><section class="empty"><h2>${state.loaded ? "No such patient" : "Loading"}</h2><p><a href="#/">Back to the ward</a></p></section></main>`;
+}
+
+function Known({ id, range, theme }) {
   const patient = state.patients.get(id);
   const [, label, seconds] = RANGES.find(([key]) => key === range) ?? RANGES[2];
   const vitals = [...(state.latest.get(id)?.keys() ?? [])].sort((a, b) => order(a) - order(b));
@@ -93,9 +98,6 @@ export function Patient({ id, range, theme }) {
   const end = Math.ceil(now() / 5000) * 5; // moves every five seconds, not with every redraw
   spanOf.current = [end - seconds, end];
   useEffect(() => setZoom(null), [id, range]);
-  if (!patient) {
-    return html`<main><section class="empty"><h2>${state.loaded ? "No such patient" : "Loading"}</h2><p><a href="#/">Back to the ward</a></p></section></main>`;
-  }
   const alerts = openAlerts(id);
   return html`<main>
     <div class="head"><a class="back" href="#/" aria-label="Back to the ward">←</a><h1>${patient.name ?? id}</h1>

@@ -6,7 +6,6 @@ import { age, count, moment, words } from "./format.js";
 import { may, state } from "./store.js";
 
 const SHOWN_BYTES = 4096;
-const PER_ROW = 16;
 
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
 const hex = (number, digits = 2) => number.toString(16).padStart(digits, "0");
@@ -14,10 +13,11 @@ const letter = (byte) => (byte >= 32 && byte < 127 ? String.fromCharCode(byte) :
 
 function Bytes({ base64 }) {
   const bytes = bytesOf(base64);
+  const perRow = innerWidth < 640 ? 8 : 16;
   const rows = [];
-  for (let from = 0; from < Math.min(bytes.length, SHOWN_BYTES); from += PER_ROW) rows.push([from, [...bytes.slice(from, from + PER_ROW)]]);
+  for (let from = 0; from < Math.min(bytes.length, SHOWN_BYTES); from += perRow) rows.push([from, [...bytes.slice(from, from + perRow)]]);
   return html`<pre class="hex" tabindex="0" aria-label="Payload as hexadecimal and text">${rows.map(([from, row]) =>
-    `${hex(from, 4)}  ${row.map((byte) => hex(byte)).join(" ").padEnd(PER_ROW * 3)} ${row.map(letter).join("")}\n`)}${
+    `${hex(from, 4)}  ${row.map((byte) => hex(byte)).join(" ").padEnd(perRow * 3)} ${row.map(letter).join("")}\n`)}${
     bytes.length > SHOWN_BYTES ? `… ${bytes.length - SHOWN_BYTES} more bytes` : bytes.length === 0 ? "no bytes" : ""}</pre>`;
 }
 

@@ -29,7 +29,7 @@ export function Value({ reading, second, severity }) {
   const { values = [] } = state.tables.vitals[reading.vital] ?? {};
   const stale = isStale(reading);
   const flags = reading.flags.filter((flag) => !QUIET.includes(flag));
-  const pair = second && second.time === reading.time ? `/${value(second.vital, second.value)}` : "";
+  const pair = second && Math.abs(Date.parse(second.time) - Date.parse(reading.time)) < 60_000 ? `/${value(second.vital, second.value)}` : "";
   const bound = reading.flags.includes("below_range") ? "<" : reading.flags.includes("above_range") ? ">" : "";
   return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device}">
     <b>${bound}${value(reading.vital, reading.value, values)}${pair}</b>
