@@ -204,6 +204,45 @@ def test_the_script_is_small(ward: Ward, watched: Watched) -> None:
     assert page.evaluate("document.querySelectorAll('style, script:not([src])').length") == 0
 
 
+def test_an_integrator_sees_quarantine_and_no_patient(ward: Ward, watched: Watched) -> None:
+    ward.admit("Not For Integrators", "int-1", limit(90))
+    ward.read("int-1", "spo2", 85, "%")
+    page = sign_in(ward, watched, "integrator")
+    expect(page.get_by_role("status")).to_have_text("Not live in this role")
+    page.goto(f"{ward.running.ready['http']}/#/quarantine")
+    expect(page.get_by_role("heading", name="Quarantine", exact=True)).to_be_visible()
+    page.goto(f"{ward.running.ready['http']}/#/alerts")
+    expect(page.locator("main")).not_to_contain_text("Not For Integrators")
+
+
+def test_signing_out_leaves_nothing_on_the_screen(ward: Ward, watched: Watched) -> None:
+    page = sign_in(ward, watched)
+    page.keyboard.press("?")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in to vitalgate")).to_be_visible()
+    assert page.context.cookies() == []
+
+
+def test_a_killed_core_is_said_and_the_page_goes_on_by_itself(ward: Ward, browser: Browser) -> None:
+    ward.admit("Goes On", "kill-1")
+    ward.read("kill-1", "spo2", 97, "%")
+    watched = open_page(browser)  # the browser itself reports the broken connection as an error
+    page = sign_in(ward, watched)
+    value = cell(page, "Goes On", "SpO₂").locator("b")
+    expect(value).to_have_text("97")
+    child = ward.running.child("core")
+    assert child is not None
+    child.suspend()
+    expect(page.get_by_role("status")).to_have_text("No news", timeout=15_000)
+    expect(value).to_have_text("97")
+    child.kill()
+    ward.running.until_ready()
+    expect(page.get_by_role("status")).to_have_text("Live", timeout=20_000)
+    ward.read("kill-1", "spo2", 93, "%")
+    expect(value).to_have_text("93")
+    page.context.close()
+
+
 @pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 800), ("dark", 1280, 800), ("light", 390, 844)])
 def test_text_has_contrast_and_colours_belong_to_priorities(
     ward: Ward, browser: Browser, theme: str, width: int, height: int

@@ -24,7 +24,7 @@ export function Rail({ view }) {
   </nav>`;
 }
 
-const CONNECTION = { live: "Live", stalled: "No news", lost: "Connection lost" };
+const CONNECTION = { live: "Live", stalled: "No news", lost: "Connection lost", none: "Not live in this role" };
 
 export function Strip({ onKeys, onTheme, theme }) {
   const { rates, lags = [] } = state.system ?? {};
@@ -42,7 +42,7 @@ export function Strip({ onKeys, onTheme, theme }) {
     <span class="wide"><b>${rates ? rates.stored_per_s.toFixed(1) : "–"}</b> stored/s</span>
     <span class="wide">lag <b>${slowest ? slowest.seconds.toFixed(1) : "–"}</b> s</span>
     <span class="grow"></span>
-    <button class="quiet" onClick=${onTheme} title="Theme (t)">Theme: ${theme}</button>
+    <button class="quiet" onClick=${onTheme} title="Theme (t)"><span class="wide">Theme: </span>${theme}</button>
     <button class="quiet" onClick=${onKeys} title="Keys (?)" aria-label="Show the keys">?</button>
   </header>`;
 }

@@ -5,7 +5,7 @@ import { all, get, now } from "./api.js";
 import { AlertList } from "./alerts.js";
 import { Chart } from "./chart.js";
 import { age, PRIORITY, unit, words } from "./format.js";
-import { onReading, openAlerts, state } from "./store.js";
+import { breach, onReading, openAlerts, state } from "./store.js";
 import { Value } from "./ward.js";
 
 export const RANGES = [["1h", "1 h", 3600], ["6h", "6 h", 21600], ["24h", "24 h", 86400], ["7d", "7 d", 604800], ["30d", "30 d", 2592000]];
@@ -113,7 +113,7 @@ function Known({ id, range, theme }) {
     ${vitals.length === 0 && html`<section class="empty"><h2>No reading yet</h2><p>Let a device be worn, and publish as it:</p>
       <pre><code>${`vitalgate device assign DEVICE ${id}`}</code></pre></section>`}
     ${vitals.map((key) => html`<${Vital} key=${key} vital=${key} reading=${state.latest.get(id).get(key)} series=${series[key]} label=${label}
-      limits=${limits.filter((limit) => limit.vital === key)} severity=${alerts.find((alert) => alert.values[0]?.vital === key)?.severity}
+      limits=${limits.filter((limit) => limit.vital === key)} severity=${breach(alerts, [key])}
       window=${spanOf.current} zoom=${zoom} onZoom=${setZoom} theme=${theme} />`)}
   </main>`;
 }

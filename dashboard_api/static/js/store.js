@@ -48,8 +48,9 @@ export function onReading(listener) {
   return () => readingListeners.delete(listener);
 }
 
-/** live, stalled (connected, but nothing is evaluated any more) or lost. */
+/** live, stalled (connected, but nothing is evaluated any more), lost, or none (the role has no stream). */
 export function connection() {
+  if (state.session && !may("stream:read")) return "none";
   if (!state.connected) return "lost";
   return Date.now() - state.heard > SILENT_MS ? "stalled" : "live";
 }
@@ -64,6 +65,10 @@ export function openAlerts(patient) {
     .sort((a, b) => a.severity.localeCompare(b.severity) || Number(taken(a)) - Number(taken(b)) ||
       a.raised.localeCompare(b.raised) || a.id.localeCompare(b.id));
 }
+
+/** Priority of what is wrong with a patient's vital signs now: a condition that ended waits for a person, but tints nothing. */
+export const breach = (alerts, vitals) =>
+  alerts.find((alert) => vitals.includes(alert.values[0]?.vital) && !alert.state.startsWith("rtn"))?.severity;
 
 export const taken = (alert) => !alert.state.endsWith("unack");
 
@@ -98,7 +103,7 @@ export { takeAlert };
 async function load() {
   const states = OPEN.map((word) => `state=${word}`).join("&");
   const [tables, patients, alerts] = await Promise.all([
-    request("/tables.json"), all("patients"), all(`alerts?${states}`),
+    request("/tables.json"), may("patients:read") ? all("patients") : [], may("alerts:read") ? all(`alerts?${states}`) : [],
   ]);
   state.tables = tables;
   state.patients = new Map(patients.map((patient) => [patient.patient, patient]));
@@ -106,7 +111,7 @@ async function load() {
   alerts.forEach(takeAlert);
   state.loaded = true;
   changed();
-  const waiting = [...state.patients.keys()];
+  const waiting = may("vitals:read") ? [...state.patients.keys()] : [];
   const one = async () => {
     for (let id = waiting.shift(); id; id = waiting.shift()) {
       (await get(`patients/${id}/latest`)).items.forEach(takeReading);
@@ -135,6 +140,7 @@ function meet(id) {
 
 function listen() {
   source?.close();
+  if (!may("stream:read")) return;
   source = new EventSource("/api/v1/stream");
   const on = (name, take) => source.addEventListener(name, (event) => {
     state.heard = Date.now();

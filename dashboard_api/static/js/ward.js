@@ -4,7 +4,7 @@ import { html, useRef, useState } from "../vendor/htm-preact.module.js";
 import { now } from "./api.js";
 import { AlertList, Mark } from "./alerts.js";
 import { age, count, moment, NO_VALUE, unit, value, words } from "./format.js";
-import { ageOf, isStale, openAlerts, state, taken } from "./store.js";
+import { ageOf, breach, isStale, openAlerts, state, taken } from "./store.js";
 
 const COLUMNS = [
   ["HR", ["heart_rate", "pulse_rate", "pulse_rate_nibp"]],
@@ -71,7 +71,6 @@ function useSteadyOrder(rows) {
 function Row({ row, columns }) {
   const { patient, alerts } = row;
   const first = alerts[0];
-  const severityOf = (keys) => alerts.find((alert) => keys.includes(alert.values[0]?.vital))?.severity;
   return html`<tr>
     <td class="need">${first && html`<${Mark} severity=${first.severity} />
       <small>${age((now() - Date.parse(first.raised)) / 1000)}${taken(first) ? " · taken" : ""}</small>`}</td>
@@ -79,7 +78,7 @@ function Row({ row, columns }) {
       <small>${words(patient.condition ?? "")}${patient.status === "active" ? "" : ` · ${patient.status}`}</small></th>
     ${columns.map(([label, keys, second]) => html`<td key=${label} data-label=${label}>
       <${Value} reading=${newest(patient.patient, keys)} second=${second && state.latest.get(patient.patient)?.get(second)}
-        severity=${severityOf(second ? [...keys, second] : keys)} /></td>`)}
+        severity=${breach(alerts, second ? [...keys, second] : keys)} /></td>`)}
   </tr>`;
 }
 
