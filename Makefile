@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest
 WORKERS ?= 2
-TOOLS := mosquitto mosquitto-clients curl procps
+TOOLS := mosquitto mosquitto-clients curl procps chromium
 
 .PHONY: help demo test lint chaos lock clean tools
 help:
@@ -22,9 +22,10 @@ $(VENV)/.installed: requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The tests talk to the endpoint with mosquitto's clients and to a real broker; the pages' commands use curl and pkill.
+# The tests talk to the endpoint with mosquitto's clients and to a real broker, look at the page with Chromium,
+# and run the pages' commands, which use curl and pkill.
 tools:
-	@export PATH="$$PATH:/usr/sbin"; command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null && command -v curl >/dev/null && command -v pkill >/dev/null || { \
+	@export PATH="$$PATH:/usr/sbin"; command -v mosquitto >/dev/null && command -v mosquitto_pub >/dev/null && command -v curl >/dev/null && command -v pkill >/dev/null && command -v chromium >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(TOOLS) >/dev/null; \
 	  else echo "the tests need: sudo apt-get install $(TOOLS)"; exit 1; fi; }
 

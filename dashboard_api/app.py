@@ -6,12 +6,16 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import GZipMiddleware
 
 from dashboard_api.auth import Gate
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.live import LiveView, StreamHub
+from dashboard_api.pages import ROOT, PageFiles, SecurityHeaders
+from dashboard_api.pages import router as pages
 from dashboard_api.problems import BodyLimit, LastResort, install
 from dashboard_api.routes import alerts, device_side, devices, patients, quarantine, readings, system
+from dashboard_api.session import SessionGate, Sessions
 
 API = "/api/v1"
 DESCRIPTION = "Patients, devices, readings and alerts of one organisation. Errors are application/problem+json."
@@ -43,12 +47,17 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.state.limits_lock = threading.Lock()
     app.state.live = LiveView(deps.store, deps.log, deps.book)
     app.state.hub = StreamHub(deps.log, deps.book, app.state.live)
+    app.state.sessions = Sessions(deps.auth)
     install(app)
     for module in (patients, readings, devices, alerts, quarantine, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.beside)
     app.include_router(device_side.router)
+    app.include_router(pages)
+    app.mount("/static", GZipMiddleware(PageFiles(directory=ROOT)))
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, auth=deps.auth)
+    app.add_middleware(SessionGate, sessions=app.state.sessions)
     app.add_middleware(LastResort)
+    app.add_middleware(SecurityHeaders)
     return app

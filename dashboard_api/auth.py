@@ -24,7 +24,8 @@ DEFAULT_TTL_S: Final = 30 * 86_400
 MAX_TTL_S: Final = 10 * 365 * 86_400
 GUARDED: Final = "/api/"
 """Every path below it wants a token, also one that does not exist."""
-_PRINCIPAL: Final = "vitalgate.principal"
+PRINCIPAL: Final = "vitalgate.principal"
+"""Scope key of the caller."""
 _BUSY_MS: Final = 10_000
 
 
@@ -114,7 +115,8 @@ _TOKENS: Final = sa.Table(
 )  # fmt: skip
 
 
-def _digest(token: str) -> str:
+def digest_of(token: str) -> str:
+    """What is kept of a token."""
     # 256 random bits: nothing to guess, so neither salt nor slow hash; equal to find, not to compare.
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -130,15 +132,16 @@ class TokenAuth:
     """API tokens at rest, as hashes. Thread-safe; raises ``BackendError`` (retryable) when the database is away."""
 
     def __init__(self, path: Path | str, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._engine = sa.create_engine(str(path) if "://" in str(path) else f"sqlite:///{path}")
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _prepare)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(sa.schema.CreateTable(_TOKENS, if_not_exists=True))
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> Iterator[sa.Connection]:
+        """A transaction of the database; raises ``BackendError`` (retryable) when it is away."""
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -154,11 +157,11 @@ class TokenAuth:
         lifetime_s = DEFAULT_TTL_S if ttl_s is None else ttl_s
         if not 0 < lifetime_s <= MAX_TTL_S:
             raise InvalidRequest("ttl_s", f"1 to {MAX_TTL_S} seconds")
-        token, now_ns = f"vg_{secrets.token_urlsafe(32)}", self._clock.now_ns()
-        with self._transaction() as connection:
+        token, now_ns = f"vg_{secrets.token_urlsafe(32)}", self.clock.now_ns()
+        with self.transaction() as connection:
             connection.execute(
                 _TOKENS.insert().values(
-                    digest=_digest(token),
+                    digest=digest_of(token),
                     role=role,
                     scope=scope,
                     created_ns=now_ns,
@@ -169,19 +172,22 @@ class TokenAuth:
 
     def check(self, token: str) -> Principal | None:
         """Who holds the token; None when it is unknown, revoked or over its time."""
-        digest = _digest(token)
-        with self._transaction() as connection:
+        return self.holder(digest_of(token))
+
+    def holder(self, digest: str) -> Principal | None:
+        """As ``check``, by the digest of the token."""
+        with self.transaction() as connection:
             row = connection.execute(sa.select(_TOKENS).where(_TOKENS.c.digest == digest)).one_or_none()
-        if row is None or row.revoked_ns is not None or row.expires_ns <= self._clock.now_ns():
+        if row is None or row.revoked_ns is not None or row.expires_ns <= self.clock.now_ns():
             return None
         return Principal(f"{row.role}:{digest[:8]}", row.role, permissions_of(row.role, row.scope), row.expires_ns)
 
     def revoke(self, token: str) -> bool:
         """End a token; whether it was in force."""
         known = self.check(token) is not None
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
-                _TOKENS.update().where(_TOKENS.c.digest == _digest(token)).values(revoked_ns=self._clock.now_ns())
+                _TOKENS.update().where(_TOKENS.c.digest == digest_of(token)).values(revoked_ns=self.clock.now_ns())
             )
         return known
 
@@ -206,7 +212,7 @@ class Gate:
         self._app, self._auth = app, auth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(GUARDED) and _PRINCIPAL not in scope:
+        if scope["type"] == "http" and scope["path"].startswith(GUARDED) and PRINCIPAL not in scope:
             token = bearer(scope)
             try:
                 principal = None if token is None else await run_in_threadpool(self._auth.check, token)
@@ -216,7 +222,7 @@ class Gate:
             if principal is None:
                 await unauthenticated()(scope, receive, send)
                 return
-            scope[_PRINCIPAL] = principal
+            scope[PRINCIPAL] = principal
         await self._app(scope, receive, send)
 
 
@@ -232,14 +238,14 @@ def local_admin(app: ASGIApp) -> ASGIApp:
                 await receive()
                 await send({"type": f"lifespan.{phase}.complete"})
             return
-        await app({**scope, _PRINCIPAL: LOCAL}, receive, send)
+        await app({**scope, PRINCIPAL: LOCAL}, receive, send)
 
     return local
 
 
 def principal_of(request: Request) -> Principal:
     """The caller, as the gate found it."""
-    principal = request.scope.get(_PRINCIPAL)
+    principal = request.scope.get(PRINCIPAL)
     if not isinstance(principal, Principal):
         raise Unauthenticated("no principal")
     return principal

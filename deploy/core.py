@@ -19,6 +19,7 @@ from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
+from dashboard_api.session import Sessions
 from deploy.layout import Layout
 from deploy.meters import AlertMeters, CoreCollector
 from deploy.settings import Settings
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from deploy.process import Order
 
 _log = structlog.get_logger(__name__)
-SIGN_IN_TTL_S = 3600
 HOUSEKEEPING_S = 3600.0
 INGEST = "ingest"
 DAY_NS = 86_400_000_000_000
@@ -142,7 +142,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         loops.start("alerts", alerts.run)
         loops.start("housekeeping", lambda ended: _keep_house(core, ended))
         status.warm = True
-        await _announce(order, core, status, stop)
+        await _announce(order, app.state.sessions, status, stop)
         await stop.wait()
     finally:
         sampling.cancel()
@@ -163,18 +163,18 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
     loop.call_soon_threadsafe(function)
 
 
-async def _announce(order: "Order", core: Core, status: Status, stop: asyncio.Event) -> None:
+async def _announce(order: "Order", sessions: Sessions, status: Status, stop: asyncio.Event) -> None:
     """Tell the supervisor once everything, the gateway included, is ready."""
     while status.reasons() and not stop.is_set():
         await asyncio.sleep(0.05)
-    token = await asyncio.get_running_loop().run_in_executor(None, core.tokens.create, "admin", SIGN_IN_TTL_S)
+    token = await asyncio.get_running_loop().run_in_executor(None, sessions.link, "admin")
     order.tell_ready(
         {
             "event": "ready",
             "http": f"http://{order.http}",
             "mqtt": f"mqtt://{order.mqtt}",
             **({"mqtts": f"mqtts://{order.mqtts}"} if order.mqtts else {}),
-            "sign_in": f"http://{order.http}/?token={token}",
+            "sign_in": f"http://{order.http}/sign-in?token={token}",
         }
     )
 

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from dashboard_api.auth import Caller, Permission, bearer, needs, permissions_of
 from dashboard_api.dependencies import Deps, Hub
 from dashboard_api.schemas import NewToken, StreamQuery, TokenEnd
+from dashboard_api.session import SESSION
 from dashboard_api.shapes import answer, total
 from dashboard_api.times import rfc3339
 from vitals.errors import InvalidRequest, NotAuthorised, NotFound
@@ -30,9 +31,11 @@ async def stream(
     """Server-sent events ``reading``, ``alert``, ``device`` and ``tick``; the id is the log position, and
     ``Last-Event-ID`` resumes after it."""
     after = None if not last_event_id else _position(last_event_id)
-    token = bearer(request.scope)
+    token, session = bearer(request.scope), request.scope.get(SESSION)
 
     async def allowed() -> bool:
+        if session is not None:
+            return await run_in_threadpool(request.app.state.sessions.check, session) is not None
         return token is None or await run_in_threadpool(deps.auth.check, token) is not None
 
     await run_in_threadpool(hub.start)

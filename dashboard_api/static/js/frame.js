@@ -1,0 +1,71 @@
+// What stands around every view: rail, system strip, keys.
+
+import { html } from "../vendor/htm-preact.module.js";
+import { now, request } from "./api.js";
+import { age, clock, count, PRIORITY } from "./format.js";
+import { connection, openAlerts, state, taken } from "./store.js";
+
+const VIEWS = [
+  ["ward", "#/", "Ward", "M3 20v-9l9-7 9 7v9h-6v-6H9v6z"],
+  ["alerts", "#/alerts", "Alerts", "M12 3a6 6 0 0 0-6 6v5l-2 3h16l-2-3V9a6 6 0 0 0-6-6zM10 20h4"],
+  ["quarantine", "#/quarantine", "Quarantine", "M12 3l8 3v6c0 5-4 8-8 9-4-1-8-4-8-9V6zM12 8v5M12 16h.01"],
+  ["system", "#/system", "System", "M4 5h16v6H4zM4 13h16v6H4zM7 8h.01M7 16h.01"],
+];
+
+export function Rail({ view }) {
+  const waiting = openAlerts().filter((alert) => !taken(alert));
+  return html`<nav class="rail" aria-label="Views">
+    ${VIEWS.map(([key, href, label, path]) => html`<a key=${key} href=${href} aria-current=${view === key ? "page" : null}>
+      <svg viewBox="0 0 24 24" aria-hidden="true"><path d=${path} /></svg>
+      <span>${label}</span>
+      ${key === "alerts" && waiting.length > 0 && html`<span class="badge ${waiting[0].severity}"
+        title="${count(waiting.length, "alert")} not acknowledged">${PRIORITY[waiting[0].severity].mark} ${waiting.length}</span>`}
+    </a>`)}
+  </nav>`;
+}
+
+const CONNECTION = { live: "Live", stalled: "No news", lost: "Connection lost", none: "Not live in this role" };
+
+export function Strip({ onKeys, onTheme, theme }) {
+  const { rates, lags = [] } = state.system ?? {};
+  const slowest = lags.reduce((worst, lag) => (lag.seconds > (worst?.seconds ?? -1) ? lag : worst), null);
+  const link = connection();
+  const behind = state.evaluatedTo === null ? null : (now() - state.evaluatedTo) / 1000;
+  const late = link !== "live" || behind === null || behind > 10;
+  return html`<header class="strip">
+    <strong class="brand">vitalgate</strong>
+    <span class="link ${link}" role="status" title="State of the live stream"><i aria-hidden="true"></i>${CONNECTION[link]}</span>
+    <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
+      <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
+      ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
+    <span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
+    <span class="wide"><b>${rates ? rates.stored_per_s.toFixed(1) : "–"}</b> stored/s</span>
+    <span class="wide">lag <b>${slowest ? slowest.seconds.toFixed(1) : "–"}</b> s</span>
+    <span class="grow"></span>
+    <button class="quiet" onClick=${onTheme} title="Theme (t)"><span class="wide">Theme: </span>${theme}</button>
+    <button class="quiet" onClick=${onKeys} title="Keys (?)" aria-label="Show the keys">?</button>
+  </header>`;
+}
+
+const KEYS = [
+  ["g w / g a / g q / g s", "Ward, alerts, quarantine, system"],
+  ["j / k", "Next, previous row"],
+  ["a", "Acknowledge the marked alert"],
+  ["Enter", "Open the marked row"],
+  ["1 … 5", "1 h, 6 h, 24 h, 7 d, 30 d of a patient"],
+  ["/", "Find a patient"],
+  ["t", "Theme: as the system, light, dark"],
+  ["Esc", "Close, or back to the ward"],
+];
+
+export function Keys({ onClose }) {
+  return html`<div class="veil" onClick=${onClose}>
+    <section class="card" role="dialog" aria-modal="true" aria-label="Keys" onClick=${(event) => event.stopPropagation()}>
+      <h2>Keys</h2>
+      <dl class="keys">${KEYS.map(([keys, does]) => html`<dt key=${keys}><kbd>${keys}</kbd></dt><dd>${does}</dd>`)}</dl>
+      <p class="soft">Signed in as ${state.session?.role}.</p>
+      <button onClick=${onClose} autofocus>Close</button>
+      <button class="quiet" onClick=${() => request("/sign-out", { method: "POST" }).then(() => location.reload())}>Sign out</button>
+    </section>
+  </div>`;
+}
