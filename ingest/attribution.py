@@ -234,10 +234,8 @@ def _walls(out: Placed, index: Int64, day: Bools, device: Int64, received_ns: In
     first_wall_ns = out.time_ns[index]
     last_wall_ns = np.where(day, first_wall_ns + clocks.DAY_NS - 1, first_wall_ns)
     fit = _Fit(first_wall_ns, last_wall_ns, received_ns)
-    fit.compare(np.arange(len(index)), device, worn, worn.first_ns, worn.end_ns)
-    # Between two parts lies the wall time that a patient's move skipped: no part holds it, the whole stretch does.
-    skipped = np.flatnonzero(fit.patient == UNASSIGNED)
-    fit.compare(skipped[worn.parts[device[skipped]] > 1], device, worn, worn.worn_from_ns, worn.worn_to_ns)
+    fit.compare(np.arange(len(index)), device, worn)
+    fit.bridge(np.flatnonzero(fit.patient == UNASSIGNED), device, worn)
     sure = (fit.patient != UNASSIGNED) & fit.alone
     out.patient[index] = np.where(sure, fit.patient, UNASSIGNED)
     touched = fit.patient != UNASSIGNED
@@ -280,21 +278,37 @@ class _Fit:
             np.zeros(count, np.int16),
         )  # fmt: skip
 
-    def compare(self, rows: Int64, device: Int64, worn: WearTable, first_ns: Int64, end_ns: Int64) -> None:
-        """Look for ``rows`` in each assignment of their device, bounded by ``first_ns`` and ``end_ns``."""
+    def compare(self, rows: Int64, device: Int64, worn: WearTable) -> None:
+        """Look for ``rows`` in each assignment of their device."""
         column = 0
         while len(rows):
             number = device[rows]
-            reading = _read(
-                self._first_wall_ns[rows], self._last_wall_ns[rows], self._received_ns[rows], worn.zone[number, column],
-                worn,
-            )  # fmt: skip
+            reading = self._read(rows, worn.zone[number, column], worn)
             early, late = reading.early_ns, reading.late_ns
-            touches = (late >= first_ns[number, column]) & (early < end_ns[number, column])
+            touches = (late >= worn.first_ns[number, column]) & (early < worn.end_ns[number, column])
             inside = (early >= worn.worn_from_ns[number, column]) & (late < worn.worn_to_ns[number, column])
             self._offer(rows, reading, worn.patient[number, column], touches, inside)
             column += 1
             rows = rows[worn.parts[number] > column]
+
+    def bridge(self, rows: Int64, device: Int64, worn: WearTable) -> None:
+        """Look for ``rows`` between the parts of one stretch: wall time that a patient's move skipped, read in the zone
+        that was left."""
+        for column in range(1, worn.first_ns.shape[1]):
+            rows = rows[worn.parts[device[rows]] > column]
+            moved = worn.worn_from_ns[device[rows], column] < worn.first_ns[device[rows], column]
+            at_move, number = rows[moved], device[rows[moved]]
+            left = self._read(at_move, worn.zone[number, column - 1], worn)
+            reached = self._read(at_move, worn.zone[number, column], worn)
+            move_ns = worn.first_ns[number, column]
+            skipped = (left.early_ns >= move_ns) & (reached.late_ns < move_ns)
+            inside = (reached.early_ns >= worn.worn_from_ns[number, column]) & (
+                left.late_ns < worn.worn_to_ns[number, column]
+            )
+            self._offer(at_move, left, worn.patient[number, column], skipped, inside)
+
+    def _read(self, rows: Int64, zone: npt.NDArray[np.int16], worn: WearTable) -> _Reading:
+        return _read(self._first_wall_ns[rows], self._last_wall_ns[rows], self._received_ns[rows], zone, worn)
 
     def _offer(
         self, rows: Int64, reading: _Reading, patient: npt.NDArray[np.int32], touches: Bools, inside: Bools

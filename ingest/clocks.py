@@ -29,6 +29,9 @@ RESET_LEAP_NS = 26 * HOUR_NS
 EAST_NS = 14 * HOUR_NS
 WEST_NS = 12 * HOUR_NS
 
+# A change of the date line skips a whole day.
+_SEARCH_MIN = 36 * 60
+
 Int16 = npt.NDArray[np.int16]
 Int64 = npt.NDArray[np.int64]
 
@@ -60,10 +63,26 @@ def in_zone(wall_ns: Int64, zone: str) -> Instants:
 
 def _localised(naive: pd.DatetimeIndex, zone: str, summer: npt.NDArray[np.bool_]) -> tuple[Int64, Int16]:
     """Instants and offsets of wall times; ``summer`` says which of two is meant."""
-    local = naive.tz_localize(zone, ambiguous=summer, nonexistent="shift_forward")
-    # asi8 of an aware index is UTC; without its zone it is wall time.
-    offset = (local.tz_localize(None).asi8 - local.asi8) // MINUTE_NS
-    return local.asi8, offset.astype(np.int16)
+    # Not "shift_forward": where offsets are no whole hours, pandas moves past the change.
+    instants = naive.tz_localize(zone, ambiguous=summer, nonexistent="NaT").asi8.copy()
+    skipped = np.isnat(instants.view("M8[ns]"))
+    if skipped.any():
+        instants[skipped] = _first_past(naive.asi8[skipped], zone)
+    return instants, ((_wall(instants, zone) - instants) // MINUTE_NS).astype(np.int16)
+
+
+def _wall(instants: Int64, zone: str) -> Int64:
+    return pd.DatetimeIndex(instants.view("M8[ns]")).tz_localize("UTC").tz_convert(zone).tz_localize(None).asi8
+
+
+def _first_past(wall_ns: Int64, zone: str) -> Int64:
+    """The first instant, to the minute, at which clocks in ``zone`` show more than ``wall_ns``."""
+    early, late = wall_ns // MINUTE_NS - _SEARCH_MIN, wall_ns // MINUTE_NS + _SEARCH_MIN
+    while (late - early > 1).any():
+        middle = (early + late) // 2
+        past = _wall(middle * MINUTE_NS, zone) > wall_ns
+        early, late = np.where(past, early, middle), np.where(past, middle, late)
+    return late * MINUTE_NS
 
 
 def anywhere(wall_ns: Int64) -> Instants:

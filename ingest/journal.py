@@ -4,7 +4,7 @@ One transaction per cycle holds the derived entries, the position in the raw log
 ledgers, quarantine and unassigned items: after a crash either all of a cycle happened or none of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +20,14 @@ from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import NO_TIME, DeviceEvent, Entry, VitalBatch
 from vitals.ports import DeviceState, QuarantineItem, Sealer, UnassignedItem
 
+# Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS progress(one INTEGER PRIMARY KEY CHECK(one = 1), position INTEGER NOT NULL);
 INSERT OR IGNORE INTO progress VALUES(1, 0);
 CREATE TABLE IF NOT EXISTS devices(id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS identities(
-  device INTEGER NOT NULL, vital INTEGER NOT NULL, source_time_ns INTEGER NOT NULL, seq INTEGER NOT NULL,
-  value REAL, PRIMARY KEY(device, vital, source_time_ns, seq)) WITHOUT ROWID;
+  source_time_ns INTEGER NOT NULL, device INTEGER NOT NULL, vital INTEGER NOT NULL, seq INTEGER NOT NULL,
+  value REAL, PRIMARY KEY(source_time_ns, device, vital, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS heads(
   device INTEGER PRIMARY KEY, source_time_ns INTEGER NOT NULL, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS ledgers(
@@ -46,23 +47,41 @@ STREAM = "vitals"
 _CONTEXT = b"quarantine"
 COUNTS = ("decoded", "duplicate", "quarantined", "emitted", "repeated", "revision", "unassigned")
 
+_AHEAD_NS = 26 * 3_600_000_000_000
+LARGEST_ID = 2**63 - 1
+
 Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class Tally:
-    """Ledger changes of a cycle: device token -> counts in the order of ``COUNTS``."""
+    """Ledger changes of a cycle: device token -> counts in the order of ``COUNTS``, and their sums."""
 
     counts: dict[str, list[int]] = field(default_factory=dict)
+    _sums: list[int] = field(default_factory=lambda: [0] * len(COUNTS))
 
     def add(self, device: str, what: str, number: int = 1) -> None:
         """Count ``number`` more of ``what`` for a device."""
-        if number:
-            self.counts.setdefault(device, [0] * len(COUNTS))[COUNTS.index(what)] += number
+        self._add(COUNTS.index(what), ((device, number),))
+
+    def add_rows(self, devices: Sequence[str], what: str, rows: npt.NDArray[np.int32]) -> None:
+        """Count one more of ``what`` for each of ``rows``, which are indices into ``devices``."""
+        numbers = np.bincount(rows, minlength=len(devices)).tolist()
+        self._add(
+            COUNTS.index(what), ((token, number) for token, number in zip(devices, numbers, strict=True) if number)
+        )
+
+    def _add(self, place: int, added: Iterable[tuple[str, int]]) -> None:
+        for device, number in added:
+            counts = self.counts.get(device)
+            if counts is None:
+                counts = self.counts[device] = [0] * len(COUNTS)
+            counts[place] += number
+            self._sums[place] += number
 
     def total(self, what: str) -> int:
         """The sum of one count over all devices."""
-        return sum(counts[COUNTS.index(what)] for counts in self.counts.values())
+        return self._sums[COUNTS.index(what)]
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -92,9 +111,10 @@ class Journal:
 
     def __init__(self, log: LocalLog, sealer: Sealer) -> None:
         self.log, self._sealer = log, sealer
-        self._devices: dict[str, int] = {token: ident for ident, token in log.query("SELECT id, token FROM devices")}
+        self.devices: dict[str, int] = {token: ident for ident, token in log.query("SELECT id, token FROM devices")}
+        """Numbers of devices in this file, as far as they are known."""
         self.newest: dict[int, int] = {}
-        """Newest source time per stream (device number x vital), filled as streams are seen."""
+        """Newest source time seen per stream (device number x vital): a hint which readings are new, never a proof."""
 
     def begin(self, tx: LocalTransaction) -> "Cycle":
         """The write side, for one transaction of the log."""
@@ -102,7 +122,8 @@ class Journal:
 
     def forget(self) -> None:
         """Drop what was learned in a transaction that did not commit."""
-        self._devices = {token: ident for ident, token in self.log.query("SELECT id, token FROM devices")}
+        # No reading back: the file may be failing, and a number that was rolled back must go whatever happens.
+        self.devices.clear()
         self.newest.clear()
 
     def position(self) -> int:
@@ -136,7 +157,7 @@ class Journal:
         rows = self.log.query(
             "SELECT id, device, adapter, adapter_version, kind, reason, detail, received_ns, size, "
             "payload, message, open FROM quarantine WHERE id = ?",
-            (int(ident) if ident.isdecimal() else -1,),
+            (_number(ident),),
         )
         if not rows:
             raise NotFound("quarantine item", ident)
@@ -161,6 +182,12 @@ class Journal:
         return DeviceState(device, seen, None if online is None else bool(online), battery)
 
 
+def _number(ident: str) -> int:
+    """The row that an item's id names; -1, which no row has, for what is no id."""
+    number = int(ident) if ident.isdecimal() else -1
+    return number if number <= LARGEST_ID else -1
+
+
 def _item(row: Sequence[Any], payload: bytes = b"") -> QuarantineItem:
     ident, device, adapter, version, kind, reason, detail, received_ns, size = row[:9]
     return QuarantineItem(
@@ -176,37 +203,53 @@ class Cycle:
 
     def device_id(self, token: str) -> int:
         """The device's number in this file, given at first sight."""
-        known = self._journal._devices.get(token)
+        known = self._journal.devices.get(token)
         if known is None:
-            known = self._sql.execute("INSERT INTO devices(token) VALUES(?)", (token,)).lastrowid
+            row = self._sql.execute("SELECT id FROM devices WHERE token=?", (token,)).fetchone()
+            known = (
+                self._sql.execute("INSERT INTO devices(token) VALUES(?)", (token,)).lastrowid if row is None else row[0]
+            )
             assert known is not None
-            self._journal._devices[token] = known
+            self._journal.devices[token] = known
         return known
 
     def identify(
-        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, seq: Int64,
+        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, seq: Int64, received_ns: Int64,
         value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32],
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:  # fmt: skip
         """Recognise readings by (device, vital, source_time_ns, seq): masks of duplicates and of revisions.
 
         ``device`` holds numbers of :meth:`device_id`. New identities and new values are recorded. Rows past the newest
-        record of their stream are new without a look; the rest are looked up one by one (resends and resyncs).
+        record of their stream are taken for new and recorded together; when that meets one that is known, and for all
+        other rows (resends and resyncs), each is looked up.
         """
         sides = np.where(flags & Flag.BELOW_RANGE, -np.inf, np.where(flags & Flag.ABOVE_RANGE, np.inf, np.nan))
         stored = np.where(np.isnan(value), sides, value)
-        keys = (device, vital, source_time_ns, seq)
-        sure = self._past_newest(device, vital, source_time_ns) & ~_repeated(keys)
+        keys = (source_time_ns, device, vital, seq)
+        past = self._past_newest(device, vital, source_time_ns, received_ns) & ~_repeated(keys)
         cells = list(zip(*(column.tolist() for column in keys), stored.tolist(), strict=True))
+        if not self._insert([cells[row] for row in np.flatnonzero(past)]):
+            past[:] = False
         duplicate, revision = np.zeros(len(value), bool), np.zeros(len(value), bool)
-        self._sql.executemany("INSERT INTO identities VALUES(?,?,?,?,?)", [cells[row] for row in np.flatnonzero(sure)])
-        for row in np.flatnonzero(~sure):
+        for row in np.flatnonzero(~past).tolist():
             duplicate[row], revision[row] = self._compare(*cells[row])
         return duplicate, revision
 
-    def _compare(self, device: int, vital: int, source_time_ns: int, seq: int, value: float) -> tuple[bool, bool]:
-        key = (device, vital, source_time_ns, seq)
+    def _insert(self, cells: Sequence[tuple[int, int, int, int, float]]) -> bool:
+        """Record identities, all or none; False when one of them is known."""
+        if not cells:
+            return True
+        self._sql.execute("SAVEPOINT identities")
+        added = self._sql.executemany("INSERT OR IGNORE INTO identities VALUES(?,?,?,?,?)", cells).rowcount
+        if added != len(cells):
+            self._sql.execute("ROLLBACK TO identities")
+        self._sql.execute("RELEASE identities")
+        return added == len(cells)
+
+    def _compare(self, source_time_ns: int, device: int, vital: int, seq: int, value: float) -> tuple[bool, bool]:
+        key = (source_time_ns, device, vital, seq)
         found = self._sql.execute(
-            "SELECT value FROM identities WHERE device=? AND vital=? AND source_time_ns=? AND seq=?", key
+            "SELECT value FROM identities WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", key
         ).fetchone()
         if found is None:
             self._sql.execute("INSERT INTO identities VALUES(?,?,?,?,?)", (*key, value))
@@ -215,31 +258,23 @@ class Cycle:
         if found[0] == value or (found[0] is None and np.isnan(value)):
             return True, False
         self._sql.execute(
-            "UPDATE identities SET value=? WHERE device=? AND vital=? AND source_time_ns=? AND seq=?", (value, *key)
+            "UPDATE identities SET value=? WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", (value, *key)
         )
         return False, True
 
     def _past_newest(
-        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64
+        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, received_ns: Int64
     ) -> npt.NDArray[np.bool_]:
         newest = self._journal.newest
         streams, row_stream = np.unique(device * CODE_SPACE + vital, return_inverse=True)
         names = streams.tolist()
-        for stream in names:
-            if stream not in newest:
-                newest[stream] = self._newest(*divmod(stream, CODE_SPACE))
-        before = np.array([newest[stream] for stream in names], dtype=np.int64)
+        before = np.array([newest.get(stream, NO_TIME) for stream in names], dtype=np.int64)
         past = source_time_ns > before[row_stream]
-        np.maximum.at(before, row_stream, source_time_ns)
+        # A clock that is years ahead for one reading would make all that follow it look old.
+        credible = source_time_ns <= received_ns + _AHEAD_NS
+        np.maximum.at(before, row_stream[credible], source_time_ns[credible])
         newest.update(zip(names, before.tolist(), strict=True))
         return np.asarray(past, dtype=np.bool_)
-
-    def _newest(self, device: int, vital: int) -> int:
-        row = self._sql.execute(
-            "SELECT source_time_ns FROM identities WHERE device=? AND vital=? ORDER BY source_time_ns DESC LIMIT 1",
-            (device, vital),
-        ).fetchone()
-        return NO_TIME if row is None else int(row[0])
 
     def append(self, entry: Entry) -> int:
         """Append a derived entry to the vitals stream."""
@@ -256,7 +291,7 @@ class Cycle:
         """Record the newest trusted wall time and sequence of devices."""
         self._sql.executemany(
             "INSERT INTO heads VALUES(?,?,?) ON CONFLICT(device) DO UPDATE SET source_time_ns=excluded.source_time_ns, "
-            "seq=excluded.seq WHERE excluded.source_time_ns > heads.source_time_ns",
+            "seq=excluded.seq WHERE (excluded.source_time_ns, excluded.seq) > (heads.source_time_ns, heads.seq)",
             [(self.device_id(token), time_ns, seq) for token, (time_ns, seq) in heads.items()],
         )
 
@@ -282,7 +317,8 @@ class Cycle:
 
     def close_item(self, ident: str) -> bool:
         """Take an item out of quarantine; False when somebody did before."""
-        return self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (int(ident),)).rowcount == 1
+        closed = self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (_number(ident),)).rowcount
+        return closed == 1
 
     def wait(self, items: Sequence[Waiting]) -> None:
         """Put readings on the unassigned worklist."""

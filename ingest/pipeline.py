@@ -11,17 +11,15 @@ import numpy.typing as npt
 
 from ingest import quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
-from ingest.attribution import REASONS, Placed, WearTable, place
+from ingest.attribution import REASONS, Head, Placed, WearTable, place
+from ingest.clocks import MINUTE_NS, OFFSET_KEY
 from ingest.journal import Cycle, Held, Tally, Waiting
 from vitals.catalog import BY_CODE
-from vitals.glossary import Basis, Flag
+from vitals.glossary import Flag
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.units import UNIT_BY_CODE, to_canonical
 
-OFFSET_KEY = "time_offset_min"
-"""Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
-MINUTE_NS = 60_000_000_000
-
+Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
 
@@ -35,7 +33,7 @@ class Outcome:
     waiting: list[Waiting] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     unknown_members: int = 0
-    heads: dict[str, tuple[int, int]] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)
 
 
 def convert(
@@ -75,21 +73,35 @@ def run(
     decoded = quarantine.decode(adapter, good, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.unknown_members += decoded.unknown_members
-    columns = decoded.batch
-    fresh = np.zeros(len(good), bool)
-    emitted = np.bincount(columns.message, minlength=len(good)) if len(columns) else np.zeros(len(good), np.int64)
+    columns, senders = decoded.batch, _senders(good)
+    emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
-        batch, placed = _normalise(columns, good, worn, extra)
-        new = _identify(batch, placed, columns, cycle, worn, out, provenance)
+        batch, placed = _normalise(columns, good, senders, worn, extra)
+        new = _identify(batch, placed, cycle, out, provenance)
+        _trust(batch, placed.trusted, worn, out)
+        out.tally.add_rows(senders.tokens, "emitted", batch.device)
+        emits[columns.message] = True
         fresh[columns.message[new]] = True
-    repeated = (emitted > 0) & ~fresh
-    for number, message in enumerate(good):
-        out.tally.add(message.device, "emitted", int(emitted[number]))
-        if number not in rejected:
-            out.tally.add(message.device, "duplicate" if repeated[number] else "decoded")
+    repeated = emits & ~fresh
+    for what, which in (("duplicate", repeated & ~rejected), ("decoded", ~repeated & ~rejected)):
+        out.tally.add_rows(senders.tokens, what, senders.of_message[which])
     # What came beside readings that are known already was told before: a resync does not drain a battery again.
-    old = {good[number].ordinal for number in np.flatnonzero(repeated)}
+    old = {good[number].ordinal for number in np.flatnonzero(repeated)} if decoded.events else set()
     out.events.extend(event for event in decoded.events if event.message not in old)
+
+
+@dataclass(frozen=True, slots=True)
+class _Senders:
+    """The devices of a micro-batch, and which of them sent each message."""
+
+    tokens: tuple[str, ...]
+    of_message: npt.NDArray[np.int32]
+
+
+def _senders(messages: Sequence[Message]) -> _Senders:
+    numbers: dict[str, int] = {}
+    of_message = [numbers.setdefault(message.device, len(numbers)) for message in messages]
+    return _Senders(tuple(numbers), np.array(of_message, np.int32))
 
 
 def _admit(adapter: Adapter | None, messages: Sequence[Message], out: Outcome) -> list[Message]:
@@ -116,27 +128,26 @@ def _held(message: Message, version: int, reject: Reject) -> Held:
     )  # fmt: skip
 
 
-def _reject(adapter: Adapter, messages: list[Message], rejects: Sequence[Reject], out: Outcome) -> set[int]:
-    """Quarantine each message with a reject once, under its first."""
-    rejected: set[int] = set()
+def _reject(adapter: Adapter, messages: list[Message], rejects: Sequence[Reject], out: Outcome) -> Bools:
+    """Quarantine each message with a reject once, under its first; which messages those are."""
+    rejected = np.zeros(len(messages), bool)
     for reject in rejects:
-        if reject.message not in rejected:
-            rejected.add(reject.message)
+        if not rejected[reject.message]:
+            rejected[reject.message] = True
             message = messages[reject.message]
             out.held.append(_held(message, adapter.version, reject))
             out.tally.add(message.device, "quarantined")
     return rejected
 
 
-def _normalise(columns: Columns, messages: list[Message], worn: WearTable, extra: Flag) -> tuple[VitalBatch, Placed]:
-    devices = list(dict.fromkeys(message.device for message in messages))
-    numbers = {token: number for number, token in enumerate(devices)}
-    of_message = np.array([numbers[message.device] for message in messages], np.int32)
+def _normalise(
+    columns: Columns, messages: list[Message], senders: _Senders, worn: WearTable, extra: Flag
+) -> tuple[VitalBatch, Placed]:
     received = np.array([message.received_ns for message in messages], np.int64)[columns.message]
     ordinal = np.array([message.ordinal for message in messages], np.int64)[columns.message]
-    resent = np.array([message.dup for message in messages])[columns.message]
-    device = of_message[columns.message]
-    row_in_table = np.array([worn.row(token) for token in devices], np.int64)[device]
+    resent = np.array([message.dup for message in messages], np.bool_)[columns.message]
+    device = senders.of_message[columns.message]
+    row_in_table = np.array([worn.row(token) for token in senders.tokens], np.int64)[device]
     shown = _shown(columns)
     placed = place(columns, shown, row_in_table, received, worn)
     value = convert(columns.vital, columns.unit, columns.value)
@@ -147,7 +158,7 @@ def _normalise(columns: Columns, messages: list[Message], worn: WearTable, extra
     flags = flags | quality.late_flags(columns.vital, placed.time_ns, received, placed.basis)
     flags[resent & (columns.clock == SourceClock.NONE)] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
-        tuple(devices), tuple(worn.patients), device.astype(np.int32), placed.patient, columns.vital,
+        senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
         columns.source_time_ns, columns.seq, placed.time_ns, columns.ended_ns, placed.basis, placed.tz_min, value,
         columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received, columns.context,
     )  # fmt: skip
@@ -163,29 +174,21 @@ def _shown(columns: Columns) -> Int64:
     return shown
 
 
-def _identify(
-    batch: VitalBatch, placed: Placed, columns: Columns, cycle: Cycle, worn: WearTable, out: Outcome,
-    provenance: Provenance,
-) -> npt.NDArray[np.bool_]:  # fmt: skip
+def _identify(batch: VitalBatch, placed: Placed, cycle: Cycle, out: Outcome, provenance: Provenance) -> Bools:
     """Split rows into duplicates, revisions, new and unassigned; returns the rows that are no duplicates."""
     numbers = np.array([cycle.device_id(token) for token in batch.devices], np.int64)[batch.device]
     duplicate, revision = cycle.identify(
-        numbers, batch.vital, batch.source_time_ns, batch.seq, batch.value, batch.flags
+        numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags
     )
-    flags = batch.flags.copy()
-    flags[revision] |= np.uint32(Flag.REVISION)
+    flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
     batch = batch.replace(flags=flags, provenance=provenance)
     waiting = ~duplicate & (batch.patient == UNASSIGNED)
     stored = ~duplicate & ~waiting
     for what, rows in (("repeated", duplicate), ("unassigned", waiting), ("revision", stored & revision)):
-        for token, number in zip(
-            batch.devices, np.bincount(batch.device[rows], minlength=len(batch.devices)), strict=True
-        ):
-            out.tally.add(token, what, int(number))
+        out.tally.add_rows(batch.devices, what, batch.device[rows])
     if stored.any():
         out.batches.append(_compact(batch.take(stored)))
     _wait(batch, placed.reason, waiting, out)
-    _trust(batch, columns, stored, worn, out)
     return ~duplicate
 
 
@@ -209,14 +212,11 @@ def _wait(batch: VitalBatch, reason: npt.NDArray[np.uint8], rows: npt.NDArray[np
         out.waiting.append(Waiting(token, REASONS[reason[group[0]]], batch.take(group).replace(patients=())))
 
 
-def _trust(batch: VitalBatch, columns: Columns, stored: npt.NDArray[np.bool_], worn: WearTable, out: Outcome) -> None:
+def _trust(batch: VitalBatch, trusted: Bools, worn: WearTable, out: Outcome) -> None:
     """Remember the newest trusted wall time of each device that numbers its records."""
-    rows = stored & (columns.clock == SourceClock.WALL) & (batch.seq > 0) & (batch.basis != Basis.UNKNOWN)
-    for row in np.flatnonzero(rows):
-        token = batch.devices[batch.device[row]]
-        head = (int(batch.source_time_ns[row]), int(batch.seq[row]))
-        if head > out.heads.get(token, (-1, -1)):
-            out.heads[token] = head
-            number = worn.row(token)
-            if worn.head_seq[number] == np.iinfo(np.int64).max or head[0] > worn.head_time_ns[number]:
-                worn.head_time_ns[number], worn.head_seq[number] = head
+    index = np.flatnonzero(trusted)
+    order = index[np.lexsort((batch.seq[index], batch.source_time_ns[index], batch.device[index]))]
+    last = order[np.flatnonzero(np.diff(batch.device[order], append=-1))]
+    for row in last.tolist():
+        out.heads[batch.devices[batch.device[row]]] = (int(batch.source_time_ns[row]), int(batch.seq[row]))
+    worn.trust(out.heads)

@@ -74,7 +74,8 @@ def cross_flags(
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """Rows that stand beside others: ``measurement`` numbers (message, source time), ``nth`` those of one vital in it."""
+    """Rows that stand beside others: ``measurement`` numbers (message, source time), ``nth`` the rows of one vital in
+    it."""
 
     vital: npt.NDArray[np.uint16]
     value: npt.NDArray[np.float64]

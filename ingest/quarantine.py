@@ -1,9 +1,11 @@
 """What is wrong with a message before or while its adapter reads it; one bad message is kept from the others."""
 
+from dataclasses import fields
 from typing import Any, Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
@@ -16,15 +18,23 @@ from vitals.model import Message
 from vitals.units import UNIT_BY_CODE
 
 _UNIT_SPACE: Final = 256
-_MEASURES: Final = np.zeros((CODE_SPACE, _UNIT_SPACE), np.bool_)
-"""[vital, unit]: whether the unit measures the vital."""
-for _vital in BY_CODE.values():
-    for _unit in UNIT_BY_CODE.values():
-        _MEASURES[_vital.code, _unit.code] = accepts(_vital, _unit.ucum)
-_TYPES: Final = {name: column.dtype for name, column in ReadingsBuilder().build().columns().items()}
+_TYPES: Final[dict[str, np.dtype[Any]]] = {
+    item.name: getattr(ReadingsBuilder().build(), item.name).dtype for item in fields(Columns) if item.name != "context"
+}
 _MAX_OFFSET_MIN: Final = 32_767
-_contexts: Final = msgspec.msgpack.Decoder(dict[int, dict[str, Any]])
+_CONTEXT: Final = msgspec.msgpack.Decoder(dict[int, dict[str, Any]])
 
+
+def _measures() -> npt.NDArray[np.bool_]:
+    """[vital, unit]: whether the unit measures the vital."""
+    out = np.zeros((CODE_SPACE, _UNIT_SPACE), np.bool_)
+    for vital in BY_CODE.values():
+        for unit in UNIT_BY_CODE.values():
+            out[vital.code, unit.code] = accepts(vital, unit.ucum)
+    return out
+
+
+_MEASURES: Final = _measures()
 _log = structlog.get_logger(__name__)
 
 
@@ -63,3 +73,51 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
         (*left.rejects, *moved),
         left.unknown_members + right.unknown_members,
     )
+
+
+class _Unsound(ValueError):
+    """An adapter gave something that no later stage could take."""
+
+
+def _sound(decoded: Decoded, messages: int) -> Decoded:
+    """``decoded``, when every later stage can take it: one fault of an adapter must not stop the others.
+
+    Raises:
+        _Unsound, or what the encoding raises: columns, context, events or rejects break the adapter contract.
+    """
+    columns = decoded.batch
+    for name, dtype in _TYPES.items():
+        column = getattr(columns, name)
+        if column.dtype != dtype or column.shape != (len(columns),):
+            raise _Unsound(name)
+    _require("message", (columns.message >= 0) & (columns.message < messages))
+    _require("vital", columns.vital < CODE_SPACE)
+    _require("unit", _MEASURES[columns.vital, columns.unit])
+    _require("clock", columns.clock <= max(SourceClock))
+    _require("statistic", columns.statistic <= max(Statistic))
+    _require("value", ~np.isinf(columns.value))
+    _require("source_time_ns", (columns.source_time_ns >= EARLIEST_NS) & (columns.source_time_ns <= LATEST_NS))
+    if columns.context:
+        _sound_context(columns)
+    if decoded.events:
+        encoding.decode(encoding.encode(list(decoded.events)))
+    for reject in decoded.rejects:
+        if not 0 <= reject.message < messages or not isinstance(reject.reason, Reason):
+            raise _Unsound("rejects")
+    return decoded
+
+
+def _require(name: str, holds: npt.NDArray[np.bool_]) -> None:
+    if not holds.all():
+        raise _Unsound(name)
+
+
+def _sound_context(columns: Columns) -> None:
+    """Context goes to the log as it is, but for the time offset, which the clock stage adds."""
+    context = _CONTEXT.decode(msgspec.msgpack.encode(dict(columns.context)))
+    if not all(0 <= row < len(columns) for row in context):
+        raise _Unsound("context")
+    for values in context.values():
+        offset = values.get(OFFSET_KEY, 0)
+        if not isinstance(offset, int) or abs(offset) > _MAX_OFFSET_MIN:
+            raise _Unsound(f"context.{OFFSET_KEY}")

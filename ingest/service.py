@@ -5,7 +5,9 @@ everything with the new position in one transaction. A heartbeat becomes a tick 
 """
 
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 import structlog
 from msgspec import structs
@@ -13,11 +15,11 @@ from msgspec import structs
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
 from ingest.attribution import WearTable
-from ingest.journal import Cycle, Journal, Tally
+from ingest.journal import LARGEST_ID, Cycle, Journal, Tally
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
 from vitals import encoding
-from vitals.errors import BackendError, PositionConflict
+from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
 from vitals.model import Entry, Heartbeat, Message, Provenance, Tick
 from vitals.ports import (
@@ -36,9 +38,8 @@ from vitals.ports import (
 _log = structlog.get_logger(__name__)
 ROWS_PER_CYCLE = 64
 ROWS_PER_READ = 8
-CYCLE_BYTES = 2 * 1024 * 1024
-"""A cycle takes no more rows once it holds so much: behind a flood a row has thousands of messages, and all of a cycle
-is in memory at once."""
+BYTES_PER_CYCLE = 4 * 1024 * 1024
+"""A cycle holds up other writers of the vitals log, and its readings are in memory: after a standstill, many cycles."""
 IDLE_S = 0.5
 BACK_OFF_S = 0.5
 MAX_REPLAY = 10_000
@@ -84,8 +85,9 @@ class IngestService:
             except PositionConflict:
                 self.problem = "ingest_position_conflict"
                 raise
-            except BackendError as error:
-                self.problem = "ingest_log_not_writable" if error.retryable else "ingest_log_unreadable"
+            except VitalgateError as error:
+                passes = isinstance(error, BackendError) and error.retryable
+                self.problem = "ingest_log_not_writable" if passes else "ingest_log_unreadable"
                 _log.error("ingest_waits", error=str(error))
                 stop.wait(BACK_OFF_S)
 
@@ -93,7 +95,7 @@ class IngestService:
         """One cycle; waits up to ``timeout_s`` for something to do. Returns how many raw entries it passed."""
         if self._raw.wait(self._position, timeout_s) <= self._position:
             return 0
-        rows = self._next_rows()
+        rows = _bounded(self._next_rows())
         with self._lock:
             done = self._commit(lambda cycle: self._pass(rows, cycle))
             self._position = rows[-1].position
@@ -103,7 +105,7 @@ class IngestService:
     def _next_rows(self) -> list[LogRow]:
         rows: list[LogRow] = []
         position, size = self._position, 0
-        while len(rows) < ROWS_PER_CYCLE and size < CYCLE_BYTES:
+        while len(rows) < ROWS_PER_CYCLE and size < BYTES_PER_CYCLE:
             more = self._raw.read(position, limit=ROWS_PER_READ)
             rows += more
             if len(more) < ROWS_PER_READ:
@@ -133,11 +135,11 @@ class IngestService:
         version = self._registry.version()
         if version == self._registry_version:
             return
+        # Devices never go away: every assignment read before them is of one of them, whoever enrols meanwhile.
+        assignments = self._registry.assignments()
         devices = self._registry.devices()
-        self._worn = WearTable(devices, self._registry.assignments())
-        for token, (time_ns, seq) in self._journal.heads().items():
-            row = self._worn.row(token)
-            self._worn.head_time_ns[row], self._worn.head_seq[row] = time_ns, seq
+        self._worn = WearTable(devices, assignments)
+        self._worn.trust(self._journal.heads())
         self._contexts = {device.id: Context(device.zone, device.settings) for device in devices}
         self._registry_version = version
 
@@ -170,7 +172,8 @@ class IngestService:
                 assert isinstance(message, Message)
                 numbered = structs.replace(message, ordinal=(position << 16) | index)
                 pending.setdefault(message.adapter, []).append(numbered)
-                seen[message.device] = max(seen.get(message.device, 0), message.received_ns)
+                if message.received_ns > seen.get(message.device, 0):
+                    seen[message.device] = message.received_ns
         else:
             cycle.append(entry)
             cycle.seen({}, entry)
@@ -193,7 +196,7 @@ class IngestService:
     # What people ask (vitals.ports.IngestView)
 
     def quarantine(self, *, after: str = "", limit: int = 100) -> list[QuarantineItem]:
-        return self._journal.quarantine(int(after or 0), limit)
+        return self._journal.quarantine(_place(after), limit)
 
     def quarantine_item(self, ident: str) -> QuarantineItem:
         return self._journal.quarantine_item(ident)[0]
@@ -229,7 +232,7 @@ class IngestService:
         return done
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
-        return self._journal.unassigned(int(after or 0), limit)
+        return self._journal.unassigned(_place(after), limit)
 
     def ledger(self, device: str) -> Ledger:
         found = {ledger.device: ledger for ledger in self.ledgers()}
@@ -244,6 +247,21 @@ class IngestService:
 
     def device_state(self, device: str) -> DeviceState:
         return self._journal.device_state(device)
+
+
+def _bounded(rows: list[LogRow]) -> list[LogRow]:
+    """The first rows that fit in a cycle, at least one."""
+    ends = list(accumulate(len(row.body) for row in rows))
+    return rows[: max(1, bisect_right(ends, BYTES_PER_CYCLE))]
+
+
+def _place(cursor: str) -> int:
+    """The id that a page before ended with; raises ``InvalidRequest`` for what no page ends with."""
+    if not cursor:
+        return 0
+    if not cursor.isdecimal() or int(cursor) > LARGEST_ID:
+        raise InvalidRequest("cursor", "is not of this list")
+    return int(cursor)
 
 
 def _record(out: Outcome, cycle: Cycle) -> None:

@@ -26,6 +26,7 @@ class StoreWriter:
         self._log, self._store, self._clock, self._metrics, self._linger_s = log, store, clock, metrics, linger_s
         self._position = self._durable = store.position()
         self._registered = log.position(CONSUMER)
+        self._failed = False
         self.problem = ""
         """Why the writer stands still, for readiness; empty while it runs."""
 
@@ -47,11 +48,15 @@ class StoreWriter:
             except BackendError as error:
                 self.problem = "store_not_writable"
                 _log.error("store_waits", error=str(error))
-                self._position = self._durable = self._store.position()
+                self._failed = True
                 stop.wait(BACK_OFF_S)
 
     def step(self, timeout_s: float = 0.0) -> int:
         """Store what is there, up to ``MAX_ROWS`` or so; returns how many log entries it passed."""
+        if self._failed:
+            # Whether the write that failed took effect, only the store knows.
+            self._position = self._durable = self._store.position()
+            self._failed = False
         if self._log.wait(self._position, timeout_s) <= self._position:
             return 0
         batches: list[VitalBatch] = []

@@ -258,7 +258,9 @@ class DuckDBStore:
             self._closed = True
             with self._errors():
                 try:
-                    self._database.execute("CHECKPOINT")
+                    # One of DuckDB's own may be under way; then the write-ahead log is replayed at the next start.
+                    with suppress(duckdb.TransactionException):
+                        self._database.execute("CHECKPOINT")
                 finally:
                     while self._idle:
                         self._idle.pop().close()
