@@ -1,8 +1,8 @@
 """VITALS: one row per vital sign. Codes, units and ranges live here and nowhere else.
 
-Sources: clinical.md 1.1 (codes, units), 1.3 (implausible and suspect ranges, paging age), 2.3 (staleness), 4.1 D7 and
-4.2 H8 (silence). Ranges, staleness, paging ages and silence windows are design defaults; an organisation approves them
-before use. ``code`` is append-only: it is written to logs and stores.
+Sources: clinical.md 1.1 (codes, units), 1.3 (implausible and suspect ranges, paging age), 2.3 (staleness). Ranges,
+staleness, paging ages and silence windows are design defaults; an organisation approves them before use. ``code`` is
+append-only: it is written to logs and stores.
 """
 
 from collections.abc import Mapping
@@ -63,7 +63,7 @@ class Vital:
         return int(self.paging_age_continuous_min * MINUTE_NS)
 
     def silence_ns(self, mode: Mode) -> int:
-        """How long nothing may come before that is an alert: clinical.md 4.1 D7 for continuous, 4.2 H8 for spot.
+        """How long nothing may come before that is an alert (design default).
 
         Never shorter than staleness: while a value is shown as current, its source is not silent.
         """
