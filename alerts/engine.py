@@ -6,14 +6,16 @@ readings were cut into batches (DESIGN section 2, promise 8).
 """
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from alerts import kernels
+from alerts import kernels, silence
 from alerts.lifecycle import (
+    TROUBLES,
     AcknowledgeBody,
     LimitsBody,
     NoteBody,
@@ -21,6 +23,7 @@ from alerts.lifecycle import (
     Report,
     ResolveBody,
     ShelveBody,
+    TechnicalBody,
     Trigger,
     advance,
     alert_id,
@@ -28,19 +31,23 @@ from alerts.lifecycle import (
     read_body,
     read_limits,
     shelf_problem,
+    technical_rule,
 )
 from alerts.rules import Side, SlotSpec, compile_limit, describe
+from alerts.silence import Contact, SilenceTable, Watch
 from alerts.slots import SlotTable, emitted, rows_of
 from vitals.catalog import BY_CODE
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Flag, Severity
-from vitals.model import Control, Entry, Tick, VitalBatch
+from vitals.model import NO_TIME, Control, Entry, Tick, VitalBatch
 from vitals.ports import AlertEvent
 from vitals.units import UNIT_BY_CODE
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
+_OLDEST_SNAPSHOT: Final = 1
+"""Without watches for silence: they begin with the first tick after it."""
 _ROOM: Final = 4096
-_EXPIRES_FIRST, _DELAY_ELAPSES = 0, 1
+_EXPIRES_FIRST, _DELAY_ELAPSES, _FALLS_SILENT = 0, 1, 2
 _TRIGGERS: Final = MappingProxyType(
     {
         kernels.ONSET: Trigger.HOLDS,
@@ -74,6 +81,7 @@ class _Transition(NamedTuple):
     first_message: int
     first_source_ns: int
     first_seq: int
+    row: int
 
 
 class _Snapshot(msgspec.Struct, array_like=True):
@@ -81,14 +89,16 @@ class _Snapshot(msgspec.Struct, array_like=True):
     position: int
     table: dict[str, Any]
     alerts: list[OpenAlert]
+    silence: dict[str, Any] | None = None
+    troubles: int = 0
 
 
 def _words(flags: int) -> tuple[str, ...]:
     return tuple(str(flag.name).lower() for flag in Flag if flags & flag)
 
 
-def _value(spec: SlotSpec, time_ns: int, value: float, flags: int) -> dict[str, Any]:
-    vital = BY_CODE[spec.vital]
+def _value(code: int, time_ns: int, value: float, flags: int) -> dict[str, Any]:
+    vital = BY_CODE[code]
     number = None if math.isnan(value) else value
     return {"vital": vital.key, "value": number, "unit": vital.unit, "time_ns": time_ns, "flags": list(_words(flags))}
 
@@ -108,6 +118,10 @@ class Engine:
         self._table = SlotTable()
         self._alerts: dict[str, OpenAlert] = {}
         self._by_slot: dict[int, OpenAlert] = {}
+        self._by_watch: dict[int, OpenAlert] = {}
+        self._technical: dict[str, OpenAlert] = {}
+        self._troubles = 0
+        self._silence = SilenceTable()
         self._out = emitted(_ROOM)
 
     def warm(self) -> None:
@@ -115,8 +129,8 @@ class Engine:
         kernels.load()
 
     def open_alerts(self) -> list[OpenAlert]:
-        """Alerts that are not resolved, by slot."""
-        return [self._by_slot[slot] for slot in sorted(self._by_slot)]
+        """Alerts that are not resolved: those of the system, then by slot, then by watch."""
+        return sorted(self._alerts.values(), key=lambda alert: (alert.slot, alert.watch, alert.rule))
 
     def slot_count(self) -> int:
         """Slots ever given to a side of a patient's limit."""
@@ -151,29 +165,63 @@ class Engine:
             return events
         scan_rows = kernels.load().scan_rows
         index, rows, row = self._table.index(batch.patients), rows_of(batch), 0
+        contacts = deque(self._silence.hear(batch.patients, rows))
         while row < len(batch):
             row, count = scan_rows(self._table.slots, self._table.heads, index, rows, row, self._out)
             for transition in self._drain(count):
+                # In the order of rows, as if each had come alone; a device that talks again is told first.
+                while contacts and contacts[0].row <= transition.row:
+                    self._hear(contacts.popleft(), events)
                 self._follow(transition, "a second reading confirms it", events)
+        for contact in contacts:
+            self._hear(contact, events)
         return events
 
+    def _hear(self, contact: Contact, events: list[AlertEvent]) -> None:
+        """A reading ends a silence."""
+        alert = self._by_watch[contact.number]
+        text = f"{silence.describe(*self._watched(contact.number))}: readings come again"
+        self._record(alert, Trigger.ENDS, contact.received_ns, Report(text=text), events)
+
+    def _watched(self, number: int) -> tuple[int, int]:
+        watch = self._silence.watch(number)
+        return watch.vital, watch.window_ns
+
     def _tick(self, watermark_ns: int) -> list[AlertEvent]:
-        due: list[tuple[int, int, int, _Transition | OpenAlert]] = [
-            (alert.shelved_until_ns, _EXPIRES_FIRST, alert.slot, alert)
-            for alert in self._by_slot.values()
+        due: list[tuple[int, int, int, _Transition | OpenAlert | Watch]] = [
+            (alert.shelved_until_ns, _EXPIRES_FIRST, rank, alert)
+            for rank, alert in enumerate(self.open_alerts())
             if alert.shelved_until_ns is not None and alert.shelved_until_ns <= watermark_ns
         ]
         scan_tick, slot = kernels.load().scan_tick, 0
         while slot < len(self._table.slots.condition):
             slot, count = scan_tick(self._table.slots, watermark_ns, slot, self._out)
             due += [(move.at_ns, _DELAY_ELAPSES, move.slot, move) for move in self._drain(count)]
+        silent = self._silence.advance(watermark_ns)
+        due += [(watch.deadline_ns, _FALLS_SILENT, watch.number, watch) for watch in silent]
         events: list[AlertEvent] = []
         for at_ns, _, _, what in sorted(due, key=lambda item: item[:3]):
-            if isinstance(what, _Transition):
+            if isinstance(what, Watch):
+                events.append(self._miss(what))
+            elif isinstance(what, _Transition):
                 self._follow(what, "no second reading within 15 minutes", events)
             elif what.shelved_until_ns is not None:
                 self._record(what, Trigger.EXPIRE, at_ns, Report(text="no longer shelved"), events)
         return events
+
+    def _miss(self, watch: Watch) -> AlertEvent:
+        """A window elapsed with no reading."""
+        rule = silence.rule(watch.vital)
+        alert = OpenAlert(
+            id=alert_id(watch.patient, rule, -1, watch.vital, watch.deadline_ns, watch.episode), patient=watch.patient,
+            rule=rule, rule_version=self._table.version(watch.patient), slot=-1, severity=Severity.S3,
+            live=AlertState.NORMAL, doubted=False, limit={}, watch=watch.number,
+        )  # fmt: skip
+        self._alerts[alert.id] = self._by_watch[watch.number] = alert
+        seen = watch.time_ns != NO_TIME
+        values = (_value(watch.vital, watch.time_ns, watch.value, watch.flags),) if seen else ()
+        report = Report(values, _words(watch.flags), silence.describe(watch.vital, watch.window_ns))
+        return raise_alert(alert, Trigger.HOLDS, watch.deadline_ns, report)
 
     def _drain(self, count: int) -> list[_Transition]:
         columns = (column[:count].tolist() for column in self._out)
@@ -198,14 +246,14 @@ class Engine:
         if alert.severity is Severity.S1:
             trigger = Trigger.ENDS_LATCHED
         spec = self._table.spec(move.slot)
-        end = _value(spec, move.time_ns, move.value, move.flags)
+        end = _value(spec.vital, move.time_ns, move.value, move.flags)
         text = f"{describe(spec, move.value, move.flags)}: {_ENDINGS[trigger]}"
         self._record(alert, trigger, move.at_ns, Report((end,), _words(move.flags), text), events)
 
     def _onset_report(self, move: _Transition, *, ask: bool = False, remark: str = "") -> Report:
         spec = self._table.spec(move.slot)
-        first = _value(spec, move.first_time_ns, move.first_value, move.first_flags)
-        acted = _value(spec, move.time_ns, move.value, move.flags)
+        first = _value(spec.vital, move.first_time_ns, move.first_value, move.first_flags)
+        acted = _value(spec.vital, move.time_ns, move.value, move.flags)
         text = describe(spec, move.value, move.flags)
         if ask:
             remark = "unusual value, please repeat the measurement now"
@@ -234,7 +282,13 @@ class Engine:
             return
         events.append(event)
         if alert.live is AlertState.RESOLVED:
-            del self._alerts[alert.id], self._by_slot[alert.slot]
+            del self._alerts[alert.id]
+            if alert.slot >= 0:
+                del self._by_slot[alert.slot]
+            elif alert.watch >= 0:
+                del self._by_watch[alert.watch]
+            else:
+                del self._technical[alert.rule]
 
     def _control(self, control: Control) -> list[AlertEvent]:
         """A malformed control, or one about an alert that is not open, changes nothing."""
@@ -247,6 +301,9 @@ class Engine:
         except InvalidRequest:
             return events
         assert not isinstance(body, LimitsBody)
+        if isinstance(body, TechnicalBody):
+            self._trouble(body, control, events)
+            return events
         alert = self._alerts.get(body.alert)
         if alert is None:
             return events
@@ -264,7 +321,10 @@ class Engine:
                 note = body.note
             case ResolveBody():
                 trigger, note, text = Trigger.RESOLVE, body.note, "closed by a person"
-                self._table.reset(alert.slot)
+                if alert.slot >= 0:
+                    self._table.reset(alert.slot)
+                elif alert.watch >= 0:
+                    self._silence.rearm(alert.watch, control.time_ns)
         report = Report(text=text, author=control.author, note=note)
         self._record(alert, trigger, control.time_ns, report, events, until_ns=until_ns)
         return events
@@ -275,28 +335,58 @@ class Engine:
             return
         specs: Sequence[SlotSpec] = [spec for limit in limits for spec in compile_limit(limit)]
         self._table.set_limits(body.patient, body.version, specs)
+        self._silence.expect(body.patient, {spec.vital for spec in specs}, control.time_ns)
+
+    def _trouble(self, body: TechnicalBody, control: Control, events: list[AlertEvent]) -> None:
+        """A trouble of the system is one alert of the site (patient ``""``), however often it is told."""
+        rule = technical_rule(body.cause)
+        alert = self._technical.get(rule)
+        if not body.active:
+            if alert is not None:
+                text = f"{TROUBLES[body.cause]}: over"
+                self._record(alert, Trigger.ENDS, control.time_ns, Report(text=text), events)
+            return
+        if alert is not None:
+            return
+        self._troubles += 1
+        alert = OpenAlert(
+            id=alert_id("", rule, -1, 0, body.since_ns, self._troubles), patient="", rule=rule, rule_version=0, slot=-1,
+            severity=Severity.S2, live=AlertState.NORMAL, doubted=False, limit={},
+        )  # fmt: skip
+        self._alerts[alert.id] = self._technical[rule] = alert
+        events.append(raise_alert(alert, Trigger.HOLDS, control.time_ns, Report(text=TROUBLES[body.cause])))
 
     def snapshot(self) -> bytes:
         """State and last position, versioned; equal states give equal bytes."""
-        state = _Snapshot(SNAPSHOT_VERSION, self.position, self._table.dump(), self.open_alerts())
+        state = _Snapshot(
+            SNAPSHOT_VERSION, self.position, self._table.dump(), self.open_alerts(), self._silence.dump(),
+            self._troubles,
+        )  # fmt: skip
         return msgspec.msgpack.encode(state)
 
     @classmethod
     def restore(cls, data: bytes) -> "Engine":
-        """The engine that :meth:`snapshot` saved.
+        """The engine that :meth:`snapshot` saved, in this version or an older one.
 
         Raises:
-            BackendError: not retryable; ``data`` is no snapshot of this version.
+            BackendError: not retryable; ``data`` is no such snapshot.
         """
         try:
             state = msgspec.msgpack.decode(data, type=_Snapshot)
-            if state.version != SNAPSHOT_VERSION:
+            if not _OLDEST_SNAPSHOT <= state.version <= SNAPSHOT_VERSION:
                 raise ValueError(f"version {state.version}")
             engine = cls()
             engine._table = SlotTable.load(state.table)
+            if state.silence is None:
+                for patient, vitals in engine._table.in_force():
+                    engine._silence.expect(patient, vitals, NO_TIME)
+            else:
+                engine._silence = SilenceTable.load(state.silence)
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise BackendError(f"alert snapshot cannot be read: {error}", retryable=False) from error
-        engine.position = state.position
-        engine._by_slot = {alert.slot: alert for alert in state.alerts}
+        engine.position, engine._troubles = state.position, state.troubles
         engine._alerts = {alert.id: alert for alert in state.alerts}
+        engine._by_slot = {alert.slot: alert for alert in state.alerts if alert.slot >= 0}
+        engine._by_watch = {alert.watch: alert for alert in state.alerts if alert.watch >= 0}
+        engine._technical = {alert.rule: alert for alert in state.alerts if alert.slot < 0 and alert.watch < 0}
         return engine

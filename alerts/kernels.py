@@ -108,7 +108,10 @@ class Rows(NamedTuple):
 
 
 class Emitted(NamedTuple):
-    """Transitions in order; ``first_*`` is the first row of the condition, the plain columns the row that acted."""
+    """Transitions in order; ``first_*`` is the first row of the condition, the plain columns the row that acted.
+
+    ``row`` is the number of that row in its batch, and means nothing for what a tick caused.
+    """
 
     slot: Array
     kind: Array
@@ -122,6 +125,7 @@ class Emitted(NamedTuple):
     first_message: Array
     first_source_ns: Array
     first_seq: Array
+    row: Array
 
 
 SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
@@ -139,7 +143,7 @@ ROW_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 EMITTED_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "slot": "<i4", "kind": "<u1", "at_ns": "<i8", "time_ns": "<i8", "value": "<f8", "flags": "<u4",
     "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4", "first_message": "<i8",
-    "first_source_ns": "<i8", "first_seq": "<i8",
+    "first_source_ns": "<i8", "first_seq": "<i8", "row": "<i8",
 })  # fmt: skip
 
 
@@ -290,6 +294,7 @@ def scan_rows(slots: Slots, heads: Array, index: Array, rows: Rows, start: int, 
                     if kind != NOTHING:
                         _emit(out, count, slots, slot, kind, rows.received_ns[row])
                         out.time_ns[count], out.value[count], out.flags[count] = time_ns, values[row], flags[row]
+                        out.row[count] = row
                         count += 1
             slot = following[slot]
     return size, count

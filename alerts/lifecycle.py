@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Final, NamedTuple, Protocol
+from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -23,6 +23,10 @@ LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
     {Severity.S1: 60 * MINUTE_NS, Severity.S2: 24 * 60 * MINUTE_NS, Severity.S3: 24 * 60 * MINUTE_NS}
 )
 """How long an alert may be muted (clinical.md 5.3, maintenance)."""
+TROUBLES: Final[Mapping[str, str]] = MappingProxyType(
+    {"pipeline_lag": "Readings are evaluated late: the pipeline is behind"}
+)
+"""Causes of a ``technical`` control, and what the alert says."""
 CONFIRM_SUFFIX: Final = ":confirm"
 """Ends the rule id of an alert that asks for a second reading."""
 
@@ -89,8 +93,8 @@ TABLE: Final[Mapping[tuple[AlertState, Trigger], Step]] = MappingProxyType({
 class OpenAlert(msgspec.Struct):
     """An alert that is not resolved, as the engine carries it.
 
-    ``live`` is the state underneath a shelf; ``number`` the number of its next event; ``doubted`` says that it waits
-    for a second reading.
+    It stands on a slot, on a watch for silence, or (both -1) on a trouble of the system. ``live`` is the state
+    underneath a shelf; ``number`` the number of its next event; ``doubted`` says that it waits for a second reading.
     """
 
     id: str
@@ -104,6 +108,7 @@ class OpenAlert(msgspec.Struct):
     limit: dict[str, Any]
     shelved_until_ns: int | None = None
     number: int = 0
+    watch: int = -1
 
     @property
     def state(self) -> AlertState:
@@ -128,6 +133,11 @@ def _digest(prefix: str, *parts: str | int) -> str:
 def alert_id(patient: str, rule: str, message: int, vital: int, source_time_ns: int, seq: int) -> str:
     """``a_`` and 32 hex digits, from the rule and the identity of the first reading of the condition."""
     return _digest("a_", patient, rule, message, vital, source_time_ns, seq)
+
+
+def technical_rule(cause: str) -> str:
+    """Rule id of an alert about the system itself: ``technical:pipeline_lag``."""
+    return f"technical:{cause}"
 
 
 def _event(alert: OpenAlert, kind: str, at_ns: int, report: Report) -> AlertEvent:
@@ -212,8 +222,16 @@ class ResolveBody(msgspec.Struct, frozen=True):
     note: str = ""
 
 
+class TechnicalBody(msgspec.Struct, frozen=True):
+    """Body of ``technical``: a trouble of the system began (``active``) or ended; ``since_ns`` is UTC."""
+
+    cause: Literal["pipeline_lag"]
+    active: bool
+    since_ns: int
+
+
 AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
-Body = LimitsBody | AlertBody
+Body = LimitsBody | AlertBody | TechnicalBody
 
 _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
     {
@@ -222,6 +240,7 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
         ControlKind.SHELVE: ShelveBody,
         ControlKind.NOTE: NoteBody,
         ControlKind.RESOLVE: ResolveBody,
+        ControlKind.TECHNICAL: TechnicalBody,
     }
 )
 
@@ -266,10 +285,12 @@ def check_control(book: AlertReader, control: Control) -> None:
     """Refuse what must not enter the log.
 
     Raises:
-        InvalidRequest: a member of the body is wrong, a shelf is too long, a limits version is not new, or the alert
-            is over.
+        InvalidRequest: the kind is the system's own, a member of the body is wrong, a shelf is too long, a limits
+            version is not new, or the alert is over.
         NotFound: there is no such alert.
     """
+    if control.kind is ControlKind.TECHNICAL:
+        raise InvalidRequest("kind", "is for the system to say, not for people")
     if control.kind is ControlKind.LIMITS:
         limits, _ = read_limits(control)
         version, _ = book.limits(limits.patient)
@@ -277,7 +298,7 @@ def check_control(book: AlertReader, control: Control) -> None:
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
         return
     body = read_body(control)
-    assert not isinstance(body, LimitsBody)
+    assert not isinstance(body, LimitsBody | TechnicalBody)
     alert = book.alert(body.alert)
     over = alert.state is AlertState.RESOLVED
     if over and isinstance(body, ShelveBody | NoteBody):

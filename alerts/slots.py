@@ -102,6 +102,11 @@ class SlotTable:
             slot = int(self.slots.sibling[slot])
         return out
 
+    def in_force(self) -> list[tuple[str, set[int]]]:
+        """Every patient that ever had limits, with the vitals that have some now."""
+        slots = self.slots
+        return [(token, {int(slots.vital[s]) for s in self.slots_of(token) if slots.live[s]}) for token in self._tokens]
+
     def set_limits(self, patient: str, version: int, specs: Sequence[SlotSpec]) -> None:
         """Replace the rules of a patient.
 

@@ -155,11 +155,11 @@ class Paging(Query):
 
 
 class AlertQuery(Paging):
-    """``state`` may be given several times."""
+    """``state`` may be given several times; the empty ``patient`` is the site itself."""
 
     state: list[AlertState] = []
     severity: Literal["S1", "S2", "S3"] | None = None
-    patient: Token | None = None
+    patient: Token | Literal[""] | None = None
 
     def severity_number(self) -> Severity | None:
         """``S1`` as a :class:`Severity`."""

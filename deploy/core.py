@@ -24,6 +24,7 @@ from deploy.layout import Layout
 from deploy.meters import AlertMeters, CoreCollector
 from deploy.settings import Settings
 from deploy.status import Status
+from deploy.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core, open_core, open_raw_log, open_vault
 from ingest.adapters import load_adapters
 from vitals.errors import BackendError
@@ -140,6 +141,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         loops.start("ingest", core.ingest.run)
         loops.start("store", core.writer.run)
         loops.start("alerts", alerts.run)
+        loops.start("watchdog", Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s).run)
         loops.start("housekeeping", lambda ended: _keep_house(core, ended))
         status.warm = True
         await _announce(order, app.state.sessions, status, stop)

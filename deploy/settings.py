@@ -94,6 +94,14 @@ class LogSection(_Section):
     )
 
 
+class AlertsSection(_Section):
+    """The alert engine."""
+
+    lag_s: float = Field(
+        60.0, ge=1.0, le=86_400.0, description="seconds that evaluation may be behind before that is a technical alert"
+    )
+
+
 class Settings(_Section):
     """All settings."""
 
@@ -103,6 +111,7 @@ class Settings(_Section):
     vault: VaultSection = VaultSection()
     store: StoreSection = StoreSection()
     log: LogSection = LogSection()
+    alerts: AlertsSection = AlertsSection()
 
     def gateway_settings(self) -> GatewaySettings:
         """The gateway's own table; raises ``ConfigError``."""

@@ -1,8 +1,8 @@
 """VITALS: one row per vital sign. Codes, units and ranges live here and nowhere else.
 
 Sources: clinical.md 1.1 (codes, units), 1.3 (implausible and suspect ranges, paging age), 2.3 (staleness). Ranges,
-staleness and paging ages are design defaults; an organisation approves them before use. ``code`` is append-only: it
-is written to logs and stores.
+staleness, paging ages and silence windows are design defaults; an organisation approves them before use. ``code`` is
+append-only: it is written to logs and stores.
 """
 
 from collections.abc import Mapping
@@ -43,6 +43,8 @@ class Vital:
     staleness_continuous_min: float = 5.0
     paging_age_spot_h: float = 2.0
     paging_age_continuous_min: float = 5.0
+    silence_spot_h: float = 48.0
+    silence_continuous_min: float = 60.0
     values: tuple[str, ...] = ()
     sensor_range: tuple[float, float] | None = None
     panel: tuple[str, ...] = ()
@@ -59,6 +61,14 @@ class Vital:
         if mode is Mode.SPOT:
             return int(self.paging_age_spot_h * HOUR_NS)
         return int(self.paging_age_continuous_min * MINUTE_NS)
+
+    def silence_ns(self, mode: Mode) -> int:
+        """How long nothing may come before that is an alert (design default).
+
+        Never shorter than staleness: while a value is shown as current, its source is not silent.
+        """
+        window = self.silence_spot_h * HOUR_NS if mode is Mode.SPOT else self.silence_continuous_min * MINUTE_NS
+        return max(int(window), self.staleness_ns(mode))
 
 
 _PER_MIN = ("{beats}/min", "{beat}/min", "bpm")

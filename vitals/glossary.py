@@ -171,3 +171,4 @@ class ControlKind(Described):
     SHELVE = "shelve", "an alert was muted until a time"
     NOTE = "note", "a remark on an alert"
     RESOLVE = "resolve", "somebody closed an alert"
+    TECHNICAL = "technical", "the system says that a trouble of its own began or ended; people cannot"

@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[2]
 _FLAGS = [0, 0, 0, Flag.SUSPECT, Flag.SUSPECT, Flag.BELOW_RANGE, Flag.ABOVE_RANGE, Flag.LATE, Flag.MANUAL]
 _VALUES = [85.0, 89.0, 90.0, 91.0, 92.0, 95.0, 98.0, math.nan]
 
+_CGM = {"vital": "glucose_isf", "unit": "mg/dL", "low": 95.0, "high": 400.0, "severity": "S3"}
+
 _limits = st.lists(
     st.builds(
         limit,
@@ -45,35 +47,60 @@ _rows = st.tuples(
     st.just("row"), _patients, st.sampled_from(_VALUES), st.sampled_from(_FLAGS), st.sampled_from([-30, 0, 5, 10, 30])
 )
 _ticks = st.tuples(st.just("tick"), st.sampled_from([0, 10, 60, 1000]))
+_cgm_rows = st.tuples(
+    st.just("cgm"), _patients, st.sampled_from([85.0, 98.0]),
+    st.sampled_from([0, 0, Flag.LATE, Flag.IMPLAUSIBLE]), st.sampled_from([-30, 0, 5, 30]),
+)  # fmt: skip
+_quiet = st.tuples(st.just("quiet"), st.sampled_from([10, 75, 150]))
+_troubles = st.tuples(st.just("technical"), st.booleans())
 _limit_changes = st.tuples(st.just("limits"), _patients, _limits)
 _decisions = st.tuples(
     st.sampled_from(["acknowledge", "shelve", "note", "resolve"]), st.integers(0, 3), st.sampled_from([30, 300])
 )
-_scripts = st.lists(st.one_of(_rows, _rows, _rows, _ticks, _decisions, _limit_changes), min_size=5, max_size=60)
+_scripts = st.lists(
+    st.one_of(_rows, _rows, _cgm_rows, _ticks, _quiet, _troubles, _decisions, _limit_changes), min_size=5, max_size=60
+)
 
 
 def _entries(script: Sequence[tuple[Any, ...]], first: list[dict[str, Any]]) -> list[Entry]:
     """A script as entries of one row each; decisions name alerts that were really raised."""
     ward, now, versions, entries = Ward(), 0, {"p_1": 1, "p_2": 1}, []
     for patient in versions:
-        entries.append(limits_control(1, *first, patient=patient))
+        entries.append(limits_control(1, *first, limit(**_CGM), patient=patient))
     for entry in entries:
         ward.entry(entry)
     for number, item in enumerate(script):
         entry: Entry
+        body: dict[str, Any]
         match item:
             case ("row", patient, value, flags, step):
                 now = max(now, now + step)
                 entry = batch(reading(now + min(step, 0), value, flags=int(flags), patient=patient, seq=number))
+            case ("cgm", patient, value, flags, step):
+                now = max(now, now + step)
+                row = reading(now + min(step, 0), value, flags=int(flags), patient=patient, vital="glucose_isf",
+                              seq=number)  # fmt: skip
+                entry = batch(row)
+            case ("quiet", beats):
+                for _ in range(beats - 1):
+                    now += 25
+                    entries.append(Tick(at(now)))
+                    ward.entry(entries[-1])
+                now += 25
+                entry = Tick(at(now))
+            case ("technical", active):
+                body = {"cause": "pipeline_lag", "active": active, "since_ns": at(now)}
+                entry = control(ControlKind.TECHNICAL, now, "watchdog", **body)
             case ("tick", step):
                 now += step
                 entry = Tick(at(now))
             case ("limits", patient, limits):
                 versions[patient] += 1
-                entry = limits_control(versions[patient], *limits, patient=patient)
+                watched = [limit(**_CGM)] * (versions[patient] % 3 != 0)
+                entry = limits_control(versions[patient], *limits, *watched, patient=patient)
             case (kind, back, duration):
                 alerts = list(dict.fromkeys(event.alert for event in ward.said))
-                body: dict[str, Any] = {"alert": alerts[-1 - back] if back < len(alerts) else "a_unknown"}
+                body = {"alert": alerts[-1 - back] if back < len(alerts) else "a_unknown"}
                 body |= {"note": "n"} if kind != "shelve" else {"until_ns": at(now + duration), "reason": "r"}
                 entry = control(ControlKind(kind), now, **body)
         ward.entry(entry)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.alerts.alert_world import START_NS, Ward, at, batch, kinds, limit, limits_control, reading
@@ -70,9 +71,9 @@ def test_rows_that_do_not_speak_for_the_slot_leave_no_trace(changes: dict[str, A
     before = ward.engine.snapshot()
     row = reading(5, 80.0, **({"vital": "spo2"} | {k: v for k, v in changes.items() if k != "value"}))
     assert ward.entry(batch(row | {k: v for k, v in changes.items() if k == "value"})) == []
-    restored = type(ward.engine).restore(before)
-    restored.position = ward.engine.position
-    assert restored.snapshot() == ward.engine.snapshot()
+    slots_and_alerts = slice(2, 4)
+    after = msgspec.msgpack.decode(ward.engine.snapshot())
+    assert msgspec.msgpack.decode(before)[slots_and_alerts] == after[slots_and_alerts]
 
 
 @pytest.mark.parametrize("basis", [Basis.DEVICE, Basis.DEVICE_ASSUMED_ZONE, Basis.HUB, Basis.RECEIVED])

@@ -233,10 +233,10 @@ def vitals_block() -> str:
 
 
 def currency_block() -> str:
-    """How long values stay current, and how old they may be to page."""
+    """How long values stay current, how old they may be to page, and how long nothing may come."""
     rows = [(code(one.key), one.mode.value, *_times(one)) for one in VITALS if not one.panel]
     head = ("key", "usual mode", "current for (spot)", "current for (continuous)", "pages up to (spot)",
-            "pages up to (continuous)")  # fmt: skip
+            "pages up to (continuous)", "silent after")  # fmt: skip
     return table(head, rows)
 
 
@@ -249,7 +249,7 @@ def coded_block() -> str:
 
 def _times(one: Vital) -> list[str]:
     spans = [one.staleness_ns(Mode.SPOT), one.staleness_ns(Mode.CONTINUOUS),
-             one.paging_age_ns(Mode.SPOT), one.paging_age_ns(Mode.CONTINUOUS)]  # fmt: skip
+             one.paging_age_ns(Mode.SPOT), one.paging_age_ns(Mode.CONTINUOUS), one.silence_ns(one.mode)]  # fmt: skip
     minutes = [span // 60_000_000_000 for span in spans]
     return [f"{span // 60} h" if span >= 60 and span % 60 == 0 else f"{span} min" for span in minutes]
 
