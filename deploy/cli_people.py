@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 def create_token(
     role: Annotated[str, typer.Option(help="admin, clinician, viewer or integrator.")],
     ttl: Annotated[int | None, typer.Option(help="Seconds until it expires; default 30 days.", min=1)] = None,
-    scope: Annotated[str | None, typer.Option(help="Permissions it is limited to, as 'vitals:read alerts:read'.")] = None,
+    scope: Annotated[
+        str | None, typer.Option(help="Permissions it is limited to, as 'vitals:read alerts:read'.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
