@@ -16,11 +16,13 @@ WANTED: Final = [
     *(f"{point}{letter}" for point, letters in SPLIT_POINTS.items() for letter in letters),
     *(f"B{number}" for number in range(1, 7)),
     *(f"S{number}" for number in range(1, 9)),
-]
+    *(f"F1{letter}" for letter in "abcdef"),
+    "F2a", "F2b", "F3", "F4a", "F4b", "F5",
+]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
     for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines())
-    if re.fullmatch(r"[PMBS]\d+[a-z]?", row[0])
+    if re.fullmatch(r"[PMBSF]\d+[a-z]?", row[0])
 }
 
 
@@ -51,7 +53,7 @@ def problem(reference: str) -> str | None:
 
 
 def test_every_promise_and_point_has_one_row() -> None:
-    named = re.findall(r"^\| ([PMBS]\d+[a-z]?) \|", PAGE, re.MULTILINE)
+    named = re.findall(r"^\| ([PMBSF]\d+[a-z]?) \|", PAGE, re.MULTILINE)
     assert sorted(named) == sorted(WANTED)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == [str(number) for number in range(1, 11)]
