@@ -58,6 +58,15 @@ class Server:
         return (await self.get("system"))["conservation"]
 
 
+async def _token(root: Path) -> str:
+    """A bearer token of a running owner, from its control socket."""
+    transport = httpx.AsyncHTTPTransport(uds=str(Layout(root).control))
+    async with httpx.AsyncClient(transport=transport, base_url="http://local/api/v1/") as local:
+        answer = await local.post("tokens", json={"role": "admin"})
+        answer.raise_for_status()
+        return str(answer.json()["token"])
+
+
 @asynccontextmanager
 async def serving(root: Path) -> AsyncIterator[Server]:
     """``vitalgate up`` over ``root`` until the block ends."""
@@ -71,7 +80,7 @@ async def serving(root: Path) -> AsyncIterator[Server]:
         if not line:
             raise BackendError("vitalgate up did not start", retryable=False)
         ready = json.loads(line)
-        headers = {"Authorization": f"Bearer {ready['sign_in'].rsplit('=', 1)[1]}"}
+        headers = {"Authorization": f"Bearer {await _token(root)}"}
         async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=60.0) as client:
             pids = children(process.pid) | {"supervisor": process.pid}
             yield Server(ready["http"], ready["mqtt"].removeprefix("mqtt://"), client, pids)

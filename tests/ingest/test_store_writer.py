@@ -105,7 +105,7 @@ def test_everything_since_the_last_write_is_one_write(site: Site) -> None:
 
 
 def test_a_write_has_about_ten_thousand_rows(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_writer, "ENTRIES_PER_READ", 4)
+    monkeypatch.setattr(store_writer, "REGISTER_EVERY", 4)
     monkeypatch.setattr(store_writer, "MAX_ROWS", 100)
     for number in range(20):
         site.append(number * 20, 20)
@@ -184,7 +184,7 @@ def test_a_store_that_fails_is_waited_for(site: Site, fails: str) -> None:
 
 
 def test_the_log_learns_how_far_it_may_be_trimmed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_writer, "ENTRIES_PER_READ", 4)
+    monkeypatch.setattr(store_writer, "REGISTER_EVERY", 4)
     for number in range(3):
         site.append(number, 1)
     site.writer.step()
