@@ -22,10 +22,6 @@ from deploy.layout import PRIVATE_UMASK, Layout
 from deploy.supervise import CONFIG_EXIT
 from vitals.errors import BackendError, ConfigError
 
-SWITCH_S = 0.0005
-"""Python's default of 5 ms lets one busy thread (a chart, a page of readings) hold up each hand-over of the path from
-reading to alert by as much; measured: docs/benchmarks.md."""
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -102,7 +98,6 @@ def main() -> int:
     order = Order(**json.loads(sys.argv[1]))
     logs.configure(order.name)
     os.umask(PRIVATE_UMASK)
-    sys.setswitchinterval(SWITCH_S)
     layout = Layout(Path(order.root))
     try:
         config = settings.load(Path(order.config) if order.config else None)
