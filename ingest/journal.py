@@ -6,6 +6,7 @@ ledgers, quarantine and unassigned items: after a crash either all of a cycle ha
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -228,7 +229,7 @@ class Cycle:
         keys = (source_time_ns, device, vital, seq)
         past = self._past_newest(device, vital, source_time_ns, received_ns) & ~_repeated(keys)
         cells = list(zip(*(column.tolist() for column in keys), stored.tolist(), strict=True))
-        if not self._insert([cells[row] for row in np.flatnonzero(past)]):
+        if not self._insert(list(compress(cells, past.tolist()))):
             past[:] = False
         duplicate, revision = np.zeros(len(value), bool), np.zeros(len(value), bool)
         for row in np.flatnonzero(~past).tolist():

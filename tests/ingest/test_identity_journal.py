@@ -141,6 +141,7 @@ def test_a_cycle_that_failed_leaves_no_trace(ledger: Ledger) -> None:
     assert ledger.identify([at(0)]) == ["new"]
     with pytest.raises(Broken):
         ledger.identify([at(9), at(0, 50.0), at(9, device="lost")], fail=True)
+    assert ledger.journal.newest == {}, "what was learned is not to be trusted"
     # A number that was rolled back goes to the next device that comes: nothing may still think it is the lost one's.
     assert ledger.identify([at(9, device="next")]) == ["new"]
     assert ledger.identify([at(9, device="lost"), at(9), at(5), at(0)]) == ["new", "new", "new", "same"]

@@ -223,6 +223,16 @@ def test_good_parts_of_a_bad_message_are_kept(world: World) -> None:
     assert (ledger.readings.emitted, ledger.readings.stored) == (1, 1)
 
 
+def test_a_bad_message_that_comes_again_is_quarantined_again_and_its_good_parts_are_duplicates(world: World) -> None:
+    world.worn("d")
+    for _ in range(2):
+        world.send(world.message("d", json.dumps(PARTLY).encode()))
+        world.drain()
+    ledger = world.service.ledger("d")
+    assert (ledger.messages.quarantined, ledger.messages.duplicate, ledger.readings.duplicate) == (2, 0, 1)
+    assert len(world.service.quarantine()) == 2
+
+
 def test_two_rejects_of_a_message_are_one_item(world: World) -> None:
     def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
         rejects = [Reject(0, Reason.BAD_VALUE, "first"), Reject(0, Reason.BAD_TIME, "second"), Reject(1, Reason.EMPTY)]
@@ -347,6 +357,17 @@ def test_pages_of_quarantine(world: World) -> None:
     last = world.service.quarantine(after=second[-1].id, limit=2)
     assert [len(page) for page in (first, second, last)] == [2, 2, 1]
     assert [item.id for item in (*first, *second, *last)] == [item.id for item in world.service.quarantine()]
+
+
+def test_an_item_is_closed_once(world: World) -> None:
+    world.send(world.message("d", b"x", "lines"))
+    world.drain()
+    (item,) = world.service.quarantine()
+    closed = []
+    for _ in range(2):
+        with world.log.transaction() as tx:
+            closed.append(world.journal.begin(tx).close_item(item.id))
+    assert closed == [True, False]
 
 
 def test_no_such_item(world: World) -> None:

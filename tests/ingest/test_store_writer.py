@@ -11,6 +11,7 @@ from ingest import writer as store_writer
 from ingest.metrics import IngestMetrics
 from ingest.writer import CONSUMER, StoreWriter
 from tests.ingest.ingest_world import World, spo2
+from tests.ingest.stopping import stopped_after
 from tests.support import SECOND, FakeClock, eventually
 from vitals import encoding
 from vitals.errors import BackendError, PositionConflict
@@ -141,8 +142,8 @@ def test_a_second_writer_is_found_out(site: Site) -> None:
     site.append(0, 1)
     other = StoreWriter(site.log, site.store, site.clock, IngestMetrics(CollectorRegistry()))
     assert other.step() == 1
-    with pytest.raises(PositionConflict):
-        site.writer.run(threading.Event())
+    with stopped_after(10) as stop, pytest.raises(PositionConflict):
+        site.writer.run(stop)
     assert site.writer.problem == "store_position_conflict"
     assert site.values() == [0.0]
 
