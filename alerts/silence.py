@@ -134,22 +134,28 @@ class SilenceTable:
         if not len(row):
             return []
         columns, received = self._columns, rows.received_ns[row]
-        ended, first = np.unique(number, return_index=True)
-        silent = columns["raised"][ended] != 0
-        contacts = [
-            Contact(*found)
-            for found in zip(ended[silent].tolist(), row[first[silent]].tolist(), received[first[silent]].tolist(),
-                             strict=True)
-        ]  # fmt: skip
-        columns["raised"][ended] = 0
-        # Of rows that were received at once the later one counts, as when they come one by one.
-        order = np.lexsort((row, received, number))
-        newest = order[np.flatnonzero(np.diff(number[order], append=-1))]
-        watch, source = number[newest], row[newest]
-        columns["anchor_ns"][watch] = received[newest]
+        contacts = self._ended(number, row, received)
+        # Of rows that were received at once the later one counts, as when they come one by one. Batches come in the
+        # order of receipt but for merged ones, and of an index that stands twice numpy assigns the last.
+        if not (received[1:] >= received[:-1]).all():
+            order = np.lexsort((row, received))
+            number, row, received = number[order], row[order], received[order]
+        columns["anchor_ns"][number] = received
         for name, values in (("last_time_ns", rows.time_ns), ("last_value", rows.value), ("last_flags", rows.flags)):
-            columns[name][watch] = values[source]
-        return sorted(contacts, key=lambda contact: contact.row)
+            columns[name][number] = values[row]
+        return contacts
+
+    def _ended(self, number: Int32, row: Int64, received_ns: Int64) -> list[Contact]:
+        """The silences that these contacts end, in order of row."""
+        raised = self._columns["raised"]
+        silent = np.flatnonzero(raised[number])
+        if not len(silent):
+            return []
+        ended, first = np.unique(number[silent], return_index=True)
+        raised[ended] = 0
+        at = np.sort(silent[first])
+        found = zip(number[at].tolist(), row[at].tolist(), received_ns[at].tolist(), strict=True)
+        return [Contact(*contact) for contact in found]
 
     def _contacts(self, patients: Sequence[str], rows: Rows) -> tuple[Int32, Int64]:
         """Watch and row of every row that shows contact."""
