@@ -355,8 +355,9 @@ class DuckDBStore:
 
 def _number(con: duckdb.DuckDBPyConnection, statement: str, arguments: Mapping[str, int] | None = None) -> int:
     """The one number that a statement gives: rows affected, or the first column."""
-    row = con.execute(statement, arguments).fetchone()
-    return int(row[0]) if row else 0
+    # All rows are taken: a result that is not read to its end keeps a transaction open on the pooled connection.
+    rows = con.execute(statement, arguments).fetchall()
+    return int(rows[0][0]) if rows else 0
 
 
 def _filled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
