@@ -3,8 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ingest.adapters import load_adapters
 from simulators import load
 from simulators.load import ALARM_EVERY, FIRST_SEQ, PAYLOADS, Credential, Plan, Result, run_load
 from tests.simulators.conftest import Broker
-from tests.support import free_port
+from tests.support import Handler, free_port, loopback_server
 from vitals.catalog import BY_CODE
 from vitals.errors import BackendError, InvalidRequest
 from vitals.model import Message
@@ -115,27 +114,9 @@ def test_alarming_devices_leave_the_range_in_one_message_of_four() -> None:
     assert [value < 90 for value in values] == [False, False, False, True] * 2
 
 
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def _server(handle: Handler) -> AsyncIterator[int]:
-    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await handle(reader, writer)
-        except ConnectionError:
-            return
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(one, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
 def _run(handle: Handler, **changes: Any) -> Result:
     async def both() -> Result:
-        async with _server(handle) as port:
+        async with loopback_server(handle) as port:
             return await run_load(replace(Plan("127.0.0.1", port, FLEET[:1], seconds=0.2), **changes))
 
     return asyncio.run(both())

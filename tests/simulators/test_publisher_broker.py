@@ -12,7 +12,7 @@ import pytest
 
 from simulators.publisher import Options, Outgoing, Protocol, Publisher, QoS
 from tests.simulators.conftest import Broker
-from tests.support import free_port
+from tests.support import free_port, loopback_server
 from vitals.errors import BackendError, InvalidRequest, NotAuthorised
 
 pytestmark = pytest.mark.servers
@@ -262,11 +262,8 @@ def test_a_qos_2_message_that_the_server_forgot_is_sent_once_more(answers: list[
                         writer.write(b"\x50\x02" + body[16:18])  # PUBREC; the topic is 14 bytes long
                     case 6:  # PUBREL
                         writer.write(b"\x70\x03" + body[:2] + bytes.fromhex(next(script)))
-            writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
+        async with loopback_server(serve) as port:
             wanted = Options("127.0.0.1", port, Protocol.V5, QoS.EXACTLY_ONCE, deadline_s=5)
             async with Publisher("d1", "s", wanted) as publisher:
                 assert await publisher.publish(Outgoing("json", b"payload")) is acked
@@ -322,11 +319,9 @@ def test_a_server_that_accepts_and_says_nothing_is_tried_again(monkeypatch: pyte
                     break
                 if head[0] >> 4 == 3:
                     writer.write(b"\x40\x02" + body[16:18])
-            writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with server:
-            wanted = Options("127.0.0.1", server.sockets[0].getsockname()[1], deadline_s=5, backoff_s=0.01)
+        async with loopback_server(serve) as port:
+            wanted = Options("127.0.0.1", port, deadline_s=5, backoff_s=0.01)
             async with Publisher("d1", "s", wanted) as publisher:
                 assert await publisher.publish(Outgoing("json", b"payload"))
             assert (len(connections), publisher.counts.connections) == (3, 2)
