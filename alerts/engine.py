@@ -127,6 +127,7 @@ class Engine:
     def warm(self) -> None:
         """Compile the kernels, or load them from numba's cache, before the first entry must be fast."""
         kernels.load()
+        silence.load()
 
     def open_alerts(self) -> list[OpenAlert]:
         """Alerts that are not resolved: those of the system, then by slot, then by watch."""

@@ -335,7 +335,8 @@ class Kernels(NamedTuple):
     scan_tick: Callable[[Slots, int, int, Emitted], tuple[int, int]]
 
 
-def _record(cls: Any, dtypes: Mapping[str, str], *, readonly: bool) -> Any:
+def record_type(cls: Any, dtypes: Mapping[str, str], *, readonly: bool) -> Any:
+    """The numba type of a NamedTuple of one-dimensional columns."""
     fields = [
         numba.types.Array(numba.from_dtype(np.dtype(dtypes[name])), 1, "C", readonly=readonly) for name in cls._fields
     ]
@@ -346,9 +347,9 @@ def _record(cls: Any, dtypes: Mapping[str, str], *, readonly: bool) -> Any:
 def load() -> Kernels:
     """Compile both kernels for their one signature, or take them from numba's cache; later calls are free."""
     if isinstance(scan_rows, Dispatcher) and isinstance(scan_tick, Dispatcher):
-        slots = _record(Slots, SLOT_DTYPES, readonly=False)
-        rows = _record(Rows, ROW_DTYPES, readonly=True)
-        out = _record(Emitted, EMITTED_DTYPES, readonly=False)
+        slots = record_type(Slots, SLOT_DTYPES, readonly=False)
+        rows = record_type(Rows, ROW_DTYPES, readonly=True)
+        out = record_type(Emitted, EMITTED_DTYPES, readonly=False)
         int32 = numba.types.int32
         heads, index = numba.types.Array(int32, 2, "C"), numba.types.Array(int32, 1, "C")
         scan_rows.compile((slots, heads, index, rows, numba.types.int64, out))

@@ -9,14 +9,18 @@ trusted and not late (``NO_CONTACT``). An implausible value or a sensor fault is
 with a suspect clock is not, since it may be history; meter checks and test data are no measurements of the patient.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
+from numba import njit
+from numba.core.dispatcher import Dispatcher
 
-from alerts.kernels import Rows
+from alerts.kernels import ROW_DTYPES, Array, Rows, record_type
 from vitals.catalog import BY_CODE, CODE_SPACE, HOUR_NS, MINUTE_NS
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, Int32, Int64
@@ -27,11 +31,75 @@ NO_CONTACT: Final = (
     Flag.LATE | Flag.REPLAYED | Flag.RETRACTED | Flag.CLOCK_SUSPECT | Flag.CONTROL_SOLUTION | Flag.TEST_DATA
 )
 """A reading with any of these flags does not show that the patient is being measured."""
+_NO_CONTACT: Final = int(NO_CONTACT)
+_DAY: Final = int(Basis.DAY)
+_UNKNOWN: Final = int(Basis.UNKNOWN)
 _FIRST_WATCHES: Final = 64
 _DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "vital": "<u2", "live": "<u1", "raised": "<u1", "episode": "<u4", "window_ns": "<i8",
     "anchor_ns": "<i8", "last_time_ns": "<i8", "last_value": "<f8", "last_flags": "<u4",
 })  # fmt: skip
+
+
+class Watches(NamedTuple):
+    """The columns of all watches, as the kernel takes them; dtypes in ``_DTYPES``."""
+
+    patient: Array
+    vital: Array
+    live: Array
+    raised: Array
+    episode: Array
+    window_ns: Array
+    anchor_ns: Array
+    last_time_ns: Array
+    last_value: Array
+    last_flags: Array
+
+
+@njit(cache=True, nogil=True)
+def scan_contacts(watches: Watches, heads: Array, index: Array, rows: Rows, watermark_ns: int, ended: Array) -> int:
+    """Let every row that shows contact move its watch, in order; returns how many silences ended.
+
+    ``heads`` (patients x vital codes, int32) names the watch, ``index`` maps the batch's patient vocabulary to rows of
+    it. ``ended`` (int64, at least one element of two per watch) gets watch and row of each silence that ended.
+    """
+    # Bound once: see kernels.scan_rows.
+    patients, vitals, times, flags, bases = rows.patient, rows.vital, rows.time_ns, rows.flags, rows.basis
+    received, values = rows.received_ns, rows.value
+    live, raised, window_ns, anchor_ns = watches.live, watches.raised, watches.window_ns, watches.anchor_ns
+    last_time_ns, last_value, last_flags = watches.last_time_ns, watches.last_value, watches.last_flags
+    count = 0
+    for row in range(patients.size):
+        token, vital = patients[row], vitals[row]
+        if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
+            continue
+        watch = heads[index[token], vital]
+        if watch < 0 or live[watch] == 0 or times[row] == NO_TIME or flags[row] & _NO_CONTACT != 0:
+            continue
+        if bases[row] == _DAY or bases[row] == _UNKNOWN or received[row] < anchor_ns[watch]:
+            continue
+        if watermark_ns != NO_TIME and received[row] <= watermark_ns - window_ns[watch]:
+            continue
+        anchor_ns[watch] = received[row]
+        last_time_ns[watch], last_value[watch], last_flags[watch] = times[row], values[row], flags[row]
+        if raised[watch] != 0:
+            raised[watch] = 0
+            ended[count, 0], ended[count, 1] = watch, row
+            count += 1
+    return count
+
+
+@functools.cache
+def load() -> Callable[[Watches, Array, Array, Rows, int, Array], int]:
+    """The kernel, compiled for its one signature or taken from numba's cache; later calls are free."""
+    if isinstance(scan_contacts, Dispatcher):
+        int32, int64 = numba.types.int32, numba.types.int64
+        scan_contacts.compile((
+            record_type(Watches, _DTYPES, readonly=False), numba.types.Array(int32, 2, "C"),
+            numba.types.Array(int32, 1, "C"), record_type(Rows, ROW_DTYPES, readonly=True), int64,
+            numba.types.Array(int64, 2, "C"),
+        ))  # fmt: skip
+    return scan_contacts
 
 
 class Watch(NamedTuple):
@@ -86,6 +154,7 @@ class SilenceTable:
         self._tokens: list[str] = []
         self._dense: dict[str, int] = {}
         self._heads: Int32 = np.full((1, CODE_SPACE), -1, dtype=np.int32)
+        self._ended: Int64 = np.empty((_FIRST_WATCHES, 2), np.int64)
 
     def expect(self, patient: str, vitals: Collection[int], from_ns: int) -> None:
         """The vitals of a patient that have limits in force now; ``from_ns`` is when they were set.
@@ -130,50 +199,13 @@ class SilenceTable:
 
     def hear(self, patients: Sequence[str], rows: Rows) -> list[Contact]:
         """Take in the rows of a batch with vocabulary ``patients``; the silences that they end, in order of row."""
-        number, row = self._contacts(patients, rows)
-        if not len(row):
+        if not self.size:
             return []
-        columns, received = self._columns, rows.received_ns[row]
-        contacts = self._ended(number, row, received)
-        # Of rows that were received at once the later one counts, as when they come one by one. Batches come in the
-        # order of receipt but for merged ones, and of an index that stands twice numpy assigns the last.
-        if not (received[1:] >= received[:-1]).all():
-            order = np.lexsort((row, received))
-            number, row, received = number[order], row[order], received[order]
-        columns["anchor_ns"][number] = received
-        for name, values in (("last_time_ns", rows.time_ns), ("last_value", rows.value), ("last_flags", rows.flags)):
-            columns[name][number] = values[row]
-        return contacts
-
-    def _ended(self, number: Int32, row: Int64, received_ns: Int64) -> list[Contact]:
-        """The silences that these contacts end, in order of row."""
-        raised = self._columns["raised"]
-        silent = np.flatnonzero(raised[number])
-        if not len(silent):
-            return []
-        ended, first = np.unique(number[silent], return_index=True)
-        raised[ended] = 0
-        at = np.sort(silent[first])
-        found = zip(number[at].tolist(), row[at].tolist(), received_ns[at].tolist(), strict=True)
-        return [Contact(*contact) for contact in found]
-
-    def _contacts(self, patients: Sequence[str], rows: Rows) -> tuple[Int32, Int64]:
-        """Watch and row of every row that shows contact."""
-        index = np.array([*(self._dense.get(token, -1) for token in patients), -1], dtype=np.int32)
-        # The last element serves the unassigned.
-        assigned = (rows.patient >= 0) & (rows.patient < len(patients))
-        dense = index[np.where(assigned, rows.patient, len(patients))]
-        known = (dense >= 0) & (rows.vital < CODE_SPACE) & (rows.time_ns != NO_TIME)
-        known &= (rows.flags & np.uint32(NO_CONTACT)) == 0
-        known &= (rows.basis != Basis.DAY) & (rows.basis != Basis.UNKNOWN)
-        row = np.flatnonzero(known)
-        number = self._heads[dense[row], rows.vital[row]]
-        row, number = row[number >= 0], number[number >= 0]
-        columns, received = self._columns, rows.received_ns[row]
-        current = (received >= columns["anchor_ns"][number]) & (columns["live"][number] != 0)
-        if self.watermark_ns != NO_TIME:
-            current &= received > self.watermark_ns - columns["window_ns"][number]
-        return number[current], row[current]
+        index = np.array([self._dense.get(token, -1) for token in patients], dtype=np.int32)
+        if len(self._ended) < self.size:
+            self._ended = np.empty((len(self._columns["patient"]), 2), np.int64)
+        count = load()(Watches(**self._columns), self._heads, index, rows, self.watermark_ns, self._ended)
+        return [Contact(number, row, int(rows.received_ns[row])) for number, row in self._ended[:count].tolist()]
 
     def rearm(self, number: int, time_ns: int) -> None:
         """A person closed the alert of this watch at ``time_ns``: another window may elapse before the next."""
