@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -137,7 +139,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     serving = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers.items()]
     sampling = asyncio.create_task(status.sample())
     try:
-        await loop.run_in_executor(None, engine.warm)
+        await loop.run_in_executor(None, _warm, engine, layout)
         loops.start("ingest", core.ingest.run)
         loops.start("store", core.writer.run)
         loops.start("alerts", alerts.run)
@@ -159,6 +161,16 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         core.close()
     if loops.died:
         raise SystemExit(1)
+
+
+def _warm(engine: Engine, layout: Layout) -> None:
+    """Have the kernels ready. A cache that is empty is filled by a process of its own: what the compiler takes,
+    about 60 MB, would stay with this one."""
+    if not any(layout.kernels.rglob("*.nbi")):
+        code = "from alerts.engine import Engine; Engine().warm()"
+        # Should it fail, the engine compiles here and says why.
+        subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, check=False)
+    engine.warm()
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
