@@ -32,9 +32,6 @@ class Census(Registry, Protocol):
     def statuses(self, patient: str) -> Sequence[tuple[str, int | None, int | None]]:
         """(status, from_ns, to_ns) by time; raises ``NotFound``."""
 
-    def rotate(self, device: str, *, overlap_s: int = 0) -> str:
-        """A new secret; the old one works for some more seconds; raises ``NotFound``, ``InvalidRequest``."""
-
     def grant(self, device: str, ttl_s: int) -> str:
         """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
 

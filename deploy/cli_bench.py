@@ -3,6 +3,7 @@
 import asyncio
 import json
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,6 +127,8 @@ def bench(
     except ValueError as error:
         raise InvalidRequest("--connections", "numbers with commas") from error
     _allow_files(max(counts))
+    # What it started ends with it, also when it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     show(_measure(name, runs, seconds, counts, rate, rows))
 
 

@@ -24,7 +24,7 @@ from dashboard_api.dependencies import Dependencies
 from dashboard_api.session import Sessions
 from deploy.layout import Layout
 from deploy.meters import AlertMeters, CoreCollector
-from deploy.settings import Settings
+from deploy.settings import HttpSection, Settings
 from deploy.status import Status
 from deploy.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core, open_core, open_raw_log, open_vault
@@ -78,12 +78,14 @@ class _Server(uvicorn.Server):
         """Nothing: the process's own handlers set the stop event."""
 
 
-def _server(app: ASGIApp, lifespan: Literal["on", "off"]) -> uvicorn.Server:
+def _server(app: ASGIApp, lifespan: Literal["on", "off"], tls: HttpSection | None = None) -> uvicorn.Server:
+    files = {"ssl_certfile": tls.tls_cert, "ssl_keyfile": tls.tls_key} if tls is not None and tls.tls_cert else {}
     return _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, lifespan=lifespan, timeout_graceful_shutdown=3
+            app, log_config=None, access_log=False, server_header=False, lifespan=lifespan,
+            timeout_graceful_shutdown=3, **files,
         )
-    )
+    )  # fmt: skip
 
 
 def _control_socket(layout: Layout) -> socket.socket:
@@ -133,7 +135,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     ports = dependencies(core, status, ControlDesk(core.log, core.book))
     app = create_app(ports)
     servers = {
-        _server(app, "on"): socket.socket(fileno=order.listen_fd),
+        _server(app, "on", config.http): socket.socket(fileno=order.listen_fd),
         _server(local_admin(app), "off"): _control_socket(layout),
     }
     serving = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers.items()]
@@ -146,7 +148,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         loops.start("watchdog", Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s).run)
         loops.start("housekeeping", lambda ended: _keep_house(core, ended))
         status.warm = True
-        await _announce(order, app.state.sessions, status, stop)
+        await _announce(order, config.http.scheme, app.state.sessions, status, stop)
         await stop.wait()
     finally:
         sampling.cancel()
@@ -177,7 +179,7 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
     loop.call_soon_threadsafe(function)
 
 
-async def _announce(order: "Order", sessions: Sessions, status: Status, stop: asyncio.Event) -> None:
+async def _announce(order: "Order", scheme: str, sessions: Sessions, status: Status, stop: asyncio.Event) -> None:
     """Tell the supervisor once everything, the gateway included, is ready."""
     while status.reasons() and not stop.is_set():
         await asyncio.sleep(0.05)
@@ -185,10 +187,10 @@ async def _announce(order: "Order", sessions: Sessions, status: Status, stop: as
     order.tell_ready(
         {
             "event": "ready",
-            "http": f"http://{order.http}",
+            "http": f"{scheme}://{order.http}",
             "mqtt": f"mqtt://{order.mqtt}",
             **({"mqtts": f"mqtts://{order.mqtts}"} if order.mqtts else {}),
-            "sign_in": f"http://{order.http}/sign-in?token={token}",
+            "sign_in": f"{scheme}://{order.http}/sign-in?token={token}",
         }
     )
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from device_gateway.mqtt.tls import TlsEndpoint
+from device_gateway.mqtt.tls import TlsEndpoint, server_context
 from device_gateway.settings import GatewaySettings
 from vitals.errors import ConfigError
 
@@ -45,7 +45,21 @@ class _Section(BaseModel):
 class HttpSection(_Section):
     """The API."""
 
-    listen: Address = Field(DEFAULT_HTTP, description="HOST:PORT of the API; loopback only without TLS")
+    listen: Address = Field(DEFAULT_HTTP, description="HOST:PORT of the API and the page; loopback only without TLS")
+    tls_cert: str = Field("", description="path of a certificate chain (PEM), which makes it HTTPS; empty = HTTP")
+    tls_key: str = Field("", description="path of its private key (PEM, without a password)")
+
+    @property
+    def scheme(self) -> Literal["http", "https"]:
+        """How the API is reached."""
+        return "https" if self.tls_cert else "http"
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` for a certificate without its key, or files that are none."""
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ConfigError("http.tls_key" if self.tls_cert else "http.tls_cert", "certificate and key go together")
+        if self.tls_cert:
+            server_context(Path(self.tls_cert), Path(self.tls_key), None, section="http")
 
 
 class MqttSection(_Section):
@@ -162,6 +176,7 @@ def load(path: Path | None) -> Settings:
         raise ConfigError(".".join(map(str, first["loc"])), first["msg"]) from error
     settings.gateway_settings()
     settings.mqtt.tls()
+    settings.http.check()
     return settings
 
 

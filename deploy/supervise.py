@@ -23,7 +23,6 @@ import structlog
 from deploy import settings as settings_module
 from deploy.layout import Layout
 from deploy.settings import Settings
-from deploy.wiring import prepare
 from vitals.errors import BackendError, ConfigError
 
 _log = structlog.get_logger(__name__)
@@ -32,8 +31,49 @@ STOP_S = 15.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
 HEALTHY_S = 10.0
+MALLOC_ARENAS = "2"
+"""glibc's arenas in each process: with one a thread, which is its default, what threads freed adds up to 150 MB."""
 CONFIG_EXIT = 3
 """Exit code by which a child says that its configuration is wrong: no use in starting it again."""
+
+
+def _problem_of_preparing(layout: Layout, config: Settings) -> list[str]:
+    """Nothing, a setting and what is wrong with it, or what is wrong with a backend."""
+    from deploy.wiring import prepare  # noqa: PLC0415 - see _prepare
+
+    try:
+        prepare(layout, config)
+    except ConfigError as error:
+        return [error.setting, str(error).removeprefix(f"{error.setting}: ")]
+    except BackendError as error:
+        return [str(error)]
+    except Exception as error:  # noqa: BLE001 - a forked process must not run on into its parent's code
+        _log.exception("prepare_failed")
+        return [f"{type(error).__name__} while the data directory was prepared, see the log above"]
+    return []
+
+
+def _prepare(layout: Layout, config: Settings) -> None:
+    """``wiring.prepare`` in a process of its own: the supervisor lives long and needs none of its libraries (35 MB).
+
+    Raises ``ConfigError`` or ``BackendError`` as it does.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(_problem_of_preparing(layout, config)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    match json.loads(told or '["the process that prepares the data directory died"]'):
+        case [setting, text]:
+            raise ConfigError(setting, text)
+        case [text]:
+            raise BackendError(text, retryable=False)
 
 
 def listen(where: str, setting: str, *, tls: bool = False) -> socket.socket:
@@ -45,7 +85,8 @@ def listen(where: str, setting: str, *, tls: bool = False) -> socket.socket:
     except OSError as error:
         raise ConfigError(setting, f"{host}: {error.strerror}") from error
     if not tls and not target[0].startswith("127.") and target[0] != "::1":  # type: ignore[union-attr]
-        raise ConfigError(setting, f"{where} is beyond loopback, which needs TLS (mqtt.tls_listen for devices)")
+        needed = "http.tls_cert and http.tls_key" if setting.startswith("http.") else "mqtt.tls_listen"
+        raise ConfigError(setting, f"{where} is beyond loopback, which needs TLS: {needed}")
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -105,7 +146,7 @@ class Supervisor:
 
     def __init__(self, layout: Layout, config: Settings, http: str, mqtt: str, config_file: Path | None) -> None:
         self._layout, self._config_file = layout, config_file
-        self._http = listen(http, "http.listen")
+        self._http = listen(http, "http.listen", tls=config.http.scheme == "https")
         self._mqtt = listen(mqtt, "mqtt.listen")
         secured = config.mqtt.tls_listen
         self._mqtts = listen(secured, "mqtt.tls_listen", tls=True) if secured else None
@@ -114,7 +155,7 @@ class Supervisor:
         self._stopping = False
         self._guests: list[Child] = []
         self._children = [Child("gateway", self._starter("gateway")), Child("core", self._starter("core"))]
-        prepare(layout, config)
+        _prepare(layout, config)
 
     def _starter(self, name: str) -> Callable[[int, int], subprocess.Popen[bytes]]:
         def start(life_fd: int, ready_fd: int) -> subprocess.Popen[bytes]:
@@ -126,7 +167,8 @@ class Supervisor:
                 "mqtts": self.mqtts,
                 "config": None if self._config_file is None else str(self._config_file),
             }  # fmt: skip
-            environment = os.environ | {"NUMBA_CACHE_DIR": str(self._layout.kernels)}
+            kernels = {"NUMBA_CACHE_DIR": str(self._layout.kernels)}
+            environment = {"MALLOC_ARENA_MAX": MALLOC_ARENAS} | os.environ | kernels
             return subprocess.Popen(
                 [sys.executable, "-m", "deploy.process", json.dumps(order)],
                 pass_fds=(listener.fileno(), *secured, life_fd, ready_fd), env=environment, stdin=subprocess.DEVNULL,

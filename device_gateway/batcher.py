@@ -24,8 +24,8 @@ from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import DeviceEvent, Heartbeat, Message
 from vitals.ports import Clock
 
-ROW_MESSAGES: Final = 65_536
-"""Messages of one log row at most: an ordinal is ``row position << 16 | index``."""
+ROW_MESSAGES: Final = 4_096
+"""Messages of one log row at most: whoever reads it holds all of it (an ordinal has room for 65,536)."""
 STAGE_BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 """Upper bounds of the histogram from receipt to durable."""
 _OVERHEAD_BYTES = 256

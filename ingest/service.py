@@ -37,8 +37,8 @@ from vitals.ports import (
 
 _log = structlog.get_logger(__name__)
 ROWS_PER_CYCLE = 64
-ROWS_PER_READ = 8
-BYTES_PER_CYCLE = 4 * 1024 * 1024
+ROWS_PER_READ = 2
+BYTES_PER_CYCLE = 2 * 1024 * 1024
 """A cycle holds up other writers of the vitals log, and its readings are in memory: after a standstill, many cycles."""
 IDLE_S = 0.5
 BACK_OFF_S = 0.5

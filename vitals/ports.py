@@ -200,8 +200,8 @@ class Registry(Protocol):
         Raises ``InvalidRequest`` for an id that is taken or not fit for a topic.
         """
 
-    def rotate(self, device: str) -> str:
-        """A new secret; the old one stops working. Raises ``NotFound``."""
+    def rotate(self, device: str, *, overlap_s: int = 0) -> str:
+        """A new secret; the old one works for ``overlap_s`` more seconds. Raises ``NotFound``, ``InvalidRequest``."""
 
     def revoke(self, device: str) -> Device:
         """The device may not connect any more. Raises ``NotFound``."""

@@ -32,17 +32,27 @@ def rss_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE / 2**20
 
 
+def pss_mb(pid: int) -> float:
+    """Memory of a process in which a page that n processes share counts as 1/n."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
 class MemoryPeak:
-    """Watches the summed resident memory of processes while its block runs; pages that they share count in each."""
+    """Watches the summed memory of processes while its block runs: ``peak_mb`` resident, where pages that they share
+    count in each, and ``used_mb`` proportional, where they count once."""
 
     def __init__(self, *pids: int) -> None:
         self._pids, self._stop = pids, threading.Event()
-        self.peak_mb = 0.0
+        self.peak_mb = self.used_mb = 0.0
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def _watch(self) -> None:
         while True:
             self.peak_mb = max(self.peak_mb, sum(map(rss_mb, self._pids)))
+            self.used_mb = max(self.used_mb, sum(map(pss_mb, self._pids)))
             if self._stop.wait(SAMPLE_S):
                 return
 

@@ -25,11 +25,11 @@ _READ_BYTES: Final = 64 * 1024
 _log = structlog.get_logger(__name__)
 
 
-def server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+def server_context(cert: Path, key: Path, client_ca: Path | None, *, section: str = "mqtt") -> ssl.SSLContext:
     """TLS 1.2 or newer with a certificate chain and its key (PEM); with ``client_ca`` clients may show a certificate.
 
     Raises:
-        ConfigError: a file cannot be read or is no such thing; names ``mqtt.tls_cert`` or ``mqtt.tls_client_ca``.
+        ConfigError: a file cannot be read or is no such thing; names ``tls_cert`` or ``tls_client_ca`` of ``section``.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -38,12 +38,12 @@ def server_context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLCont
     try:
         context.load_cert_chain(cert, key, password=lambda: b"")
     except (OSError, ValueError) as error:
-        raise ConfigError("mqtt.tls_cert", f"{cert} with {key}: {error}") from error
+        raise ConfigError(f"{section}.tls_cert", f"{cert} with {key}: {error}") from error
     if client_ca is not None:
         try:
             context.load_verify_locations(client_ca)
         except OSError as error:
-            raise ConfigError("mqtt.tls_client_ca", f"{client_ca}: {error}") from error
+            raise ConfigError(f"{section}.tls_client_ca", f"{client_ca}: {error}") from error
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
 

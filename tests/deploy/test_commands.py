@@ -63,8 +63,23 @@ def test_usage_errors_exit_2(data: Path) -> None:
     assert "--http" in run_cli("up", *on(data), "--http", "nonsense", expect=2)
 
 
-def test_beyond_loopback_without_tls_is_refused(data: Path) -> None:
-    assert "loopback" in run_cli("up", *on(data), "--mqtt", "0.0.0.0:0", expect=3)
+@pytest.mark.parametrize("door", ["--mqtt", "--http"])
+def test_beyond_loopback_without_tls_is_refused(data: Path, door: str) -> None:
+    assert "loopback" in run_cli("up", *on(data), door, "0.0.0.0:0", expect=3)
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("tls_cert = 'server.crt'", "http.tls_key"),
+        ("tls_key = 'server.key'", "http.tls_cert"),
+        ("tls_cert = 'none.crt'\ntls_key = 'none.key'", "http.tls_cert"),
+    ],
+)
+def test_half_a_certificate_is_refused(tmp_path: Path, lines: str, named: str) -> None:
+    config = tmp_path / "ward.toml"
+    config.write_text(f"[http]\n{lines}\n")
+    assert named in run_cli("check-config", str(config), expect=3)
 
 
 def test_commands_without_an_owner_work_on_the_directory(data: Path) -> None:

@@ -1,5 +1,6 @@
 """The whole pipeline through its other doors: MQTT over TLS with password and certificate, and HTTP ingest."""
 
+import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,30 @@ def test_tls_beyond_loopback_with_password_and_certificate(secured: Running, aut
     assert secured.settled("ox-1")["messages"]["decoded"] == 3
     secured.cli("device", "revoke", "ox-1")
     assert mosquitto(reading(4), "--cert", str(cert), "--key", str(key)) != 0
+
+
+def test_page_and_ingest_over_https_beyond_loopback(data: Path, tmp_path: Path, authority: Authority) -> None:
+    cert, key = authority.issue("server", server=True)
+    config = tmp_path / "ward.toml"
+    config.write_text(f"[http]\ntls_cert = '{cert}'\ntls_key = '{key}'\n")
+    up = Running(data, "--config", str(config), "--http", "0.0.0.0:0")
+    try:
+        there = up.ready["http"].replace("0.0.0.0", "127.0.0.1")
+        assert there.startswith("https://")
+        trust = ssl.create_default_context(cafile=str(authority.cert))
+        with httpx.Client(base_url=there, verify=trust, timeout=30) as client:
+            token = up.ready["sign_in"].partition("?token=")[2]
+            entered = client.get("/sign-in", params={"token": token})
+            assert entered.status_code == 303, entered.text
+            (cookie,) = [line for line in entered.headers.get_list("set-cookie") if "HttpOnly" in line]
+            assert "Secure" in cookie
+            secret = up.cli("device", "add", "--adapter", "json", "--id", "ox-1")["secret"]
+            url = "/v1/devices/ox-1/readings?adapter=json"
+            assert client.post(url, content=reading(1), auth=("ox-1", secret)).json() == {"received": 1}
+        with pytest.raises(httpx.TransportError):
+            httpx.get(there.replace("https://", "http://") + "/healthz", timeout=5)
+    finally:
+        assert up.stop() == 0
 
 
 def test_http_ingest_on_the_documented_address(running: Running) -> None:
