@@ -101,6 +101,9 @@ class LiveView:
             watched = self._known.keys() & set(batch.patients)
             if watched:
                 self._merge(batch, frozenset(watched))
+            # What was the newest before a retracted reading is in the store: the next question asks it.
+            for patient in self._retracted_of(batch) & watched:
+                del self._known[patient]
 
     def latest(self, patient: str) -> list["Newest"]:
         """The newest reading of each vital of ``patient``, by catalogue code."""
@@ -148,7 +151,22 @@ class LiveView:
             with self._lock:
                 self._pending = None
 
+    @staticmethod
+    def _retracted_of(batch: VitalBatch) -> set[str]:
+        rows = np.unique(batch.patient[batch.flags & int(Flag.RETRACTED) != 0])
+        return {batch.patients[number] for number in rows.tolist() if number >= 0}
+
+    def _drop(self, retracted: VitalBatch) -> None:
+        """A reading that the store does not yet know to be retracted is not the newest any more."""
+        for row, patient in enumerate(retracted.patient.tolist()):
+            held = self._known[retracted.patients[patient]]
+            one = held.get(int(retracted.vital[row]))
+            identity = (int(retracted.time_ns[row]), int(retracted.seq[row]), retracted.devices[retracted.device[row]])
+            if one is not None and identity == (one.time_ns, one.seq, one.reading["device"]):
+                del held[one.vital]
+
     def _merge(self, batch: VitalBatch, patients: Patients) -> None:
+        self._drop(batch.take(rows_of(batch, patients) & (batch.flags & int(Flag.RETRACTED) != 0)))
         chosen = batch.take(rows_of(batch, patients) & (batch.flags & _NEVER_LATEST == 0))
         if not len(chosen):
             return

@@ -10,6 +10,7 @@ import pytest
 from dashboard_api.schemas import MAX_RAW
 from tests.api.api_world import START_NS, Api, World, readings
 from tests.support import SECOND, eventually
+from vitals.catalog import BY_KEY
 from vitals.errors import BackendError
 from vitals.glossary import Basis, Flag
 from vitals.model import VitalBatch, concatenate
@@ -129,6 +130,24 @@ class TestLatest:
 
         view._store = Overtaken()
         assert [newest.reading["value"] for newest in view.latest(patient)] == [95.0]
+
+    def test_a_retracted_reading_is_not_the_newest_any_more(self, world: World) -> None:
+        patient, _ = world.worn()
+        api = world.api("viewer")
+        world.read(patient, 91.0, 92.0)
+        world.evaluated()
+
+        def values() -> list[Any]:
+            return [item["value"] for item in api.get(f"/patients/{patient}/latest")["items"]]
+
+        assert values() == [92.0]
+        both = readings(patient, [91.0, 92.0], flags=int(Flag.RETRACTED))
+        world.append(both.take(both.seq == 1))
+        eventually(lambda: values() == [], what="what was retracted is gone before the store knows")
+        world.stored()
+        world.store.retract("d1", BY_KEY["spo2"].code, int(both.source_time_ns[1]), 1)
+        world.app.state.live._known.clear()
+        assert values() == [91.0]
 
     def test_a_store_that_fails_is_asked_again(self, world: World) -> None:
         patient, _ = world.worn()

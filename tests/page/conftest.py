@@ -44,8 +44,8 @@ class Ward:
         """One message as the device, acknowledged."""
         subprocess.run(
             ["mosquitto_pub", "-h", self.running.host, "-p", str(self.running.port), "-q", "1", "-u", device,
-             "-P", self.secrets[device], "-t", f"vitals/{device}/{adapter}", "-m", payload],
-            check=True, timeout=20,
+             "-P", self.secrets[device], "-t", f"vitals/{device}/{adapter}", "-s"],
+            check=True, timeout=20, input=payload.encode(),
         )  # fmt: skip
 
     def read(self, device: str, vital: str, value: float, unit: str, ago_s: float = 0.0) -> None:

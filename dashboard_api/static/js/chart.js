@@ -70,7 +70,7 @@ function push(out, time, number, min, max, flags) {
 }
 
 /** What the limits of a vital sign draw: {number, severity, from, to}, times in seconds; `history` is newest first. */
-function lines(history, vital) {
+export function lines(history, vital) {
   return history.flatMap((version, place) => version.limits.filter((limit) => limit.vital === vital).flatMap((limit) =>
     [limit.low, limit.high].filter((number) => number !== null).map((number) => ({
       number, severity: limit.severity, from: Date.parse(version.set) / 1000,

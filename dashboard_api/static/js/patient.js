@@ -42,13 +42,15 @@ function useSeries(patient, vitals, seconds) {
     };
     load({ person: true });
     const again = setInterval(load, REFRESH_MS);
+    const stop = onReading((reading) => reading.patient === patient && reading.flags.includes("retracted") && load());
     return () => {
       gone = true;
       clearInterval(again);
+      stop();
     };
   }, [patient, asked, seconds]);
   useEffect(() => onReading((reading) => {
-    if (reading.patient !== patient) return;
+    if (reading.patient !== patient || reading.flags.includes("retracted")) return;
     setSeries((held) => (held[reading.vital] ? { ...held, [reading.vital]: appended(held[reading.vital], reading) } : held));
   }), [patient]);
   return [series, problem];

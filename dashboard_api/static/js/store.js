@@ -89,6 +89,19 @@ const NEVER_LATEST = ["implausible", "retracted", "control_solution", "test_data
 /** What the stream brought while a load was under way: the answer may not have it yet. */
 let meanwhile = null;
 
+/** A reading was withdrawn: what counts instead is asked for. */
+async function withdraw(reading) {
+  const held = state.latest.get(reading.patient);
+  const known = held?.get(reading.vital);
+  if (known?.time === reading.time && known.seq === reading.seq && known.device === reading.device) held.delete(reading.vital);
+  try {
+    for (const one of (await get(`latest?patient=${reading.patient}`)).items) one.readings.forEach(takeReading);
+  } catch {
+    return; // the next load of everything brings it
+  }
+  changed();
+}
+
 function takeReading(reading) {
   if (reading.flags.some((flag) => NEVER_LATEST.includes(flag))) return;
   let held = state.latest.get(reading.patient);
@@ -107,7 +120,7 @@ export { takeAlert };
 
 async function load() {
   const states = OPEN.map((word) => `state=${word}`).join("&");
-  meanwhile = [];
+  meanwhile = { readings: [], alerts: [] };
   const [tables, patients, alerts, latest] = await Promise.all([
     request("/tables.json"), may("patients:read") ? all("patients") : [], may("alerts:read") ? all(`alerts?${states}`) : [],
     may("vitals:read") ? all("latest") : [],
@@ -119,7 +132,8 @@ async function load() {
   // Anew, so that what was erased or retracted since does not stay.
   state.latest = new Map();
   latest.forEach((one) => one.readings.forEach(takeReading));
-  meanwhile.forEach(takeReading);
+  meanwhile.readings.forEach(takeReading);
+  meanwhile.alerts.forEach(takeAlert);
   meanwhile = null;
   state.loaded = true;
   changed();
@@ -167,12 +181,14 @@ function listen() {
   });
   on("reading", (reading) => {
     meet(reading.patient);
-    meanwhile?.push(reading);
+    meanwhile?.readings.push(reading);
+    if (reading.flags.includes("retracted")) withdraw(reading);
     takeReading(reading);
     for (const listener of readingListeners) listener(reading);
   });
   on("alert", (alert) => {
     meet(alert.patient);
+    meanwhile?.alerts.push(alert);
     takeAlert(alert);
   });
   on("device", () => {});
