@@ -103,7 +103,7 @@ def test_a_value_beyond_the_sensor_stands_at_the_edge(ward: Ward, watched: Watch
     expect(chart.locator("canvas")).to_be_visible()
     area = chart.locator(".u-over").bounding_box()
     assert area is not None
-    page.mouse.move(area["x"] + area["width"] - 2, area["y"] + 30)
+    page.mouse.move(area["x"] + area["width"] - 1, area["y"] + 30)
     expect(chart.locator(".u-legend")).to_contain_text("LO · below range")
     page.wait_for_function(INK_AT_THE_EDGE)
 
@@ -125,12 +125,12 @@ INK_AT_THE_EDGE = """() => {
 
 
 def export(days: int) -> str:
-    """A glucose sensor's export of so many days, a value in ten minutes; Low for the last 70 minutes."""
+    """A glucose sensor's export of so many days, a value in ten minutes; Low for the last two hours."""
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     rows = [CLARITY]
     for ago in range(max(days * 144, 40), -1, -1):
         time = now - timedelta(minutes=10 * ago)
-        rows.append(f"{len(rows)},{time.isoformat()},EGV,,,,x,{'Low' if ago < 8 else 120 + ago % 9},,,,")
+        rows.append(f"{len(rows)},{time.isoformat()},EGV,,,,x,{'Low' if ago < 13 else 120 + ago % 9},,,,")
     return "\n".join(rows) + "\n"
 
 
