@@ -1,10 +1,11 @@
 """A browser in front of a real ``vitalgate up``; what its console says is part of every test."""
 
+import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ class Ward:
         """One reading as the device."""
         time = datetime.fromtimestamp(datetime.now(UTC).timestamp() - ago_s, UTC).isoformat()
         self.publish(device, f'{{"vital":"{vital}","value":{value},"unit":"{unit}","time":"{time}"}}')
+
+
+def readings(*rows: tuple[float, float], vital: str = "spo2", unit: str = "%") -> str:
+    """A payload of the json adapter: (seconds ago, value)."""
+    now = datetime.now(UTC)
+    return json.dumps([
+        {"vital": vital, "unit": unit, "value": value, "time": (now - timedelta(seconds=ago_s)).isoformat()}
+        for ago_s, value in rows
+    ])  # fmt: skip
 
 
 class Watched:

@@ -1,6 +1,5 @@
 """What happened in the last hours: sparks and arrows, limits as they were, values beyond the sensor, a large ward."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -13,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.deploy.conftest import Running
-from tests.page.conftest import Ward, Watched, limit, open_page, sign_in
+from tests.page.conftest import Ward, Watched, limit, open_page, readings, sign_in
 from tests.support import eventually
 
 pytestmark = pytest.mark.browser
@@ -23,15 +22,6 @@ CLARITY = (
     "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Event Subtype,Patient Info,Device Info,Source Device ID,"
     "Glucose Value (mg/dL),Insulin Value (u),Carb Value (grams),Duration (hh:mm:ss),Glucose Rate of Change (mg/dL/min)"
 )
-
-
-def readings(*rows: tuple[float, float], vital: str = "spo2", unit: str = "%") -> str:
-    """A payload of the json adapter: (seconds ago, value)."""
-    now = datetime.now(UTC)
-    return json.dumps([
-        {"vital": vital, "unit": unit, "value": value, "time": (now - timedelta(seconds=ago_s)).isoformat()}
-        for ago_s, value in rows
-    ])  # fmt: skip
 
 
 def cell(page: Page, name: str, label: str) -> Any:
@@ -169,7 +159,7 @@ def test_a_large_ward_is_one_request_and_only_what_is_near_the_screen(crowd: War
 
 def test_chips_narrow_the_ward_and_are_in_the_address(crowd: Ward, watched: Watched) -> None:
     page = sign_in(crowd, watched)
-    page.get_by_role("link", name="With open alerts").click()
+    page.get_by_role("link", name="With alerts").click()
     expect(page.locator("main")).to_contain_text("No patient is like this now")
     crowd.read("crowd-1", "spo2", 85, "%")
     expect(page.locator("table.ward tbody tr:not(.space)")).to_have_count(1)

@@ -6,6 +6,7 @@ import { state } from "./store.js";
 
 const BUCKET_S = { "1m": 60, "1h": 3600, "1d": 86400 };
 const HEIGHT = 190;
+const TICK_PX = 9;
 const POINTS_UP_TO = 120;
 const CLOCK_24 = [
   // increment in seconds, label, then what a new year, month, day, hour, minute, second adds below; 1: on a line of its own
@@ -28,7 +29,8 @@ function loadPlotter() {
       plotter = null;
       reject(new Error("the plotting library did not load"));
     };
-    document.head.append(look, script);
+    document.head.prepend(look); // before the page's own style, which has the last word
+    document.head.append(script);
   });
   return plotter;
 }
@@ -96,6 +98,18 @@ function drawLimits(plot, limits) {
     ctx.lineTo(right, y);
     ctx.stroke();
   }
+  // A tick in the margin says what holds now, however short a time it has.
+  ctx.setLineDash([]);
+  ctx.lineWidth = devicePixelRatio * 3;
+  for (const { number, severity } of limits.filter((line) => line.to === Infinity)) {
+    const y = plot.valToPos(number, "y", true);
+    if (y < bbox.top || y > bbox.top + bbox.height) continue;
+    ctx.strokeStyle = colour(`--${severity}`);
+    ctx.beginPath();
+    ctx.moveTo(bbox.left + bbox.width + devicePixelRatio, y);
+    ctx.lineTo(bbox.left + bbox.width + TICK_PX * devicePixelRatio, y);
+    ctx.stroke();
+  }
   ctx.restore();
 }
 
@@ -141,7 +155,7 @@ function options(key, ucum, held, width) {
     return [bottom - room, top + room];
   };
   return {
-    width, height: HEIGHT, cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
+    width, height: HEIGHT, padding: [null, TICK_PX + 12, null, null], cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
     scales: { x: { time: true, range: (_plot, low, high) => held.current.zoom ?? held.current.window ?? [low, high] }, y: { range: reach } },
     axes: [days, { ...axis, size: 54 }],
     series: [

@@ -21,7 +21,7 @@ export function Rail({ view }) {
       ${key === "alerts" && waiting.length > 0 && html`<span class="badges" title="${count(waiting.length, "alert")} not acknowledged">
         ${Object.entries(PRIORITY).map(([severity, { mark, word }]) => {
           const number = waiting.filter((alert) => alert.severity === severity).length;
-          return number > 0 && html`<span key=${severity} class="badge ${severity}" aria-label="${number} ${word}">${mark} ${number}</span>`;
+          return number > 0 && html`<span key=${severity} class="badge ${severity}" aria-label="${number} ${word}">${mark}${number}</span>`;
         })}</span>`}
     </a>`)}
   </nav>`;
@@ -54,9 +54,9 @@ export function Strip({ onKeys, onTheme, theme }) {
     <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
       <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
       ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
-    <span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
+    ${!late && html`<span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
     <span class="wide"><b>${rates ? rates.stored_per_s.toFixed(1) : "–"}</b> stored/s</span>
-    <span class="wide">lag <b>${slowest ? slowest.seconds.toFixed(1) : "–"}</b> s</span>
+    <span class="wide">lag <b>${slowest ? slowest.seconds.toFixed(1) : "–"}</b> s</span>`}
     <span class="grow"></span>
     <span class="wide">${state.session.role}</span>
     <button class="quiet wide" onClick=${signOut}>Sign out</button>

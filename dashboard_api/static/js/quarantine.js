@@ -35,7 +35,7 @@ function Item({ item, onReplay }) {
   };
   return html`<li>
     <div class="line">
-      <div class="what"><p><b>${words(item.reason)}</b> ${state.tables?.reasons[item.reason] ?? ""}${item.detail && html`<span class="soft">: ${item.detail}</span>`}</p>
+      <div class="what"><p><b>${words(item.reason)}:</b> ${state.tables?.reasons[item.reason] ?? ""}${item.detail && html` <span class="soft">(${item.detail})</span>`}</p>
         <p class="soft">${item.adapter}${item.kind ? `/${item.kind}` : ""}, version ${item.adapter_version} · ${item.device} · ${count(item.size, "byte")}</p></div>
       <span class="soft when" title=${moment(Date.parse(item.received))}>${age((now() - Date.parse(item.received)) / 1000)} ago</span>
       ${may("quarantine:payload") && html`<button aria-expanded=${payload !== null} onClick=${toggle}>${payload === null ? "Show bytes" : "Hide bytes"}</button>`}

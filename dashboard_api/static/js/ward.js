@@ -111,7 +111,7 @@ function Row({ row, columns, place }) {
   return html`<tr aria-rowindex=${place + 2}>
     <td class="need">${first && html`<${Mark} severity=${first.severity} />
       <small>${age((now() - Date.parse(first.raised)) / 1000)}${taken(first) ? " · taken" : ""}</small>`}</td>
-    <th scope="row"><a href="#/patient/${patient.patient}">${patient.name ?? patient.patient}</a>
+    <th scope="row"><a href="#/patient/${patient.patient}" title=${patient.name}>${patient.name ?? patient.patient}</a>
       <small>${[condition(patient.condition), patient.status !== "active" && patient.status].filter(Boolean).join(" · ")}</small></th>
     ${columns.map(([label, keys, second]) => {
       const reading = newest(patient.patient, keys);
@@ -131,7 +131,7 @@ vitalgate device assign oximeter-1 PATIENT`}</code></pre></section>`;
 
 const SHOWN = {
   all: ["Everybody", () => true],
-  alerts: ["With open alerts", (row) => row.alerts.length > 0],
+  alerts: ["With alerts", (row) => row.alerts.length > 0],
   stale: ["Nothing current", (row) => ![...(state.latest.get(row.patient.patient)?.values() ?? [])].some((reading) => !isStale(reading))],
 };
 
