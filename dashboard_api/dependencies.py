@@ -36,6 +36,37 @@ class Census(Registry, Protocol):
         """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
 
 
+class LimitsVersion(Protocol):
+    """One version of a patient's limits, in force from ``set_ns`` on."""
+
+    @property
+    def version(self) -> int:
+        """From 1."""
+
+    @property
+    def set_ns(self) -> int:
+        """When it was set."""
+
+    @property
+    def author(self) -> str:
+        """Who set it."""
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+
+    @property
+    def limits(self) -> list[dict[str, Any]]:
+        """As :meth:`vitals.ports.AlertBook.limits` gives them."""
+
+
+class Book(AlertBook, Protocol):
+    """The alert book with the history of limits."""
+
+    def limits_history(self, patient: str) -> Sequence[LimitsVersion]:
+        """Every version, the newest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """Ports of the API.
@@ -50,7 +81,7 @@ class Dependencies:
     identities: Identities
     store: Store
     ingest: IngestView
-    book: AlertBook
+    book: Book
     controls: Controls
     log: Log
     auth: TokenAuth

@@ -6,7 +6,7 @@ The thread stays behind the alert engine (the book's position), so nothing is sh
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -91,61 +91,82 @@ class LiveView:
         self._lock = threading.Lock()
         self._seeding = threading.Lock()
         self._known: OrderedDict[str, dict[int, Newest]] = OrderedDict()
-        self._pending: tuple[str, list[VitalBatch]] | None = None
+        self._pending: tuple[Patients, list[VitalBatch]] | None = None
 
     def apply(self, batch: VitalBatch) -> None:
         """Take in a batch of the log."""
         with self._lock:
-            if self._pending is not None and self._pending[0] in batch.patients:
+            if self._pending is not None and not self._pending[0].isdisjoint(batch.patients):
                 self._pending[1].append(batch)
             watched = self._known.keys() & set(batch.patients)
             if watched:
                 self._merge(batch, frozenset(watched))
+            # What was the newest before a retracted reading is in the store: the next question asks it.
+            for patient in self._retracted_of(batch) & watched:
+                del self._known[patient]
 
     def latest(self, patient: str) -> list["Newest"]:
         """The newest reading of each vital of ``patient``, by catalogue code."""
-        with self._lock:
-            held = self._touch(patient)
-        if held is None:
+        return self.latest_many([patient])[patient]
+
+    def latest_many(self, patients: Sequence[str]) -> dict[str, list["Newest"]]:
+        """``latest`` of each of the patients; those that are not in memory cost one query of the store together."""
+        found = self._touch(patients)
+        if len(found) < len(patients):
             with self._seeding:
-                with self._lock:
-                    held = self._touch(patient)
-                if held is None:
-                    held = self._seed(patient)
-        return [held[vital] for vital in sorted(held)]
+                found |= self._touch(patients)
+                missing = [patient for patient in patients if patient not in found]
+                found |= self._seed(missing) if missing else {}
+        return {patient: [held[vital] for vital in sorted(held)] for patient, held in found.items()}
 
-    def _touch(self, patient: str) -> dict[int, "Newest"] | None:
-        held = self._known.get(patient)
-        if held is None:
-            return None
-        self._known.move_to_end(patient)
-        return dict(held)
+    def _touch(self, patients: Sequence[str]) -> dict[str, dict[int, "Newest"]]:
+        with self._lock:
+            known = [patient for patient in patients if patient in self._known]
+            for patient in known:
+                self._known.move_to_end(patient)
+            return {patient: dict(self._known[patient]) for patient in known}
 
-    def _seed(self, patient: str) -> dict[int, "Newest"]:
+    def _seed(self, patients: Sequence[str]) -> dict[str, dict[int, "Newest"]]:
         # The store is behind the log, and the stream's thread moves on meanwhile: what it passes from here on is put
         # aside, what stands between store and book is read from the log. Taking a batch twice changes nothing.
         aside: list[VitalBatch] = []
         with self._lock:
-            self._pending = (patient, aside)
+            self._pending = (frozenset(patients), aside)
         try:
             stored = self._store.position()
-            batches = [self._store.latest(patient)]
+            batches = [self._store.latest_many(patients) if len(patients) > 1 else self._store.latest(patients[0])]
             upto = self._book.position()
             while stored < upto:
                 groups, stored = read_groups(self._log, self._book, stored, upto)
                 batches += [group.entry for group in groups if isinstance(group.entry, VitalBatch)]
             with self._lock:
-                self._known[patient] = {}
+                self._known |= {patient: {} for patient in patients}
                 for batch in (*batches, *aside):
-                    self._merge(batch, frozenset({patient}))
+                    self._merge(batch, frozenset(patients))
+                seeded = {patient: dict(self._known[patient]) for patient in patients}
                 while len(self._known) > self._capacity:
                     self._known.popitem(last=False)
-                return dict(self._known[patient])
+                return seeded
         finally:
             with self._lock:
                 self._pending = None
 
+    @staticmethod
+    def _retracted_of(batch: VitalBatch) -> set[str]:
+        rows = np.unique(batch.patient[batch.flags & int(Flag.RETRACTED) != 0])
+        return {batch.patients[number] for number in rows.tolist() if number >= 0}
+
+    def _drop(self, retracted: VitalBatch) -> None:
+        """A reading that the store does not yet know to be retracted is not the newest any more."""
+        for row, patient in enumerate(retracted.patient.tolist()):
+            held = self._known[retracted.patients[patient]]
+            one = held.get(int(retracted.vital[row]))
+            identity = (int(retracted.time_ns[row]), int(retracted.seq[row]), retracted.devices[retracted.device[row]])
+            if one is not None and identity == (one.time_ns, one.seq, one.reading["device"]):
+                del held[one.vital]
+
     def _merge(self, batch: VitalBatch, patients: Patients) -> None:
+        self._drop(batch.take(rows_of(batch, patients) & (batch.flags & int(Flag.RETRACTED) != 0)))
         chosen = batch.take(rows_of(batch, patients) & (batch.flags & _NEVER_LATEST == 0))
         if not len(chosen):
             return

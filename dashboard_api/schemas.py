@@ -166,6 +166,16 @@ class AlertQuery(Paging):
         return None if self.severity is None else Severity[self.severity]
 
 
+class WardQuery(Paging):
+    """``patient`` may be given several times; none means every patient."""
+
+    patient: Annotated[list[Token], Field(max_length=MAX_PAGE)] = []
+
+
+class TrendQuery(WardQuery):
+    hours: Annotated[int, Field(ge=1, le=24)] = 6
+
+
 class SeriesQuery(Query):
     vital: Token
     start: Time | None = None

@@ -93,6 +93,19 @@ class Window:
     basis: Sequence[int] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Trends:
+    """Means of many series over equal slots of time, columns of equal length, by patient, vital and slot.
+
+    A slot without a number has no row. ``vital`` are catalogue codes; ``slot`` counts from 0 at the asked start.
+    """
+
+    patient: Sequence[str]
+    vital: npt.NDArray[np.uint16]
+    slot: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+
+
 class Store(Protocol):
     """Vital-sign streams at rest. Duplicates never reach it; readers see the newest revision."""
 
@@ -107,12 +120,22 @@ class Store(Protocol):
     ) -> Window:
         """Readings with ``start_ns <= time < end_ns``; ``resolution`` is raw, 1m, 1h or 1d.
 
-        Aggregates leave out implausible, control-solution, test and retracted readings and values without a number.
-        At most ``limit`` rows, the oldest first.
+        Aggregates leave out implausible, control-solution, test and retracted readings. Values without a number are in
+        ``count`` and ``flags`` when they are beyond the sensor's range, and else left out; a bucket of nothing else has
+        not-a-number. At most ``limit`` rows, the oldest first.
         """
 
     def latest(self, patient: str) -> VitalBatch:
         """The newest reading of each vital of the patient that is not implausible, retracted, control or test data."""
+
+    def latest_many(self, patients: Collection[str]) -> VitalBatch:
+        """``latest`` of each of the patients, in one query."""
+
+    def trends(self, patients: Collection[str], start_ns: int, end_ns: int, width_ns: int) -> Trends:
+        """Each vital of the patients over ``start_ns <= time < end_ns`` in slots of ``width_ns``, in one query.
+
+        Leaves out what aggregates of ``window`` leave out, and values without a number.
+        """
 
     def stored(self) -> Mapping[str, int]:
         """First versions of readings stored, per device (the ledger's ``stored``)."""

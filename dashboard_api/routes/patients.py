@@ -7,15 +7,17 @@ import msgspec
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from dashboard_api.auth import Caller, Permission, needs
-from dashboard_api.dependencies import Dependencies, Deps
+from dashboard_api.dependencies import Dependencies, Deps, LimitsVersion
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
 from dashboard_api.shapes import Json, answer, assignment_json, page, patient_json, whole
 from dashboard_api.times import SECOND_NS, parse_time, rfc3339
+from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.ports import Patient
+from vitals.units import to_canonical
 from vitals.vault import Identity
 
 router = APIRouter(tags=["patients"])
@@ -91,6 +93,14 @@ def get_limits(deps: Deps, patient: str) -> Response:
     return _limits(deps, patient)
 
 
+@router.get("/patients/{patient}/limits/history", **needs(Permission.LIMITS_READ))
+def limits_history(deps: Deps, patient: str) -> Response:
+    """Every version of the limits, the newest first: in force from `set` on, until the next version. Values are in the
+    catalogue's unit, as those of a series are."""
+    deps.registry.patient(patient)
+    return answer(whole([_version(one) for one in deps.book.limits_history(patient)]))
+
+
 @router.put("/patients/{patient}/limits", **needs(Permission.LIMITS_WRITE))
 def put_limits(
     request: Request,
@@ -114,6 +124,26 @@ def put_limits(
 def _limits(deps: Dependencies, patient: str) -> Response:
     version, limits = deps.book.limits(patient)
     return answer(limits, headers={"ETag": f'"{version}"'})
+
+
+def _version(one: LimitsVersion) -> Json:
+    return {
+        "version": one.version,
+        "set": rfc3339(one.set_ns),
+        "author": one.author or None,
+        "reason": one.reason or None,
+        "limits": [_in_catalogue_unit(limit) for limit in one.limits],
+    }
+
+
+def _in_catalogue_unit(limit: Json) -> Json:
+    """What a chart draws of a limit."""
+    vital = BY_KEY[limit["vital"]]
+    low, high = (
+        None if limit[end] is None else float(to_canonical(limit[end], limit["unit"], vital.unit))
+        for end in ("low", "high")
+    )
+    return {"vital": vital.key, "unit": vital.unit, "low": low, "high": high, "severity": limit["severity"]}
 
 
 def _token(patient: Patient) -> str:

@@ -1,6 +1,6 @@
 """A patient's vital signs: the newest of each, and series as columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 import numpy as np
@@ -10,15 +10,18 @@ from fastapi import APIRouter, Query, Request, Response
 from dashboard_api.auth import Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps, Live
 from dashboard_api.live import Newest
-from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery
-from dashboard_api.shapes import Json, answer, whole, window_json
-from dashboard_api.times import FIRST_NS, LAST_NS, SECOND_NS, parse_time
+from dashboard_api.routes.paging import after_cursor
+from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery, TrendQuery, WardQuery
+from dashboard_api.shapes import Json, answer, page, whole, window_json
+from dashboard_api.times import FIRST_NS, LAST_NS, SECOND_NS, parse_time, rfc3339
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.errors import InvalidRequest
-from vitals.ports import Store, Window
+from vitals.ports import Store, Trends, Window
 
 router = APIRouter(tags=["readings"])
 FINEST_FIRST: Final = ("raw", "1m", "1h", "1d")
+TREND_SLOTS: Final = 24
+HOUR_NS: Final = 3600 * SECOND_NS
 STORE_QUERIES: Final = 4
 """Queries of the store at once; more wait their turn, so that a burst of charts cannot starve the rest."""
 Result = TypeVar("Result")
@@ -42,6 +45,60 @@ async def latest(request: Request, deps: Deps, live: Live, patient: str) -> Resp
         return answer(whole([_aged(newest, now_ns) for newest in live.latest(patient)]))
 
     return await _bounded(request, read)
+
+
+@router.get("/latest", **needs(Permission.VITALS_READ))
+async def latest_of_all(request: Request, deps: Deps, live: Live, query: Annotated[WardQuery, Query()]) -> Response:
+    """`patients/{patient}/latest` of every patient, or of each `patient` given: `{"patient", "readings"}`, by
+    creation."""
+
+    def read() -> Response:
+        request.app.state.hub.start()
+        tokens = _asked(deps, query)
+        found = live.latest_many(tokens[: query.limit])
+        now_ns = deps.clock.now_ns()
+
+        def shape(token: str) -> Json:
+            return {"patient": token, "readings": [_aged(newest, now_ns) for newest in found[token]]}
+
+        return answer(page(tokens, query.limit, shape, str))
+
+    return await _bounded(request, read)
+
+
+@router.get("/trends", **needs(Permission.VITALS_READ))
+async def trends(request: Request, deps: Deps, query: Annotated[TrendQuery, Query()]) -> Response:
+    """The last `hours` of every patient, or of each `patient` given, as 24 means per vital sign: slot i begins at
+    `start` + i * `step_s`; null where nothing was measured."""
+
+    def read() -> Response:
+        tokens = _asked(deps, query)
+        width_ns = query.hours * HOUR_NS // TREND_SLOTS
+        start_ns = (deps.clock.now_ns() // width_ns + 1 - TREND_SLOTS) * width_ns
+        end_ns = start_ns + TREND_SLOTS * width_ns
+        found = _slots(deps.store.trends(tokens[: query.limit], start_ns, end_ns, width_ns))
+        body = page(tokens, query.limit, lambda token: {"patient": token, "vitals": found.get(token, {})}, str)
+        return answer({"start": rfc3339(start_ns), "step_s": width_ns // SECOND_NS} | body)
+
+    return await _bounded(request, read)
+
+
+def _asked(deps: Dependencies, query: WardQuery) -> Sequence[str]:
+    """Up to ``limit + 1`` patients of the page."""
+    chosen = [deps.registry.patient(token).id for token in dict.fromkeys(query.patient)]
+    return after_cursor(chosen or [one.id for one in deps.registry.patients()], query, str)
+
+
+def _slots(trends: Trends) -> dict[str, dict[str, list[float | None]]]:
+    """Rows as a list of ``TREND_SLOTS`` means for each patient and vital sign; words have no mean."""
+    out: dict[str, dict[str, list[float | None]]] = {}
+    columns = (trends.patient, trends.vital.tolist(), trends.slot.tolist(), trends.value.round(2).tolist())
+    for patient, code, slot, value in zip(*columns, strict=True):
+        vital = BY_CODE[code]
+        if not vital.values:
+            series = out.setdefault(patient, {}).setdefault(vital.key, [None] * TREND_SLOTS)
+            series[slot] = value
+    return out
 
 
 @router.get("/patients/{patient}/readings", **needs(Permission.VITALS_READ))

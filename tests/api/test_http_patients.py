@@ -82,6 +82,7 @@ def test_changes_are_partial(api: Api) -> None:
     [
         ("GET", ""), ("PATCH", ""), ("GET", "/status"), ("PUT", "/status"), ("POST", "/status"), ("GET", "/latest"),
         ("GET", "/readings?vital=spo2"), ("GET", "/assignments"), ("GET", "/limits"), ("PUT", "/limits"),
+        ("GET", "/limits/history"),
     ],
 )  # fmt: skip
 def test_unknown_patient(api: Api, method: str, path: str) -> None:
@@ -153,6 +154,20 @@ class TestLimits:
         assert (history[0].reason, history[0].author[:6]) == ("admission", "admin:")
         assert api.post(f"/patients/{patient}/limits", [], method="PUT") == []
         assert api.request("GET", f"/patients/{patient}/limits").headers["etag"] == '"2"'
+
+    def test_history_is_what_a_chart_draws(self, world: World) -> None:
+        api = world.api("admin")
+        patient = world.registry.add_patient().id
+        glucose = limit(vital="glucose_isf", unit="mmol/L", low=3.9, high=None, severity="S1", deadband=0.2)
+        api.request("PUT", f"/patients/{patient}/limits?reason=admission", json=[limit()])
+        world.clock.advance(3600)
+        world.limits(patient, glucose, api=api)
+        newest, first = api.get(f"/patients/{patient}/limits/history")["items"]
+        assert (first["version"], first["set"], first["reason"]) == (1, "2023-11-14T22:13:20Z", "admission")
+        assert first["limits"] == [{"vital": "spo2", "unit": "%", "low": 90.0, "high": None, "severity": "S2"}]
+        assert (newest["version"], newest["set"], newest["reason"]) == (2, "2023-11-14T23:13:20Z", None)
+        [drawn] = newest["limits"]
+        assert (drawn["unit"], drawn["low"]) == ("mg/dL", pytest.approx(70.27, abs=0.01))
 
     @pytest.mark.parametrize(
         "changes",

@@ -1,6 +1,7 @@
 """The newest readings with their age, and series as columns."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 from dashboard_api.schemas import MAX_RAW
 from tests.api.api_world import START_NS, Api, World, readings
 from tests.support import SECOND, eventually
+from vitals.catalog import BY_KEY
 from vitals.errors import BackendError
 from vitals.glossary import Basis, Flag
 from vitals.model import VitalBatch, concatenate
+from vitals.ports import Store
 
 RAW_ONLY = {"device", "seq", "basis"}
 COLUMNS = {"vital", "unit", "resolution", "time", "value", "min", "max", "flags", "next"}
@@ -128,6 +131,24 @@ class TestLatest:
         view._store = Overtaken()
         assert [newest.reading["value"] for newest in view.latest(patient)] == [95.0]
 
+    def test_a_retracted_reading_is_not_the_newest_any_more(self, world: World) -> None:
+        patient, _ = world.worn()
+        api = world.api("viewer")
+        world.read(patient, 91.0, 92.0)
+        world.evaluated()
+
+        def values() -> list[Any]:
+            return [item["value"] for item in api.get(f"/patients/{patient}/latest")["items"]]
+
+        assert values() == [92.0]
+        both = readings(patient, [91.0, 92.0], flags=int(Flag.RETRACTED))
+        world.append(both.take(both.seq == 1))
+        eventually(lambda: values() == [], what="what was retracted is gone before the store knows")
+        world.stored()
+        world.store.retract("d1", BY_KEY["spo2"].code, int(both.source_time_ns[1]), 1)
+        world.app.state.live._known.clear()
+        assert values() == [91.0]
+
     def test_a_store_that_fails_is_asked_again(self, world: World) -> None:
         patient, _ = world.worn()
         world.read(patient, 91.0)
@@ -154,6 +175,97 @@ class TestLatest:
         for patient in (*patients, *patients):
             assert [newest.reading["value"] for newest in view.latest(patient)] == [97.0]
         assert len(view._known) == 2
+
+
+class Counted:
+    """A store that counts its questions."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "position":
+            self.asked.append(name)
+        return getattr(self._store, name)
+
+
+class TestWard:
+    def test_everybody_in_one_answer_and_one_query(self, world: World) -> None:
+        api = world.api("viewer")
+        first, second, third = (world.worn()[0] for _ in range(3))
+        world.read(first, 96.0)
+        world.stored()
+        world.read(second, 36.6, vital="temp")
+        world.evaluated()
+        counted = world.app.state.live._store = Counted(world.store)
+        listed = api.get("/latest")
+        assert listed["next"] is None
+        items = listed["items"]
+        assert [item["patient"] for item in items] == [first, second, third]
+        assert [[one["value"] for one in item["readings"]] for item in items] == [[96.0], [36.6], []]
+        assert counted.asked == ["latest_many"]
+        assert items[0]["readings"] == api.get(f"/patients/{first}/latest")["items"]
+
+    def test_pages_and_chosen_patients(self, world: World) -> None:
+        api = world.api("viewer")
+        made = [world.worn()[0] for _ in range(3)]
+        for path in ("/latest", "/trends"):
+            page = api.get(path, limit=2)
+            assert [item["patient"] for item in page["items"]] == made[:2]
+            page = api.get(path, limit=2, cursor=page["next"])
+            assert ([item["patient"] for item in page["items"]], page["next"]) == (made[2:], None)
+            chosen = api.get(path, patient=[made[2], made[0], made[2]])
+            assert [item["patient"] for item in chosen["items"]] == [made[2], made[0]]
+            api.refused("GET", path, 404, params={"patient": "p_none"})
+            api.refused("GET", path, 422, "cursor", params={"cursor": "p_none"})
+            world.api("integrator").refused("GET", path, 403)
+
+    def test_readings_that_come_while_the_ward_is_looked_up(self, world: World) -> None:
+        early, late = (world.worn()[0] for _ in range(2))
+        world.read(early, 91.0)
+        world.stored()
+        view, hub = world.app.state.live, world.app.state.hub
+        hub.start()
+
+        class Overtaken(Counted):
+            def latest_many(self, tokens: Sequence[str]) -> VitalBatch:
+                found = world.store.latest_many(tokens)
+                position = world.read(late, 95.0, start_s=60.0)
+                eventually(lambda: hub._position >= position, what="the hub")
+                return found
+
+        view._store = Overtaken(world.store)
+        found = view.latest_many([early, late])
+        assert [[newest.reading["value"] for newest in found[token]] for token in (early, late)] == [[91.0], [95.0]]
+
+    def test_more_patients_than_are_held(self, world: World) -> None:
+        view = world.app.state.live
+        view._capacity = 2
+        patients = [world.worn()[0] for _ in range(3)]
+        for patient in patients:
+            world.read(patient, 97.0)
+        world.evaluated()
+        found = view.latest_many(patients)
+        assert [found[patient][0].reading["value"] for patient in patients] == [97.0] * 3
+        assert len(view._known) == 2
+
+    def test_trends_are_means_of_slots_with_gaps(self, world: World) -> None:
+        api = world.api("viewer")
+        patient, _ = world.worn()
+        world.read(patient, 90.0, 94.0, start_s=-7200.0)
+        world.read(patient, 96.0, start_s=0.0)
+        world.read(patient, float("nan"), start_s=-3600.0, flags=int(Flag.BELOW_RANGE))
+        world.read(patient, 1.0, vital="ecg_rhythm", start_s=-60.0)
+        world.stored()
+        [item] = (answered := api.get("/trends"))["items"]
+        assert (answered["start"], answered["step_s"]) == ("2023-11-14T16:15:00Z", 900)  # the slot of 22:13 is the last
+        assert set(item["vitals"]) == {"spo2"}
+        assert {slot: value for slot, value in enumerate(item["vitals"]["spo2"]) if value is not None} == {
+            15: 92.0, 23: 96.0,
+        }  # fmt: skip
+        assert len(item["vitals"]["spo2"]) == 24
+        api.refused("GET", "/trends", 422, "hours", params={"hours": 25})
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,8 @@ def test_the_document_names_the_routes_of_the_contract(shared: World) -> None:
         "devices/{device}", "devices/{device}/ledger", "devices/{device}/rotate", "devices/{device}/revoke",
         "devices/{device}/assign", "alerts", "alerts/{alert}", "alerts/{alert}/acknowledge", "alerts/{alert}/shelve",
         "alerts/{alert}/note", "alerts/{alert}/resolve", "alerts/{alert}/events", "quarantine", "quarantine/{item}",
-        "quarantine/replay", "unassigned", "stream", "system", "tokens",
+        "quarantine/replay", "unassigned", "stream", "system", "tokens", "latest",
+        "trends", "patients/{patient}/limits/history",
     }  # fmt: skip
     idents = [one["operationId"] for path in document["paths"].values() for one in path.values()]
     assert len(idents) == len(set(idents))

@@ -118,7 +118,8 @@ def test_raw_windows_show_what_aggregates_leave_out(store: Store) -> None:
     assert window.flags.tolist() == [*(int(flag) for flag in flags), int(Flag.BELOW_RANGE), int(Flag.SUSPECT)]
     assert np.isnan(window.value[4])
     bucket = store.window("p_1", HR, *ALL_TIME, resolution="1m")
-    assert (bucket.value.tolist(), bucket.count.tolist(), bucket.flags.tolist()) == ([70.0], [1], [int(Flag.SUSPECT)])
+    beyond = int(Flag.SUSPECT | Flag.BELOW_RANGE)
+    assert (bucket.value.tolist(), bucket.count.tolist(), bucket.flags.tolist()) == ([70.0], [2], [beyond])
 
 
 def test_limit_keeps_the_oldest(store: Store) -> None:
@@ -144,6 +145,21 @@ def test_buckets_are_aligned_to_the_epoch(store: Store, resolution: str, width: 
     assert window.time_ns.tolist() == [-width, 0, width, 3 * width]
     assert window.count.tolist() == [1, 2, 1, 1]
     assert (window.device, window.seq, window.basis) == ((), (), ())
+
+
+@pytest.mark.parametrize("flag", [Flag.BELOW_RANGE, Flag.ABOVE_RANGE])
+def test_a_value_beyond_the_sensor_is_in_every_resolution(store: Store, flag: Flag) -> None:
+    nan = float("nan")
+    put(
+        store,
+        reading(T0, nan, flags=int(flag)),
+        reading(T0 + DAY, nan),
+        reading(T0 + 2 * DAY, nan, flags=int(flag | Flag.RETRACTED)),
+    )
+    for resolution in ("1m", "1h", "1d"):
+        window = store.window("p_1", HR, *ALL_TIME, resolution=resolution)
+        assert (window.time_ns.tolist(), window.flags.tolist(), window.count.tolist()) == ([T0], [int(flag)], [1])
+        assert np.isnan([window.value[0], window.minimum[0], window.maximum[0]]).all()
 
 
 def test_a_bucket_has_mean_extremes_count_and_all_flags(store: Store) -> None:
@@ -257,6 +273,37 @@ def test_latest_shows_a_value_beyond_the_sensor(store: Store) -> None:
 def test_latest_takes_the_higher_seq_at_the_same_time(store: Store) -> None:
     put(store, reading(T0, 2.0, seq=2), reading(T0, 1.0, seq=1))
     assert store.latest("p_1").value.tolist() == [2.0]
+
+
+def test_latest_of_many_patients_is_what_each_has(store: Store) -> None:
+    put(
+        store,
+        reading(T0, 2.0, seq=2), reading(T0, 1.0, seq=1), reading(T0 + 1, 98.0, vital=SPO2),
+        reading(T0, 9.0, patient="p_3"),
+        reading(T0 + 5, 400.0, flags=int(Flag.IMPLAUSIBLE)), reading(T0 + 4, 60.0, patient="p_2", device="d2"),
+    )  # fmt: skip
+    put(store, reading(T0, 3.0, seq=2, flags=int(Flag.REVISION), context={"site": "ear"}))
+    store.retract("d2", HR, T0 + 4, 0)
+    found = store.latest_many(["p_3", "p_1", "p_2", "p_none"])
+    rows = zip(
+        (found.patients[number] for number in found.patient), found.vital.tolist(), found.value.tolist(), strict=True
+    )
+    assert sorted(rows) == [("p_1", HR, 3.0), ("p_1", SPO2, 98.0), ("p_3", HR, 9.0)]
+    assert list(found.context.values()) == [{"site": "ear"}]
+    assert len(store.latest_many([])) == 0
+
+
+def test_trends_are_means_per_slot_of_each_series(store: Store) -> None:
+    put(
+        store,
+        reading(T0 - 1, 1.0), reading(T0, 70.0), reading(T0 + HOUR - 1, 80.0), reading(T0 + 3 * HOUR, 90.0),
+        reading(T0, 97.0, vital=SPO2), reading(T0 + HOUR, 60.0, patient="p_2"), reading(T0 + 4 * HOUR, 2.0),
+        reading(T0, 400.0, flags=int(Flag.IMPLAUSIBLE), seq=1), reading(T0 + HOUR, 5.0, patient="p_3"),
+        reading(T0 + HOUR, float("nan"), flags=int(Flag.BELOW_RANGE)),
+    )  # fmt: skip
+    found = store.trends(["p_2", "p_1", "p_none"], T0, T0 + 4 * HOUR, HOUR)
+    rows = zip(found.patient, found.vital.tolist(), found.slot.tolist(), found.value.tolist(), strict=True)
+    assert sorted(rows) == [("p_1", HR, 0, 75.0), ("p_1", HR, 3, 90.0), ("p_1", SPO2, 0, 97.0), ("p_2", HR, 1, 60.0)]
 
 
 def every_column() -> list[dict[str, Any]]:

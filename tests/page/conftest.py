@@ -1,10 +1,11 @@
 """A browser in front of a real ``vitalgate up``; what its console says is part of every test."""
 
+import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,23 @@ class Ward:
         """One message as the device, acknowledged."""
         subprocess.run(
             ["mosquitto_pub", "-h", self.running.host, "-p", str(self.running.port), "-q", "1", "-u", device,
-             "-P", self.secrets[device], "-t", f"vitals/{device}/{adapter}", "-m", payload],
-            check=True, timeout=20,
+             "-P", self.secrets[device], "-t", f"vitals/{device}/{adapter}", "-s"],
+            check=True, timeout=20, input=payload.encode(),
         )  # fmt: skip
 
     def read(self, device: str, vital: str, value: float, unit: str, ago_s: float = 0.0) -> None:
         """One reading as the device."""
         time = datetime.fromtimestamp(datetime.now(UTC).timestamp() - ago_s, UTC).isoformat()
         self.publish(device, f'{{"vital":"{vital}","value":{value},"unit":"{unit}","time":"{time}"}}')
+
+
+def readings(*rows: tuple[float, float], vital: str = "spo2", unit: str = "%") -> str:
+    """A payload of the json adapter: (seconds ago, value)."""
+    now = datetime.now(UTC)
+    return json.dumps([
+        {"vital": vital, "unit": unit, "value": value, "time": (now - timedelta(seconds=ago_s)).isoformat()}
+        for ago_s, value in rows
+    ])  # fmt: skip
 
 
 class Watched:

@@ -149,7 +149,7 @@ def test_the_charts_of_a_patient_follow_and_speak_at_the_cursor(ward: Ward, watc
     page.goto(f"{ward.running.ready['http']}/#/patient/{patient}?range=6h")
     chart = page.locator('[data-vital="spo2"]')
     expect(chart.locator("canvas")).to_be_visible()
-    expect(chart.locator(".limit")).to_have_text(re.compile("Medium: under 88"))
+    expect(chart.locator(".limit")).to_have_text(re.compile(r"Medium\s+under 88"))
     ward.read("chart-1", "spo2", 69, "%")
     expect(chart.locator(".value b")).to_have_text("69")
     area = chart.locator(".u-over").bounding_box()
@@ -193,14 +193,27 @@ def test_nothing_overflows_on_a_phone_or_at_twice_the_size(ward: Ward, browser: 
         assert watched.complaints == []
 
 
-def test_the_script_is_small(ward: Ward, watched: Watched) -> None:
-    page = sign_in(ward, watched)
-    sizes = page.evaluate(
-        "performance.getEntriesByType('resource')"
-        ".filter(one => one.name.endsWith('.js')).map(one => one.encodedBodySize)"
+def scripts(page: Page) -> dict[str, list[int]]:
+    """Name of a script -> its bytes as written, and as sent."""
+    found: dict[str, list[int]] = page.evaluate(
+        "Object.fromEntries(performance.getEntriesByType('resource').filter(one => one.name.endsWith('.js'))"
+        ".map(one => [one.name.split('/').at(-1), [one.decodedBodySize, one.encodedBodySize]]))"
     )
-    assert len(sizes) > 10
-    assert 0 < sum(sizes) < 100_000
+    return found
+
+
+def test_the_script_is_small(ward: Ward, watched: Watched) -> None:
+    patient = ward.admit("Small Script", "small-1")
+    ward.read("small-1", "spo2", 97, "%")
+    page = sign_in(ward, watched)
+    expect(cell(page, "Small Script", "SpO₂").locator("b")).to_have_text("97")
+    first = scripts(page)
+    assert len(first) > 10
+    assert 0 < sum(written for written, _ in first.values()) < 100_000
+    assert "uPlot.iife.min.js" not in first, "charts are not on this page"
+    page.goto(f"{ward.running.ready['http']}/#/patient/{patient}")
+    expect(page.locator('[data-vital="spo2"] canvas')).to_be_visible()
+    assert 0 < sum(sent for _, sent in scripts(page).values()) < 70_000
     assert page.evaluate("document.querySelectorAll('style, script:not([src])').length") == 0
 
 
@@ -217,10 +230,48 @@ def test_an_integrator_sees_quarantine_and_no_patient(ward: Ward, watched: Watch
 
 def test_signing_out_leaves_nothing_on_the_screen(ward: Ward, watched: Watched) -> None:
     page = sign_in(ward, watched)
-    page.keyboard.press("?")
-    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("banner").get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in to vitalgate")).to_be_visible()
     assert page.context.cookies() == []
+
+
+def test_a_session_that_ends_clears_the_screen_and_says_so(ward: Ward, browser: Browser) -> None:
+    ward.admit("Secret Name", "end-1")
+    token = ward.running.request("POST", "tokens", json={"role": "viewer", "ttl_s": 4})["token"]
+    watched = open_page(browser)  # the browser itself reports the refusal as an error
+    page = watched.page
+    page.goto(ward.running.ready["http"])
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("status")).to_contain_text("Your session has ended", timeout=30_000)
+    expect(page.locator("body")).not_to_contain_text("Secret Name")
+    page.context.close()
+
+
+def test_the_keys_are_a_dialog_that_gives_the_focus_back(ward: Ward, watched: Watched) -> None:
+    page = sign_in(ward, watched)
+    page.get_by_role("button", name="Show the keys").focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Keys")
+    expect(dialog).to_contain_text("Acknowledge the marked alert")
+    assert page.evaluate("document.querySelector('dialog').contains(document.activeElement)")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button", name="Show the keys")).to_be_focused()
+    page.keyboard.press("?")
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
+
+
+def test_a_wrong_token_is_refused_in_words(ward: Ward, browser: Browser) -> None:
+    watched = open_page(browser)  # the browser itself reports the refusal as an error
+    page = watched.page
+    page.goto(ward.running.ready["http"])
+    page.get_by_label("Token").fill("vg_nonsense")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or over its time")
+    expect(page.get_by_label("Token")).to_have_value("vg_nonsense")
+    page.context.close()
 
 
 def test_a_killed_core_is_said_and_the_page_goes_on_by_itself(ward: Ward, browser: Browser) -> None:
@@ -234,10 +285,12 @@ def test_a_killed_core_is_said_and_the_page_goes_on_by_itself(ward: Ward, browse
     assert child is not None
     child.suspend()
     expect(page.get_by_role("status")).to_have_text("No news", timeout=15_000)
+    expect(page.locator(".past")).to_contain_text(re.compile(r"What you see was known at \d\d:\d\d:\d\d"))
     expect(value).to_have_text("97")
     child.kill()
     ward.running.until_ready()
     expect(page.get_by_role("status")).to_have_text("Live", timeout=20_000)
+    expect(page.locator(".past")).to_have_count(0)
     ward.read("kill-1", "spo2", 93, "%")
     expect(value).to_have_text("93")
     page.context.close()

@@ -1,25 +1,32 @@
 """Pictures for the documentation, kept when ``VITALGATE_PICTURES`` names a directory; what they show is checked."""
 
+import math
 import os
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page.conftest import LONG, Ward, limit, open_page, sign_in
+from tests.page.conftest import LONG, Ward, limit, open_page, readings, sign_in
 
 pytestmark = pytest.mark.browser
-DESK, PHONE = {"width": 1280, "height": 760}, {"width": 390, "height": 844}
+DESK, PHONE = {"width": 1280, "height": 840}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
 def busy(ward: Ward) -> str:
     """A ward with something of everything; the token of the patient with charts."""
     ada = ward.admit("Ada Example", "pic-1", limit(90), limit(93, "S2"))
-    for step in range(40, 0, -1):
-        if 14 < step < 22:
-            continue  # a gap
-        ward.read("pic-1", "spo2", 96 - (step * 7 % 3), "%", ago_s=step * 3600)
+    steps = [step for step in range(480, 1, -1) if not 170 < step < 260 and not 22 < step < 40]  # two gaps
+    ward.publish("pic-1", readings(*((step * 300, 95 + round(1.6 * math.sin(step / 14))) for step in steps)))
+    ward.publish(
+        "pic-1",
+        readings(
+            *((step * 300, 82 + round(4 * math.sin(step / 9))) for step in range(60, 0, -1)),
+            vital="heart_rate",
+            unit="/min",
+        ),
+    )
     ward.read("pic-1", "spo2", 86, "%")
     ward.read("pic-1", "heart_rate", 104, "/min")
     ward.admit(LONG, "pic-2", limit(92, "S2"))
@@ -54,11 +61,13 @@ def test_ward_and_patient(ward: Ward, busy: str, browser: Browser, name: str, th
     expect(page.locator("table.ward tbody tr").first).to_contain_text("Ada Example")
     expect(page.locator("table.ward")).to_contain_text("stale 20 h")
     keep(page, f"ward-{name}")
-    page.goto(f"{ward.running.ready['http']}/#/patient/{busy}?range=7d")
+    page.goto(f"{ward.running.ready['http']}/#/patient/{busy}?range=24h")
     expect(page.locator('[data-vital="spo2"] canvas')).to_be_visible()
+    page.locator('[data-vital="spo2"]').scroll_into_view_if_needed()
     area = page.locator('[data-vital="spo2"] .u-over').bounding_box()
     assert area is not None
     page.mouse.move(area["x"] + area["width"] - 2, area["y"] + 40)
+    expect(page.locator('[data-vital="spo2"] .u-legend')).to_contain_text("%")
     keep(page, f"patient-{name}")
     page.goto(f"{ward.running.ready['http']}/#/quarantine")
     page.get_by_role("button", name="Show bytes").first.click()

@@ -8,7 +8,7 @@ identity is valid, and readers leave out what stands before it. Device and patie
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -22,8 +22,9 @@ import numpy.typing as npt
 from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, NO_TIME, VitalBatch, concatenate
-from vitals.ports import Window
+from vitals.ports import Trends, Window
 from vitals.store import duckdb_sql as sql
+from vitals.store.gate import Gate
 
 CONSUMER: Final = "store"
 BUCKET_NS: Final[Mapping[str, int]] = MappingProxyType(
@@ -34,7 +35,9 @@ BUCKET_NS: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 """Widths of the aggregated resolutions; buckets start at multiples of the width since 1970-01-01 UTC."""
+OUT_OF_RANGE: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 NOT_AGGREGATED: Final = int(Flag.IMPLAUSIBLE | Flag.RETRACTED | Flag.CONTROL_SOLUTION | Flag.TEST_DATA)
+_AGGREGATED: Final[Mapping[str, int]] = MappingProxyType({"without": NOT_AGGREGATED, "beyond": OUT_OF_RANGE})
 _COMPACT_ROWS = 2_000_000
 _BULK_ROWS = 100_000
 """DuckDB 2.0 merges appends of a row group (122,880 rows) or more into the table before it stamps them with the
@@ -74,40 +77,6 @@ class _Tokens:
         self._next += len(assigned)
 
 
-class _Gate:
-    """Any number of readers, or one bulk commit; a waiting commit goes before new readers."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._shut = False
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._shut)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._shut)
-            self._shut = True
-            self._changed.wait_for(lambda: self._readers == 0)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._shut = False
-                self._changed.notify_all()
-
-
 _Assigned = tuple[_Tokens, dict[str, int]]
 
 
@@ -124,7 +93,7 @@ class DuckDBStore:
         self._write_lock = threading.Lock()
         self._maintenance_lock = threading.Lock()
         self._idle: deque[duckdb.DuckDBPyConnection] = deque()
-        self._gate = _Gate()
+        self._gate = Gate()
         self._closed = False
         # Whether a failed commit left it open which tokens the file holds.
         self._tokens_in_doubt = False
@@ -186,7 +155,7 @@ class DuckDBStore:
         number = self._patients.ids.get(patient, -1)
         arguments = {"patient": number, "vital": vital, "start": start_ns, "end": end_ns, "limit": limit}
         if width is not None:
-            rows = self._columns(sql.BUCKETS, arguments | {"width": width, "without": NOT_AGGREGATED})
+            rows = self._columns(sql.BUCKETS, arguments | {"width": width, **_AGGREGATED})
             value, count = rows["value"], rows["rows"]
             return Window(resolution, rows["bucket_ns"], value, rows["minimum"], rows["maximum"], count, rows["flags"])
         rows = self._columns(sql.RAW, arguments)
@@ -199,7 +168,18 @@ class DuckDBStore:
 
     def latest(self, patient: str) -> VitalBatch:
         """The newest visible reading of each vital that is neither implausible, retracted, control nor test data."""
-        return self._batch(sql.LATEST, patient, {"without": NOT_AGGREGATED})
+        return self._batch(sql.LATEST, {"patient": self._numbers([patient])[0], "without": NOT_AGGREGATED})
+
+    def latest_many(self, patients: Collection[str]) -> VitalBatch:
+        """See :class:`vitals.ports.Store`; one pass over the file however many patients there are."""
+        return self._batch(sql.LATEST_MANY, {"patients": self._numbers(patients), "without": NOT_AGGREGATED})
+
+    def trends(self, patients: Collection[str], start_ns: int, end_ns: int, width_ns: int) -> Trends:
+        """See :class:`vitals.ports.Store`."""
+        asked = {"patients": self._numbers(patients), "start": start_ns, "end": end_ns, "width": width_ns}
+        rows = self._columns(sql.TRENDS, asked | {"without": NOT_AGGREGATED})
+        tokens = [self._patients.names[number] for number in rows["patient"].tolist()]
+        return Trends(tokens, rows["vital"], rows["slot"], rows["value"])
 
     def stored(self) -> Mapping[str, int]:
         """First versions of readings ever stored, per device; erasing a patient does not lower it."""
@@ -236,7 +216,7 @@ class DuckDBStore:
 
     def export(self, patient: str) -> VitalBatch:
         """All rows of a patient, revisions included, by vital and time; retracted readings carry the flag."""
-        return self._batch(sql.EXPORT, patient, {"retracted": int(Flag.RETRACTED)})
+        return self._batch(sql.EXPORT, {"patient": self._numbers([patient])[0], "retracted": int(Flag.RETRACTED)})
 
     def compact(self, before_ns: int) -> int:
         """Sort the UTC days that ended by ``before_ns`` by patient, vital, time; returns how many rows were moved.
@@ -302,18 +282,19 @@ class DuckDBStore:
             con.execute(sql.SORT, days)
             return _number(con, sql.DROP, days)
 
-    def _batch(self, statement: str, patient: str, arguments: Mapping[str, int]) -> VitalBatch:
-        rows = self._columns(statement, {"patient": self._patients.ids.get(patient, -1), **arguments})
+    def _numbers(self, patients: Collection[str]) -> list[int]:
+        return [self._patients.ids.get(patient, -1) for patient in patients]
+
+    def _batch(self, statement: str, arguments: Mapping[str, Any]) -> VitalBatch:
+        rows = self._columns(statement, arguments)
         columns: dict[str, Any] = {name: rows[name].astype(dtype, copy=False) for name, dtype in COLUMNS.items()}
-        numbers, index = np.unique(columns["device"], return_inverse=True)
-        columns["device"] = index.astype(np.int32)
-        columns["patient"] = np.zeros(len(index), dtype=np.int32)
-        devices = tuple(self._devices.names[number] for number in numbers.tolist())
+        columns["device"], devices = _vocabulary(columns["device"], self._devices)
+        columns["patient"], patients = _vocabulary(columns["patient"], self._patients)
         texts = rows["context"].tolist()
         context = {row: msgspec.json.decode(text) for row, text in enumerate(texts) if text is not None}
-        return VitalBatch(devices, (patient,) if len(index) else (), **columns, context=context)
+        return VitalBatch(devices, patients, **columns, context=context)
 
-    def _columns(self, statement: str, arguments: Mapping[str, int]) -> Columns:
+    def _columns(self, statement: str, arguments: Mapping[str, Any]) -> Columns:
         with self._gate.reading(), self._cursor() as con:
             rows = con.execute(statement, arguments).fetchnumpy()
         return {name: _filled(np.asanyarray(column)) for name, column in rows.items()}
@@ -351,6 +332,12 @@ class DuckDBStore:
             yield
         except duckdb.Error as error:
             raise BackendError(f"{self._path.name}: {error}", retryable=isinstance(error, _RETRYABLE)) from error
+
+
+def _vocabulary(column: npt.NDArray[Any], tokens: _Tokens) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+    """The file's numbers as indices into their tokens."""
+    numbers, index = np.unique(column, return_inverse=True)
+    return index.astype(np.int32), tuple(tokens.names[number] for number in numbers.tolist())
 
 
 def _number(con: duckdb.DuckDBPyConnection, statement: str, arguments: Mapping[str, int] | None = None) -> int:

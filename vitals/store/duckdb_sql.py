@@ -45,14 +45,29 @@ BUCKETS = """
 SELECT bucket(time_ns, $width) AS bucket_ns, avg(value) AS value, min(value) AS minimum,
   max(value) AS maximum, count(*) AS rows, bit_or(flags) AS flags
 FROM visible
-WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < $end AND value IS NOT NULL
-  AND flags & $without = 0
+WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < $end AND flags & $without = 0
+  AND (value IS NOT NULL OR flags & $beyond <> 0)
 GROUP BY bucket_ns ORDER BY bucket_ns LIMIT $limit
 """
 LATEST = """
 FROM visible WHERE patient = $patient AND flags & $without = 0
 QUALIFY row_number() OVER (PARTITION BY vital ORDER BY time_ns DESC, seq DESC, ordinal DESC) = 1
 ORDER BY vital
+"""
+# The newest instant of each series first: sorting every row of many patients would not fit into memory.
+LATEST_MANY = """
+WITH newest AS (
+  SELECT patient, vital, max(time_ns) AS time_ns FROM visible
+  WHERE patient IN (SELECT unnest($patients)) AND flags & $without = 0 GROUP BY patient, vital)
+SELECT v.* FROM visible v JOIN newest n USING (patient, vital, time_ns) WHERE v.flags & $without = 0
+QUALIFY row_number() OVER (PARTITION BY v.patient, v.vital ORDER BY v.seq DESC, v.ordinal DESC) = 1
+ORDER BY v.patient, v.vital
+"""
+TRENDS = """
+SELECT patient, vital, (time_ns - $start) // $width AS slot, avg(value) AS value FROM visible
+WHERE patient IN (SELECT unnest($patients)) AND time_ns >= $start AND time_ns < $end AND value IS NOT NULL
+  AND flags & $without = 0
+GROUP BY patient, vital, slot ORDER BY patient, vital, slot
 """
 EXPORT = """
 SELECT r.* REPLACE (r.flags | CASE WHEN EXISTS (

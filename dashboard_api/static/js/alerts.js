@@ -46,7 +46,7 @@ export function AlertList({ alerts, keys = false, named = true }) {
   useEffect(() => {
     if (!keys) return undefined;
     const press = (event) => {
-      if (event.defaultPrevented || event.target.closest("input") || document.querySelector("[role=dialog]") || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.defaultPrevented || event.target.closest("input") || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
       const place = shown.current.findIndex((alert) => alert.id === marked.current);
       const alert = shown.current[place];
       const step = { j: 1, k: -1 }[event.key];
@@ -103,7 +103,7 @@ export function Alerts({ filter }) {
     ${shown.length > 0
       ? html`<${AlertList} alerts=${shown} keys=${true} />`
       : html`<section class="empty"><h2>No open alert</h2>
-          <p>An alert appears here when a reading passes a limit. Limits are set per patient:</p>
+          <p>An alert appears here when a reading passes a limit. A patient without limits raises none:</p>
           <pre><code>curl -X PUT $API/patients/ID/limits -d '[{"vital":"spo2","unit":"%","low":90,"severity":"S1"}]'</code></pre></section>`}
   </main>`;
 }

@@ -1,11 +1,12 @@
 // One vital sign over time. Gaps are gaps, limits are drawn, flags are words at the cursor.
 
-import { html, useEffect, useRef } from "../vendor/htm-preact.module.js";
-import { NO_VALUE, unit, value, words } from "./format.js";
+import { html, useEffect, useRef, useState } from "../vendor/htm-preact.module.js";
+import { beyond, NO_VALUE, unit, value, words } from "./format.js";
 import { state } from "./store.js";
 
 const BUCKET_S = { "1m": 60, "1h": 3600, "1d": 86400 };
-const HEIGHT = 170;
+const HEIGHT = 190;
+const TICK_PX = 9;
 const POINTS_UP_TO = 120;
 const CLOCK_24 = [
   // increment in seconds, label, then what a new year, month, day, hour, minute, second adds below; 1: on a line of its own
@@ -15,6 +16,24 @@ const CLOCK_24 = [
 ];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+let plotter = null;
+
+/** The plotting library, fetched with the first chart and kept. */
+function loadPlotter() {
+  plotter ??= new Promise((resolve, reject) => {
+    const look = Object.assign(document.createElement("link"), { rel: "stylesheet", href: "/static/vendor/uPlot.min.css" });
+    const script = Object.assign(document.createElement("script"), { src: "/static/vendor/uPlot.iife.min.js" });
+    script.onload = () => resolve(globalThis.uPlot);
+    script.onerror = () => {
+      plotter = null;
+      reject(new Error("the plotting library did not load"));
+    };
+    document.head.prepend(look); // before the page's own style, which has the last word
+    document.head.append(script);
+  });
+  return plotter;
+}
 
 /** A line may bridge six usual steps, at least a minute, and never more than the value stays current. */
 function longestStep(series) {
@@ -52,24 +71,67 @@ function push(out, time, number, min, max, flags) {
   out.flags.push(flags);
 }
 
-/** What the limits of a vital sign draw: [number, priority]. */
-const lines = (limits) => limits.flatMap((one) => [[one.low, one.severity], [one.high, one.severity]])
-  .filter(([number]) => number !== null && number !== undefined);
+/** What the limits of a vital sign draw: {number, severity, from, to}, times in seconds; `history` is newest first. */
+export function lines(history, vital) {
+  return history.flatMap((version, place) => version.limits.filter((limit) => limit.vital === vital).flatMap((limit) =>
+    [limit.low, limit.high].filter((number) => number !== null).map((number) => ({
+      number, severity: limit.severity, from: Date.parse(version.set) / 1000,
+      to: place === 0 ? Infinity : Date.parse(history[place - 1].set) / 1000,
+    }))));
+}
+
+const inForce = ([from, to]) => (line) => line.from < to && line.to > from;
 
 function drawLimits(plot, limits) {
   const { ctx, bbox } = plot;
   ctx.save();
   ctx.lineWidth = devicePixelRatio * 1.5;
   ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
-  for (const [number, severity] of lines(limits)) {
+  for (const { number, severity, from, to } of limits) {
+    const y = plot.valToPos(number, "y", true);
+    const left = Math.max(bbox.left, plot.valToPos(from, "x", true));
+    const right = Math.min(bbox.left + bbox.width, to === Infinity ? Infinity : plot.valToPos(to, "x", true));
+    if (y < bbox.top || y > bbox.top + bbox.height || right <= left) continue;
+    ctx.strokeStyle = colour(`--${severity}`);
+    ctx.beginPath();
+    ctx.moveTo(left, y);
+    ctx.lineTo(right, y);
+    ctx.stroke();
+  }
+  // A tick in the margin says what holds now, however short a time it has.
+  ctx.setLineDash([]);
+  ctx.lineWidth = devicePixelRatio * 3;
+  for (const { number, severity } of limits.filter((line) => line.to === Infinity)) {
     const y = plot.valToPos(number, "y", true);
     if (y < bbox.top || y > bbox.top + bbox.height) continue;
     ctx.strokeStyle = colour(`--${severity}`);
     ctx.beginPath();
-    ctx.moveTo(bbox.left, y);
-    ctx.lineTo(bbox.left + bbox.width, y);
+    ctx.moveTo(bbox.left + bbox.width + devicePixelRatio, y);
+    ctx.lineTo(bbox.left + bbox.width + TICK_PX * devicePixelRatio, y);
     ctx.stroke();
   }
+  ctx.restore();
+}
+
+/** What had no number stands at the edge it is beyond: a triangle that points out of the chart. */
+function drawBeyond(plot, columns, coarse) {
+  const { ctx, bbox } = plot;
+  const size = 5 * devicePixelRatio;
+  ctx.save();
+  ctx.fillStyle = colour("--ink");
+  columns.time.forEach((time, row) => {
+    if (!coarse && columns.value[row] !== null) return;
+    const x = plot.valToPos(time, "x", true);
+    if (x < bbox.left || x > bbox.left + bbox.width) return;
+    for (const [flag, edge, out] of [["below_range", bbox.top + bbox.height, 1], ["above_range", bbox.top, -1]]) {
+      if (!columns.flags[row].includes(flag)) continue;
+      ctx.beginPath();
+      ctx.moveTo(x, edge);
+      ctx.lineTo(x - size, edge - out * 1.6 * size);
+      ctx.lineTo(x + size, edge - out * 1.6 * size);
+      ctx.fill();
+    }
+  });
   ctx.restore();
 }
 
@@ -80,24 +142,24 @@ function options(key, ucum, held, width) {
   const days = { ...axis, values: CLOCK_24 };
   const band = { show: true, stroke: () => colour("--line"), width: 1, points: { show: false } };
   const told = (_plot, number, _series, row) => {
-    if (row === null || row === undefined || number === null) return NO_VALUE;
     const flags = held.current.columns.flags[row] ?? [];
+    if (number === null || number === undefined) return flags.length ? `${beyond(flags) || NO_VALUE} · ${flags.map(words).join(" · ")}` : "";
     const spread = held.current.coarse ? ` (${value(key, held.current.columns.min[row])}–${value(key, held.current.columns.max[row])})` : "";
     return `${value(key, number)} ${unit(ucum)}${spread}${flags.map((flag) => ` · ${words(flag)}`).join("")}`;
   };
   const reach = (_plot, low, high) => {
-    const numbers = [low, high, ...lines(held.current.limits).map(([number]) => number)].filter(Number.isFinite);
+    const numbers = [low, high, ...held.current.limits.filter(inForce(held.current.window)).map((line) => line.number)].filter(Number.isFinite);
     if (!numbers.length) return [0, 1];
     const [bottom, top] = [Math.min(...numbers), Math.max(...numbers)];
     const room = Math.max((top - bottom) * 0.12, 1);
     return [bottom - room, top + room];
   };
   return {
-    width, height: HEIGHT, cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
+    width, height: HEIGHT, padding: [null, TICK_PX + 12, null, null], cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
     scales: { x: { time: true, range: (_plot, low, high) => held.current.zoom ?? held.current.window ?? [low, high] }, y: { range: reach } },
     axes: [days, { ...axis, size: 54 }],
     series: [
-      { label: "time", value: (_plot, time) => (time ? new Date(time * 1000).toLocaleString("en-GB") : NO_VALUE) },
+      { label: "time", value: (_plot, time) => (time ? new Date(time * 1000).toLocaleString("en-GB") : "") },
       { ...band, label: "min" },
       { ...band, label: "max" },
       { label: "value", stroke: ink, width: 1.6, value: told, points: { show: (plot, _series, from, to) => to - from < POINTS_UP_TO, size: 5, fill: ink,
@@ -105,7 +167,7 @@ function options(key, ucum, held, width) {
     ],
     bands: [{ series: [2, 1], fill: () => colour("--band") }],
     hooks: {
-      draw: [(plot) => drawLimits(plot, held.current.limits)],
+      draw: [(plot) => drawLimits(plot, held.current.limits), (plot) => drawBeyond(plot, held.current.columns, held.current.coarse)],
       setSelect: [(plot) => {
         if (plot.select.width > 4) {
           const { left, width: wide } = plot.select;
@@ -123,25 +185,45 @@ const columnsOf = (columns, coarse) => [
   columns.value,
 ];
 
-/** `series` has times in seconds; `window` is [from, to] in seconds; `zoom` narrows it; `theme` redraws. */
-export function Chart({ series, limits, window: span, zoom, onZoom, theme }) {
+/** What the picture says, for those who do not see it. */
+function spoken(series) {
+  const numbers = [...series.min, ...series.max].filter((number) => number !== null);
+  const { name } = state.tables.vitals[series.vital];
+  if (!numbers.length) return `${name}: no number in this time`;
+  const [low, high] = [Math.min(...numbers), Math.max(...numbers)].map((number) => value(series.vital, number));
+  return `${name}: ${low} to ${high} ${unit(series.unit)} in this time`;
+}
+
+/** `series` has times in seconds; `history` are versions of limits; `window` is [from, to] in seconds; `zoom` narrows
+ * it; `theme` redraws. */
+export function Chart({ series, history, window: span, zoom, onZoom, theme }) {
   const box = useRef(null);
   const plot = useRef(null);
   const held = useRef({});
+  const [Plot, setPlot] = useState(null);
+  const [problem, setProblem] = useState("");
+  const limits = lines(history, series.vital);
   const coarse = series.resolution !== "raw";
   const columns = withGaps(series);
   held.current = { columns, coarse, limits, window: span, zoom, zoomTo: onZoom };
   useEffect(() => {
-    const made = new globalThis.uPlot(options(series.vital, series.unit, held, box.current.clientWidth), columnsOf(columns, coarse), box.current);
-    plot.current = made;
-    made.over.addEventListener("dblclick", () => onZoom(null));
-    const resized = new ResizeObserver(() => made.setSize({ width: box.current.clientWidth, height: HEIGHT }));
+    let gone = false;
+    loadPlotter().then((loaded) => gone || setPlot(() => loaded), (error) => gone || setProblem(error.message));
+    return () => { gone = true; };
+  }, []);
+  useEffect(() => {
+    if (!Plot) return undefined;
+    const drawn = new Plot(options(series.vital, series.unit, held, box.current.clientWidth), columnsOf(columns, coarse), box.current);
+    plot.current = drawn;
+    drawn.over.addEventListener("dblclick", () => onZoom(null));
+    const resized = new ResizeObserver(() => drawn.setSize({ width: box.current.clientWidth, height: HEIGHT }));
     resized.observe(box.current);
     return () => {
       resized.disconnect();
-      made.destroy();
+      drawn.destroy();
     };
-  }, [series.vital, theme]);
+  }, [series.vital, theme, Plot]);
   useEffect(() => plot.current?.setData(columnsOf(columns, coarse)));
-  return html`<div class="plot" ref=${box}></div>`;
+  if (problem) return html`<div class="plot waiting"><span role="alert">No chart: ${problem}. Reload the page.</span></div>`;
+  return html`<div class="plot" ref=${box} role="img" aria-label=${spoken(series)}></div>`;
 }

@@ -19,6 +19,12 @@ export function value(key, number, values = []) {
   return number.toFixed(DECIMALS[key] ?? (Number.isInteger(number) || Math.abs(number) >= 100 ? 0 : 1));
 }
 
+/** What stands for a value that the sensor could not put a number to. */
+export function beyond(flags) {
+  if (flags.includes("below_range")) return "LO";
+  return flags.includes("above_range") ? "HI" : "";
+}
+
 /** Seconds as one short word: 12 s, 4 min, 3 h, 2 d. */
 export function age(seconds) {
   const s = Math.max(0, seconds);
@@ -30,5 +36,7 @@ export function age(seconds) {
 
 export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 export const moment = (ms) => new Date(ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const CONDITIONS = { copd: "COPD", chf: "CHF" };
+export const condition = (word) => CONDITIONS[word] ?? words(word ?? "");
 export const words = (flag) => flag.replaceAll("_", " ");
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;

@@ -1,9 +1,9 @@
 // What stands around every view: rail, system strip, keys.
 
-import { html } from "../vendor/htm-preact.module.js";
+import { html, useEffect, useRef } from "../vendor/htm-preact.module.js";
 import { now, request } from "./api.js";
 import { age, clock, count, PRIORITY } from "./format.js";
-import { connection, openAlerts, state, taken } from "./store.js";
+import { changed, connection, openAlerts, state, taken } from "./store.js";
 
 const VIEWS = [
   ["ward", "#/", "Ward", "M3 20v-9l9-7 9 7v9h-6v-6H9v6z"],
@@ -18,13 +18,29 @@ export function Rail({ view }) {
     ${VIEWS.map(([key, href, label, path]) => html`<a key=${key} href=${href} aria-current=${view === key ? "page" : null}>
       <svg viewBox="0 0 24 24" aria-hidden="true"><path d=${path} /></svg>
       <span>${label}</span>
-      ${key === "alerts" && waiting.length > 0 && html`<span class="badge ${waiting[0].severity}"
-        title="${count(waiting.length, "alert")} not acknowledged">${PRIORITY[waiting[0].severity].mark} ${waiting.length}</span>`}
+      ${key === "alerts" && waiting.length > 0 && html`<span class="badges" title="${count(waiting.length, "alert")} not acknowledged">
+        ${Object.entries(PRIORITY).map(([severity, { mark, word }]) => {
+          const number = waiting.filter((alert) => alert.severity === severity).length;
+          return number > 0 && html`<span key=${severity} class="badge ${severity}" aria-label="${number} ${word}">${mark}${number}</span>`;
+        })}</span>`}
     </a>`)}
   </nav>`;
 }
 
 const CONNECTION = { live: "Live", stalled: "No news", lost: "Connection lost", none: "Not live in this role" };
+
+const signOut = () => request("/sign-out", { method: "POST" }).then(() => location.reload(), (error) => {
+  state.error = `Not signed out: ${error.message}`;
+  changed();
+});
+
+/** Under the strip while the page is not live: what is below is the past. */
+export function Past() {
+  const link = connection();
+  if (!state.loaded || (link !== "lost" && link !== "stalled")) return null;
+  return html`<p class="problem past"><b>${link === "lost" ? "Connection lost." : "No news from the server."}</b>${" "}
+    What you see was known at ${clock(state.evaluatedTo ?? now())}. It goes on by itself when the server is back.</p>`;
+}
 
 export function Strip({ onKeys, onTheme, theme }) {
   const { rates, lags = [] } = state.system ?? {};
@@ -38,10 +54,12 @@ export function Strip({ onKeys, onTheme, theme }) {
     <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
       <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
       ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
-    <span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
+    ${!late && html`<span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
     <span class="wide"><b>${rates ? rates.stored_per_s.toFixed(1) : "–"}</b> stored/s</span>
-    <span class="wide">lag <b>${slowest ? slowest.seconds.toFixed(1) : "–"}</b> s</span>
+    <span class="wide">lag <b>${slowest ? slowest.seconds.toFixed(1) : "–"}</b> s</span>`}
     <span class="grow"></span>
+    <span class="wide">${state.session.role}</span>
+    <button class="quiet wide" onClick=${signOut}>Sign out</button>
     <button class="quiet" onClick=${onTheme} title="Theme (t)"><span class="wide">Theme: </span>${theme}</button>
     <button class="quiet" onClick=${onKeys} title="Keys (?)" aria-label="Show the keys">?</button>
   </header>`;
@@ -52,20 +70,21 @@ const KEYS = [
   ["j / k", "Next, previous row"],
   ["a", "Acknowledge the marked alert"],
   ["Enter", "Open the marked row"],
-  ["1 … 5", "1 h, 6 h, 24 h, 7 d, 30 d of a patient"],
+  ["1 … 6", "1 h, 6 h, 24 h, 7 d, 30 d, 1 y of a patient"],
   ["/", "Find a patient"],
   ["t", "Theme: as the system, light, dark"],
   ["Esc", "Close, or back to the ward"],
 ];
 
 export function Keys({ onClose }) {
-  return html`<div class="veil" onClick=${onClose}>
-    <section class="card" role="dialog" aria-modal="true" aria-label="Keys" onClick=${(event) => event.stopPropagation()}>
+  const box = useRef(null);
+  useEffect(() => box.current.showModal(), []);
+  return html`<dialog ref=${box} class="card" aria-label="Keys" onClose=${onClose}
+      onClick=${(event) => event.target === box.current && onClose()}>
       <h2>Keys</h2>
       <dl class="keys">${KEYS.map(([keys, does]) => html`<dt key=${keys}><kbd>${keys}</kbd></dt><dd>${does}</dd>`)}</dl>
       <p class="soft">Signed in as ${state.session?.role}.</p>
-      <button onClick=${onClose} autofocus>Close</button>
-      <button class="quiet" onClick=${() => request("/sign-out", { method: "POST" }).then(() => location.reload())}>Sign out</button>
-    </section>
-  </div>`;
+      <button onClick=${onClose}>Close</button>
+      <button class="quiet" onClick=${signOut}>Sign out</button>
+  </dialog>`;
 }

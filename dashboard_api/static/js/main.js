@@ -2,7 +2,7 @@
 
 import { html, render, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact.module.js";
 import { Alerts } from "./alerts.js";
-import { Keys, Rail, Strip } from "./frame.js";
+import { Keys, Past, Rail, Strip } from "./frame.js";
 import { openAlerts, start, state, subscribe, taken } from "./store.js";
 import { Patient, RANGES } from "./patient.js";
 import { Quarantine } from "./quarantine.js";
@@ -42,8 +42,8 @@ function useKeys({ keys, setKeys, nextTheme }) {
     const press = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "Escape") {
-        if (keys) setKeys(false);
-        else if (event.target.closest("input")) event.target.blur();
+        if (keys) return; // the dialog closes itself
+        if (event.target.closest("input")) event.target.blur();
         else location.hash = "#/";
         return;
       }
@@ -74,7 +74,7 @@ function View({ view, id, query, theme }) {
     case "patient": return html`<${Patient} key=${id} id=${id} range=${query.get("range") ?? "24h"} theme=${theme} />`;
     case "quarantine": return html`<${Quarantine} />`;
     case "system": return html`<${System} />`;
-    default: return html`<${Ward} />`;
+    default: return html`<${Ward} filter=${query.get("show")} />`;
   }
 }
 
@@ -100,6 +100,7 @@ function App() {
     <${Strip} theme=${theme} onTheme=${nextTheme} onKeys=${() => setKeys(!keys)} />
     <${Rail} view=${where.view} />
     <div class="view">
+      <${Past} />
       ${state.error && html`<p role="alert" class="problem"><b>Not up to date.</b> ${state.error}</p>`}
       ${state.tables && html`<${View} ...${where} theme=${theme} />`}
     </div>

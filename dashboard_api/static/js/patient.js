@@ -4,11 +4,12 @@ import { html, useEffect, useRef, useState } from "../vendor/htm-preact.module.j
 import { all, get, now } from "./api.js";
 import { AlertList } from "./alerts.js";
 import { Chart } from "./chart.js";
-import { age, PRIORITY, unit, words } from "./format.js";
+import { age, condition, PRIORITY, unit, value } from "./format.js";
 import { breach, onReading, openAlerts, state } from "./store.js";
 import { Value } from "./ward.js";
 
-export const RANGES = [["1h", "1 h", 3600], ["6h", "6 h", 21600], ["24h", "24 h", 86400], ["7d", "7 d", 604800], ["30d", "30 d", 2592000]];
+export const RANGES = [["1h", "1 h", 3600], ["6h", "6 h", 21600], ["24h", "24 h", 86400], ["7d", "7 d", 604800],
+  ["30d", "30 d", 2592000], ["1y", "1 y", 31536000]];
 const POINTS = 1500;
 const REFRESH_MS = 30_000;
 
@@ -41,13 +42,15 @@ function useSeries(patient, vitals, seconds) {
     };
     load({ person: true });
     const again = setInterval(load, REFRESH_MS);
+    const stop = onReading((reading) => reading.patient === patient && reading.flags.includes("retracted") && load());
     return () => {
       gone = true;
       clearInterval(again);
+      stop();
     };
   }, [patient, asked, seconds]);
   useEffect(() => onReading((reading) => {
-    if (reading.patient !== patient) return;
+    if (reading.patient !== patient || reading.flags.includes("retracted")) return;
     setSeries((held) => (held[reading.vital] ? { ...held, [reading.vital]: appended(held[reading.vital], reading) } : held));
   }), [patient]);
   return [series, problem];
@@ -64,19 +67,25 @@ function appended(series, reading) {
   };
 }
 
-function useOnce(load, key) {
+/** A list that is asked for again as often as the charts. */
+function useList(path) {
   const [got, setGot] = useState([]);
   useEffect(() => {
     let gone = false;
-    load().then((items) => gone || setGot(items), () => {});
-    return () => { gone = true; };
-  }, [key]);
+    const load = () => all(path).then((items) => gone || setGot(items), () => {});
+    load();
+    const again = setInterval(load, REFRESH_MS);
+    return () => {
+      gone = true;
+      clearInterval(again);
+    };
+  }, [path]);
   return got;
 }
 
 function Devices({ patient }) {
-  const assigned = useOnce(() => all(`patients/${patient}/assignments`), patient);
-  const devices = useOnce(() => all("devices"), patient);
+  const assigned = useList(`patients/${patient}/assignments`);
+  const devices = useList("devices");
   const worn = assigned.filter((one) => !one.to || Date.parse(one.to) > now()).map((one) => devices.find((device) => device.device === one.device)).filter(Boolean);
   return worn.map((device) => html`<span key=${device.device} class="fact"><b>${device.device}</b>
     <small>${device.adapter} · ${device.last_seen ? `last contact ${age((now() - Date.parse(device.last_seen)) / 1000)} ago` : "never heard"}</small></span>`);
@@ -93,7 +102,7 @@ function Known({ id, range, theme }) {
   const vitals = [...(state.latest.get(id)?.keys() ?? [])].sort((a, b) => order(a) - order(b));
   const [series, problem] = useSeries(id, vitals, seconds);
   const [zoom, setZoom] = useState(null);
-  const limits = useOnce(() => get(`patients/${id}/limits`), id);
+  const history = useList(`patients/${id}/limits/history`);
   const spanOf = useRef(null);
   const end = Math.ceil(now() / 5000) * 5; // moves every five seconds, not with every redraw
   spanOf.current = [end - seconds, end];
@@ -101,7 +110,7 @@ function Known({ id, range, theme }) {
   const alerts = openAlerts(id);
   return html`<main>
     <div class="head"><a class="back" href="#/" aria-label="Back to the ward">←</a><h1>${patient.name ?? id}</h1>
-      <span class="soft">${[words(patient.condition ?? ""), patient.birth_date && `born ${patient.birth_date}`, patient.mrn && `record ${patient.mrn}`, patient.zone,
+      <span class="soft">${[condition(patient.condition), patient.birth_date && `born ${patient.birth_date}`, patient.mrn && `record ${patient.mrn}`, patient.zone,
         patient.status !== "active" && patient.status].filter(Boolean).join(" · ")}</span></div>
     <div class="facts"><${Devices} patient=${id} /></div>
     ${alerts.length > 0 ? html`<section class="first"><${AlertList} alerts=${alerts} keys=${true} named=${false} /></section>`
@@ -113,7 +122,7 @@ function Known({ id, range, theme }) {
     ${vitals.length === 0 && html`<section class="empty"><h2>No reading yet</h2><p>Let a device be worn, and publish as it:</p>
       <pre><code>${`vitalgate device assign DEVICE ${id}`}</code></pre></section>`}
     ${vitals.map((key) => html`<${Vital} key=${key} vital=${key} reading=${state.latest.get(id).get(key)} series=${series[key]} label=${label}
-      limits=${limits.filter((limit) => limit.vital === key)} severity=${breach(alerts, [key])}
+      history=${history} severity=${breach(alerts, [key])}
       window=${spanOf.current} zoom=${zoom} onZoom=${setZoom} theme=${theme} />`)}
   </main>`;
 }
@@ -121,15 +130,20 @@ function Known({ id, range, theme }) {
 const KEYS = ["heart_rate", "pulse_rate", "spo2", "resp_rate", "bp_sys", "bp_dia", "temp", "glucose_isf", "glucose_bg", "glucose", "weight"];
 const order = (key) => (KEYS.indexOf(key) + 100) % 100;
 
-const limitWords = (limit) => [limit.low !== null && `under ${limit.low}`, limit.high !== null && `over ${limit.high}`].filter(Boolean).join(", ");
+/** The limit of each priority in one line. */
+function Limits({ limits }) {
+  return limits.map((limit) => html`<small key=${JSON.stringify(limit)} class="limit ${limit.severity}"><b>${PRIORITY[limit.severity].word}</b>
+    ${limit.low !== null && html` <span>under ${value(limit.vital, limit.low)}</span>`}
+    ${limit.high !== null && html` <span>over ${value(limit.vital, limit.high)}</span>`}</small>`);
+}
 
-function Vital({ vital, reading, series, limits, severity, label, ...rest }) {
+function Vital({ vital, reading, series, history, severity, label, ...rest }) {
   const { name } = state.tables.vitals[vital];
   return html`<section class="vital" data-vital=${vital}>
-    <div class="now"><h2>${name}</h2><${Value} reading=${reading} severity=${severity} /><small class="soft">${unit(reading.unit)}</small>
-      ${limits.map((limit) => html`<small class="limit ${limit.severity}"><i aria-hidden="true">┄</i> ${PRIORITY[limit.severity].word}: ${limitWords(limit)}</small>`)}</div>
+    <div class="now"><h2>${name} <small class="soft">${unit(reading.unit)}</small></h2><${Value} reading=${reading} severity=${severity} />
+      <${Limits} limits=${(history[0]?.limits ?? []).filter((limit) => limit.vital === vital)} /></div>
     ${!series ? html`<div class="plot waiting"></div>` : series.time.length === 0
       ? html`<div class="plot waiting"><span>No reading in the last ${label}.</span></div>`
-      : html`<${Chart} series=${series} limits=${limits} ...${rest} />`}
+      : html`<${Chart} series=${series} history=${history} ...${rest} />`}
   </section>`;
 }

@@ -34,12 +34,12 @@ function Item({ item, onReplay }) {
     }
   };
   return html`<li>
-    <div class="line"><b>${words(item.reason)}</b><span>${state.tables?.reasons[item.reason] ?? ""}</span>
-      <span class="soft">${item.adapter}${item.kind ? `/${item.kind}` : ""} ${item.adapter_version} · ${item.device} · ${count(item.size, "byte")}</span>
-      <span class="soft when" title=${moment(Date.parse(item.received))}>${age((now() - Date.parse(item.received)) / 1000)}</span>
+    <div class="line">
+      <div class="what"><p><b>${words(item.reason)}:</b> ${state.tables?.reasons[item.reason] ?? ""}${item.detail && html` <span class="soft">(${item.detail})</span>`}</p>
+        <p class="soft">${item.adapter}${item.kind ? `/${item.kind}` : ""}, version ${item.adapter_version} · ${item.device} · ${count(item.size, "byte")}</p></div>
+      <span class="soft when" title=${moment(Date.parse(item.received))}>${age((now() - Date.parse(item.received)) / 1000)} ago</span>
       ${may("quarantine:payload") && html`<button aria-expanded=${payload !== null} onClick=${toggle}>${payload === null ? "Show bytes" : "Hide bytes"}</button>`}
       ${may("quarantine:replay") && html`<button onClick=${() => onReplay({ id: item.id })}>Try again</button>`}</div>
-    ${item.detail && html`<p class="soft">${item.detail}</p>`}
     ${problem && html`<p role="alert"><b>No bytes.</b> ${problem}</p>`}
     ${payload !== null && html`<${Bytes} base64=${payload} />`}
   </li>`;

@@ -2,7 +2,7 @@
 
 import { html, useState } from "../vendor/htm-preact.module.js";
 import { request } from "./api.js";
-import { start } from "./store.js";
+import { start, state } from "./store.js";
 
 export function SignIn() {
   const [token, setToken] = useState("");
@@ -18,6 +18,7 @@ export function SignIn() {
   };
   return html`<main class="card">
     <h1>Sign in to vitalgate</h1>
+    ${state.ended && html`<p role="status"><b>Your session has ended.</b> Nothing is left on this screen; sign in to go on.</p>`}
     <p>Open the <b>sign_in</b> link that <code>vitalgate up</code> printed: it works once, for 15 minutes. Or make a token:</p>
     <pre><code>vitalgate token create --role clinician</code></pre>
     <form onSubmit=${submit}>

@@ -6,16 +6,18 @@ import { OPEN } from "./format.js";
 const REDRAW_MS = 200;
 const RETRY_MS = 3000;
 const SILENT_MS = 6000;
-const AT_ONCE = 4;
+const REFRESH_MS = 60_000;
 
 export const state = {
   session: undefined, // undefined: not asked yet, null: signed out
+  ended: false, // a session was open on this page, and is not any more
   tables: null,
   loaded: false,
   error: "",
   patients: new Map(), // id -> patient
   latest: new Map(), // patient id -> Map of vital -> reading
   alerts: new Map(), // id -> alert
+  trends: { start: 0, step: 1, of: new Map() }, // times in ms; patient id -> vital -> means by slot, null for none
   system: null,
   evaluatedTo: null,
   heard: 0, // when the stream last said anything
@@ -72,7 +74,7 @@ export const breach = (alerts, vitals) =>
 
 export const taken = (alert) => !alert.state.endsWith("unack");
 
-const instant = (reading) => Date.parse(reading.end ?? reading.time);
+export const instant = (reading) => Date.parse(reading.end ?? reading.time);
 
 /** Seconds since a reading was measured, on the server's clock. */
 export const ageOf = (reading) => (now() - instant(reading)) / 1000;
@@ -83,6 +85,22 @@ export function isStale(reading) {
 }
 
 const NEVER_LATEST = ["implausible", "retracted", "control_solution", "test_data"];
+
+/** What the stream brought while a load was under way: the answer may not have it yet. */
+let meanwhile = null;
+
+/** A reading was withdrawn: what counts instead is asked for. */
+async function withdraw(reading) {
+  const held = state.latest.get(reading.patient);
+  const known = held?.get(reading.vital);
+  if (known?.time === reading.time && known.seq === reading.seq && known.device === reading.device) held.delete(reading.vital);
+  try {
+    for (const one of (await get(`latest?patient=${reading.patient}`)).items) one.readings.forEach(takeReading);
+  } catch {
+    return; // the next load of everything brings it
+  }
+  changed();
+}
 
 function takeReading(reading) {
   if (reading.flags.some((flag) => NEVER_LATEST.includes(flag))) return;
@@ -102,33 +120,47 @@ export { takeAlert };
 
 async function load() {
   const states = OPEN.map((word) => `state=${word}`).join("&");
-  const [tables, patients, alerts] = await Promise.all([
+  meanwhile = { readings: [], alerts: [] };
+  const [tables, patients, alerts, latest] = await Promise.all([
     request("/tables.json"), may("patients:read") ? all("patients") : [], may("alerts:read") ? all(`alerts?${states}`) : [],
+    may("vitals:read") ? all("latest") : [],
   ]);
   state.tables = tables;
   state.patients = new Map(patients.map((patient) => [patient.patient, patient]));
   for (const id of state.alerts.keys()) if (!alerts.some((alert) => alert.id === id)) state.alerts.delete(id);
   alerts.forEach(takeAlert);
+  // Anew, so that what was erased or retracted since does not stay.
+  state.latest = new Map();
+  latest.forEach((one) => one.readings.forEach(takeReading));
+  meanwhile.readings.forEach(takeReading);
+  meanwhile.alerts.forEach(takeAlert);
+  meanwhile = null;
   state.loaded = true;
   changed();
-  const waiting = may("vitals:read") ? [...state.patients.keys()] : [];
-  const one = async () => {
-    for (let id = waiting.shift(); id; id = waiting.shift()) {
-      (await get(`patients/${id}/latest`)).items.forEach(takeReading);
-      changed();
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, one));
 }
 
-export async function reload() {
-  try {
-    await load();
-    state.error = "";
-  } catch (error) {
-    state.error = error.message;
-  }
+async function loadTrends() {
+  if (!may("vitals:read") || document.hidden) return;
+  const of = new Map();
+  let answer = { next: "" };
+  do {
+    answer = await get(`trends?limit=1000${answer.next && `&cursor=${encodeURIComponent(answer.next)}`}`);
+    for (const { patient, vitals } of answer.items) of.set(patient, vitals);
+  } while (answer.next);
+  state.trends = { start: Date.parse(answer.start), step: answer.step_s * 1000, of };
   changed();
+}
+
+let loading = null;
+
+/** Ask for everything anew, once at a time. */
+export function reload() {
+  loading ??= Promise.resolve().then(load).then(loadTrends).then(() => { state.error = ""; }, (error) => { state.error = error.message; })
+    .finally(() => {
+      loading = null;
+      changed();
+    });
+  return loading;
 }
 
 /** A patient was added since the page was loaded. */
@@ -149,11 +181,14 @@ function listen() {
   });
   on("reading", (reading) => {
     meet(reading.patient);
+    meanwhile?.readings.push(reading);
+    if (reading.flags.includes("retracted")) withdraw(reading);
     takeReading(reading);
     for (const listener of readingListeners) listener(reading);
   });
   on("alert", (alert) => {
     meet(alert.patient);
+    meanwhile?.alerts.push(alert);
     takeAlert(alert);
   });
   on("device", () => {});
@@ -194,20 +229,28 @@ export async function start() {
     return;
   }
   changed();
-  if (state.session === null) return;
+  if (state.session === null) {
+    forget();
+    return;
+  }
   listen();
   await Promise.all([reload(), pollSystem()]);
 }
 
-whenSignedOut(() => {
+/** Nobody is signed in: nothing of anybody stays in memory. */
+function forget() {
+  state.ended = state.ended || state.loaded;
   state.session = null;
   source?.close();
   source = null;
   state.connected = false;
-  for (const held of [state.patients, state.latest, state.alerts]) held.clear();
+  for (const held of [state.patients, state.latest, state.alerts, state.trends.of]) held.clear();
   state.loaded = false;
   changed();
-});
+}
+
+whenSignedOut(forget);
 
 setInterval(pollSystem, 5000);
+setInterval(() => state.session && state.loaded && reload(), REFRESH_MS);
 setInterval(changed, 1000);

@@ -1,10 +1,11 @@
 // Everybody on one screen, who needs someone first.
 
-import { html, useRef, useState } from "../vendor/htm-preact.module.js";
+import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact.module.js";
 import { now } from "./api.js";
 import { AlertList, Mark } from "./alerts.js";
-import { age, count, moment, NO_VALUE, unit, value, words } from "./format.js";
+import { age, beyond, condition, count, moment, NO_VALUE, unit, value, words } from "./format.js";
 import { ageOf, breach, isStale, openAlerts, state, taken } from "./store.js";
+import { Arrow, Spark } from "./trend.js";
 
 const COLUMNS = [
   ["HR", ["heart_rate", "pulse_rate", "pulse_rate_nibp"]],
@@ -15,7 +16,12 @@ const COLUMNS = [
   ["Glucose", ["glucose_isf", "glucose_bg", "glucose"]],
   ["Weight", ["weight"]],
 ];
-const QUIET = ["replayed", "clock_corrected", "revision", "manual"];
+const FIRST_ALERTS = 20;
+const ROW_PX = 44;
+const SPARE_ROWS = 12;
+const PHONE = matchMedia("(max-width: 40rem)");
+const ON_A_PHONE = 50;
+const QUIET = ["below_range", "above_range", "replayed", "clock_corrected", "revision", "manual"];
 
 /** The newest reading of a column's vital signs. */
 function newest(patient, keys) {
@@ -28,13 +34,15 @@ export function Value({ reading, second, severity }) {
   if (!reading) return html`<span class="value none">${NO_VALUE}<small>no reading</small></span>`;
   const { values = [] } = state.tables.vitals[reading.vital] ?? {};
   const stale = isStale(reading);
-  const flags = reading.flags.filter((flag) => !QUIET.includes(flag));
+  const flags = reading.flags.filter((flag) => !QUIET.includes(flag)).map(words);
+  const out = beyond(reading.flags);
+  if (out) flags.unshift(out === "LO" ? "below range" : "above range");
   const pair = second && Math.abs(Date.parse(second.time) - Date.parse(reading.time)) < 60_000 ? `/${value(second.vital, second.value)}` : "";
-  const bound = reading.flags.includes("below_range") ? "<" : reading.flags.includes("above_range") ? ">" : "";
+  const shown = reading.value === null && out ? out : `${{ LO: "<", HI: ">" }[out] ?? ""}${value(reading.vital, reading.value, values)}${pair}`;
   return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device}">
-    <b>${bound}${value(reading.vital, reading.value, values)}${pair}</b>
+    <b>${shown}</b><${Arrow} reading=${reading} />
     <small>${reading.basis === "unknown" ? "time unknown" : `${stale ? "stale " : ""}${age(ageOf(reading))}`}${
-      flags.map((flag) => ` · ${words(flag)}`)}</small>
+      flags.map((flag) => ` · ${flag}`)}</small>
   </span>`;
 }
 
@@ -68,17 +76,50 @@ function useSteadyOrder(rows) {
   return { steady, moved, sortNow, setPointed };
 }
 
-function Row({ row, columns }) {
+/** Which of so many rows are near the screen: the others are as much empty space. */
+function useVisible(total) {
+  const table = useRef(null);
+  const [, draw] = useReducer((number) => number + 1, 0);
+  const [all, showAll] = useState(false);
+  const span = useRef([0, 60]);
+  const look = () => {
+    const head = table.current?.tHead;
+    if (!head) return;
+    const above = -head.getBoundingClientRect().bottom / ROW_PX;
+    const from = Math.max(0, Math.floor(above / SPARE_ROWS) * SPARE_ROWS - SPARE_ROWS);
+    const to = from + Math.ceil(innerHeight / ROW_PX / SPARE_ROWS) * SPARE_ROWS + 3 * SPARE_ROWS;
+    if (from === span.current[0] && to === span.current[1]) return;
+    span.current = [from, to];
+    draw();
+  };
+  useEffect(() => {
+    const watched = [["scroll", window], ["resize", window], ["change", PHONE]];
+    for (const [event, target] of watched) target.addEventListener(event, look, { passive: true });
+    return () => watched.forEach(([event, target]) => target.removeEventListener(event, look));
+  }, []);
+  useEffect(look);
+  if (PHONE.matches) return { table, from: 0, to: all ? total : Math.min(total, ON_A_PHONE), more: all ? 0 : Math.max(0, total - ON_A_PHONE), showAll };
+  const from = Math.min(span.current[0], Math.max(0, total - SPARE_ROWS));
+  return { table, from, to: Math.min(total, span.current[1]), more: 0, showAll };
+}
+
+const Space = ({ rows }) => (rows > 0 ? html`<tr class="space" aria-hidden="true" style=${{ height: `${rows * ROW_PX}px` }}></tr>` : null);
+
+function Row({ row, columns, place }) {
   const { patient, alerts } = row;
   const first = alerts[0];
-  return html`<tr>
+  return html`<tr aria-rowindex=${place + 2}>
     <td class="need">${first && html`<${Mark} severity=${first.severity} />
       <small>${age((now() - Date.parse(first.raised)) / 1000)}${taken(first) ? " · taken" : ""}</small>`}</td>
-    <th scope="row"><a href="#/patient/${patient.patient}">${patient.name ?? patient.patient}</a>
-      <small>${words(patient.condition ?? "")}${patient.status === "active" ? "" : ` · ${patient.status}`}</small></th>
-    ${columns.map(([label, keys, second]) => html`<td key=${label} data-label=${label}>
-      <${Value} reading=${newest(patient.patient, keys)} second=${second && state.latest.get(patient.patient)?.get(second)}
-        severity=${breach(alerts, second ? [...keys, second] : keys)} /></td>`)}
+    <th scope="row"><a href="#/patient/${patient.patient}" title=${patient.name}>${patient.name ?? patient.patient}</a>
+      <small>${[condition(patient.condition), patient.status !== "active" && patient.status].filter(Boolean).join(" · ")}</small></th>
+    ${columns.map(([label, keys, second]) => {
+      const reading = newest(patient.patient, keys);
+      return html`<td key=${label} data-label=${label}><div class="cell">
+        <${Value} reading=${reading} second=${second && state.latest.get(patient.patient)?.get(second)}
+          severity=${breach(alerts, second ? [...keys, second] : keys)} />
+        ${reading && html`<${Spark} reading=${reading} />`}</div></td>`;
+    })}
   </tr>`;
 }
 
@@ -88,34 +129,50 @@ const NOBODY = html`<section class="empty"><h2>Nobody here yet</h2>
 vitalgate device add --adapter json --id oximeter-1
 vitalgate device assign oximeter-1 PATIENT`}</code></pre></section>`;
 
-export function Ward() {
+const SHOWN = {
+  all: ["Everybody", () => true],
+  alerts: ["With alerts", (row) => row.alerts.length > 0],
+  stale: ["Nothing current", (row) => ![...(state.latest.get(row.patient.patient)?.values() ?? [])].some((reading) => !isStale(reading))],
+};
+
+export function Ward({ filter }) {
   const [find, setFind] = useState("");
   const alerts = openAlerts();
-  const rows = [...state.patients.values()].map((patient) => ({
-    patient, alerts: alerts.filter((alert) => alert.patient === patient.patient),
-  }));
+  const of = new Map([...state.patients.keys()].map((id) => [id, []]));
+  for (const alert of alerts) of.get(alert.patient)?.push(alert);
+  const rows = [...state.patients.values()].map((patient) => ({ patient, alerts: of.get(patient.patient) }));
+  const chosen = SHOWN[filter] ? filter : "all";
   const { steady, moved, sortNow, setPointed } = useSteadyOrder(rows);
   const columns = COLUMNS.filter(([, keys]) => rows.some((row) => newest(row.patient.patient, keys)));
-  const shown = steady.filter((row) => (row.patient.name ?? row.patient.patient).toLowerCase().includes(find.toLowerCase()));
+  const shown = steady.filter(SHOWN[chosen][1]).filter((row) => (row.patient.name ?? row.patient.patient).toLowerCase().includes(find.toLowerCase()));
+  const { table, from, to, more, showAll } = useVisible(shown.length);
   const heading = ([label, keys]) => {
     const reading = rows.map((row) => newest(row.patient.patient, keys)).find(Boolean);
     return html`<th key=${label} scope="col">${label} <small>${unit(reading.unit)}</small></th>`;
   };
   return html`<main>
     <div class="head"><h1>Ward</h1><span class="soft">${count(rows.length, "patient")}</span><span class="grow"></span>
+      ${rows.length > 0 && html`<div class="chips" role="group" aria-label="Show">${Object.entries(SHOWN).map(([key, [text]]) => html`<a key=${key} class="chip"
+        href=${key === "all" ? "#/" : `#/?show=${key}`} aria-current=${key === chosen ? "true" : null}>${text}</a>`)}</div>`}
       ${moved && html`<button class="chip" onClick=${sortNow}>Order changed · sort</button>`}
       ${rows.length > 0 && html`<input id="find" type="search" placeholder="Find a patient  /" aria-label="Find a patient"
         value=${find} onInput=${(event) => setFind(event.target.value)} />`}</div>
     ${alerts.length > 0
-      ? html`<section class="first" aria-label="Open alerts"><${AlertList} alerts=${alerts} keys=${true} /></section>`
-      : rows.length > 0 && html`<p class="calm">No open alert: nobody needs someone now, as far as the limits tell.</p>`}
-    ${rows.length === 0 ? state.loaded && NOBODY : html`<div class="scroll"><table class="ward" onPointerEnter=${() => setPointed(true)}
+      ? html`<section class="first" aria-label="Open alerts"><${AlertList} alerts=${alerts.slice(0, FIRST_ALERTS)} keys=${true} />
+        ${alerts.length > FIRST_ALERTS && html`<p class="calm"><a href="#/alerts">${count(alerts.length - FIRST_ALERTS, "more open alert")}</a></p>`}</section>`
+      : rows.length > 0 && html`<p class="calm">No open alert: nobody is outside their limits.</p>`}
+    ${rows.length === 0 ? (state.loaded ? NOBODY : html`<p class="calm">Loading the ward …</p>`) : html`<div class="scroll"><table class="ward ${columns.length > 4 ? "many" : ""}" ref=${table}
+      aria-rowcount=${shown.length + 1} onPointerEnter=${() => setPointed(true)}
       onPointerLeave=${() => setPointed(false)}>
-      <thead><tr><th scope="col">Needs</th><th scope="col">Patient</th>${columns.map(heading)}</tr></thead>
-      <tbody>${shown.map((row) => html`<${Row} key=${row.patient.patient} row=${row} columns=${columns} />`)}</tbody>
+      <thead><tr aria-rowindex="1"><th scope="col">Needs</th><th scope="col">Patient</th>${columns.map(heading)}</tr></thead>
+      <tbody><${Space} key="above" rows=${from} />
+        ${shown.slice(from, to).map((row, number) => html`<${Row} key=${row.patient.patient} row=${row} columns=${columns} place=${from + number} />`)}
+        <${Space} key="below" rows=${PHONE.matches ? 0 : shown.length - to} /></tbody>
     </table></div>
+    ${more > 0 && html`<button onClick=${() => showAll(true)}>Show ${count(more, "more patient")}</button>`}
     ${columns.length === 0 && html`<p class="calm">No reading yet. Publish one as a device that a patient wears:
       <code>mosquitto_pub -q 1 -u DEVICE -P SECRET -t vitals/DEVICE/json -m '{"vital":"spo2","value":97,"unit":"%"}'</code></p>`}
-    ${shown.length === 0 && html`<p class="calm">No patient is named like “${find}”.</p>`}`}
+    ${shown.length === 0 && html`<p class="calm">${find ? `No patient here is named like “${find}”.` : "No patient is like this now."}
+      ${chosen !== "all" && html` <a href="#/">Show everybody</a>`}</p>`}`}
   </main>`;
 }
