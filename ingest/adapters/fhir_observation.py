@@ -139,16 +139,18 @@ def _quality(node: Node, prefix: str, status_code: str) -> _Quality:
                 if coding[1] in codes.INTERPRETATIONS:
                     quality.words.append(coding[1])
                     quality.sides |= codes.SIDES.get(coding[1], 0)
-                _note_bit(coding, quality, status_code)
+                _note_bit(coding, True, quality, status_code)
     return quality
 
 
-def _note_bit(coding: Coding, quality: _Quality, status_code: str) -> bool:
+def _note_bit(coding: Coding, is_set: bool, quality: _Quality, status_code: str) -> bool:
     """Take a coding for a bit of the measurement status; False when it is none."""
     code, _, number = coding[1].rpartition(".")
     bit = codes.STATUS_BITS.get(number)
     if bit is None or code != status_code:
         return False
+    if not is_set:
+        return True
     quality.bits.append(bit.word)
     quality.flags |= bit.flags
     if bit.is_absent:
@@ -192,8 +194,10 @@ def _note(found: list[Coding], node: Node, prefix: str, measurement: _Measuremen
         modality = next((codes.MODALITIES[code] for _, code in types if code in codes.MODALITIES), None)
         if modality is not None:
             name, value = "modality", modality
-    if value is True and any(_note_bit(one, measurement.quality, measurement.source.status_code) for one in found):
-        return
+    if isinstance(value, bool):
+        quality, status_code = measurement.quality, measurement.source.status_code
+        if any(_note_bit(coding, value, quality, status_code) for coding in found):
+            return
     if name is None or value is None:
         measurement.out.ignored += 1
     else:
@@ -281,7 +285,7 @@ def _add_samples(samples: Samples, vital: int, prefix: str, flags: int, why: str
     at = measurement.at
     moments = times.sample_times(at, samples.size, samples.step_ns, f"{prefix}valueSampledData")
     if samples.errors:
-        _event(measurement, "error", vital, Value(float(samples.errors), codes.CANONICAL[vital]))
+        _event(measurement, f"error in {samples.errors} of {samples.size} samples", vital)
     limited = {**context, **samples.limits}
     flags |= _ESTIMATED if at.is_end else 0
     for place, value, side in samples.values:

@@ -72,34 +72,23 @@ def _resource_type(node: Node, prefix: str) -> str:
     return required(node, "resourceType", str, prefix)
 
 
-def _entries(bundle: Node, out: Output) -> list[tuple[int, Node, Node]]:
-    """(number, entry, resource) of each Observation of a Bundle; bad entries are noted as problems."""
-    if required(bundle, "type", str, "") not in _BUNDLE_TYPES:
-        raise DecodeError(Reason.BAD_VALUE, "type")
-    found = []
-    for number, entry in enumerate(member(bundle, "entry", list, "") or ()):
-        path = f"entry[{number}]"
-        try:
-            if not isinstance(entry, dict):
-                raise DecodeError(Reason.BAD_TYPE, path)
-            resource = required(entry, "resource", dict, f"{path}.")
-            if _resource_type(resource, f"{path}.resource.") == _OBSERVATION:
-                found.append((number, entry, resource))
-            else:
-                out.ignored += 1
-        except DecodeError as problem:
-            out.problems.append(problem)
-    return found
+def _observation(entry: Any, path: str) -> Node | None:
+    """The Observation of a Bundle's entry, None when it holds another resource."""
+    if not isinstance(entry, dict):
+        raise DecodeError(Reason.BAD_TYPE, path)
+    if isinstance(entry, Repeated):
+        raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
+    resource = required(entry, "resource", dict, f"{path}.")
+    return resource if _resource_type(resource, f"{path}.resource.") == _OBSERVATION else None
 
 
-def _clocks(entries: Sequence[tuple[int, Node, Node]]) -> dict[str, Coincident]:
+def _clocks(entries: Sequence[Any]) -> dict[str, Coincident]:
     """Coincident time stamps of a Bundle by the references that its other entries make to them."""
     clocks: dict[str, Coincident] = {}
-    if not any("derivedFrom" in resource for _, _, resource in entries):
-        return clocks
-    for _, entry, resource in entries:
+    for entry in entries:
         try:
-            if times.is_coincident(resource, ""):
+            resource = _observation(entry, "")
+            if resource is not None and times.is_coincident(resource, ""):
                 clock = times.coincident(resource, "")
                 for reference in (entry.get("fullUrl"), f"{_OBSERVATION}/{resource.get('id')}"):
                     if isinstance(reference, str):
@@ -112,13 +101,21 @@ def _clocks(entries: Sequence[tuple[int, Node, Node]]) -> dict[str, Coincident]:
 def _add_bundle(bundle: Node, source: Source, out: Output, may_repeat: bool) -> None:
     if isinstance(bundle, Repeated):
         raise DecodeError(Reason.MALFORMED, "$: a member is given twice")
-    entries = _entries(bundle, out)
-    source.clocks = _clocks(entries)
-    for number, entry, resource in entries:
-        source.entry, source.prefix = number, f"entry[{number}].resource."
+    if required(bundle, "type", str, "") not in _BUNDLE_TYPES:
+        raise DecodeError(Reason.BAD_VALUE, "type")
+    entries = member(bundle, "entry", list, "") or []
+    if b"derivedFrom" in source.message.payload or may_repeat:
+        source.clocks = _clocks(entries)
+    for number, entry in enumerate(entries):
+        path = f"entry[{number}]"
+        source.entry, source.prefix = number, f"{path}.resource."
         try:
+            resource = _observation(entry, path)
+            if resource is None:
+                out.ignored += 1
+                continue
             if may_repeat:
-                _refuse_repeated(entry, source.prefix[:-1])
+                _refuse_repeated(resource, f"{path}.resource")
             add_observation(resource, source, out)
         except DecodeError as problem:
             out.problems.append(problem)

@@ -183,7 +183,7 @@ def checked(at: When, clocks: Sequence[Coincident]) -> When:
         return at
     for clock in clocks:
         if clock.is_fault:
-            return at._replace(clock=SourceClock.STORED, flags=_CLOCK_SUSPECT)
+            return at._replace(clock=SourceClock.STORED, ended_ns=NO_TIME, flags=_CLOCK_SUSPECT)
         if clock.shift_s:
             context = {**at.context, "clock_shift_s": clock.shift_s}
             return at._replace(context=context, flags=_CLOCK_CORRECTED)

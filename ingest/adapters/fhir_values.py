@@ -19,7 +19,8 @@ TOKENS: Final = "ELU"
 """SampledData tokens for an error, below and above the limits (4.2, unconfirmed)."""
 
 _NUMBER: Final = re.compile(r"[+-]?\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
-_STEP_LIMIT_MS: Final = 1e12
+_LARGEST: Final = 1e12
+"""No measurement, in whatever unit, is a larger number, and conversion keeps it finite."""
 _MS_NS: Final = 1e6
 _COUNTED: Final = "{steps}"
 _BELOW: Final = int(Flag.BELOW_RANGE)
@@ -63,7 +64,7 @@ def finite(node: Node, name: str, prefix: str) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if not abs(number) <= _LARGEST:
         raise DecodeError(Reason.BAD_VALUE, prefix + name)
     return number
 
@@ -115,7 +116,7 @@ def _integer(node: Node, vital: int, prefix: str) -> Value:
 
 def _step_ns(node: Node, prefix: str) -> int:
     period_ms = finite(node, "period", prefix)
-    step_ns = round(period_ms * _MS_NS) if 0 < period_ms <= _STEP_LIMIT_MS else 0
+    step_ns = round(period_ms * _MS_NS) if 0 < period_ms <= _LARGEST else 0
     if step_ns <= 0:
         raise DecodeError(Reason.BAD_VALUE, f"{prefix}period")
     return step_ns
@@ -141,7 +142,7 @@ def _samples(node: Node, vital: int, prefix: str, tokens: str) -> Samples:
             values.append((place, _NAN, _BELOW if word == below else _ABOVE))
         elif _NUMBER.fullmatch(word):
             value = origin + factor * float(word)
-            if not math.isfinite(value):
+            if not abs(value) <= _LARGEST:
                 raise DecodeError(Reason.BAD_VALUE, f"{prefix}data: sample {place}")
             values.append((place, value, 0))
         elif word != error:

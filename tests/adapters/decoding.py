@@ -103,7 +103,8 @@ def assert_sound(decoded: Decoded, messages: Sequence[Message]) -> None:
     assert {len(column) for column in columns} == {len(batch)}
     assert set(batch.vital.tolist()) <= declared
     assert all(0 <= index < count for index in batch.message.tolist())
-    ranged = (batch.flags & int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)) != 0
+    # A value out of range need not have a number, nor need one that is withdrawn.
+    ranged = (batch.flags & int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.RETRACTED)) != 0
     assert all(
         math.isfinite(value) or (math.isnan(value) and out) for value, out in zip(batch.value, ranged, strict=True)
     )
