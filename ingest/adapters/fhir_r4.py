@@ -50,7 +50,7 @@ def _read(payload: bytes) -> tuple[Any, bool]:
             tree = _DECODER.decode(payload)
             if _ENCODER.encode(tree).count(b":") == payload.count(b":"):
                 return tree, False
-        except (msgspec.MsgspecError, OverflowError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
             pass
     return document(payload), True
 
