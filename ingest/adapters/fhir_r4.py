@@ -35,6 +35,8 @@ _OBSERVATION: Final = "Observation"
 _BUNDLE: Final = "Bundle"
 _KINDS: Final = MappingProxyType({"": (_OBSERVATION, _BUNDLE), "observation": (_OBSERVATION,), "bundle": (_BUNDLE,)})
 _BUNDLE_TYPES: Final = frozenset({"transaction", "batch", "collection"})
+_ESCAPED_COLON: Final = rb"\u003"
+"""How ``\\u003a`` and ``\\u003A`` begin."""
 _DECODER: Final = msgspec.json.Decoder()
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -42,10 +44,10 @@ _ENCODER: Final = msgspec.json.Encoder()
 def _read(payload: bytes) -> tuple[Any, bool]:
     """The document, and whether objects of it may give a member twice.
 
-    The fast decoder takes the last of two equal members without a word. Without escapes colons tell: what is left of
-    the document has as many as the payload, unless a member was dropped.
+    The fast decoder takes the last of two equal members without a word. While no colon is written as an escape, colons
+    tell: what is left of the document has as many as the payload, unless a member was dropped.
     """
-    if b"\\" not in payload:
+    if _ESCAPED_COLON not in payload:
         try:
             tree = _DECODER.decode(payload)
             if _ENCODER.encode(tree).count(b":") == payload.count(b":"):

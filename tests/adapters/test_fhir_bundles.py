@@ -186,6 +186,12 @@ def test_a_member_given_twice_makes_its_observation_unreadable(member: bytes, es
     assert decoded.batch.value.tolist() == [72.0, 72.0]
 
 
+def test_an_escaped_colon_does_not_stand_in_for_one_of_a_member_given_twice() -> None:
+    for colon in (b"\\u003a", b"\\u003A"):
+        payload = twice(dumped(spo2()), b'"value": 97').replace(b"T08:15:30", b"T08" + colon + b"15:30")
+        assert [reject.detail for reject in decode("fhir", payload).rejects] == ["$: a member is given twice"]
+
+
 def test_a_member_given_twice_around_observations() -> None:
     whole = dumped(bundle(spo2(), PATIENT))
     for payload, detail, count in (
