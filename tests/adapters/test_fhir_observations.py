@@ -319,9 +319,11 @@ def test_parts_of_an_unknown_panel_are_read_and_its_own_value_is_kept_beside_the
 
 def test_values_of_no_vital_go_into_the_context_or_are_counted() -> None:
     parts = [component("8327-9", valueCodeableConcept=concept("LA9367-9")), component("150320", valueInteger=7),
+             component("160220", valueQuantity=quantity(6.1, "Schmoe")),
              component("1-8", valueString="Schmoe"), {"code": {"text": "Schmoe"}, "valueInteger": 3}]  # fmt: skip
     decoded = read(spo2(component=parts, method=concept("1-8")))
-    assert decoded.batch.context[0] == {"site": "loinc:LA9367-9", "mdc:150320": 7.0, "method": "loinc:1-8"}
+    assert decoded.batch.context[0] == {"site": "loinc:LA9367-9", "mdc:150320": 7.0, "mdc:160220": {"value": 6.1},
+                                        "method": "loinc:1-8"}  # fmt: skip
     assert decoded.unknown_members == 2
 
 
@@ -355,6 +357,40 @@ def test_times_that_the_hub_corrected_are_not_corrected_again() -> None:
     assert decoded.batch.source_time_ns.tolist() == [TIME_NS]
     assert decoded.batch.flags.tolist() == [Flag.CLOCK_CORRECTED]
     assert decoded.batch.context[0] == {"clock_shift_s": 3600.0}
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        ("2024-03-10", "2024-03-12", ("day", "2024-03-10T00:00:00", {"days": 3})),
+        ("2024-02", "2024-03", ("stored", "2024-02-01T00:00:00", {"precision": "month"})),
+        ("2024-03-10T08:00:00", "2024-03-10T08:01:30", ("wall", "2024-03-10T08:00:00", {"duration_s": 90.0})),
+        ("2024-03-10T08:00:00Z", "2024-03-11", ("instant", "2024-03-10T08:00:00", {})),
+        ("2024-03-10", "2024-03-10T08:00:00Z", ("day", "2024-03-10T00:00:00", {})),
+    ],
+)
+def test_a_period_is_as_exact_as_its_ends(first: str, last: str, expected: tuple[str, str, Document]) -> None:
+    for members in ({"effectivePeriod": {"start": first, "end": last}}, {"effectiveTiming": {"event": [last, first]}},
+                    {"effectiveTiming": {"repeat": {"boundsPeriod": {"start": first, "end": last}}}}):  # fmt: skip
+        (row,) = rows(spo2(effectiveDateTime=None, **members))
+        assert (row["clock"], row["source_time"], row["context"]) == expected
+        assert "ended" not in row
+
+
+def test_a_stamp_that_compares_no_instants_says_nothing_of_the_clock() -> None:
+    for members in ({"effectiveDateTime": "2024-03-10", "valueDateTime": TIME},
+                    {"effectiveDateTime": TIME, "valueDateTime": "2024-03-10"}):  # fmt: skip
+        stamp = observation("68226", id="c", **members)
+        decoded = read(bundle(stamp, spo2(derivedFrom=[{"reference": "Observation/c"}])))
+        assert decoded.batch.flags.tolist() == [0]
+        assert not decoded.events
+
+
+def test_what_takes_its_time_from_receipt_has_no_device_clock_to_doubt() -> None:
+    fault = observation("68226", id="c", dataAbsentReason=absent("unknown"))
+    decoded = read(bundle(fault, spo2(effectiveDateTime=None, derivedFrom=[{"reference": "Observation/c"}])))
+    assert decoded.batch.clock.tolist() == [SourceClock.NONE]
+    assert decoded.batch.flags.tolist() == [0]
 
 
 def test_values_keep_every_digit() -> None:
