@@ -121,16 +121,21 @@ def _fast(index: int, payload: bytes) -> list[_Row] | None:
     return rows if payload.count(_COLON) == colons else None
 
 
-class _Repeated(dict[str, Any]):
+class Repeated(dict[str, Any]):
     """An object that gives a member twice."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    return members if len(members) == len(pairs) else _Repeated(members)
+    return members if len(members) == len(pairs) else Repeated(members)
 
 
-def _document(payload: bytes) -> Any:
+def document(payload: bytes) -> Any:
+    """A JSON document, objects as dicts; one that gives a member twice is :class:`Repeated`.
+
+    Raises:
+        DecodeError: no bytes, not UTF-8, not JSON, nested too deeply, or an integer of too many digits.
+    """
     if not payload:
         raise DecodeError(Reason.EMPTY)
     try:
@@ -203,7 +208,7 @@ def _slow_row(index: int, item: Any, path: str) -> _Row:
     """One reading, or the ``DecodeError`` that says what is wrong with it."""
     if not isinstance(item, dict):
         raise DecodeError(Reason.BAD_TYPE, path)
-    if isinstance(item, _Repeated):
+    if isinstance(item, Repeated):
         raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     for name in ("vital", "value", "unit", "time"):
         if name not in item:
@@ -219,7 +224,7 @@ def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
     if isinstance(document, dict):
         if "readings" not in document:
             return [(path, document)], 0
-        if isinstance(document, _Repeated):
+        if isinstance(document, Repeated):
             raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
         path, unknown, document = "$.readings", len(document) - 1, document["readings"]
     if not isinstance(document, list):
@@ -236,7 +241,7 @@ def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
     problems: list[DecodeError] = []
     unknown = 0
     try:
-        items, unknown = _items(_document(payload))
+        items, unknown = _items(document(payload))
     except DecodeError as problem:
         return rows, Reject(index, problem.reason, problem.detail), unknown
     for path, item in items:
