@@ -79,11 +79,11 @@ class _Server(uvicorn.Server):
 
 
 def _server(app: ASGIApp, lifespan: Literal["on", "off"], tls: HttpSection | None = None) -> uvicorn.Server:
-    files = {"ssl_certfile": tls.tls_cert, "ssl_keyfile": tls.tls_key} if tls is not None and tls.tls_cert else {}
+    cert, key = (tls.tls_cert, tls.tls_key) if tls is not None else ("", "")
     return _Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan=lifespan,
-            timeout_graceful_shutdown=3, **files,
+            timeout_graceful_shutdown=3, ssl_certfile=cert or None, ssl_keyfile=key or None,
         )
     )  # fmt: skip
 
