@@ -159,8 +159,9 @@ def _normalise(
     flags[resent & (columns.clock == SourceClock.NONE)] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
-        columns.source_time_ns, columns.seq, placed.time_ns, _ended(columns, placed), placed.basis, placed.tz_min, value,
-        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received, columns.context,
+        columns.source_time_ns, columns.seq, placed.time_ns, _ended(columns, placed), placed.basis, placed.tz_min,
+        value, columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
+        columns.context,
     )  # fmt: skip
     return batch, placed
 

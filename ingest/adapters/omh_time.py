@@ -47,6 +47,7 @@ def _point(time: tuple[int, int | None], is_utc: bool) -> When:
 def _duration(value: Any, path: str, notes: Notes) -> tuple[int, bool]:
     """Nanoseconds, and whether they are more than a name for the duration."""
     pair = members(value, path)
+    notes.unknown += len(pair) - 2
     amount = number(required(pair, "value", path), f"{path}.value")
     unit = text(required(pair, "unit", path), f"{path}.unit")
     if unit not in DURATION_NS:
@@ -97,6 +98,7 @@ def _start_and_end(interval: dict[str, Any], path: str, is_utc: bool, notes: Not
 
 def _interval(value: Any, path: str, rules: Rules, is_utc: bool, notes: Notes) -> When:
     interval = members(value, path)
+    notes.unknown += len(interval) - 2
     has_start, has_end = "start_date_time" in interval, "end_date_time" in interval
     has_duration = "duration" in interval
     given = has_start + has_end + has_duration
@@ -136,6 +138,7 @@ def read(body: dict[str, Any], path: str, rules: Rules, is_utc: bool, notes: Not
             raise DecodeError(Reason.MISSING_FIELD, path)
         return None
     frame = members(value, path)
+    notes.unknown += len(frame) - 1
     interval = frame.get("time_interval", _ABSENT)
     if "date_time" in frame:
         if interval is not _ABSENT:
