@@ -102,12 +102,16 @@ def _interval(value: Any, path: str, rules: Rules, is_utc: bool, notes: Notes) -
     has_start, has_end = "start_date_time" in interval, "end_date_time" in interval
     has_duration = "duration" in interval
     given = has_start + has_end + has_duration
-    if rules.parts_of_day and ("date" in interval or "part_of_day" in interval) and given < 2:
-        for name in ("date", "part_of_day"):
-            required(interval, name, path)
+    if "date" in interval and "part_of_day" in interval:
         if given:
             raise DecodeError(Reason.BAD_TIME, f"{path}: a day beside a time")
-        return _day(interval, path, notes)
+        if rules.parts_of_day:
+            return _day(interval, path, notes)
+        raise DecodeError(Reason.BAD_TIME, f"{path}: IEEE 1752.1 has no part_of_day")
+    if not given:
+        for name, other in (("date", "part_of_day"), ("part_of_day", "date")):
+            if name in interval:
+                raise DecodeError(Reason.MISSING_FIELD, f"{path}.{other}")
     if given < 2:
         raise DecodeError(Reason.MISSING_FIELD, f"{path}: no two of start_date_time, end_date_time, duration")
     if given > 2:

@@ -140,7 +140,7 @@ def nearly(draw: st.DrawFn) -> tuple[str, Any]:
     """(kind, document): a published document, changed here and there."""
     name = draw(st.sampled_from(sorted(PUBLISHED)))
     document = copy.deepcopy(document_of(name))
-    for _ in range(draw(st.integers(1, 3))):
+    for _ in range(draw(st.integers(1, 2))):
         match draw(st.integers(0, 4)):
             case 0:
                 document[draw(MEMBERS)] = draw(LEAVES)
@@ -174,15 +174,13 @@ def is_stricter(document: dict[str, Any], kind: str) -> bool:
     is_day = {"date", "part_of_day"} <= interval.keys()
     has_times = interval.keys() & {"start_date_time", "end_date_time", "duration"}
     is_ieee = kind in {"blood-glucose-4.0", "blood-pressure-4.0", "body-temperature-4.0", "body-weight-3.0"}
-    return bool((is_day and (is_ieee or has_times)) or len(has_times) == 3)
+    return len(has_times) == 3 or (is_day and (is_ieee or bool(has_times)))
 
 
-@settings(max_examples=600)
+@settings(max_examples=1_000)
 @given(nearly())
 def test_what_the_schemas_forbid_is_refused_and_what_they_allow_is_read(drawn: tuple[str, Any]) -> None:
     kind, document = drawn
     schema = schema_named(f"{kind}.json")[1]
-    allowed = is_valid(document, schema, schema)
-    if is_stricter(document, kind):
-        return
+    allowed = is_valid(document, schema, schema) and not is_stricter(document, kind)
     assert is_read(document, kind) == allowed, (kind, document)

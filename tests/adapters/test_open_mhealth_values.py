@@ -289,7 +289,8 @@ def test_a_time_frame_is_required_from_some_version_on(name: str) -> None:
             assert set(batch.seq.tolist()) == {ORDINAL}
         day = interval(date="2024-03-09", part_of_day="night")
         if kind in {"blood-glucose-4.0", "blood-pressure-4.0", "body-temperature-4.0", "body-weight-3.0"}:
-            assert refused({**body, **day}, kind)[0] is Reason.MISSING_FIELD, "IEEE 1752.1 has no part of the day"
+            path = "effective_time_frame.time_interval"
+            assert refused({**body, **day}, kind) == (Reason.BAD_TIME, f"{path}: IEEE 1752.1 has no part_of_day")
         else:
             assert set(good({**body, **day}, kind).clock.tolist()) == {DAY}
 
