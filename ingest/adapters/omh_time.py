@@ -37,10 +37,13 @@ class When(NamedTuple):
     shape: int = 0
 
 
-def _point(time: tuple[int, int | None], is_utc: bool) -> When:
+def _point(time: tuple[int, int | None], is_utc: bool, notes: Notes) -> When:
     time_ns, offset = time
     if offset is None:
-        return When(SourceClock.INSTANT if is_utc else SourceClock.WALL, time_ns)
+        if not is_utc:
+            return When(SourceClock.WALL, time_ns)
+        notes.context["zone_assumed"] = True
+        return When(SourceClock.INSTANT, time_ns)
     return When(SourceClock.INSTANT, time_ns, tz_min=offset)
 
 
@@ -72,11 +75,11 @@ def _day(interval: dict[str, Any], path: str, notes: Notes) -> When:
 
 def _spanned(start: When, length_ns: int, path: str) -> When:
     """``start`` with its end; an interval that ends before it starts has a clock at fault."""
+    ended_ns = start.source_ns + length_ns
+    if not (EARLIEST_NS <= start.source_ns <= LATEST_NS and EARLIEST_NS <= ended_ns <= LATEST_NS):
+        raise DecodeError(Reason.BAD_TIME, path)
     if length_ns == 0:
         return start
-    ended_ns = start.source_ns + length_ns
-    if not EARLIEST_NS <= ended_ns <= LATEST_NS:
-        raise DecodeError(Reason.BAD_TIME, path)
     flags = _CLOCK_SUSPECT if length_ns < 0 else 0
     return start._replace(ended_ns=ended_ns, flags=flags, shape=abs(length_ns) // 1_000 * 8)
 
@@ -84,7 +87,7 @@ def _spanned(start: When, length_ns: int, path: str) -> When:
 def _start_and_end(interval: dict[str, Any], path: str, is_utc: bool, notes: Notes) -> When:
     start = instant(interval["start_date_time"], f"{path}.start_date_time")
     end = instant(interval["end_date_time"], f"{path}.end_date_time")
-    if not is_utc and (start[1] is None) != (end[1] is None):
+    if (start[1] is None) != (end[1] is None):
         # Both ends are of one clock, so that the offset of one is that of the other.
         offset = end[1] if start[1] is None else start[1]
         start, end = (
@@ -92,7 +95,7 @@ def _start_and_end(interval: dict[str, Any], path: str, is_utc: bool, notes: Not
             for time_ns, own in (start, end)
         )
         notes.context["zone_assumed"] = True
-    when = _point(start, is_utc)
+    when = _point(start, is_utc, notes)
     return _spanned(when, end[0] - start[0], path)
 
 
@@ -120,17 +123,14 @@ def _interval(value: Any, path: str, rules: Rules, is_utc: bool, notes: Notes) -
         return _start_and_end(interval, path, is_utc, notes)
     length_ns, has_length = _duration(interval["duration"], f"{path}.duration", notes)
     name = "start_date_time" if has_start else "end_date_time"
-    when = _point(instant(interval[name], f"{path}.{name}"), is_utc)
+    when = _point(instant(interval[name], f"{path}.{name}"), is_utc, notes)
     if not has_length:
         # The other end is a matter of the calendar: only the given one is known.
         ended_ns = NO_TIME if has_start else when.source_ns
         return when._replace(ended_ns=ended_ns, shape=abs(length_ns) // 1_000 * 8)
     if has_start:
         return _spanned(when, length_ns, path)
-    start_ns = when.source_ns - length_ns
-    if not EARLIEST_NS <= start_ns <= LATEST_NS:
-        raise DecodeError(Reason.BAD_TIME, path)
-    return _spanned(when._replace(source_ns=start_ns), length_ns, path)
+    return _spanned(when._replace(source_ns=when.source_ns - length_ns), length_ns, path)
 
 
 def read(body: dict[str, Any], path: str, rules: Rules, is_utc: bool, notes: Notes) -> When | None:
@@ -149,7 +149,7 @@ def read(body: dict[str, Any], path: str, rules: Rules, is_utc: bool, notes: Not
             raise DecodeError(Reason.BAD_TIME, f"{path}: date_time and time_interval")
         if rules.interval_only:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}.time_interval")
-        return _point(instant(frame["date_time"], f"{path}.date_time"), is_utc)
+        return _point(instant(frame["date_time"], f"{path}.date_time"), is_utc, notes)
     if interval is _ABSENT:
         raise DecodeError(Reason.MISSING_FIELD, f"{path}: neither date_time nor time_interval")
     return _interval(interval, f"{path}.time_interval", rules, is_utc, notes)

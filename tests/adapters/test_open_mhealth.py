@@ -333,6 +333,9 @@ def test_unknown_members_are_ignored_and_counted_where_they_stand() -> None:
     decoded = decode("omh", dumped({"header": header, "body": body, "extra": 1}), "")
     assert not decoded.rejects
     assert decoded.unknown_members == 4 + 4 + 1
+    inner = {"start_date_time": "2024-03-10T07:30:00Z", "duration": {"value": 1, "unit": "h", "extra": 1}, "extra": 1}
+    spanned = {**RATE, "effective_time_frame": {"time_interval": inner}}
+    assert decode("omh", dumped([spanned, spanned]), "heart-rate").unknown_members == 2 * 2
 
 
 def test_nothing_that_may_name_a_person_is_copied() -> None:

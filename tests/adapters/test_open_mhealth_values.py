@@ -252,6 +252,8 @@ def test_an_interval_that_ends_before_it_starts_has_a_clock_at_fault(members: di
             {"date": "2024-03-10", "part_of_day": "night", "end_date_time": END}, Reason.BAD_TIME,
             ": a day beside a time",
         ),
+        ({"start_date_time": "1678-01-01T00:00:00", "end_date_time": "1678-01-02T00:00:00+12:00"}, Reason.BAD_TIME, ""),
+        ({"end_date_time": "2261-12-31T23:00:00", "start_date_time": "2261-12-31T00:00:00-12:00"}, Reason.BAD_TIME, ""),
         ({"start_date_time": "2024-03-10T07:30:60Z", "end_date_time": START}, Reason.BAD_TIME, ".start_date_time"),
         ({"start_date_time": START, "end_date_time": "2024-03-10"}, Reason.BAD_TIME, ".end_date_time"),
     ],
@@ -269,6 +271,7 @@ def test_a_time_without_an_offset_is_wall_time_or_by_the_setting_utc() -> None:
     for configured, clock in (({}, WALL), ({"zoneless": "wall"}, WALL), ({"zoneless": "utc"}, INSTANT)):
         batch = good(document, "heart-rate", **configured)
         assert (batch.clock[0], batch.source_time_ns[0], batch.tz_min[0]) == (clock, AT_NS, 0)
+        assert batch.context.get(0, {}) == ({"zone_assumed": True} if clock == INSTANT else {})
 
 
 @pytest.mark.parametrize("name", VERSIONS)
