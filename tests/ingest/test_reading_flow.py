@@ -84,6 +84,28 @@ def test_the_end_of_an_interval_is_on_the_same_clock_as_its_beginning(world: Wor
     }
 
 
+def test_statistics_of_one_interval_are_no_revisions_of_each_other(world: World) -> None:
+    patient = world.worn("w", "omh")
+    now_ns = world.clock.now_ns()
+    end = datetime.fromtimestamp(now_ns // SECOND, UTC).isoformat()
+    frame = {"time_interval": {"end_date_time": end, "duration": {"value": 1, "unit": "h"}}}
+    payload = [
+        {"heart_rate": {"value": value, "unit": "beats/min"}, "effective_time_frame": frame} | statistic
+        for value, statistic in (
+            (48, {"descriptive_statistic": "minimum"}), (61, {"descriptive_statistic": "average"}), (62, {}),
+        )
+    ]  # fmt: skip
+    for _ in range(2):
+        world.send(world.message("w", json.dumps(payload).encode(), "omh", "heart-rate-2.0"))
+        world.drain()
+    payload[1]["heart_rate"]["value"] = 60
+    world.send(world.message("w", json.dumps(payload).encode(), "omh", "heart-rate-2.0"))
+    world.drain()
+    readings = world.service.ledger("w").readings
+    assert (readings.emitted, readings.stored, readings.duplicate, readings.revision) == (9, 3, 5, 1)
+    assert {row["patient"] for row in world.rows()} == {patient}
+
+
 def test_flags_come_from_all_stages(world: World) -> None:
     world.worn("d")
     now_ns = world.clock.now_ns()
