@@ -1,19 +1,16 @@
 """``omh``: units, statistics, samples, times, identities and headers mean what the reference says."""
 
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ingest.adapter import Columns, Context, SourceClock
-from tests.adapters.decoding import ADAPTERS, ORDINAL, RECEIVED_NS, decode, decode_all, message, reading_rows, shown
+from ingest.adapter import Context, SourceClock
+from tests.adapters.decoding import ADAPTERS, ORDINAL, RECEIVED_NS, decode, decode_all, message, shown
+from tests.adapters.omh_facts import MEMBERS, STATISTICS, UNITS, VERSIONS, VITALS, canonical, good
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag, Reason, Statistic
 from vitals.model import NO_TIME
-from vitals.units import UNIT_BY_CODE, to_canonical
 
 OFFSET_MIN = -300
 AT_NS = 1_710_073_800_000_000_000
@@ -21,70 +18,12 @@ HOUR_NS = 3_600_000_000_000
 AT = {"effective_time_frame": {"date_time": "2024-03-10T07:30:00-05:00"}}
 RATE = {"heart_rate": {"value": 61, "unit": "beats/min"}}
 
-VERSIONS = {
-    "blood-glucose": ("1.0", "2.0", "3.0", "4.0"), "heart-rate": ("1.0", "1.1", "2.0"),
-    "oxygen-saturation": ("1.0", "2.0"), "blood-pressure": ("1.0", "2.0", "3.0", "3.1", "4.0"),
-    "body-temperature": ("1.0", "2.0", "3.0", "4.0"), "respiratory-rate": ("1.0", "2.0"),
-    "body-weight": ("1.0", "2.0", "3.0"), "step-count": ("1.0", "2.0", "3.0"), "rr-interval": ("1.0",),
-    "sleep-duration": ("1.0", "2.0"),
-}  # fmt: skip
-UNITS: dict[str, dict[str, float]] = {
-    "blood-glucose": {"mg/dL": 1, "mmol/L": 18.0182}, "heart-rate": {"beats/min": 1}, "oxygen-saturation": {"%": 1},
-    "blood-pressure": {"mmHg": 1}, "respiratory-rate": {"breaths/min": 1}, "step-count": {"steps": 1},
-    "rr-interval": {"ms": 1},
-    "body-weight": {
-        "fg": 1e-18, "pg": 1e-15, "ng": 1e-12, "ug": 1e-9, "mg": 1e-6, "g": 1e-3, "kg": 1, "Metric Ton": 1e3,
-        "gr": 64.79891e-6, "oz": 28.349523125e-3, "lb": 0.45359237, "Ton": 907.18474,
-    },
-    "sleep-duration": {
-        "ps": 1e-12 / 3600, "ns": 1e-9 / 3600, "us": 1e-6 / 3600, "ms": 1e-3 / 3600, "sec": 1 / 3600, "min": 1 / 60,
-        "h": 1, "d": 24, "wk": 168,
-    },
-}  # fmt: skip
-"""Schema -> unit as spelled -> factor to the vital's canonical unit; temperatures have no factor."""
-MEMBERS = {
-    "blood-glucose": ("blood_glucose",), "heart-rate": ("heart_rate",), "oxygen-saturation": ("oxygen_saturation",),
-    "blood-pressure": ("systolic_blood_pressure", "diastolic_blood_pressure"),
-    "body-temperature": ("body_temperature",), "respiratory-rate": ("respiratory_rate",),
-    "body-weight": ("body_weight",), "step-count": ("step_count",), "rr-interval": ("rr_interval",),
-    "sleep-duration": ("sleep_duration",),
-}  # fmt: skip
-VITALS = {
-    "blood_glucose": "glucose_bg", "heart_rate": "heart_rate", "oxygen_saturation": "spo2",
-    "systolic_blood_pressure": "bp_sys", "diastolic_blood_pressure": "bp_dia", "body_temperature": "temp",
-    "respiratory_rate": "resp_rate", "body_weight": "weight", "step_count": "steps", "rr_interval": "rr_interval",
-    "sleep_duration": "sleep",
-}  # fmt: skip
-STATISTICS = {
-    "average": Statistic.MEAN, "minimum": Statistic.MINIMUM, "maximum": Statistic.MAXIMUM, "sum": Statistic.SUM,
-    "median": Statistic.MEDIAN, "count": Statistic.COUNT, "standard deviation": Statistic.STANDARD_DEVIATION,
-    "variance": Statistic.VARIANCE, "quartile deviation": Statistic.QUARTILE_DEVIATION,
-    **dict.fromkeys(
-        ("20th percentile", "80th percentile", "lower quartile", "upper quartile", "1st quintile", "2nd quintile",
-         "3rd quintile", "4th quintile"), Statistic.QUANTILE,
-    ),
-}  # fmt: skip
-
-
-def good(document: Any, kind: str, **configured: str) -> Columns:
-    """The readings of a message with nothing wrong in it."""
-    payload = json.dumps(document).encode()
-    decoded = ADAPTERS["omh"].decode([message("omh", payload, kind)], [Context(settings=configured)])
-    assert [(reject.reason, reject.detail) for reject in decoded.rejects] == []
-    return decoded.batch
-
 
 def refused(document: Any, kind: str) -> tuple[Reason, str]:
     decoded = decode("omh", json.dumps(document).encode(), kind)
     assert not len(decoded.batch)
     (reject,) = decoded.rejects
     return reject.reason, reject.detail
-
-
-def canonical(batch: Columns, row: int = 0) -> float:
-    """A reading's value in its vital's canonical unit."""
-    unit, vital = UNIT_BY_CODE[int(batch.unit[row])], BY_CODE[int(batch.vital[row])]
-    return float(to_canonical(batch.value[row], unit.ucum, vital.unit))
 
 
 def interval(**members: Any) -> dict[str, Any]:
@@ -405,98 +344,3 @@ def test_self_reported_is_typed_by_a_person(modality: str, flags: int) -> None:
     provenance = {"source_name": "x", "modality": modality}
     assert good(point({**RATE, **AT}, acquisition_provenance=provenance), "").flags.tolist() == [flags]
     assert good(point({**RATE, **AT}, modality=modality), "").flags.tolist() == [flags]
-
-
-class Measured(NamedTuple):
-    """What a device measured, as the test's own encoder takes it."""
-
-    name: str
-    version: str
-    unit: str
-    values: tuple[float, ...]
-    start_ms: int
-    length_s: int
-    offset_min: int
-    statistic: str | None
-    dialect: str
-    form: str
-
-
-def rfc3339(time_ms: int, offset_min: int) -> str:
-    moved = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms, minutes=offset_min)
-    sign, (hours, minutes) = "-" if offset_min < 0 else "+", divmod(abs(offset_min), 60)
-    return moved.strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ms % 1000:03}{sign}{hours:02}:{minutes:02}"
-
-
-def encoded(measured: Measured) -> dict[str, Any]:
-    """A data point as device-formats.md 3 describes it."""
-    start = rfc3339(measured.start_ms, measured.offset_min)
-    end = rfc3339(measured.start_ms + measured.length_s * 1_000, measured.offset_min)
-    length = {"value": measured.length_s, "unit": "sec"}
-    frame = {
-        "point": {"date_time": start},
-        "start and end": {"time_interval": {"start_date_time": start, "end_date_time": end}},
-        "start": {"time_interval": {"start_date_time": start, "duration": length}},
-        "end": {"time_interval": {"duration": length, "end_date_time": end}},
-    }[measured.form]
-    body: dict[str, Any] = {
-        member: {"value": value, "unit": measured.unit}
-        for member, value in zip(MEMBERS[measured.name], measured.values, strict=False)
-    }
-    if measured.name == "step-count" and measured.version < "3.0":
-        body = {"step_count": measured.values[0]}
-    body["effective_time_frame"] = frame
-    if measured.statistic is not None:
-        body["descriptive_statistic"] = measured.statistic
-    schema = {"namespace": "omh", "name": measured.name, "version": measured.version}
-    match measured.dialect:
-        case "omh":
-            made = {"id": "x", "creation_date_time": end, "schema_id": schema}
-        case "ieee":
-            made = {"uuid": "x", "source_creation_date_time": end, "schema_id": schema, "modality": "sensed"}
-        case _:
-            return body
-    return {"header": made, "body": body}
-
-
-@st.composite
-def measurements(draw: st.DrawFn) -> Measured:
-    name = draw(st.sampled_from(sorted(VERSIONS)))
-    form = "start" if name == "step-count" else draw(st.sampled_from(["point", "start and end", "start", "end"]))
-    return Measured(
-        name,
-        draw(st.sampled_from(VERSIONS[name])),
-        draw(st.sampled_from(sorted(UNITS.get(name, {"C": 1, "K": 1, "F": 1})))),
-        draw(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))),
-        draw(st.integers(0, 4_000_000_000_000)),
-        0 if form == "point" else draw(st.integers(1, 10_000_000)),
-        draw(st.integers(-14 * 60, 14 * 60)),
-        draw(st.none() | st.sampled_from(["average", "minimum", "maximum", "median", "sum"])),
-        draw(st.sampled_from(["none", "omh", "ieee"])),
-        form,
-    )
-
-
-@settings(max_examples=300)
-@given(measurements())
-def test_what_is_encoded_is_decoded_again(measured: Measured) -> None:
-    kind = f"{measured.name}-{measured.version}" if measured.dialect == "none" else measured.name
-    batch = good(encoded(measured), kind)
-    rows = reading_rows(batch)
-    assert [row["vital"] for row in rows] == [VITALS[member] for member in MEMBERS[measured.name]]
-    for row, sent in enumerate(measured.values[: len(rows)]):
-        if measured.name == "body-temperature":
-            degrees = {"C": sent, "K": sent - 273.15, "F": (sent - 32) * 5 / 9}[measured.unit]
-            assert canonical(batch, row) == pytest.approx(degrees, abs=1e-8)
-        else:
-            factor = UNITS[measured.name][measured.unit]
-            assert canonical(batch, row) == pytest.approx(sent * factor, rel=1e-12, abs=1e-9)
-        if "reported_unit" in batch.context.get(row, {}):
-            assert batch.context[row]["reported_value"] == sent
-        else:
-            assert batch.value[row] == sent
-        assert batch.source_time_ns[row] == measured.start_ms * 1_000_000
-        assert batch.tz_min[row] == measured.offset_min
-        length_ns = measured.length_s * 1_000_000_000
-        assert batch.ended_ns[row] == (batch.source_time_ns[row] + length_ns if length_ns else NO_TIME)
-        assert batch.statistic[row] == STATISTICS.get(measured.statistic or "", Statistic.SINGLE)
