@@ -93,6 +93,8 @@ class Statistic(IntEnum):
     MEDIAN = 6
     STANDARD_DEVIATION = 7
     VARIANCE = 8
+    QUANTILE = 9
+    QUARTILE_DEVIATION = 10
 
 
 class Flag(IntFlag):
