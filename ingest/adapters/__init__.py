@@ -9,7 +9,19 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from ingest.adapter import Adapter
-from ingest.adapters import ble_glucose, ble_heart_rate, ble_plx, clarity, json_readings
+from ingest.adapters import (
+    ble_glucose,
+    ble_heart_rate,
+    ble_plx,
+    clarity,
+    dexcom,
+    fitbit,
+    health_auto_export,
+    ihealth,
+    json_readings,
+    nightscout,
+    withings,
+)
 from vitals.catalog import BY_KEY
 from vitals.errors import ConfigError
 
@@ -21,6 +33,12 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     ble_plx.ADAPTER,
     ble_heart_rate.ADAPTER,
     clarity.ADAPTER,
+    dexcom.ADAPTER,
+    nightscout.ADAPTER,
+    withings.ADAPTER,
+    fitbit.ADAPTER,
+    ihealth.ADAPTER,
+    health_auto_export.ADAPTER,
 )
 
 _NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)

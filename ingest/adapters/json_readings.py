@@ -12,7 +12,6 @@ Most messages take a typed decode that builds no intermediate objects. Whatever 
 included, is decoded again step by step, where each fault gets its reason and path.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -23,6 +22,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
+from ingest.adapters.json_document import REPEATED, document
 from ingest.adapters.timestamps import from_milliseconds, parse_rfc3339
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
@@ -121,30 +121,6 @@ def _fast(index: int, payload: bytes) -> list[_Row] | None:
     return rows if payload.count(_COLON) == colons else None
 
 
-class _Repeated(dict[str, Any]):
-    """An object that gives a member twice."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else _Repeated(members)
-
-
-def _document(payload: bytes) -> Any:
-    if not payload:
-        raise DecodeError(Reason.EMPTY)
-    try:
-        return json.loads(payload.decode("utf-8"), object_pairs_hook=_object)
-    except UnicodeDecodeError as error:
-        raise DecodeError(Reason.MALFORMED, f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise DecodeError(Reason.MALFORMED, f"not JSON at character {error.pos}") from None
-    except ValueError:
-        raise DecodeError(Reason.MALFORMED, "a number has too many digits") from None
-    except RecursionError:
-        raise DecodeError(Reason.MALFORMED, "nested too deeply") from None
-
-
 def _number(item: dict[str, Any], path: str) -> float:
     value = item["value"]
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -201,10 +177,10 @@ def _series(item: dict[str, Any], path: str) -> _Series:
 
 def _slow_row(index: int, item: Any, path: str) -> _Row:
     """One reading, or the ``DecodeError`` that says what is wrong with it."""
+    if item is REPEATED:
+        raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     if not isinstance(item, dict):
         raise DecodeError(Reason.BAD_TYPE, path)
-    if isinstance(item, _Repeated):
-        raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     for name in ("vital", "value", "unit", "time"):
         if name not in item:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
@@ -213,18 +189,18 @@ def _slow_row(index: int, item: Any, path: str) -> _Row:
     return (index, series.vital, series.unit, *_slow_time(item, path), _seq(item, path), value)
 
 
-def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
+def _items(content: Any) -> tuple[list[tuple[str, Any]], int]:
     """(path, reading) pairs of a document, and the number of unknown members around them."""
     path, unknown = "$", 0
-    if isinstance(document, dict):
-        if "readings" not in document:
-            return [(path, document)], 0
-        if isinstance(document, _Repeated):
-            raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
-        path, unknown, document = "$.readings", len(document) - 1, document["readings"]
-    if not isinstance(document, list):
+    if content is REPEATED:
+        return [(path, content)], 0
+    if isinstance(content, dict):
+        if "readings" not in content:
+            return [(path, content)], 0
+        path, unknown, content = "$.readings", len(content) - 1, content["readings"]
+    if not isinstance(content, list):
         raise DecodeError(Reason.BAD_TYPE, path)
-    return [(f"{path}[{number}]", item) for number, item in enumerate(document)], unknown
+    return [(f"{path}[{number}]", item) for number, item in enumerate(content)], unknown
 
 
 _MEMBERS: Final = frozenset(_Reading.__struct_fields__)
@@ -236,7 +212,7 @@ def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
     problems: list[DecodeError] = []
     unknown = 0
     try:
-        items, unknown = _items(_document(payload))
+        items, unknown = _items(document(payload))
     except DecodeError as problem:
         return rows, Reject(index, problem.reason, problem.detail), unknown
     for path, item in items:
