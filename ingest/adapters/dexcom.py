@@ -136,7 +136,12 @@ def _add(egv: _Egv, output: Output) -> None:
         context["display_days_off"] = days
         output.event(EventKind.CLOCK_FAULT, "display_date_wrong", time_ns)
     if egv.value is None and not flags:
-        output.event(EventKind.VALUE_ABSENT, f"status_{context.get('status', 'ok')}", time_ns, vital=_ISF)
+        output.event(
+            EventKind.VALUE_ABSENT,
+            "no_value" if egv.status is None else f"status_{context.get('status', 'ok')}",
+            time_ns,
+            vital=_ISF,
+        )
         return
     seq = 0 if egv.record_id is None else vendor_json.text_id(output.message.device, egv.record_id)
     output.add(_ISF, value, unit, time_ns, seq=seq, tz_min=zone_min, flags=flags, context=context)

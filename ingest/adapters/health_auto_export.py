@@ -3,7 +3,8 @@
 An item has ``qty``, or ``Min``, ``Avg`` and ``Max`` of its interval, or the two pressures; sleep is a night's totals or
 single stages. ``date`` is text with an offset, such as ``2024-03-10 07:30:00 -0500``. Units follow the user's settings
 and are read from each metric. Blood glucose does not say whether a meter or a sensor measured it, SpO2 whether it is a
-fraction: settings. Metrics of other names are counted, and read when the setting ``metrics`` names their vital.
+fraction: settings. Workouts and metrics of other names are counted; such a metric is read when the setting ``metrics``
+names its vital.
 
 Identity (device-formats.md 5): ``date`` and ``seq`` made of the hash of ``source``, if any, and the statistic. The app
 sends each day again; a total that has grown is a revision.
@@ -59,6 +60,7 @@ class _Root(msgspec.Struct, gc=False):
 
 class _Data(msgspec.Struct, gc=False):
     metrics: list[Any]
+    workouts: list[Any] = []
 
 
 class _Metric(msgspec.Struct, gc=False):
@@ -250,6 +252,7 @@ def _add_metric(metric: _Metric, names: Mapping[str, str], output: Output) -> No
 def _read(content: Any, output: Output) -> None:
     root = output.typed(content, _Root)
     data = output.typed(root.data, _Data, ".data")
+    output.unknown += len(data.workouts)
     names = _more_names(output.settings.get("metrics", ""))
     output.each(data.metrics, ".data.metrics", _Metric, lambda metric: _add_metric(metric, names, output))
 
