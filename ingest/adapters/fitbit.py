@@ -73,6 +73,11 @@ class _Day(msgspec.Struct, rename="camel", gc=False):
     value: Any = None
 
 
+class _Summary(msgspec.Struct, rename="camel", gc=False):
+    date_time: str
+    value: Any
+
+
 class _HeartSummary(msgspec.Struct, rename="camel", gc=False):
     resting_heart_rate: float | None = None
 
@@ -268,12 +273,12 @@ def _read_spo2(content: Any, output: Output) -> None:
 
 
 def _read_breath(content: Any, output: Output) -> None:
-    def add(day: _Day) -> None:
+    def add(day: _Summary) -> None:
         summary = output.typed(day.value, _BreathSummary, ".value")
         value = finite(summary.breathing_rate, ".value.breathingRate")
         _summary(output, _BREATH, value, _PER_MIN, _day_ns(day.date_time, ".dateTime"), Statistic.MEAN)
 
-    output.each(output.typed(content, _BreathPage).br, ".br", _Day, add)
+    output.each(output.typed(content, _BreathPage).br, ".br", _Summary, add)
 
 
 def _read_weight(content: Any, output: Output) -> None:
@@ -327,14 +332,14 @@ def _read_temperature(content: Any, output: Output) -> None:
         time_ns, clock = _at(core.date_time, ".dateTime", output)
         output.add(_TEMP, finite(core.value, ".value"), unit, time_ns, clock=clock)
 
-    def add_skin(day: _Day) -> None:
+    def add_skin(day: _Summary) -> None:
         _day_ns(day.date_time, ".dateTime")
         summary = output.typed(day.value, _SkinSummary, ".value")
         value = finite(summary.nightly_relative, ".value.nightlyRelative")
         output.event(EventKind.CONTEXT, "skin_temperature_deviation", value=value)
 
     output.each(page.temp_core or [], ".tempCore", _Temperature, add_core)
-    output.each(page.temp_skin or [], ".tempSkin", _Day, add_skin)
+    output.each(page.temp_skin or [], ".tempSkin", _Summary, add_skin)
 
 
 _READERS: Final[Mapping[str, Callable[[Any, Output], None]]] = MappingProxyType(

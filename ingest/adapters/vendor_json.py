@@ -110,6 +110,8 @@ class Output:
             record = msgspec.convert(item, kind)
         except msgspec.ValidationError as error:
             raise _fault(str(error), member) from None
+        except UnicodeEncodeError:
+            raise DecodeError(Reason.BAD_VALUE, f"{member}: half a surrogate pair in a text") from None
         self.unknown += len(item.keys() - _members(kind))  # type: ignore[attr-defined]
         return record
 
