@@ -21,7 +21,7 @@ from ingest.adapters import vendor_json
 from ingest.adapters.vendor_json import Output, finite, iso_time
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
-from vitals.model import Message
+from vitals.model import NO_TIME, Message
 
 _HEART, _SPO2, _BREATH, _WEIGHT, _BMI, _FAT, _SLEEP, _STEPS, _TEMP = (
     vital_code(key)
@@ -306,8 +306,7 @@ def _read_sleep(content: Any, output: Output) -> None:
     def add(sleep: _Sleep) -> None:
         time_ns, clock = _at(sleep.start_time, ".startTime", output)
         context: dict[str, Any] = {}
-        if sleep.end_time is not None:
-            context["span_s"] = (iso_time(sleep.end_time, ".endTime")[0] - time_ns) // 1_000_000_000
+        ended_ns = NO_TIME if sleep.end_time is None else iso_time(sleep.end_time, ".endTime")[0]
         for name, value in (("time_in_bed_min", sleep.time_in_bed), ("awake_min", sleep.minutes_awake),
                             ("efficiency", sleep.efficiency)):  # fmt: skip
             if value is not None:
@@ -316,7 +315,7 @@ def _read_sleep(content: Any, output: Output) -> None:
             context["main"] = sleep.is_main_sleep
         output.add(
             _SLEEP, finite(sleep.minutes_asleep, ".minutesAsleep"), _MINUTES, time_ns, clock=clock,
-            seq=_log_id(sleep.log_id, output), statistic=Statistic.SUM, context=context,
+            seq=_log_id(sleep.log_id, output), ended_ns=ended_ns, statistic=Statistic.SUM, context=context,
         )  # fmt: skip
 
     output.each(output.typed(content, _SleepPage).sleep, ".sleep", _Sleep, add)

@@ -275,8 +275,7 @@ def _sleep(record: _Sleep, unit: int, output: Output) -> None:
     end_ns = epoch_ms((record.end_time - 60 * taken.tz_min) * 1_000, ".EndTime")
     others = (("efficiency", record.efficiency), ("awaken", record.awaken), ("fall_sleep", record.fall_sleep))
     taken.context.update({name: finite(value, f": {name}") for name, value in others if value})
-    ended_ns = end_ns if taken.clock is SourceClock.INSTANT else NO_TIME
-    _add(output, taken, ((_SLEEP, record.slept, unit, "HoursSlept"),), statistic=Statistic.SUM, ended_ns=ended_ns)
+    _add(output, taken, ((_SLEEP, record.slept, unit, "HoursSlept"),), statistic=Statistic.SUM, ended_ns=end_ns)
 
 
 class _Units(NamedTuple):

@@ -12,7 +12,6 @@ Most messages take a typed decode that builds no intermediate objects. Whatever 
 included, is decoded again step by step, where each fault gets its reason and path.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
@@ -22,7 +21,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
-from ingest.adapters.json_document import REPEATED, document
+from ingest.adapters.json_document import Repeated, number, parse
 from ingest.adapters.timestamps import from_milliseconds, parse_rfc3339
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
@@ -121,19 +120,6 @@ def _fast(index: int, payload: bytes) -> list[_Row] | None:
     return rows if payload.count(_COLON) == colons else None
 
 
-def _number(item: dict[str, Any], path: str) -> float:
-    value = item["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DecodeError(Reason.BAD_TYPE, f"{path}.value")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise DecodeError(Reason.BAD_VALUE, f"{path}.value")
-    return number
-
-
 def _code(item: dict[str, Any], codes: Mapping[str, float], path: str) -> float:
     value = item["value"]
     if not isinstance(value, str):
@@ -177,30 +163,30 @@ def _series(item: dict[str, Any], path: str) -> _Series:
 
 def _slow_row(index: int, item: Any, path: str) -> _Row:
     """One reading, or the ``DecodeError`` that says what is wrong with it."""
-    if item is REPEATED:
-        raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     if not isinstance(item, dict):
         raise DecodeError(Reason.BAD_TYPE, path)
+    if isinstance(item, Repeated):
+        raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     for name in ("vital", "value", "unit", "time"):
         if name not in item:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
     series = _series(item, path)
-    value = _code(item, series.codes, path) if series.codes else _number(item, path)
+    value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
     return (index, series.vital, series.unit, *_slow_time(item, path), _seq(item, path), value)
 
 
-def _items(content: Any) -> tuple[list[tuple[str, Any]], int]:
+def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
     """(path, reading) pairs of a document, and the number of unknown members around them."""
     path, unknown = "$", 0
-    if content is REPEATED:
-        return [(path, content)], 0
-    if isinstance(content, dict):
-        if "readings" not in content:
-            return [(path, content)], 0
-        path, unknown, content = "$.readings", len(content) - 1, content["readings"]
-    if not isinstance(content, list):
+    if isinstance(document, dict):
+        if "readings" not in document:
+            return [(path, document)], 0
+        if isinstance(document, Repeated):
+            raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
+        path, unknown, document = "$.readings", len(document) - 1, document["readings"]
+    if not isinstance(document, list):
         raise DecodeError(Reason.BAD_TYPE, path)
-    return [(f"{path}[{number}]", item) for number, item in enumerate(content)], unknown
+    return [(f"{path}[{place}]", item) for place, item in enumerate(document)], unknown
 
 
 _MEMBERS: Final = frozenset(_Reading.__struct_fields__)
@@ -212,7 +198,7 @@ def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
     problems: list[DecodeError] = []
     unknown = 0
     try:
-        items, unknown = _items(document(payload))
+        items, unknown = _items(parse(payload))
     except DecodeError as problem:
         return rows, Reject(index, problem.reason, problem.detail), unknown
     for path, item in items:

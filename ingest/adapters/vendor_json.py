@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock
-from ingest.adapters.json_document import Repeated, document
+from ingest.adapters.json_document import Repeated, parse
 from ingest.adapters.timestamps import SECOND_NS, from_milliseconds, parse_rfc3339
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason, Statistic
@@ -57,8 +57,6 @@ def _fault(text: str, member: str) -> DecodeError:
     path = member + at[1] if at else member
     if text.startswith(_MISSING):
         return DecodeError(Reason.MISSING_FIELD, f"{path}.{text[len(_MISSING) :].partition('`')[0]}")
-    if f"got `{Repeated.__name__}`" in text:
-        return DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     return DecodeError(Reason.BAD_VALUE if text.startswith("Number out of range") else Reason.BAD_TYPE, path)
 
 
@@ -86,7 +84,7 @@ class Output:
         """Add what ``reader`` finds in message ``index``; its first problem rejects it, with the number of others."""
         self._index, self.message, self.settings = index, message, settings
         try:
-            content = document(message.payload)
+            content = parse(message.payload)
         except DecodeError as problem:
             self.rejects.append(Reject(index, problem.reason, problem.detail))
             return
@@ -105,7 +103,12 @@ class Output:
         self._problems.append((problem.reason, f"${path}{problem.detail}"))
 
     def typed(self, item: object, kind: type[_Record], member: str = "") -> _Record:
-        """``item`` as ``kind``; raises ``DecodeError`` with the path below ``member``. Unknown members are counted."""
+        """``item`` as ``kind``; raises ``DecodeError`` with the path below ``member``. Unknown members are counted.
+
+        Objects in a record are ``Any`` in its Struct and read by a call of their own, which sees what they repeat.
+        """
+        if item.__class__ is Repeated:
+            raise DecodeError(Reason.MALFORMED, f"{member}: a member is given twice")
         try:
             record = msgspec.convert(item, kind)
         except msgspec.ValidationError as error:
