@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest import quarantine
-from ingest.adapter import Context, SourceClock
+from ingest.adapter import Context, Decoded, SourceClock
 from tests.adapters.decoding import ADAPTERS, assert_sound, decode, decode_all, message, shown
 from tests.adapters.vendor_documents import SAMPLES, Sample, copied, dumped, follow
-from vitals.glossary import Reason
+from vitals.glossary import Flag, Reason
 
 FIELDS = [
     pytest.param(sample, member, id=f"{sample.name}.{member}") for sample in SAMPLES for member in sorted(sample.record)
@@ -37,7 +37,7 @@ def kept(sample: Sample) -> int:
     return len(decode(sample.adapter, sample.payload(), sample.kind).batch)
 
 
-def check(sample: Sample, payload: bytes, **configured: str) -> Any:
+def check(sample: Sample, payload: bytes, **configured: str) -> Decoded:
     """Decode as the pipeline does: whatever an adapter gives must pass its checks."""
     batch = [message(sample.adapter, payload, sample.kind)]
     decoded = quarantine.decode(ADAPTERS[sample.adapter], batch, [Context(settings=configured)])
@@ -178,6 +178,23 @@ def test_identity_stays_when_a_value_is_revised_and_ids_never_count_up_on_wall_t
             assert revised.value.tolist() != first.value.tolist()
             assert revised.seq.tolist() == first.seq.tolist()
             assert revised.source_time_ns.tolist() == first.source_time_ns.tolist()
+
+
+def test_what_is_withdrawn_has_the_identity_of_what_was_sent() -> None:
+    def identities(decoded: Decoded, *, withdrawn: bool) -> set[tuple[int, int, int]]:
+        batch = decoded.batch
+        rows = ((batch.flags & int(Flag.RETRACTED)) != 0) == withdrawn
+        columns = (batch.vital[rows].tolist(), batch.source_time_ns[rows].tolist(), batch.seq[rows].tolist())
+        return set(zip(*columns, strict=True))
+
+    group, entry = (next(s for s in SAMPLES if s.adapter == name) for name in ("withings", "nightscout"))
+    sent = identities(check(group, group.payload()), withdrawn=False)
+    assert identities(check(group, group.changed({"deleted": 1710075600})), withdrawn=True) == sent
+    # Without its measures the group may have held any vital.
+    emptied = check(group, group.changed({"deleted": True, "measures": []}))
+    assert identities(emptied, withdrawn=True) > sent
+    sent = identities(check(entry, entry.payload()), withdrawn=False)
+    assert identities(check(entry, entry.changed({"isValid": False})), withdrawn=True) == sent
 
 
 # Texts that make an adapter ask its settings: an ambiguous owner, remarks, a code, lists without their unit.

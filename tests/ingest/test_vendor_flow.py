@@ -51,15 +51,6 @@ def test_a_corrected_group_is_a_revision_and_a_repeated_one_a_duplicate(world: W
     ]  # fmt: skip
 
 
-def test_a_withdrawn_group_takes_the_identity_of_what_it_withdraws(world: World) -> None:
-    world.worn("d", "withings")
-    first = group(world, 7, (120, 10, 0), (80, 9, 0))
-    take(world, "withings", "getmeas", answer(first), answer({**first, "measures": [], "deleted": True}))
-    rows = world.rows()
-    withdrawn = {(row["vital"], row["source_time_ns"], row["seq"]) for row in rows if row["flags"] & Flag.RETRACTED}
-    assert {(row["vital"], row["source_time_ns"], row["seq"]) for row in rows[:2]} <= withdrawn
-
-
 def test_an_ambiguous_owner_waits_in_quarantine_and_the_others_are_stored(world: World) -> None:
     patient = world.worn("d", "withings")
     ambiguous = group(world, 8, (135, 10, 0), (86, 9, 0), attrib=1)
