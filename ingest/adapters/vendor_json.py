@@ -40,7 +40,8 @@ TRENDS: Final[Mapping[str, str]] = MappingProxyType(
                      "double_down", "triple_down", "not_computable", "rate_out_of_range")
     }
 )  # fmt: skip
-"""Arrows of device-formats.md 5.1 and 5.2 by their letters: ``doubleUp``, ``DoubleUp`` and ``NOT COMPUTABLE`` are all known."""
+"""Arrows of device-formats.md 5.1 and 5.2 by their letters: ``doubleUp``, ``DoubleUp`` and ``NOT COMPUTABLE`` are
+all known."""
 _NOTES: Final[Mapping[str, bool]] = MappingProxyType({"omit": False, "keep": True})
 _NO_TREND: Final = frozenset({"", "none", "unknown"})
 _INT64: Final = 2**63
