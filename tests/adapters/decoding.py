@@ -21,6 +21,12 @@ DEFAULT_KINDS = {
     "clarity": "export",
     "fhir": "",
     "omh": "",
+    "dexcom": "egvs",
+    "nightscout": "entries",
+    "withings": "getmeas",
+    "fitbit": "heart",
+    "ihealth": "bp",
+    "health_auto_export": "metrics",
 }
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16
@@ -34,14 +40,14 @@ def message(
     return Message("d_1", adapter, chosen, received_ns, payload, ordinal=ordinal)
 
 
-def decode_all(messages: Sequence[Message]) -> Decoded:
-    """One micro-batch through the adapter of its first message."""
-    return ADAPTERS[messages[0].adapter].decode(messages, [Context()] * len(messages))
+def decode_all(messages: Sequence[Message], **settings: str) -> Decoded:
+    """One micro-batch through the adapter of its first message, its device configured with ``settings``."""
+    return ADAPTERS[messages[0].adapter].decode(messages, [Context(settings=settings)] * len(messages))
 
 
-def decode(adapter: str, payload: bytes, kind: str | None = None) -> Decoded:
+def decode(adapter: str, payload: bytes, kind: str | None = None, **settings: str) -> Decoded:
     """One message through its adapter."""
-    return decode_all([message(adapter, payload, kind)])
+    return decode_all([message(adapter, payload, kind)], **settings)
 
 
 def hexed(text: str) -> bytes:
