@@ -13,7 +13,10 @@ from vitals.model import NO_TIME, Message
 from vitals.units import UNIT_BY_CODE
 
 ADAPTERS = {adapter.name: adapter for adapter in BUILT_IN}
-DEFAULT_KINDS = {"json": "", "ble_glucose": "2a18", "ble_plx": "2a5f", "ble_heart_rate": "2a37", "clarity": "export"}
+DEFAULT_KINDS = {
+    "json": "", "ble_glucose": "2a18", "ble_plx": "2a5f", "ble_heart_rate": "2a37", "clarity": "export",
+    "hl7v2": "oru_r01",
+}  # fmt: skip
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16
 
@@ -102,7 +105,7 @@ def assert_sound(decoded: Decoded, messages: Sequence[Message]) -> None:
     assert {len(column) for column in columns} == {len(batch)}
     assert set(batch.vital.tolist()) <= declared
     assert all(0 <= index < count for index in batch.message.tolist())
-    ranged = (batch.flags & int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)) != 0
+    ranged = (batch.flags & int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.RETRACTED)) != 0
     assert all(
         math.isfinite(value) or (math.isnan(value) and out) for value, out in zip(batch.value, ranged, strict=True)
     )
