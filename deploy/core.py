@@ -175,7 +175,11 @@ async def _announce(order: "Order", sessions: Sessions, status: Status, stop: as
             "event": "ready",
             "http": f"http://{order.http}",
             "mqtt": f"mqtt://{order.mqtt}",
-            **({"mqtts": f"mqtts://{order.mqtts}"} if order.mqtts else {}),
+            **{
+                scheme: f"{scheme}://{where}"
+                for scheme in ("mqtts", "mllp", "mllps")
+                if (where := getattr(order, scheme))
+            },
             "sign_in": f"http://{order.http}/sign-in?token={token}",
         }
     )

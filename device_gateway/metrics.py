@@ -55,6 +55,16 @@ class GatewayMetrics(Collector):
         for qos, count in enumerate(self._server.received):
             received.add_metric((str(qos),), count)
         yield received
+        yield GaugeMetricFamily(
+            "vitalgate_mllp_connections", "MLLP connections now", value=self._server.mllp_connections
+        )
+        answered = CounterMetricFamily(
+            "vitalgate_mllp_messages_total", "HL7 messages over MLLP, by acknowledgement code and reason",
+            labels=("code", "reason"),
+        )  # fmt: skip
+        for (code, reason), count in self._server.mllp_answers.items():
+            answered.add_metric((code, reason), count)
+        yield answered
         buckets, total = [], 0
         for bound, count in zip((*STAGE_BOUNDS_S, "+Inf"), self._batcher.latency_counts, strict=True):
             total += count
