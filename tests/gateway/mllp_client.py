@@ -28,7 +28,8 @@ class Ack(NamedTuple):
 
 def oru(
     control: str = "N1", *, application: str = "HUB17^0024BEFFFE804FF1^EUI-64", facility: str = "",
-    kind: str = "ORU^R01^ORU_R01", accept: str = "NE", value: str = "97", time: str = "20240310210400-0400", charset: str = "", padding: int = 0,
+    kind: str = "ORU^R01^ORU_R01", accept: str = "NE", value: str = "97", status: str = "R",
+    time: str = "20240310210400-0400", charset: str = "", padding: int = 0,
 ) -> bytes:  # fmt: skip
     """A PCD-01 message with one SpO2."""
     lines = [
@@ -36,7 +37,7 @@ def oru(
         f"{'NE' if accept == 'AL' else 'AL'}||{charset}",
         "PID|1||PT-0017^^^HOSP^MR||Doe^Jane",
         f"OBR|1|||182777000^monitoring of patient^SCT|||{time}",
-        f"OBX|1|NM|150456^MDC_PULS_OXIM_SAT_O2^MDC|1.1.1.1|{value}|262688^MDC_DIM_PERCENT^MDC|||||R|||{time}",
+        f"OBX|1|NM|150456^MDC_PULS_OXIM_SAT_O2^MDC|1.1.1.1|{value}|262688^MDC_DIM_PERCENT^MDC|||||{status}|||{time}",
         *([f"NTE|1||{'x' * padding}"] if padding else []),
     ]
     return "".join(line + "\r" for line in lines).encode()
