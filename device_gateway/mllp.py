@@ -265,6 +265,7 @@ class _Listener:
                 self._server.closed["mllp_cut_frame"] += framer.cut
             if reason:
                 self._server.closed[reason] += 1
+                _log.debug("mllp_connection_closed", reason=reason)
             writer.close()
             # What a client does not take is not waited for.
             with contextlib.suppress(TimeoutError, ConnectionError):

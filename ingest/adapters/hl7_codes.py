@@ -55,6 +55,8 @@ LOINC: Final[Mapping[str, Metric]] = MappingProxyType(
 )
 PANEL_LOINC: Final = frozenset({code for vital in VITALS if vital.panel for code in vital.loinc})
 
+DISTANCE: Final = 8454247
+"""Steps when it is in steps; any other distance is no vital (clinical.md 1.1)."""
 ABSOLUTE_TIME: Final = 67975
 """The device's clock, beside the hub's in OBX-14 (device-formats.md 4.3)."""
 MODALITY: Final = 68193

@@ -18,7 +18,7 @@ from vitals.glossary import Reason
 
 NULL: Final = '""'
 """A field that says that there is no value."""
-_FRAME: Final = re.compile(rb"\x0b?(?:\xef\xbb\xbf)?[\r\n]*(.*?)(?:\x1c\r?)?", re.DOTALL)
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{2}")
 _CHARSETS: Final = re.compile(r"|ASCII|(?:UNICODE )?UTF-?8|8859/\d{1,2}")
@@ -39,6 +39,8 @@ class Delimiters(NamedTuple):
 
     def components(self, text: str) -> list[str]:
         """Components of a field, escapes undone; the parts of a component stay together."""
+        if not self.escape or self.escape not in text:
+            return text.split(self.component)
         return [self.plain(part) for part in text.split(self.component)]
 
     def repetitions(self, text: str) -> list[str]:
@@ -91,10 +93,12 @@ def document(payload: bytes) -> Document:
         DecodeError: EMPTY; MALFORMED when it does not begin with an MSH that names its delimiters, or is in a
             character set whose bytes can be taken for delimiters.
     """
-    found = _FRAME.fullmatch(payload)
-    text = found[1].decode("latin-1") if found else ""
     if not payload:
         raise DecodeError(Reason.EMPTY)
+    bare = payload.removeprefix(b"\x0b").removeprefix(_BYTE_ORDER_MARK).lstrip(b"\r\n")
+    if payload.endswith((b"\x1c", b"\x1c\r")):
+        bare = bare[: bare.rfind(b"\x1c")]
+    text = bare.decode("latin-1")
     if not text.startswith("MSH"):
         raise DecodeError(Reason.MALFORMED, "MSH")
     ends = list(_ends(text))

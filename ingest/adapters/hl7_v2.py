@@ -180,9 +180,12 @@ class _Reader:
         meaning = self._choices.obx11.get(status)
         if meaning is None:
             raise DecodeError(Reason.BAD_VALUE if status else Reason.MISSING_FIELD, "11")
-        quality = quality_of(self._marks.repetitions(segment.field(8)), self._marks, self._choices)
+        quality = quality_of(segment.field(8), self._marks, self._choices)
         self._output.unknown += quality.unknown
         unit = hl7_codes.unit(metric.vital, tuple(self._marks.components(segment.field(6))))
+        if unit is None and coded.number == hl7_codes.DISTANCE and segment.field(6):
+            self._other(segment, coded)
+            return
         value: Number | Absent
         if meaning == "retracted":
             # What was withdrawn need not be repeated, so that neither value nor unit is asked for.

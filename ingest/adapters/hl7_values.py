@@ -120,10 +120,10 @@ def _meanings(name: str, defaults: str, given: str, known: frozenset[str] | set[
     return MappingProxyType(found)
 
 
-def quality_of(repetitions: Sequence[str], marks: Delimiters, choices: Choices) -> Quality:
+def quality_of(field: str, marks: Delimiters, choices: Choices) -> Quality:
     """What the words of OBX-8 mean for a value."""
     flags, absent, unknown, notes = 0, "", 0, []
-    for text in repetitions:
+    for text in marks.repetitions(field) if field else ():
         word = marks.components(text)[0].strip().upper()
         meaning = choices.obx8.get(word)
         if meaning is None:

@@ -347,6 +347,14 @@ def test_a_panel_has_no_value_and_a_battery_without_a_number_is_low() -> None:
     assert (event.detail, event.value) == ("level", 35.0)
 
 
+def test_a_distance_that_is_no_step_count_is_an_event() -> None:
+    distance = one(f3="8454247^MDC_HF_DISTANCE^MDC", f5="1250", f6="263424^MDC_DIM_M^MDC")
+    assert (len(distance.batch), said(distance)) == (0, [])
+    assert [(event.detail, event.value) for event in distance.events] == [("mdc:8454247 in mdc:263424", 1250.0)]
+    steps = one(f3="8454247^MDC_HF_DISTANCE^MDC", f5="1250", f6="268800^MDC_DIM_STEP^MDC")
+    assert [shown["vital"] for shown in reading_rows(steps.batch)] == ["steps"]
+
+
 @pytest.mark.parametrize(("shown", "ahead_s"), [("20240310210530-0400", 90.0), ("20240310200400", -3600.0)])
 def test_the_devices_clock_beside_the_hubs(shown: str, ahead_s: float) -> None:
     (event,) = one(f2="DTM", f3="67975^^MDC", f5=shown).events
