@@ -12,18 +12,17 @@ One message of a connection is handled at a time, so that the frames in memory a
 import asyncio
 import contextlib
 import itertools
-import re
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
+from device_gateway.hl7 import BrokenFrame, Framer, Head, acknowledgement, head_of
 from device_gateway.mqtt.actions import Accept, Decision
 from device_gateway.mqtt.server import Server
 from device_gateway.mqtt.tls import TlsEndpoint, TlsLayer
@@ -32,138 +31,12 @@ from vitals.model import Message
 
 ADAPTER: Final = "hl7v2"
 KIND: Final = "oru_r01"
-_START: Final = 0x0B
-_END: Final = 0x1C
-_CR: Final = 0x0D
 _READ_BYTES: Final = 64 * 1024
-_ECHO_BYTES: Final = 1000
-"""More of a field is not sent back: in version 2.6 none of them has more than 227."""
+_GRACE_S: Final = 1.0
 _ACCEPTED: Final = "AA"
 _ERROR: Final = "AE"
 _REJECTED: Final = "AR"
-_TRIGGER: Final = re.compile(rb"[A-Z]\d\d")
 _log = structlog.get_logger(__name__)
-
-
-class BrokenFrame(Exception):
-    """The bytes are no frame, and where the next one begins cannot be known; ``reason`` is the word in metrics."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Framer:
-    """Bytes to messages. ``cut`` counts frames that another one began in: they are dropped, unacknowledged."""
-
-    def __init__(self, max_frame: int) -> None:
-        self._max_frame = max_frame
-        self._buffer = bytearray()
-        self._seen = 0
-        self.cut = 0
-
-    @property
-    def begun(self) -> bool:
-        """Whether a frame waits for its end."""
-        return bool(self._buffer)
-
-    def feed(self, data: bytes) -> None:
-        """Take in bytes."""
-        self._buffer += data
-
-    def head(self) -> bytes:
-        """The first bytes of the frame that is under way."""
-        return bytes(self._buffer[1:_ECHO_BYTES])
-
-    def next(self) -> bytes | None:
-        """The next message, None when more bytes are needed; line ends between frames are tolerated.
-
-        Raises:
-            BrokenFrame: no start (``mllp_no_frame``), a broken end (``mllp_broken_frame``), or over the largest size
-                (``mllp_frame_too_large``).
-        """
-        buffer = self._buffer
-        if not self._seen:
-            del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
-        if not buffer:
-            return None
-        if buffer[0] != _START:
-            raise BrokenFrame("mllp_no_frame")
-        end = buffer.find(_END, self._seen)
-        again = buffer.rfind(_START, max(1, self._seen), len(buffer) if end < 0 else end)
-        if again > 0:
-            self.cut += 1
-            del buffer[:again]
-            end = end - again if end >= 0 else end
-        if (len(buffer) if end < 0 else end) - 1 > self._max_frame:
-            raise BrokenFrame("mllp_frame_too_large")
-        self._seen = len(buffer) if end < 0 else end
-        if end < 0 or end + 1 == len(buffer):
-            return None
-        if buffer[end + 1] != _CR:
-            raise BrokenFrame("mllp_broken_frame")
-        message = bytes(buffer[1:end])
-        del buffer[: end + 2]
-        self._seen = 0
-        return message
-
-
-class Head(NamedTuple):
-    """The MSH of a message: ``fields[n]`` is MSH-n."""
-
-    fields: list[bytes]
-
-    def field(self, number: int) -> bytes:
-        """MSH-``number``, empty when there is none."""
-        return self.fields[number] if number < len(self.fields) else b""
-
-    @property
-    def component(self) -> bytes:
-        """What separates components."""
-        return self.fields[2][:1]
-
-    def parts(self, number: int) -> list[bytes]:
-        """Components of a field."""
-        return self.field(number).split(self.component)
-
-    def sender(self) -> tuple[str, str]:
-        """Application and facility: the name, for an application without one its universal id."""
-        application, facility = self.parts(3), self.parts(4)
-        named = next((part for part in application[:2] if part), b"")
-        return named.decode("latin-1"), facility[0].decode("latin-1")
-
-
-_NO_HEAD: Final = Head([b"MSH", b"|", b"^~\\&"])
-
-
-def head_of(message: bytes) -> Head | None:
-    """The MSH that a message begins with, None when it begins with none."""
-    line = re.split(rb"[\r\n]", message.lstrip(b"\r\n"), maxsplit=1)[0]
-    separator = line[3:4]
-    if not line.startswith(b"MSH") or separator.isalnum() or separator <= b" ":
-        return None
-    marks = line[4:].partition(separator)[0]
-    if not 1 <= len(marks) <= 5 or any(mark <= 0x20 for mark in marks) or marks[:1].isalnum():
-        return None
-    return Head([b"MSH", separator, *line[4:].split(separator)])
-
-
-def acknowledgement(head: Head | None, code: str, reason: str, control: str, now_ns: int) -> bytes:
-    """The framed ACK^R01^ACK of a message, in its delimiters: MSA-2 is its MSH-10, MSA-3 the reason of a refusal."""
-    known = _NO_HEAD if head is None else head
-    separator, component = known.field(1), known.component
-    trigger = (known.parts(9)[1:2] or [b""])[0]
-    kind = [b"ACK", trigger if _TRIGGER.fullmatch(trigger) else b"R01", b"ACK"]
-    time = datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y%m%d%H%M%S+0000")
-    header = [
-        b"MSH", known.field(2), known.field(5), known.field(6), known.field(3), known.field(4), time.encode(), b"",
-        component.join(kind), control.encode(), known.field(11) or b"P", known.field(12) or b"2.6",
-    ]  # fmt: skip
-    if known.field(18):
-        header += [b"", b"", b"", b"", b"", known.field(18)]
-    answer = [b"MSA", code.encode(), known.field(10), *([reason.encode()] if reason else [])]
-    lines = [separator.join(item[:_ECHO_BYTES] for item in fields) + b"\r" for fields in (header, answer)]
-    return b"\x0b" + b"".join(lines) + b"\x1c\r"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +77,7 @@ class _Listener:
         self._server, self._settings, self._endpoint = server, server.settings, endpoint
         self._servers: list[asyncio.Server] = []
         self._talks: set[asyncio.Task[None]] = set()
-        self._reading: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._recent: OrderedDict[bytes, Ticket] = OrderedDict()
         self._numbers = itertools.count(1)
         self._started_ns = server.clock.now_ns()
@@ -241,6 +114,8 @@ class _Listener:
     def _ended(self, talk: asyncio.Task[None]) -> None:
         self._talks.discard(talk)
         self._server.mllp_connections = len(self._talks)
+        if not talk.cancelled() and (error := talk.exception()) is not None:
+            _log.error("mllp_connection_failed", error=type(error).__name__)
 
     async def _talk(self, stream: _Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = writer.get_extra_info("peername")
@@ -257,7 +132,9 @@ class _Listener:
         except BrokenFrame as broken:
             reason = broken.reason
             if reason == "mllp_frame_too_large":
-                writer.write(self._acknowledged(head_of(framer.head()), _REJECTED, "frame_too_large"))
+                await self._refuse(
+                    self._acknowledged(head_of(framer.head()), _REJECTED, "frame_too_large"), reader, writer
+                )
         except ConnectionError:
             pass
         finally:
@@ -269,41 +146,56 @@ class _Listener:
             writer.close()
             # What a client does not take is not waited for.
             with contextlib.suppress(TimeoutError, ConnectionError):
-                await asyncio.wait_for(writer.wait_closed(), 1.0)
+                await asyncio.wait_for(writer.wait_closed(), _GRACE_S)
             writer.transport.abort()
+
+    async def _refuse(self, answer: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer a client in the middle of what it sends: a close with bytes unread would take the answer back."""
+        writer.write(answer)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_S):
+                while await reader.read(_READ_BYTES):
+                    pass
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """What a stop need not wait for: no message is under way."""
+        talk = asyncio.current_task()
+        assert talk is not None
+        self._waiting.add(talk)
+        try:
+            yield
+        finally:
+            self._waiting.discard(talk)
 
     async def _shaken(self, stream: _Stream) -> None:
         try:
-            await asyncio.wait_for(stream.shaken.wait(), self._settings.connect_timeout_s)
+            with self._interruptible():
+                await asyncio.wait_for(stream.shaken.wait(), self._settings.connect_timeout_s)
         except TimeoutError:
             raise BrokenFrame("mllp_handshake_timeout") from None
 
     async def _message(self, reader: asyncio.StreamReader, framer: Framer) -> bytes | None:
         """The next message, None when the client hung up between two."""
-        talk = asyncio.current_task()
-        assert talk is not None
-        self._reading.add(talk)
         begun_s: float | None = None
-        try:
-            while (message := framer.next()) is None:
-                now_s = self._server.loop.time()
-                begun_s = (begun_s or now_s) if framer.begun else None
-                # From its first byte on, however slowly the others come.
-                ends_s = now_s + self._settings.mllp_idle_s
-                if begun_s is not None:
-                    ends_s = begun_s + self._settings.packet_timeout_s
-                try:
+        while (message := framer.next()) is None:
+            now_s = self._server.loop.time()
+            begun_s = (begun_s or now_s) if framer.begun else None
+            # From its first byte on, however slowly the others come.
+            ends_s = now_s + self._settings.mllp_idle_s
+            if begun_s is not None:
+                ends_s = begun_s + self._settings.packet_timeout_s
+            try:
+                with self._interruptible():
                     async with asyncio.timeout_at(ends_s):
                         data = await reader.read(_READ_BYTES)
-                except TimeoutError:
-                    raise BrokenFrame("mllp_idle" if begun_s is None else "mllp_frame_timeout") from None
-                if not data:
-                    framer.cut += framer.begun
-                    return None
-                framer.feed(data)
-            return message
-        finally:
-            self._reading.discard(talk)
+            except TimeoutError:
+                raise BrokenFrame("mllp_idle" if begun_s is None else "mllp_frame_timeout") from None
+            if not data:
+                framer.cut += framer.begun
+                return None
+            framer.feed(data)
+        return message
 
     async def _written(self, writer: asyncio.StreamWriter) -> None:
         try:
@@ -374,7 +266,7 @@ class _Listener:
         """Take nothing more; messages that are in the batcher are still answered, for a while."""
         for server in self._servers:
             server.close()
-        for talk in list(self._reading):
+        for talk in list(self._waiting):
             talk.cancel()
         if self._talks:
             await asyncio.wait(list(self._talks), timeout=self._settings.stop_timeout_s)

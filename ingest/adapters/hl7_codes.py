@@ -58,7 +58,7 @@ PANEL_LOINC: Final = frozenset({code for vital in VITALS if vital.panel for code
 DISTANCE: Final = 8454247
 """Steps when it is in steps; any other distance is no vital (clinical.md 1.1)."""
 ABSOLUTE_TIME: Final = 67975
-"""The device's clock, beside the hub's in OBX-14 (device-formats.md 4.3)."""
+"""The device's clock, beside the hub's in OBX-14."""
 MODALITY: Final = 68193
 NO_TIME_SYNC: Final = 532224
 BATTERY_NAME: Final = "MDC_ATTR_VAL_BATT_CHARGE"
