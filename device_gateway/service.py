@@ -133,8 +133,7 @@ async def serve(
         for sock in (*plain, *(sock for one in secured for sock in one.sockets)):
             closing.callback(sock.close)
         require_loopback(sockets)
-        if mllp is not None:
-            require_loopback(mllp.sockets, "hl7.mllp")
+        require_loopback(plain[len(sockets) :], "hl7.mllp")
         gateway = _start(log, registry, clock, settings)
         async with contextlib.AsyncExitStack() as doors:
             # After the gateway's last batch nobody is left to answer.
