@@ -121,16 +121,17 @@ def _fast(index: int, payload: bytes) -> list[_Row] | None:
     return rows if payload.count(_COLON) == colons else None
 
 
-class _Repeated(dict[str, Any]):
+class Repeated(dict[str, Any]):
     """An object that gives a member twice."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    return members if len(members) == len(pairs) else _Repeated(members)
+    return members if len(members) == len(pairs) else Repeated(members)
 
 
-def _document(payload: bytes) -> Any:
+def document(payload: bytes) -> Any:
+    """A JSON text, strictly; objects that give a member twice are ``Repeated``. Raises ``DecodeError``."""
     if not payload:
         raise DecodeError(Reason.EMPTY)
     try:
@@ -203,7 +204,7 @@ def _slow_row(index: int, item: Any, path: str) -> _Row:
     """One reading, or the ``DecodeError`` that says what is wrong with it."""
     if not isinstance(item, dict):
         raise DecodeError(Reason.BAD_TYPE, path)
-    if isinstance(item, _Repeated):
+    if isinstance(item, Repeated):
         raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     for name in ("vital", "value", "unit", "time"):
         if name not in item:
@@ -213,18 +214,18 @@ def _slow_row(index: int, item: Any, path: str) -> _Row:
     return (index, series.vital, series.unit, *_slow_time(item, path), _seq(item, path), value)
 
 
-def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
+def _items(found: Any) -> tuple[list[tuple[str, Any]], int]:
     """(path, reading) pairs of a document, and the number of unknown members around them."""
     path, unknown = "$", 0
-    if isinstance(document, dict):
-        if "readings" not in document:
-            return [(path, document)], 0
-        if isinstance(document, _Repeated):
+    if isinstance(found, dict):
+        if "readings" not in found:
+            return [(path, found)], 0
+        if isinstance(found, Repeated):
             raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
-        path, unknown, document = "$.readings", len(document) - 1, document["readings"]
-    if not isinstance(document, list):
+        path, unknown, found = "$.readings", len(found) - 1, found["readings"]
+    if not isinstance(found, list):
         raise DecodeError(Reason.BAD_TYPE, path)
-    return [(f"{path}[{number}]", item) for number, item in enumerate(document)], unknown
+    return [(f"{path}[{number}]", item) for number, item in enumerate(found)], unknown
 
 
 _MEMBERS: Final = frozenset(_Reading.__struct_fields__)
@@ -236,7 +237,7 @@ def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
     problems: list[DecodeError] = []
     unknown = 0
     try:
-        items, unknown = _items(_document(payload))
+        items, unknown = _items(document(payload))
     except DecodeError as problem:
         return rows, Reject(index, problem.reason, problem.detail), unknown
     for path, item in items:
