@@ -93,6 +93,9 @@ class Columns:
 
 _ROW: Final = struct.Struct("<qHBqqhqdBBI")
 """One reading, fields as the columns of :class:`Columns`: packed rows become arrays without a look at each value."""
+pack_row: Final = _ROW.pack
+"""The fields of a reading in the order of :class:`Columns` to what ``ReadingsBuilder.append`` takes: for adapters whose
+budget the names of ``add`` do not fit in."""
 _ROW_DTYPE: Final = np.dtype(
     [
         ("message", "<i8"), ("vital", "<u2"), ("clock", "<u1"), ("source_time_ns", "<i8"), ("ended_ns", "<i8"),
@@ -129,12 +132,16 @@ class ReadingsBuilder:
         Raises:
             struct.error: an argument does not fit its column.
         """
-        rows = self._rows
-        if context:
-            self._context[len(rows)] = context
-        rows.append(
-            _ROW.pack(message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags)
+        self.append(
+            pack_row(message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags),
+            context,
         )
+
+    def append(self, packed: bytes, context: Mapping[str, Any] | None) -> None:
+        """Add one reading as ``pack_row`` makes it."""
+        if context:
+            self._context[len(self._rows)] = context
+        self._rows.append(packed)
 
     def __len__(self) -> int:
         return len(self._rows)

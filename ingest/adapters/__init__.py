@@ -9,7 +9,18 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from ingest.adapter import Adapter
-from ingest.adapters import ble_glucose, ble_heart_rate, ble_plx, clarity, json_readings
+from ingest.adapters import (
+    ble_battery,
+    ble_blood_pressure,
+    ble_cgm,
+    ble_glucose,
+    ble_heart_rate,
+    ble_plx,
+    ble_scale,
+    ble_thermometer,
+    clarity,
+    json_readings,
+)
 from vitals.catalog import BY_KEY
 from vitals.errors import ConfigError
 
@@ -20,6 +31,11 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     ble_glucose.ADAPTER,
     ble_plx.ADAPTER,
     ble_heart_rate.ADAPTER,
+    ble_blood_pressure.ADAPTER,
+    ble_cgm.ADAPTER,
+    ble_thermometer.ADAPTER,
+    ble_scale.ADAPTER,
+    ble_battery.ADAPTER,
     clarity.ADAPTER,
 )
 

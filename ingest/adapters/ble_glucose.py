@@ -1,7 +1,7 @@
 """Bluetooth Glucose Measurement 0x2A18 and its Context 0x2A34: glucometers (device-formats.md 2.2, 2.3).
 
-Layout of 2A18: flags u8, sequence u16, base time (7 bytes), [time offset s16 min], [concentration SFLOAT in kg/L or mol/L,
-type and location], [sensor status u16].
+Layout of 2A18: flags u8, sequence u16, base time (7 bytes), [time offset s16 min], [concentration SFLOAT in kg/L or
+mol/L, type and location], [sensor status u16].
 
 Identity (device-formats.md 8.4): sequence number and **base time**, wall time read as UTC, never the user-facing one:
 base time stays on one line when the user changes the clock. The user-facing time is base time plus
@@ -134,15 +134,15 @@ def _sample(octet: int, context: dict[str, Any]) -> tuple[int, int]:
     return vital, _CONTROL_SOLUTION if is_control else 0
 
 
-def _check(payload: bytes) -> None:
-    present = payload[0]
-    gatt.check_length(payload, _LENGTH[present], present & _RESERVED)
+def _fits(payload: bytes) -> bool:
+    return len(payload) == _LENGTH[payload[0]]
 
 
 def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
     payload = packet.payload
-    _check(payload)
     present = payload[0]
+    if len(payload) != _LENGTH[present]:
+        raise gatt.wrong_length(payload, _LENGTH[present], present & _RESERVED)
     context: dict[str, Any] = {}
     flags, word, vital, at, is_offset_known = 0, _NOT_A_NUMBER, _UNDETERMINED, 10, True
     if present & 0x01:
@@ -173,7 +173,7 @@ def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
 
 
 _CARRIAGE: Final = gatt_carriage.carriage(
-    {GLUCOSE_MEASUREMENT: gatt.Profile(_check, _parse), GLUCOSE_CONTEXT: ble_glucose_context.PROFILE},
+    {GLUCOSE_MEASUREMENT: gatt.Profile(_fits, _parse), GLUCOSE_CONTEXT: ble_glucose_context.PROFILE},
     default=GLUCOSE_MEASUREMENT,
 )
 

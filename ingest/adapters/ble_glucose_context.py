@@ -5,8 +5,8 @@ Layout: flags u8, sequence u16, [extended flags u8], [carbohydrate id u8, mass S
 [exercise duration u16 s, intensity u8 %], [medication id u8, amount SFLOAT], [HbA1c SFLOAT %].
 
 Members: ``carbohydrate``, ``carbohydrate_g``, ``meal``, ``tester``, ``health``, ``exercise_s``, ``exercise_percent``,
-``medication``, ``medication_mg`` or ``medication_ml``, ``hba1c_percent``; ``exercise`` is ``overrun`` when it lasted too
-long to tell, ``scale_suspect`` says that the carbohydrate mass cannot be kilograms.
+``medication``, ``medication_mg`` or ``medication_ml``, ``hba1c_percent``; ``exercise`` is ``overrun`` when it lasted
+too long to tell, ``scale_suspect`` says that the carbohydrate mass cannot be kilograms.
 
 The record has no time: it joins the measurement of the same device and sequence number, whichever comes first.
 """
@@ -26,8 +26,8 @@ SCALE_SETTING: Final = "context_scale"
 _PLAIN, _SMALL = "kg_l", "g_mg_ml"
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        SCALE_SETTING: f"what the amounts of a Glucose Measurement Context are in: `{_PLAIN}` (kilograms and litres, the"
-        f" default) or `{_SMALL}` (carbohydrate in g, medication in mg or mL)"
+        SCALE_SETTING: f"what the amounts of a Glucose Measurement Context are in: `{_PLAIN}` (kilograms and litres,"
+        f" the default) or `{_SMALL}` (carbohydrate in g, medication in mg or mL)"
     }
 )
 
@@ -56,8 +56,8 @@ _MEDICATIONS: Final = _words(
 )  # fmt: skip
 
 
-def _check(payload: bytes) -> None:
-    gatt.check_length(payload, _LENGTH[payload[0]], 0)
+def _fits(payload: bytes) -> bool:
+    return len(payload) == _LENGTH[payload[0]]
 
 
 def _amount(
@@ -73,8 +73,9 @@ def _amount(
 
 def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
     payload = packet.payload
-    _check(payload)
     present = payload[0]
+    if len(payload) != _LENGTH[present]:
+        raise gatt.wrong_length(payload, _LENGTH[present], 0)
     small = gatt.choice(packet, SCALE_SETTING, (_PLAIN, _SMALL)) == _SMALL
     members: dict[str, Any] = {}
     at = 3
@@ -116,7 +117,7 @@ def _exercise(payload: bytes, at: int, members: dict[str, Any]) -> None:
     members["exercise_percent"] = payload[at + 2]
 
 
-PROFILE: Final = gatt.Profile(_check, _parse)
+PROFILE: Final = gatt.Profile(_fits, _parse)
 
 
 def join_reading(packet: gatt.Packet, seq: int, context: dict[str, Any], output: gatt.Output) -> None:

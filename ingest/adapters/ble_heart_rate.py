@@ -33,14 +33,19 @@ _ESTIMATED: Final = int(Flag.ESTIMATED)
 _TICK_NS: Final = 1_000_000_000 / 1024
 
 
-def _check_length(payload: bytes) -> None:
+def _fits(payload: bytes) -> bool:
+    present, length = payload[0], len(payload)
+    fixed = _LENGTH[present]
+    return length == fixed or (present & 0x10 != 0 and length > fixed and (length - fixed) % 2 == 0)
+
+
+def _wrong_length(payload: bytes) -> DecodeError:
     present = payload[0]
     fixed = _LENGTH[present]
     if not present & 0x10 or len(payload) < fixed:
-        gatt.check_length(payload, fixed, present & _RESERVED)
-    elif (len(payload) - fixed) % 2:
-        reason = Reason.RESERVED_BITS if present & _RESERVED else Reason.TRUNCATED
-        raise DecodeError(reason, f"{len(payload) - fixed} bytes of R-R intervals of 2 bytes each")
+        return gatt.wrong_length(payload, fixed, present & _RESERVED)
+    reason = Reason.RESERVED_BITS if present & _RESERVED else Reason.TRUNCATED
+    return DecodeError(reason, f"{len(payload) - fixed} bytes of R-R intervals of 2 bytes each")
 
 
 def _add_intervals(packet: gatt.Packet, at: int, output: gatt.Output) -> None:
@@ -57,8 +62,9 @@ def _add_intervals(packet: gatt.Packet, at: int, output: gatt.Output) -> None:
 
 def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
     payload = packet.payload
+    if not _fits(payload):
+        raise _wrong_length(payload)
     present = payload[0]
-    _check_length(payload)
     contact = present >> 1 & 3
     if contact == _NO_CONTACT:
         output.event(packet, EventKind.SENSOR_STATUS, "no_contact")
@@ -81,7 +87,7 @@ def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
 
 
 _CARRIAGE: Final = gatt_carriage.carriage(
-    {HEART_RATE_MEASUREMENT: gatt.Profile(_check_length, _parse)}, default=HEART_RATE_MEASUREMENT
+    {HEART_RATE_MEASUREMENT: gatt.Profile(_fits, _parse)}, default=HEART_RATE_MEASUREMENT
 )
 
 

@@ -11,6 +11,7 @@ must not pass for an old one. A value from storage without a usable time is STOR
 Fast and slow averages are context of the normal value, not readings of their own.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -31,6 +32,8 @@ _CONTINUOUS_LENGTH: Final = tuple(
     5 + 4 * (f & 1) + 4 * (f >> 1 & 1) + 2 * (f >> 2 & 1) + 3 * (f >> 3 & 1) + 2 * (f >> 4 & 1) for f in range(256)
 )
 _CLOCK_NOT_SET: Final = 0x10
+_PAIR: Final = struct.Struct("<HH")
+_AVERAGES: Final = ((0x01, "fast"), (0x02, "slow"))
 
 _SPO2: Final = vital_code("spo2")
 _PULSE_RATE: Final = vital_code("pulse_rate")
@@ -114,16 +117,23 @@ def _averages(packet: gatt.Packet, output: gatt.Output) -> tuple[dict[str, float
     spo2: dict[str, float] = {}
     pulse: dict[str, float] = {}
     at = 5
-    for bit, name in ((0x01, "fast"), (0x02, "slow")):
+    for bit, name in _AVERAGES:
         if payload[0] & bit:
-            for vital, values, place in ((_SPO2, spo2, at), (_PULSE_RATE, pulse, at + 2)):
-                word = gatt.word(payload, place)
-                if word in SFLOAT_SPECIALS:
-                    output.event(packet, EventKind.VALUE_ABSENT, f"{name}:{SFLOAT_SPECIALS[word].value}", vital)
-                else:
-                    values[name] = SFLOAT[word]
+            first, second = _PAIR.unpack_from(payload, at)
+            _note(packet, name, _SPO2, first, spo2, output)
+            _note(packet, name, _PULSE_RATE, second, pulse, output)
             at += 4
     return spo2, pulse
+
+
+def _note(
+    packet: gatt.Packet, name: str, vital: int, word: int, values: dict[str, float], output: gatt.Output
+) -> None:  # fmt: skip
+    value = SFLOAT[word]
+    if value - value == 0.0:
+        values[name] = value
+    else:
+        output.event(packet, EventKind.VALUE_ABSENT, f"{name}:{SFLOAT_SPECIALS[word].value}", vital)
 
 
 def _status(payload: bytes, at: int, present: int, context: dict[str, Any]) -> tuple[int, int, int]:
@@ -143,18 +153,19 @@ def _status(payload: bytes, at: int, present: int, context: dict[str, Any]) -> t
     return measurement, sensor, at
 
 
-def _check_spot(payload: bytes) -> None:
-    gatt.check_length(payload, _SPOT_LENGTH[payload[0]], payload[0] & _RESERVED)
+def _fits_spot(payload: bytes) -> bool:
+    return len(payload) == _SPOT_LENGTH[payload[0]]
 
 
-def _check_continuous(payload: bytes) -> None:
-    gatt.check_length(payload, _CONTINUOUS_LENGTH[payload[0]], payload[0] & _RESERVED)
+def _fits_continuous(payload: bytes) -> bool:
+    return len(payload) == _CONTINUOUS_LENGTH[payload[0]]
 
 
 def _parse_spot(packet: gatt.Packet, output: gatt.Output) -> None:
     payload = packet.payload
-    _check_spot(payload)
     present = payload[0]
+    if len(payload) != _SPOT_LENGTH[present]:
+        raise gatt.wrong_length(payload, _SPOT_LENGTH[present], present & _RESERVED)
     context: dict[str, Any] = {}
     measurement, sensor, at = _status(payload, 12 if present & 0x01 else 5, present >> 1, context)
     identity = _spot_time(packet, bool(measurement & _FROM_STORAGE), context, output)
@@ -163,8 +174,9 @@ def _parse_spot(packet: gatt.Packet, output: gatt.Output) -> None:
 
 def _parse_continuous(packet: gatt.Packet, output: gatt.Output) -> None:
     payload = packet.payload
-    _check_continuous(payload)
     present = payload[0]
+    if len(payload) != _CONTINUOUS_LENGTH[present]:
+        raise gatt.wrong_length(payload, _CONTINUOUS_LENGTH[present], present & _RESERVED)
     context: dict[str, Any] = {}
     at = 5 + 4 * (present & 1) + 4 * (present >> 1 & 1)
     measurement, sensor, at = _status(payload, at, present >> 2, context)
@@ -173,7 +185,8 @@ def _parse_continuous(packet: gatt.Packet, output: gatt.Output) -> None:
     if present & 0x03 and not measurement & _ABSENT_MASK:
         spo2, pulse = _averages(packet, output)
         spo2_context, pulse_context = context | spo2, context | pulse
-    _add(packet, measurement, sensor, at if present & 0x10 else 0, identity, spo2_context, pulse_context, context, output)
+    index_at = at if present & 0x10 else 0
+    _add(packet, measurement, sensor, index_at, identity, spo2_context, pulse_context, context, output)
 
 
 def _add(
@@ -203,8 +216,8 @@ def _add(
 
 _CARRIAGE: Final = gatt_carriage.carriage(
     {
-        SPOT_CHECK: gatt.Profile(_check_spot, _parse_spot),
-        CONTINUOUS: gatt.Profile(_check_continuous, _parse_continuous),
+        SPOT_CHECK: gatt.Profile(_fits_spot, _parse_spot),
+        CONTINUOUS: gatt.Profile(_fits_continuous, _parse_continuous),
     }
 )
 

@@ -16,12 +16,12 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ingest.adapter import Decoded, ReadingsBuilder, Reject, SourceClock
+from ingest.adapter import Decoded, ReadingsBuilder, Reject, SourceClock, pack_row
 from ingest.adapters.medfloat import SFLOAT, SFLOAT_SPECIALS, Special
 from ingest.adapters.timestamps import EARLIEST_NS, LATEST_NS, SECOND_NS
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
-from vitals.model import DeviceEvent, Message
+from vitals.model import NO_TIME, DeviceEvent, Message
 
 MAX_VALUE: Final = 512
 """No GATT characteristic value is longer."""
@@ -103,17 +103,14 @@ def date_time(payload: bytes, at: int) -> int | None:
     return midnight_ns + (hour * 3_600 + minute * 60 + second) * SECOND_NS
 
 
-def check_length(payload: bytes, expected: int, reserved: int) -> None:
-    """Raise ``DecodeError`` unless ``payload`` is ``expected`` bytes long; ``reserved`` are its reserved flag bits that
-    are set."""
+def wrong_length(payload: bytes, expected: int, reserved: int) -> DecodeError:
+    """What is wrong with a ``payload`` that is not ``expected`` bytes long; ``reserved`` are its reserved flag bits
+    that are set."""
     received = len(payload)
-    if received == expected:
-        return
+    reason = Reason.TRUNCATED if received < expected else Reason.TRAILING_BYTES
     if reserved:
         reason = Reason.RESERVED_BITS
-    else:
-        reason = Reason.TRUNCATED if received < expected else Reason.TRAILING_BYTES
-    raise DecodeError(reason, f"{received} bytes, flags say {expected}")
+    return DecodeError(reason, f"{received} bytes, flags say {expected}")
 
 
 def bit_names(word: int, names: Mapping[int, str]) -> str:
@@ -140,6 +137,7 @@ class Output:
 
     def __init__(self) -> None:
         self.readings = ReadingsBuilder()
+        self._append = self.readings.append
         self.events: list[DeviceEvent] = []
         self.rejects: list[Reject] = []
         self.unknown_members = 0
@@ -151,7 +149,9 @@ class Output:
     ) -> None:  # fmt: skip
         """Add an event at the time of receipt, the only instant that is known in UTC."""
         message = packet.message
-        self.events.append(DeviceEvent(message.device, kind, message.received_ns, detail, value, vital, message.ordinal))
+        self.events.append(
+            DeviceEvent(message.device, kind, message.received_ns, detail, value, vital, message.ordinal)
+        )  # fmt: skip
 
     def sfloat(
         self, packet: Packet, vital: int, word: int, unit: int, time_ns: int, clock: SourceClock, seq: int, flags: int,
@@ -162,9 +162,8 @@ class Output:
         value = SFLOAT[word]
         # Of all floats only NaN and the infinities differ from themselves when subtracted.
         if value - value == 0.0:
-            self.readings.add(
-                packet.index, vital, value, unit, time_ns,
-                clock=clock, seq=seq, flags=flags, context=context, tz_min=tz_min,
+            self._append(
+                pack_row(packet.index, vital, clock, time_ns, NO_TIME, tz_min, seq, value, unit, 0, flags), context
             )  # fmt: skip
             return True
         special = SFLOAT_SPECIALS[word]
@@ -246,21 +245,23 @@ def choice(packet: Packet, setting: str, choices: Sequence[str]) -> str:
 
 
 class Profile(NamedTuple):
-    """How one characteristic is read. Both raise ``DecodeError``; the payload has at least one byte.
+    """How one characteristic is read; the payload has at least one byte.
 
-    ``check(payload)`` says whether the length is that of the flags; ``parse(packet, output)`` does all of it.
+    ``fits(payload)`` says whether the length is that of the flags; ``parse(packet, output)`` does all of it and raises
+    ``DecodeError``.
     """
 
-    check: Callable[[bytes], None]
+    fits: Callable[[bytes], bool]
     parse: Callable[[Packet, Output], None]
 
 
-def _check_battery(payload: bytes) -> None:
-    check_length(payload, 1, 0)
+def _fits_battery(payload: bytes) -> bool:
+    return len(payload) == 1
 
 
 def _parse_battery(packet: Packet, output: Output) -> None:
-    _check_battery(packet.payload)
+    if len(packet.payload) != 1:
+        raise wrong_length(packet.payload, 1, 0)
     percent = packet.payload[0]
     if percent <= 100:
         output.event(packet, EventKind.BATTERY, "", value=float(percent))
@@ -269,5 +270,5 @@ def _parse_battery(packet: Packet, output: Output) -> None:
 
 
 BATTERY_LEVEL: Final = 0x2A19
-BATTERY: Final[Mapping[int, Profile]] = MappingProxyType({BATTERY_LEVEL: Profile(_check_battery, _parse_battery)})
+BATTERY: Final[Mapping[int, Profile]] = MappingProxyType({BATTERY_LEVEL: Profile(_fits_battery, _parse_battery)})
 """Battery Level 0x2A19 (device-formats.md 2.12): an event in percent; 101 to 255 are no level."""

@@ -5,8 +5,8 @@ spelling of the characteristic; ``value`` its bytes as hex or base64; ``encoding
 and the one whose length is that of the flags is taken; when both fit, none is. ``ts`` is the hub's time: RFC 3339 with
 an offset, or epoch milliseconds. Unknown members are ignored and counted; a bad packet is rejected alone.
 
-A value in an envelope without a time of its own has the number ``ordinal * 65536 + offset``, where ``offset`` counts the
-bytes of the values before it: no two values share an identity, and the same message gives the same ones again.
+A value in an envelope without a time of its own has the number ``ordinal * 65536 + offset``, where ``offset`` counts
+the bytes of the values before it: no two values share an identity, and the same message gives the same ones again.
 """
 
 import binascii
@@ -199,8 +199,8 @@ def _fast(payload: bytes) -> list[_Found] | None:
 def _colons(item: _Item) -> int:
     """Members and colons in texts of ``item``; a member that is null is none here, which a closer look settles."""
     count = 2 + item.value.count(":")
-    if item.uuid.__class__ is str:
-        count += item.uuid.count(":")  # type: ignore[union-attr]
+    if isinstance(item.uuid, str):
+        count += item.uuid.count(":")
     if item.encoding is not None:
         count += 1 + item.encoding.count(":")
     if item.ts is not None:
@@ -285,22 +285,14 @@ def _bytes(path: str, item: _Item, profile: Profile) -> bytes:
         if known is None:
             raise DecodeError(Reason.BAD_VALUE, where)
         return known
-    fitting = [payload for payload in (from_hex, from_base64) if _fits(payload, profile)]
+    if not text:
+        return b""
+    fitting = [payload for payload in (from_hex, from_base64) if profile.fits(payload)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise DecodeError(Reason.AMBIGUOUS_ENCODING, where)
-    if text:
-        raise DecodeError(Reason.MALFORMED, f"{where}: as hex {len(from_hex)} bytes, as base64 {len(from_base64)}")
-    return b""
-
-
-def _fits(payload: bytes, profile: Profile) -> bool:
-    try:
-        profile.check(payload)
-    except DecodeError:
-        return False
-    return True
+    raise DecodeError(Reason.MALFORMED, f"{where}: as hex {len(from_hex)} bytes, as base64 {len(from_base64)}")
 
 
 def _hex(text: str) -> bytes | None:
