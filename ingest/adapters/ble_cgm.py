@@ -298,8 +298,11 @@ def _describe(
                     if octet is _WARNING:
                         warning = bits
                 at += 1
-        if warning and present & _STATUS.bit:
-            _cross_check(packet, SFLOAT[gatt.word(payload, start + 2)], warning, context, output)
+        if warning and present & _STATUS.bit and _contradicts(SFLOAT[gatt.word(payload, start + 2)], warning):
+            context["status_order"] = "contradicted"
+            output.event(packet, EventKind.SENSOR_STATUS, "status_order_contradicted")
+            # A fault that may be none must not keep an extreme value from alerting.
+            flags = flags & _CLOCK_SUSPECT | _LOW_QUALITY
     for bit, name in _FLOATS:
         if present & bit:
             word = payload[at] | payload[at + 1] << 8
@@ -327,13 +330,11 @@ def _note(packet: gatt.Packet, octet: _Octet, value: int, context: dict[str, Any
     return flags
 
 
-def _cross_check(
-    packet: gatt.Packet, glucose: float, warning: int, context: dict[str, Any], output: gatt.Output
-) -> None:  # fmt: skip
-    """Tell when the warnings contradict the value: the octets may come in the other order."""
-    if (warning & _WARNS_LOW and glucose >= _SURELY_HIGH) or (warning & _WARNS_HIGH and glucose <= _SURELY_LOW):
-        context["status_order"] = "contradicted"
-        output.event(packet, EventKind.SENSOR_STATUS, "status_order_contradicted")
+def _contradicts(glucose: float, warning: int) -> bool:
+    """Whether a warning cannot be meant with this value: the octets may come in the other order."""
+    return bool(
+        (warning & _WARNS_LOW and glucose >= _SURELY_HIGH) or (warning & _WARNS_HIGH and glucose <= _SURELY_LOW)
+    )  # fmt: skip
 
 
 _CARRIAGE: Final = gatt_carriage.carriage(

@@ -143,12 +143,17 @@ class _Half:
     refused: DecodeError | None = None
 
 
-def _first_half(packet: gatt.Packet, output: gatt.Output) -> _Half | None:
-    """The first packet that this one completes, None when it is a first one itself."""
+def _first_half(packet: gatt.Packet, present: int, output: gatt.Output) -> _Half | None:
+    """The first packet that this one completes, None when it is a first one itself: a second names nobody and no time,
+    or the same time."""
     if gatt.choice(packet, "multiple_packets", ("join", "separate")) == "separate":
         return None
     half: _Half | None = output.memory.pop(packet.message.device, None)
-    return half if half is not None and packet.message.received_ns - half.received_ns <= JOIN_NS else None
+    if half is None or packet.message.received_ns - half.received_ns > JOIN_NS:
+        return None
+    if present & _HAS_TIME:
+        return half if gatt.date_time(packet.payload, 4) == half.identity[0] else None
+    return None if present & _HAS_USER else half
 
 
 def _parse_composition(packet: gatt.Packet, output: gatt.Output) -> None:
@@ -164,7 +169,7 @@ def _parse_composition(packet: gatt.Packet, output: gatt.Output) -> None:
     half = None
     if present & _MULTIPLE:
         context["multiple_packets"] = True
-        half = _first_half(packet, output)
+        half = _first_half(packet, present, output)
     try:
         at = _who(packet, present, half, context)
     except DecodeError as problem:
@@ -176,7 +181,9 @@ def _parse_composition(packet: gatt.Packet, output: gatt.Output) -> None:
     if half is not None and half.context is not None:
         half.context.update(extras)
         extras = {}
-    if not _add_composition(packet, present, at, identity, context, extras, output):
+    # All ones in a second packet say that the body fat was in the first.
+    is_told = half is not None and half.context is not None and gatt.word(payload, 2) == _ALL_ONES
+    if not _add_composition(packet, present, at, identity, context, extras, is_told, output):
         if extras:
             output.event(packet, EventKind.CONTEXT, msgspec.json.encode(context | extras).decode())
         context = {}
@@ -214,14 +221,18 @@ def _when(
 
 def _add_composition(
     packet: gatt.Packet, present: int, at: int, identity: _Identity, context: dict[str, Any], extras: dict[str, Any],
-    output: gatt.Output,
+    is_told: bool, output: gatt.Output,
 ) -> bool:  # fmt: skip
-    """Add body fat, and weight and height from offset ``at`` on; whether there is a reading, of which the first has
-    ``extras`` in its context, which is ``context`` itself."""
+    """Add body fat unless ``is_told``, and weight and height from offset ``at`` on; whether there is a reading.
+
+    The first one has ``extras`` in its context, which is ``context`` itself.
+    """
     payload, imperial = packet.payload, present & 1
     plain = dict(context)
     context |= extras
-    found = _add(packet, _BODY_FAT, gatt.word(payload, 2), 10, _PERCENT, identity, context, output, may_fail=True)
+    found = not is_told and _add(
+        packet, _BODY_FAT, gatt.word(payload, 2), 10, _PERCENT, identity, context, output, may_fail=True
+    )  # fmt: skip
     if present & _HAS_WEIGHT:
         found |= _add(
             packet, _WEIGHT, gatt.word(payload, at), _PER_MASS[imperial], _MASS_UNIT[imperial], identity,

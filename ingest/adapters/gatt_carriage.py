@@ -34,7 +34,8 @@ _PARTS_PER_VALUE: Final = 256
 _PARTS_PER_ENVELOPE: Final = MAX_PAYLOAD
 
 _NOT_HEX: Final = re.compile(r"0[xX]|[\s:,-]", re.ASCII)
-_URL_SAFE: Final = str.maketrans("-_", "+/")
+_ENDS: Final[Mapping[int, str]] = MappingProxyType({2: "AQgw", 3: "AEIMQUYcgkosw048"})
+"""Last digits of base64 text by what is left of its length after whole fours: the bits that no byte uses are zero."""
 _BACKSLASH: Final = ord("\\")
 _COLON: Final = ord(":")
 
@@ -63,19 +64,19 @@ _Found = tuple[str, _Item | DecodeError]
 
 
 class Carriage(NamedTuple):
-    """The characteristics of an adapter, and the usual spellings of their kinds."""
+    """The characteristics of an adapter, by number and by the usual spellings of their kinds."""
 
     profiles: Mapping[int, Profile]
-    spellings: Mapping[str, int]
+    by_kind: Mapping[str, Profile]
 
 
 def carriage(profiles: Mapping[int, Profile], default: int | None = None) -> Carriage:
     """Of ``profiles`` and Battery Level; a message without a kind is ``default``."""
     everything = {**profiles, **BATTERY}
-    spellings = {form.format(number): number for number in everything for form in ("{:04x}", "{:04X}")}
+    by_kind = {form.format(number): profile for number, profile in everything.items() for form in ("{:04x}", "{:04X}")}
     if default is not None:
-        spellings[""] = default
-    return Carriage(MappingProxyType(everything), MappingProxyType(spellings))
+        by_kind[""] = everything[default]
+    return Carriage(everything, by_kind)
 
 
 def kinds(titles: Mapping[str, str], default: str = "") -> Mapping[str, str]:
@@ -91,15 +92,15 @@ def kinds(titles: Mapping[str, str], default: str = "") -> Mapping[str, str]:
 def collect(messages: Sequence[Message], contexts: Sequence[Context], carried: Carriage) -> Output:
     """Everything that the messages of a micro-batch give."""
     output = Output()
-    profiles, spellings = carried
+    profiles, by_kind = carried
     for index, message in enumerate(messages):
-        number = spellings.get(message.kind)
-        if number is None:
+        profile = by_kind.get(message.kind)
+        if profile is None:
             if message.kind == ENVELOPE:
                 _open(index, message, contexts[index], carried, output)
                 continue
             number = characteristic(message.kind)
-        profile = None if number is None else profiles.get(number)
+            profile = None if number is None else profiles.get(number)
         if profile is None:
             output.rejects.append(Reject(index, Reason.UNKNOWN_KIND))
             continue
@@ -183,9 +184,10 @@ def _fast(payload: bytes) -> list[_Found] | None:
     items: Sequence[_Item]
     colons = 0
     try:
-        if payload.startswith(_PACKETS_START):
+        start = payload[:3]
+        if start == _PACKETS_START:
             items, colons, root = _PACKETS.decode(payload).packets, 1, "$.packets"
-        elif payload.startswith(b"["):
+        elif start[:1] == b"[":
             items, root = _MANY.decode(payload), "$"
         else:
             items, root = (_ONE.decode(payload),), ""
@@ -278,7 +280,7 @@ def _bytes(path: str, item: _Item, profile: Profile) -> bytes:
             raise DecodeError(Reason.BAD_VALUE, where)
         return declared
     from_hex, from_base64 = _hex(text), _base64(text)
-    if from_base64 is not None and not _is_canonical(text, from_base64):
+    if from_base64 is not None and not _is_canonical(text):
         from_base64 = None
     if from_hex is None or from_base64 is None:
         known = from_hex if from_base64 is None else from_base64
@@ -312,15 +314,19 @@ def _base64(text: str) -> bytes | None:
     digits = text.rstrip("=")
     if len(digits) % 4 == 1 or (digits != text and len(text) % 4):
         return None
+    if "-" in digits or "_" in digits:
+        digits = digits.replace("-", "+").replace("_", "/")
     try:
-        return binascii.a2b_base64(digits.translate(_URL_SAFE) + "=" * (-len(digits) % 4), strict_mode=True)
+        return binascii.a2b_base64(digits + "=" * (-len(digits) % 4), strict_mode=True)
     except ValueError:
         return None
 
 
-def _is_canonical(text: str, decoded: bytes) -> bool:
-    """Whether the bits of ``text`` that no byte uses are zero, as every encoder leaves them."""
-    return binascii.b2a_base64(decoded, newline=False).rstrip(b"=") == text.rstrip("=").translate(_URL_SAFE).encode()
+def _is_canonical(text: str) -> bool:
+    """Whether base64 ``text`` ends as every encoder leaves it."""
+    digits = text.rstrip("=")
+    rest = len(digits) % 4
+    return rest == 0 or digits[-1] in _ENDS[rest]
 
 
 _DECODERS: Final = MappingProxyType({"hex": _hex, "base64": _base64})

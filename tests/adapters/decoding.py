@@ -13,7 +13,11 @@ from vitals.model import NO_TIME, Message
 from vitals.units import UNIT_BY_CODE
 
 ADAPTERS = {adapter.name: adapter for adapter in BUILT_IN}
-DEFAULT_KINDS = {"json": "", "ble_glucose": "2a18", "ble_plx": "2a5f", "ble_heart_rate": "2a37", "clarity": "export"}
+DEFAULT_KINDS = {
+    "json": "", "ble_glucose": "2a18", "ble_plx": "2a5f", "ble_heart_rate": "2a37", "clarity": "export",
+    "ble_blood_pressure": "2a35", "ble_cgm": "2aa7", "ble_thermometer": "2a1c", "ble_scale": "2a9d",
+    "ble_battery": "2a19",
+}  # fmt: skip
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16
 
@@ -85,6 +89,7 @@ def shown(decoded: Decoded) -> dict[str, Any]:
                 "detail": event.detail,
                 "vital": BY_CODE[event.vital].key if event.vital else None,
                 "time": iso(event.time_ns),
+                **({} if event.value is None else {"value": event.value}),
             }
             for event in decoded.events
         ],
