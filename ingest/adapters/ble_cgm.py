@@ -241,19 +241,21 @@ def _fits(payload: bytes) -> bool:
     return not _records(payload, "auto")[1]
 
 
-_DEFAULTS: Final = (_ORDERS["status_first"], "auto", False)
-
-
-def _settings(packet: gatt.Packet) -> tuple[tuple[_Octet, ...], str, bool]:
+@lru_cache(maxsize=64)
+def _model(
+    status_order: str | None, e2e_crc: str | None, without_session_start: str | None
+) -> tuple[tuple[_Octet, ...], str, bool]:
     """Order of the status octets, what is said of checksums, and whether the hub passes on live values alone."""
-    order = gatt.choice(packet, "status_order", ("status_first", "warning_first"))
-    checksum = gatt.choice(packet, "e2e_crc", ("auto", "required", "none"))
-    return _ORDERS[order], checksum, gatt.choice(packet, "without_session_start", ("hold", "arrival")) == "arrival"
+    order = gatt.choice(status_order, "status_order", ("status_first", "warning_first"))
+    checksum = gatt.choice(e2e_crc, "e2e_crc", ("auto", "required", "none"))
+    without = gatt.choice(without_session_start, "without_session_start", ("hold", "arrival"))
+    return _ORDERS[order], checksum, without == "arrival"
 
 
 def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
     payload = packet.payload
-    order, checksum, is_live = _settings(packet) if packet.settings else _DEFAULTS
+    model = packet.settings.get
+    order, checksum, is_live = _model(model("status_order"), model("e2e_crc"), model("without_session_start"))
     session = _session(packet)
     good, problems = _records(payload, checksum)
     newest = max((gatt.word(payload, at + 4) for at in good), default=0) if is_live else None

@@ -76,7 +76,7 @@ def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
     present = payload[0]
     if len(payload) != _LENGTH[present]:
         raise gatt.wrong_length(payload, _LENGTH[present], 0)
-    small = gatt.choice(packet, SCALE_SETTING, (_PLAIN, _SMALL)) == _SMALL
+    small = gatt.choice(packet.settings.get(SCALE_SETTING), SCALE_SETTING, (_PLAIN, _SMALL)) == _SMALL
     members: dict[str, Any] = {}
     at = 3
     if present & 0x80:

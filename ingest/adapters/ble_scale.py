@@ -97,7 +97,7 @@ def _add(
     """Add ``raw / per_unit``; whether there is a reading of it. All ones may stand for a failed measurement."""
     flags = 0
     if may_fail and raw == _ALL_ONES:
-        if gatt.choice(packet, "all_ones", ("absent", "number")) == "absent":
+        if gatt.choice(packet.settings.get("all_ones"), "all_ones", ("absent", "number")) == "absent":
             output.event(packet, EventKind.VALUE_ABSENT, "measurement_unsuccessful", vital)
             return False
         flags = _LOW_QUALITY
@@ -146,7 +146,8 @@ class _Half:
 def _first_half(packet: gatt.Packet, present: int, output: gatt.Output) -> _Half | None:
     """The first packet that this one completes, None when it is a first one itself: a second names nobody and no time,
     or the same time."""
-    if gatt.choice(packet, "multiple_packets", ("join", "separate")) == "separate":
+    chosen = packet.settings.get("multiple_packets")
+    if gatt.choice(chosen, "multiple_packets", ("join", "separate")) == "separate":
         return None
     half: _Half | None = output.memory.pop(packet.message.device, None)
     if half is None or packet.message.received_ns - half.received_ns > JOIN_NS:

@@ -234,9 +234,8 @@ def check_user(packet: Packet, user: int, context: dict[str, Any]) -> None:
     context["user"] = "unknown" if user == UNKNOWN_USER_ID else user
 
 
-def choice(packet: Packet, setting: str, choices: Sequence[str]) -> str:
-    """The value of a setting, by default the first of its ``choices``; raises ``DecodeError`` for another one."""
-    chosen = packet.settings.get(setting)
+def choice(chosen: str | None, setting: str, choices: Sequence[str]) -> str:
+    """What was ``chosen`` for a setting, by default the first of ``choices``; raises ``DecodeError`` for another one."""
     if chosen is None:
         return choices[0]
     if chosen not in choices:

@@ -1,7 +1,7 @@
 """Decoding in tests: messages from bytes, and what came out as plain JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,14 +30,16 @@ def message(
     return Message("d_1", adapter, chosen, received_ns, payload, ordinal=ordinal)
 
 
-def decode_all(messages: Sequence[Message]) -> Decoded:
+def decode_all(messages: Sequence[Message], settings: Mapping[str, str] | None = None) -> Decoded:
     """One micro-batch through the adapter of its first message."""
-    return ADAPTERS[messages[0].adapter].decode(messages, [Context()] * len(messages))
+    return ADAPTERS[messages[0].adapter].decode(messages, [Context(None, settings or {})] * len(messages))
 
 
-def decode(adapter: str, payload: bytes, kind: str | None = None) -> Decoded:
+def decode(
+    adapter: str, payload: bytes, kind: str | None = None, settings: Mapping[str, str] | None = None
+) -> Decoded:  # fmt: skip
     """One message through its adapter."""
-    return decode_all([message(adapter, payload, kind)])
+    return decode_all([message(adapter, payload, kind)], settings)
 
 
 def hexed(text: str) -> bytes:
