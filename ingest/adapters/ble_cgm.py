@@ -161,7 +161,7 @@ def _session_start(payload: bytes) -> _Session | None:
         return None
     steps, dst = int.from_bytes(payload[7:8], "little", signed=True), _DST_MIN.get(payload[8])
     if dst is None or not -48 <= steps <= 56:
-        return _Session(wall_ns, SourceClock.WALL, 0)
+        return _Session(wall_ns, gatt.WALL, 0)
     tz_min = steps * _ZONE_STEP_MIN + dst
     return _Session(wall_ns - tz_min * MINUTE_NS, SourceClock.INSTANT, tz_min)
 
@@ -186,7 +186,7 @@ def _configured(setting: str) -> _Session:
     except ValueError:
         raise DecodeError(Reason.BAD_VALUE, "setting session_start") from None
     if offset is None:
-        return _Session(start_ns, SourceClock.WALL, 0)
+        return _Session(start_ns, gatt.WALL, 0)
     return _Session(start_ns, SourceClock.INSTANT, offset)
 
 
@@ -228,7 +228,8 @@ def _records(payload: bytes, checksum: str) -> tuple[list[int], list[DecodeError
         if at + size > end:
             problems.append(DecodeError(Reason.TRUNCATED, f"record at byte {at}: {end - at} of {size} bytes"))
             break
-        problem = _record_problem(payload, at, checksum)
+        is_plain = size == _SIZE[payload[at + 1]] and checksum != "required"
+        problem = None if is_plain else _record_problem(payload, at, checksum)
         if problem is None:
             good.append(at)
         else:
@@ -260,13 +261,13 @@ def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
     good, problems = _records(payload, checksum)
     newest = max((gatt.word(payload, at + 4) for at in good), default=0) if is_live else None
     for at in good:
-        offset = gatt.word(payload, at + 4)
+        offset = payload[at + 4] | payload[at + 5] << 8
         context: dict[str, Any] = {"session_min": offset}
-        flags = _describe(packet, at, order, context, output)
-        glucose, tz_min = gatt.word(payload, at + 2), 0
+        flags = _describe(packet, at, order, context, output) if payload[at + 1] else 0
+        glucose, tz_min = payload[at + 2] | payload[at + 3] << 8, 0
         if session is not None:
             gatt.note_hub(packet, context)
-            clock, tz_min = SourceClock.STORED if flags & _CLOCK_SUSPECT else session.clock, session.tz_min
+            clock, tz_min = gatt.STORED if flags & _CLOCK_SUSPECT else session.clock, session.tz_min
             identity = session.start_ns + offset * MINUTE_NS, clock, offset
         elif newest is not None:
             # The arrival is not the sensor's time, which may be wrong.
@@ -274,7 +275,7 @@ def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
             identity = packet.time_ns - (newest - offset) * MINUTE_NS, packet.clock, packet.parts + at
         else:
             gatt.note_hub(packet, context)
-            identity = packet.message.received_ns, SourceClock.STORED, packet.parts + at
+            identity = packet.message.received_ns, gatt.STORED, packet.parts + at
         output.sfloat(packet, _GLUCOSE, glucose, _MG_DL, *identity, flags, context, tz_min)
     if problems:
         first, others = problems[0], len(problems) - 1
@@ -287,8 +288,6 @@ def _describe(
     """Flags of the record at ``start``, with its optional fields in the context and as events."""
     payload = packet.payload
     present = payload[start + 1]
-    if not present:
-        return 0
     at, flags = start + 6, 0
     if present & 0xE0:
         warning = 0

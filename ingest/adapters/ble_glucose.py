@@ -117,11 +117,11 @@ def _time(packet: gatt.Packet, flags: int, is_offset_known: bool, output: gatt.O
     base_ns = gatt.date_time(packet.payload, 3)
     if base_ns is None:
         output.event(packet, EventKind.CLOCK_FAULT, "base_time_unknown")
-        return 0, SourceClock.STORED
+        return 0, gatt.STORED
     if not is_offset_known:
         output.event(packet, EventKind.CLOCK_FAULT, "time_offset_out_of_range")
-        return base_ns, SourceClock.STORED
-    return base_ns, SourceClock.STORED if flags & _CLOCK_SUSPECT else SourceClock.WALL
+        return base_ns, gatt.STORED
+    return base_ns, gatt.STORED if flags & _CLOCK_SUSPECT else gatt.WALL
 
 
 def _sample(octet: int, context: dict[str, Any]) -> tuple[int, int]:

@@ -93,14 +93,14 @@ def _spot_time(
         output.event(packet, EventKind.CLOCK_FAULT, "clock_not_set")
     if time_ns is not None and not flags & _CLOCK_NOT_SET:
         gatt.note_hub(packet, context)
-        return time_ns, SourceClock.WALL, 0
+        return time_ns, gatt.WALL, 0
     if not stored:
         return packet.time_ns, packet.clock, packet.seq
     gatt.note_hub(packet, context)
     if time_ns is not None:
         # In memory the factory time still tells records apart, and the whole memory comes again at each sync.
-        return time_ns, SourceClock.STORED, 0
-    return packet.message.received_ns, SourceClock.STORED, packet.seq
+        return time_ns, gatt.STORED, 0
+    return packet.message.received_ns, gatt.STORED, packet.seq
 
 
 def _continuous_time(packet: gatt.Packet, stored: bool, context: dict[str, Any]) -> tuple[int, SourceClock, int]:
@@ -108,7 +108,7 @@ def _continuous_time(packet: gatt.Packet, stored: bool, context: dict[str, Any])
     if not stored:
         return packet.time_ns, packet.clock, packet.seq
     gatt.note_hub(packet, context)
-    return packet.message.received_ns, SourceClock.STORED, packet.seq
+    return packet.message.received_ns, gatt.STORED, packet.seq
 
 
 def _averages(packet: gatt.Packet, output: gatt.Output) -> tuple[dict[str, float], dict[str, float]]:
@@ -120,20 +120,14 @@ def _averages(packet: gatt.Packet, output: gatt.Output) -> tuple[dict[str, float
     for bit, name in _AVERAGES:
         if payload[0] & bit:
             first, second = _PAIR.unpack_from(payload, at)
-            _note(packet, name, _SPO2, first, spo2, output)
-            _note(packet, name, _PULSE_RATE, second, pulse, output)
+            for vital, word, values in ((_SPO2, first, spo2), (_PULSE_RATE, second, pulse)):
+                value = SFLOAT[word]
+                if value - value == 0.0:
+                    values[name] = value
+                else:
+                    output.event(packet, EventKind.VALUE_ABSENT, f"{name}:{SFLOAT_SPECIALS[word].value}", vital)
             at += 4
     return spo2, pulse
-
-
-def _note(
-    packet: gatt.Packet, name: str, vital: int, word: int, values: dict[str, float], output: gatt.Output
-) -> None:  # fmt: skip
-    value = SFLOAT[word]
-    if value - value == 0.0:
-        values[name] = value
-    else:
-        output.event(packet, EventKind.VALUE_ABSENT, f"{name}:{SFLOAT_SPECIALS[word].value}", vital)
 
 
 def _status(payload: bytes, at: int, present: int, context: dict[str, Any]) -> tuple[int, int, int]:
@@ -184,7 +178,7 @@ def _parse_continuous(packet: gatt.Packet, output: gatt.Output) -> None:
     spo2_context = pulse_context = context
     if present & 0x03 and not measurement & _ABSENT_MASK:
         spo2, pulse = _averages(packet, output)
-        spo2_context, pulse_context = context | spo2, context | pulse
+        spo2_context, pulse_context = (context | spo2, context | pulse) if context else (spo2, pulse)
     index_at = at if present & 0x10 else 0
     _add(packet, measurement, sensor, index_at, identity, spo2_context, pulse_context, context, output)
 

@@ -137,7 +137,7 @@ class _Half:
     """The first of two packets: who and when, the context of its reading if it gave one, or why it was refused."""
 
     received_ns: int
-    identity: _Identity = (0, SourceClock.STORED, 0)
+    identity: _Identity = (0, gatt.STORED, 0)
     user: int | str | None = None
     context: dict[str, Any] | None = None
     refused: DecodeError | None = None
@@ -216,7 +216,7 @@ def _when(
         return half.identity
     if present & _MULTIPLE and not present & _HAS_USER:
         gatt.note_hub(packet, context)
-        return packet.message.received_ns, SourceClock.STORED, packet.seq
+        return packet.message.received_ns, gatt.STORED, packet.seq
     return gatt.stamp(packet, None, context, output)
 
 

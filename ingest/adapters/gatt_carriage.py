@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ingest.adapter import Context, Decoded, Reject, SourceClock
-from ingest.adapters.gatt import BATTERY, MAX_VALUE, Output, Packet, Profile, characteristic
+from ingest.adapter import Context, Decoded, Reject
+from ingest.adapters.gatt import BATTERY, HUB, MAX_VALUE, NO_CLOCK, Output, Packet, Profile, characteristic
 from ingest.adapters.json_readings import Repeated, document
 from ingest.adapters.timestamps import from_milliseconds, parse_rfc3339
 from vitals.errors import DecodeError
@@ -106,7 +106,7 @@ def collect(messages: Sequence[Message], contexts: Sequence[Context], carried: C
             continue
         ordinal, payload = message.ordinal, message.payload
         packet = Packet(
-            index, message, payload, contexts[index].settings, message.received_ns, SourceClock.NONE, ordinal,
+            index, message, payload, contexts[index].settings, message.received_ns, NO_CLOCK, ordinal,
             ordinal * _PARTS_PER_VALUE,
         )  # fmt: skip
         try:
@@ -153,7 +153,7 @@ def _open(index: int, message: Message, context: Context, carried: Carriage, out
             first = first or problem
             problems.append(problem.detail)
             continue
-        clock = SourceClock.NONE if time_ns is None else SourceClock.HUB
+        clock = NO_CLOCK if time_ns is None else HUB
         # Two different ones of a kind contradict each other: neither is taken.
         beside[number] = payload if beside.get(number, payload) == payload else b""
         packet = Packet(

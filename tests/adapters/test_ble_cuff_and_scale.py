@@ -8,6 +8,7 @@ from ingest.adapter import SourceClock
 from ingest.adapters.ble_scale import JOIN_NS
 from tests.adapters.decoding import ORDINAL, RECEIVED_NS, decode, decode_all, flag_names, message, reading_rows
 from vitals.glossary import EventKind, Reason
+from vitals.model import Message
 
 FIRST = bytes.fromhex("0610E400E807030A07011401")
 SECOND = bytes.fromhex("0016FFFF0014983A")
@@ -151,7 +152,7 @@ def test_the_second_packet_of_somebody_else_is_refused_with_the_first() -> None:
 
 def test_halves_of_two_devices_do_not_mix() -> None:
     first = message("ble_scale", FIRST, "2a9c")
-    other = type(first)("d_2", "ble_scale", "2a9c", RECEIVED_NS, SECOND, ordinal=ORDINAL + 1)
+    other = Message("d_2", "ble_scale", "2a9c", RECEIVED_NS, SECOND, ordinal=ORDINAL + 1)
     fat, weight = reading_rows(decode_all([first, other]).batch)
     assert fat["clock"] == "wall"
     assert weight["clock"] == "stored"

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.adapters.medfloat import SFLOAT, SFLOAT_SPECIALS
-from tests.adapters.decoding import decode, decode_all, message
+from tests.adapters.decoding import RECEIVED_NS, decode, decode_all, message
 from vitals.glossary import EventKind
+from vitals.model import Message
 
 MEASURED = bytes.fromhex("170C00E807030A071E003C003AC011")
 CONTEXT = bytes.fromhex("060C000151")
@@ -38,15 +39,12 @@ def test_in_one_batch_it_joins_its_measurement_in_either_order(order: tuple[int,
 def test_it_joins_by_device_and_sequence_only() -> None:
     other_seq = MEASURED[:1] + b"\x0d" + MEASURED[2:]
     batch = [message("ble_glucose", other_seq, "2a18"), message("ble_glucose", CONTEXT, "2a34")]
-    stranger = message("ble_glucose", MEASURED, "2a18").__class__("d_2", *MEASURED_MESSAGE)
+    stranger = Message("d_2", "ble_glucose", "2a18", RECEIVED_NS, MEASURED)
     decoded = decode_all([*batch, stranger])
     assert all("meal" not in context for context in decoded.batch.context.values())
     assert [event.kind for event in decoded.events] == [EventKind.CONTEXT]
     assert json.loads(decoded.events[0].detail) == {"seq": 12} | JOINED
     assert decoded.events[0].device == "d_1"
-
-
-MEASURED_MESSAGE = ("ble_glucose", "2a18", 1_710_059_400_000_000_000, MEASURED)
 
 
 def test_a_measurement_without_a_value_leaves_its_context_to_the_event() -> None:

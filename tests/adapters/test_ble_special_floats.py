@@ -50,9 +50,7 @@ def put(text: str, at: int, word: int) -> bytes:
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: f"{field[1]}-{field[4]}")
 @pytest.mark.parametrize("word", SFLOAT_SPECIALS)
-def test_a_special_value_is_absent_with_a_reason_or_out_of_range(
-    field: tuple[str, str, str, int, str], word: int
-) -> None:
+def test_a_special_value_is_absent_or_out_of_range(field: tuple[str, str, str, int, str], word: int) -> None:
     adapter, kind, text, at, vital = field
     special = SFLOAT_SPECIALS[word]
     plain = decode(adapter, bytes.fromhex(text), kind)
