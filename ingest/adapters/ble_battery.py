@@ -1,6 +1,8 @@
 """Bluetooth Battery Level 0x2A19 of devices whose readings come by another way (device-formats.md 2.12).
 
 Layout: level u8 in percent; 101 to 255 are no level.
+
+Identity: none. A level is an event at the time of receipt, not a reading.
 """
 
 from collections.abc import Sequence
