@@ -107,6 +107,7 @@ _ORDERS: Final = MappingProxyType(
     }
 )
 _BATTERY_LOW: Final = 1 << 1
+_BATTERY: Final = EventKind.BATTERY
 _FLOATS: Final = ((0x01, "trend_mg_dl_min"), (0x02, "quality_percent"))
 _WARNS_LOW: Final = 1 << 0 | 1 << 2
 _WARNS_HIGH: Final = 1 << 1 | 1 << 3
@@ -257,7 +258,7 @@ def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
     payload = packet.payload
     model = packet.settings.get
     order, checksum, is_live = _model(model("status_order"), model("e2e_crc"), model("without_session_start"))
-    session = _session(packet)
+    session = _session(packet) if packet.settings or packet.beside else None
     good, problems = _records(payload, checksum)
     newest = max((gatt.word(payload, at + 4) for at in good), default=0) if is_live else None
     for at in good:
@@ -324,7 +325,7 @@ def _note(packet: gatt.Packet, octet: _Octet, value: int, context: dict[str, Any
     if octet.events[value]:
         output.event(packet, EventKind.SENSOR_STATUS, octet.events[value])
     if octet is _STATUS and value & _BATTERY_LOW:
-        output.event(packet, EventKind.BATTERY, "low")
+        output.event(packet, _BATTERY, "low")
     flags = octet.flags[value]
     if flags & _CLOCK_SUSPECT:
         output.event(packet, EventKind.CLOCK_FAULT, "time_sync_required")

@@ -173,7 +173,9 @@ def _parse_continuous(packet: gatt.Packet, output: gatt.Output) -> None:
         raise gatt.wrong_length(payload, _CONTINUOUS_LENGTH[present], present & _RESERVED)
     context: dict[str, Any] = {}
     at = 5 + 4 * (present & 1) + 4 * (present >> 1 & 1)
-    measurement, sensor, at = _status(payload, at, present >> 2, context)
+    measurement = sensor = 0
+    if present & 0x0C:
+        measurement, sensor, at = _status(payload, at, present >> 2, context)
     identity = _continuous_time(packet, bool(measurement & _FROM_STORAGE), context)
     spo2_context = pulse_context = context
     if present & 0x03 and not measurement & _ABSENT_MASK:
