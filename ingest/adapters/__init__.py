@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from ingest.adapter import Adapter
-from ingest.adapters import ble_glucose, ble_heart_rate, ble_plx, clarity, json_readings
+from ingest.adapters import apple_health, ble_glucose, ble_heart_rate, ble_plx, clarity, json_readings
 from vitals.catalog import BY_KEY
 from vitals.errors import ConfigError
 
@@ -21,6 +21,7 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     ble_plx.ADAPTER,
     ble_heart_rate.ADAPTER,
     clarity.ADAPTER,
+    apple_health.ADAPTER,
 )
 
 _NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters import gatt
+from ingest.splitting import Packets
 from vitals.glossary import EventKind, Flag
 from vitals.model import Message
 
@@ -189,4 +190,5 @@ ADAPTER = Adapter(
     vitals=frozenset({"glucose_bg", "glucose_isf", "glucose"}),
     decode=decode,
     max_payload=gatt.MAX_PAYLOAD,
+    files=MappingProxyType({"2a18": Packets()}),
 )

@@ -15,6 +15,7 @@ from typing import Final
 
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters import gatt
+from ingest.splitting import Packets
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import Message
@@ -108,4 +109,5 @@ ADAPTER = Adapter(
     vitals=frozenset({"heart_rate", "rr_interval"}),
     decode=decode,
     max_payload=gatt.MAX_PAYLOAD,
+    files=MappingProxyType({"2a37": Packets()}),
 )

@@ -18,6 +18,7 @@ from typing import Any, Final
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters import gatt
 from ingest.adapters.medfloat import SFLOAT, SFLOAT_SPECIALS
+from ingest.splitting import Packets
 from vitals.glossary import EventKind, Flag
 from vitals.model import Message
 
@@ -202,4 +203,5 @@ ADAPTER = Adapter(
     vitals=frozenset({"spo2", "pulse_rate", "perf_index"}),
     decode=decode,
     max_payload=gatt.MAX_PAYLOAD,
+    files=MappingProxyType({"2a5e": Packets()}),
 )

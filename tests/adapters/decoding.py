@@ -13,7 +13,10 @@ from vitals.model import NO_TIME, Message
 from vitals.units import UNIT_BY_CODE
 
 ADAPTERS = {adapter.name: adapter for adapter in BUILT_IN}
-DEFAULT_KINDS = {"json": "", "ble_glucose": "2a18", "ble_plx": "2a5f", "ble_heart_rate": "2a37", "clarity": "export"}
+DEFAULT_KINDS = {
+    "json": "", "ble_glucose": "2a18", "ble_plx": "2a5f", "ble_heart_rate": "2a37", "clarity": "export",
+    "apple_health": "export",
+}  # fmt: skip
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16
 
