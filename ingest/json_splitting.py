@@ -161,10 +161,13 @@ class _Text:
         return ""
 
     def fits(self, limit: int) -> bool:
-        """Whether the next value is complete within ``limit`` bytes."""
+        """Whether the next value is complete and sound within ``limit`` bytes."""
         try:
             raw, _ = self._value(limit)
         except _TooLong:
+            return False
+        except Broken:
+            self._broken = False
             return False
         self._at -= len(raw)
         return len(_bytes(raw)) <= limit

@@ -297,7 +297,7 @@ class XmlRecords:
 
 @dataclass(slots=True)
 class _XmlScan:
-    """Iterates over the bytes of elements. An element ends where the next one begins."""
+    """Iterates over the bytes of elements."""
 
     root: str
     names: frozenset[str]
@@ -308,7 +308,6 @@ class _XmlScan:
     _number: int = 0
     _event: int = 0
     _began: int = -1
-    _complete: bool = False
     _ended: bool = False
     _found: list[bytes] = field(default_factory=list)
 
@@ -317,22 +316,24 @@ class _XmlScan:
         parser.buffer_text = True
 
         def start(name: str, _attributes: object) -> None:
-            self._event = index = parser.CurrentByteIndex
+            self._event = parser.CurrentByteIndex
             self._depth += 1
             if self._depth == 2:
                 self._number += 1
-                self._cut(index)
                 if name in self.names:
-                    self._began, self._complete = index, False
+                    self._began = self._event
 
-        def end(_name: str) -> None:
+        def end(name: str) -> None:
             self._event = parser.CurrentByteIndex
             self._depth -= 1
-            if self._depth == 1:
-                self._complete = True
-            elif self._depth == 0:
-                self._cut(self._event)
-                self._ended = True
+            self._ended = self._depth == 0
+            if self._depth == 1 and self._began >= 0:
+                # The index is that of the end tag; of an empty element, that of its end.
+                at = self._event - self._base
+                if self._buffer.startswith(f"</{name}".encode(), at):
+                    at = self._buffer.index(b">", at) + 1
+                self._found.append(bytes(self._buffer[self._began - self._base : at]))
+                self._began = -1
 
         parser.StartElementHandler, parser.EndElementHandler = start, end
         skipped = self._find_root()
@@ -343,7 +344,6 @@ class _XmlScan:
             except expat.ExpatError:
                 if not self._ended:
                     yield from self._found
-                    yield from self._rest(parser.ErrorByteIndex)
                     raise Broken(f"not XML at byte {skipped + parser.ErrorByteIndex}: the rest is left out") from None
             yield from self._found
             self._found = []
@@ -366,18 +366,6 @@ class _XmlScan:
             if not block or len(self._buffer) > _HEAD:
                 raise Broken(f"no element {self.root} in its first {len(self._buffer)} bytes")
 
-    def _cut(self, index: int) -> None:
-        """An element of interest ends before ``index``."""
-        if self._began >= 0:
-            self._found.append(bytes(self._buffer[self._began - self._base : index - self._base]).rstrip())
-            self._began = -1
-
-    def _rest(self, index: int) -> Iterator[bytes]:
-        """The element before a fault, when it was complete."""
-        if self._began >= 0 and self._complete:
-            text = bytes(self._buffer[self._began - self._base : index - self._base])
-            yield text[: text.rfind(b">") + 1]
-
     def _forget(self) -> None:
         """Drop what is read; an element that takes no end is given up."""
         if self._began >= 0 and len(self._buffer) > MAX_ELEMENT:
@@ -387,4 +375,4 @@ class _XmlScan:
         del self._buffer[: keep - self._base]
         self._base = keep
         if len(self._buffer) > MAX_ELEMENT:
-            raise Broken(f"no end of element {self._number} within {MAX_ELEMENT} bytes: the rest is left out")
+            raise Broken(f"no end within {MAX_ELEMENT} bytes behind element {self._number}: the rest is left out")

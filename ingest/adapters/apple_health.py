@@ -119,7 +119,8 @@ _CONTEXT: Final[Mapping[tuple[str, str], tuple[str, str]]] = MappingProxyType(
 _USER_ENTERED: Final = ("HKWasUserEntered", "1")
 
 _Row = tuple[int, int, int, int, int, int, float, int, int, int]
-"""Message index, vital, unit, start, offset in minutes, end, value, statistic, flags, byte of the source."""
+"""Message index, vital, unit, start, offset in minutes, end, value, statistic, flags, and unit as sent with the byte
+of the source."""
 
 
 @lru_cache(maxsize=1024)
@@ -232,11 +233,13 @@ class _Fragment:
             if stage not in _STAGES:
                 raise DecodeError(Reason.BAD_VALUE, "value")
             context |= _STAGES[stage]
-            vital, unit, value, statistic = _SLEEP, _SECONDS, (end_ns - start_ns) / 1e9, Statistic.SUM
+            vital, statistic = _SLEEP, Statistic.SUM
+            unit = sent = _SECONDS
+            value = (end_ns - start_ns) / 1e9
         else:
             vital, statistic = kind.vital, kind.statistic
             unit, factor = _unit(attributes, kind.units)
-            value = _number(attributes) * factor
+            sent, value = unit, _number(attributes) * factor
             if unit == _PERCENT and (self._percent == "fraction" or (self._percent == "auto" and value <= 1)):
                 unit = _FRACTION
             elif vital == _GLUCOSE:
@@ -250,8 +253,9 @@ class _Fragment:
                 context[member] = word
         if context:
             self._contexts[len(self._rows)] = context
-        source = _source_byte(attributes.get("sourceName", ""))
-        self._rows.append((self._index, vital, unit, start_ns, tz_min, end_ns, value, statistic, flags, source))
+        # The unit as sent: how a setting reads it makes no other record.
+        tells_apart = sent << 8 | _source_byte(attributes.get("sourceName", ""))
+        self._rows.append((self._index, vital, unit, start_ns, tz_min, end_ns, value, statistic, flags, tells_apart))
 
 
 def _refuse(what: str) -> Callable[..., None]:
@@ -286,11 +290,11 @@ def _mixed(words: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dt
 
 
 def _columns(rows: list[_Row], contexts: Mapping[int, Mapping[str, Any]]) -> Columns:
-    message, vital, unit, start, offset, end, value, statistic, flags, source = (
+    message, vital, unit, start, offset, end, value, statistic, flags, tells_apart = (
         zip(*rows, strict=True) if rows else ((),) * 10
     )
     start_ns, end_ns, values = np.array(start, np.int64), np.array(end, np.int64), np.array(value, np.float64)
-    last = (np.array(unit, np.int64) << 8 | np.array(source, np.int64)).view(np.uint64)
+    last = np.array(tells_apart, np.uint64)
     seq = _mixed(_mixed(_mixed(end_ns.view(np.uint64)) ^ values.view(np.uint64)) ^ last) >> np.uint64(1)
     return Columns(
         message=np.array(message, np.int64),
