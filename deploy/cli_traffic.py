@@ -136,9 +136,12 @@ def import_file(
     if not file.is_file():
         raise InvalidRequest("FILE", f"{file}: no such file")
     try:
-        with _owner(layout.root, config, running=layout.lock("owner").held()), control(data_dir, config) as api:
-            with _bar(file.name, DownloadColumn()) as progress:
-                counts = importing.import_file(api, layout, loaded, file, device, kind, progress)
+        with (
+            _owner(layout.root, config, running=layout.lock("owner").held()),
+            control(data_dir, config) as api,
+            _bar(file.name, DownloadColumn()) as progress,
+        ):
+            counts = importing.import_file(api, layout, loaded, file, device, kind, progress)
     except KeyboardInterrupt:
         sys.stderr.write("vitalgate: stopped; the same command goes on where it was\n")
         raise

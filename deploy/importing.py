@@ -21,7 +21,7 @@ from deploy.layout import Layout
 from deploy.settings import Settings
 from ingest.adapter import Adapter
 from ingest.adapters import load_adapters
-from ingest.splitting import Piece, Source, Splitter, open_source
+from ingest.splitting import Piece, Splitter, open_source
 from simulators.publisher import Outgoing, Publisher
 from vitals.errors import BackendError, InvalidRequest
 
@@ -147,8 +147,8 @@ async def _publish(pieces: Iterator[Piece], window: _Window) -> None:
         window.mark.save()
 
 
-def _behind(pieces: Iterator[Piece], source: Source, mark: Mark, counts: Counts) -> Iterator[Piece]:
-    """The pieces that are not acknowledged yet; the mark must be where one ends, else all of them."""
+def _behind(pieces: Iterator[Piece], mark: Mark, counts: Counts) -> Iterator[Piece]:
+    """The pieces that are not acknowledged yet; raises ``InvalidRequest`` when the mark is not where one ends."""
     read = 0
     while counts.skipped < mark.pieces and (piece := next(pieces, None)) is not None:
         counts.skipped, read = counts.skipped + 1, piece.read
@@ -183,7 +183,7 @@ def import_file(
     counts = Counts()
     with open_source(file, cut.member) as source:
         mark = Mark(layout, file, device, adapter.name, adapter.version, chosen, limit)
-        pieces = _behind(cut.pieces(source, limit, chosen), source, mark, counts)
+        pieces = _behind(cut.pieces(source, limit, chosen), mark, counts)
         before = api.request("GET", f"devices/{device}/ledger")
         secret = api.request("POST", f"devices/{device}/grant", json={"ttl_s": GRANT_TTL_S})["secret"]
         reach = options(api)

@@ -196,7 +196,7 @@ class CsvRows:
     def _records(source: Source, limit: int) -> Iterator[bytes]:
         fresh = lines(source, limit)
         again: deque[bytes] = deque()
-        number = 0
+        number = -1
         while True:
             held: list[bytes] = []
             size = quotes = 0

@@ -122,7 +122,9 @@ def _records(series: _Series, count: int, generator: random.Random) -> Iterator[
         began = _at(moment)
         ended = _at(moment + timedelta(seconds=series.lasts_s)) if series.lasts_s else began
         value = f"{generator.uniform(series.low, series.high):.{series.decimals}f}"
-        device = f"&lt;&lt;HKDevice: 0x{_ADDRESS + generator.randrange(1 << 16):x}&gt;, name:Apple Watch, model:Watch&gt;"
+        device = (
+            f"&lt;&lt;HKDevice: 0x{_ADDRESS + generator.randrange(1 << 16):x}&gt;, name:Apple Watch, model:Watch&gt;"
+        )
         text = (
             f'{head} device="{device}" unit="{series.unit}" creationDate="{ended}" startDate="{began}" '
             f'endDate="{ended}" value="{value}"'

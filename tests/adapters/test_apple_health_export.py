@@ -85,7 +85,7 @@ ATTACKS = {
     "billion laughs": '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;"><!ENTITY c "&b;&b;">]>',
     "external entity": '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>',
     "external subset": '<!DOCTYPE x SYSTEM "http://127.0.0.1:1/x.dtd">',
-    "parameter entity": '<!DOCTYPE x [<!ENTITY % a "<!ENTITY b \'x\'>">%a;]>',
+    "parameter entity": "<!DOCTYPE x [<!ENTITY % a \"<!ENTITY b 'x'>\">%a;]>",
     "plain": "<!DOCTYPE HealthData [<!ELEMENT HealthData ANY>]>",
 }
 

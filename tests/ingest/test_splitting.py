@@ -187,7 +187,7 @@ def test_csv_repeats_its_header_and_keeps_quoted_line_ends() -> None:
 
 def test_a_stray_quote_costs_one_row() -> None:
     payloads, problems = split(CsvRows(), b'h,i\n1,"a\n2,b\n3,"c"\n4,d\n', 20)
-    assert problems == ["row 2: a quoted cell has no end"] or problems == ["row 1: a quoted cell has no end"]
+    assert problems == ["row 1: a quoted cell has no end"]
     text = b"".join(payloads)
     assert all(row in text for row in (b"2,b", b'3,"c"', b"4,d"))
 
@@ -305,7 +305,7 @@ def test_an_archive_is_read_without_unpacking_it(tmp_path: Path) -> None:
     with open_source(path, "export.xml") as source:
         assert source.size == len(XML)
         assert [piece.payload for piece in HEALTH.pieces(source, 1000, "")] == split(HEALTH, XML)[0]
-    with pytest.raises(InvalidRequest, match="0 files other.xml"), open_source(path, "other.xml"):
+    with pytest.raises(InvalidRequest, match=r"0 files other\.xml"), open_source(path, "other.xml"):
         pass
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(InvalidRequest, match="no archive that can be read"), open_source(path, "export.xml"):
