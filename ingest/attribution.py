@@ -5,7 +5,7 @@ device at every instant that it can mean. No such person, or two: the row waits 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +131,10 @@ class Placed:
     patient: npt.NDArray[np.int32]
     reason: npt.NDArray[np.uint8]
     trusted: Bools
+
+    def take(self, rows: Bools) -> "Placed":
+        """The placing of ``rows``."""
+        return Placed(*(getattr(self, item.name)[rows] for item in fields(self)))
 
 
 def place(columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, worn: WearTable) -> Placed:

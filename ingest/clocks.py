@@ -5,7 +5,9 @@ whether one person wore the device over the whole interval. Nothing here guesses
 an interval.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +85,15 @@ def _first_past(wall_ns: Int64, zone: str) -> Int64:
         past = _wall(middle * MINUTE_NS, zone) > wall_ns
         early, late = np.where(past, early, middle), np.where(past, middle, late)
     return late * MINUTE_NS
+
+
+def shown(source_time_ns: Int64, context: Mapping[int, Mapping[str, Any]]) -> Int64:
+    """The time the user saw: the time as sent plus the offset that some formats carry beside it (``OFFSET_KEY``)."""
+    out = source_time_ns.copy()
+    for row, items in context.items():
+        if OFFSET_KEY in items:
+            out[row] += int(items[OFFSET_KEY]) * MINUTE_NS
+    return out
 
 
 def anywhere(wall_ns: Int64) -> Instants:

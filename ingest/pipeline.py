@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ingest import quality, quarantine
+from ingest import clocks, quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
 from ingest.attribution import REASONS, Head, Placed, WearTable, place
-from ingest.clocks import MINUTE_NS, OFFSET_KEY
-from ingest.journal import Cycle, Held, Tally, Waiting
+from ingest.journal import Cycle, Held, Tally
+from ingest.worklist import Waiting
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
@@ -31,6 +31,7 @@ class Outcome:
     events: list[DeviceEvent] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
+    withdrawn: list[VitalBatch] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     unknown_members: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
@@ -148,7 +149,7 @@ def _normalise(
     resent = np.array([message.dup for message in messages], np.bool_)[columns.message]
     device = senders.of_message[columns.message]
     row_in_table = np.array([worn.row(token) for token in senders.tokens], np.int64)[device]
-    shown = _shown(columns)
+    shown = clocks.shown(columns.source_time_ns, columns.context)
     placed = place(columns, shown, row_in_table, received, worn)
     value = convert(columns.vital, columns.unit, columns.value)
     flags = columns.flags | placed.flags | np.uint32(extra)
@@ -165,31 +166,51 @@ def _normalise(
     return batch, placed
 
 
-def _shown(columns: Columns) -> Int64:
-    """The time the user saw: base time plus the offset that some formats carry beside it."""
-    shown = columns.source_time_ns.copy()
-    for row, context in columns.context.items():
-        if OFFSET_KEY in context:
-            shown[row] += int(context[OFFSET_KEY]) * MINUTE_NS
-    return shown
-
-
 def _identify(batch: VitalBatch, placed: Placed, cycle: Cycle, out: Outcome, provenance: Provenance) -> Bools:
-    """Split rows into duplicates, revisions, new and unassigned; returns the rows that are no duplicates."""
+    """Split rows into duplicates, revisions, new, unassigned and withdrawn; returns the rows that are no duplicates."""
+    batch = batch.replace(provenance=provenance)
     numbers = np.array([cycle.device_id(token) for token in batch.devices], np.int64)[batch.device]
+    withdrawn = (batch.flags & np.uint32(Flag.RETRACTED)) != 0
+    if not withdrawn.any():
+        return _sort_out(batch, placed, numbers, cycle, out)
+    fresh = np.zeros(len(batch), bool)
+    kept = ~withdrawn
+    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], cycle, out)
+    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], cycle, out)
+    return fresh
+
+
+def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, cycle: Cycle, out: Outcome) -> Bools:
     duplicate, revision = cycle.identify(
         numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags
     )
-    flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
-    batch = batch.replace(flags=flags, provenance=provenance)
     waiting = ~duplicate & (batch.patient == UNASSIGNED)
+    if revision.any():
+        flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
+        # What was withdrawn stays withdrawn, whatever comes after it, and waits for nobody.
+        again = np.flatnonzero(revision)
+        gone = again[cycle.withdrawn(numbers[again], batch.take(again))]
+        flags[gone] |= np.uint32(Flag.RETRACTED)
+        batch = batch.replace(flags=flags)
+        waiting[gone] = False
     stored = ~duplicate & ~waiting
     for what, rows in (("repeated", duplicate), ("unassigned", waiting), ("revision", stored & revision)):
         out.tally.add_rows(batch.devices, what, batch.device[rows])
+    stored &= batch.patient != UNASSIGNED
     if stored.any():
         out.batches.append(_compact(batch.take(stored)))
     _wait(batch, placed.reason, waiting, out)
     return ~duplicate
+
+
+def _withdraw(batch: VitalBatch, numbers: Int64, cycle: Cycle, out: Outcome) -> Bools:
+    """Rows by which a source takes readings back: the first of each counts as a revision."""
+    fresh = cycle.withdraw(numbers, batch)
+    for what, rows in (("repeated", ~fresh), ("revision", fresh)):
+        out.tally.add_rows(batch.devices, what, batch.device[rows])
+    if fresh.any():
+        out.withdrawn.append(batch.take(fresh))
+    return fresh
 
 
 def _compact(batch: VitalBatch) -> VitalBatch:

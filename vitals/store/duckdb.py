@@ -24,6 +24,7 @@ from vitals.glossary import Flag
 from vitals.model import COLUMNS, NO_TIME, VitalBatch, concatenate
 from vitals.ports import Window
 from vitals.store import duckdb_sql as sql
+from vitals.store.gate import Gate
 
 CONSUMER: Final = "store"
 BUCKET_NS: Final[Mapping[str, int]] = MappingProxyType(
@@ -74,40 +75,6 @@ class _Tokens:
         self._next += len(assigned)
 
 
-class _Gate:
-    """Any number of readers, or one bulk commit; a waiting commit goes before new readers."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._readers = 0
-        self._shut = False
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._shut)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._readers -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._shut)
-            self._shut = True
-            self._changed.wait_for(lambda: self._readers == 0)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._shut = False
-                self._changed.notify_all()
-
-
 _Assigned = tuple[_Tokens, dict[str, int]]
 
 
@@ -124,7 +91,7 @@ class DuckDBStore:
         self._write_lock = threading.Lock()
         self._maintenance_lock = threading.Lock()
         self._idle: deque[duckdb.DuckDBPyConnection] = deque()
-        self._gate = _Gate()
+        self._gate = Gate()
         self._closed = False
         # Whether a failed commit left it open which tokens the file holds.
         self._tokens_in_doubt = False
@@ -152,6 +119,8 @@ class DuckDBStore:
 
     def write(self, batches: Sequence[VitalBatch], *, expected: int, position: int) -> None:
         """Store batches and move the position in one transaction.
+
+        A revision hides the rows of its identity before it; one that is flagged as retracted hides itself as well.
 
         Raises:
             PositionConflict: the position is not ``expected``; nothing was stored.
@@ -200,6 +169,14 @@ class DuckDBStore:
     def latest(self, patient: str) -> VitalBatch:
         """The newest visible reading of each vital that is neither implausible, retracted, control nor test data."""
         return self._batch(sql.LATEST, patient, {"without": NOT_AGGREGATED})
+
+    def held(self, device: str, start_ns: int, end_ns: int) -> VitalBatch:
+        """See :class:`vitals.ports.Store`."""
+        return self._of_device(sql.HELD, device, start_ns, end_ns)
+
+    def sent(self, device: str, first_ns: int, last_ns: int) -> VitalBatch:
+        """See :class:`vitals.ports.Store`."""
+        return self._of_device(sql.SENT, device, first_ns, last_ns)
 
     def stored(self) -> Mapping[str, int]:
         """First versions of readings ever stored, per device; erasing a patient does not lower it."""
@@ -287,7 +264,7 @@ class DuckDBStore:
             con.execute(sql.INSERT, {"no_time": NO_TIME})
             con.execute(sql.COUNT, {"revision": int(Flag.REVISION)})
             if (batch.flags & int(Flag.REVISION)).any():
-                con.execute(sql.HIDE, {"revision": int(Flag.REVISION)})
+                con.execute(sql.HIDE, {"revision": int(Flag.REVISION), "retracted": int(Flag.RETRACTED)})
         return assigned
 
     def _load_tokens(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -303,15 +280,23 @@ class DuckDBStore:
             return _number(con, sql.DROP, days)
 
     def _batch(self, statement: str, patient: str, arguments: Mapping[str, int]) -> VitalBatch:
-        rows = self._columns(statement, {"patient": self._patients.ids.get(patient, -1), **arguments})
+        return self._rows(statement, {"patient": self._patients.ids.get(patient, -1), **arguments})
+
+    def _of_device(self, statement: str, device: str, first_ns: int, last_ns: int) -> VitalBatch:
+        bounds = {"first": first_ns, "last": last_ns}
+        return self._rows(statement, {"device": self._devices.ids.get(device, -1), **bounds})
+
+    def _rows(self, statement: str, arguments: Mapping[str, int]) -> VitalBatch:
+        rows = self._columns(statement, arguments)
         columns: dict[str, Any] = {name: rows[name].astype(dtype, copy=False) for name, dtype in COLUMNS.items()}
-        numbers, index = np.unique(columns["device"], return_inverse=True)
-        columns["device"] = index.astype(np.int32)
-        columns["patient"] = np.zeros(len(index), dtype=np.int32)
-        devices = tuple(self._devices.names[number] for number in numbers.tolist())
+        vocabularies = []
+        for name, tokens in (("device", self._devices), ("patient", self._patients)):
+            numbers, index = np.unique(columns[name], return_inverse=True)
+            columns[name] = index.astype(np.int32)
+            vocabularies.append(tuple(tokens.names[number] for number in numbers.tolist()))
         texts = rows["context"].tolist()
         context = {row: msgspec.json.decode(text) for row, text in enumerate(texts) if text is not None}
-        return VitalBatch(devices, (patient,) if len(index) else (), **columns, context=context)
+        return VitalBatch(*vocabularies, **columns, context=context)
 
     def _columns(self, statement: str, arguments: Mapping[str, int]) -> Columns:
         with self._gate.reading(), self._cursor() as con:

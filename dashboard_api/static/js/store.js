@@ -84,7 +84,15 @@ export function isStale(reading) {
 
 const NEVER_LATEST = ["implausible", "retracted", "control_solution", "test_data"];
 
+/** A reading that is taken back is not shown any more; what stands before it comes with the next reload. */
+function dropReading(reading) {
+  const held = state.latest.get(reading.patient);
+  const known = held?.get(reading.vital);
+  if (known && ["device", "time", "seq"].every((name) => known[name] === reading[name])) held.delete(reading.vital);
+}
+
 function takeReading(reading) {
+  if (reading.flags.includes("retracted")) dropReading(reading);
   if (reading.flags.some((flag) => NEVER_LATEST.includes(flag))) return;
   let held = state.latest.get(reading.patient);
   if (!held) state.latest.set(reading.patient, (held = new Map()));
