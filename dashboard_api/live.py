@@ -216,7 +216,9 @@ class Newest(NamedTuple):
         time_ns, end_ns = int(batch.time_ns[row]), int(batch.end_ns[row])
         timed = int(batch.basis[row]) != Basis.UNKNOWN and time_ns != NO_TIME
         measured_ns = time_ns if end_ns == NO_TIME else end_ns
-        return cls(int(batch.vital[row]), time_ns, int(batch.seq[row]), measured_ns, timed, reading, _identity(batch, row))
+        return cls(
+            int(batch.vital[row]), time_ns, int(batch.seq[row]), measured_ns, timed, reading, _identity(batch, row)
+        )
 
 
 class StreamHub:

@@ -189,7 +189,13 @@ def place_again(batch: VitalBatch, device: Device, assignments: Sequence[Assignm
     """Readings of one device given out anew by ``assignments``."""
     worn = WearTable([device], assignments)
     columns = columns_of(batch)
-    placed = place(columns, clocks.shown(batch.source_time_ns, batch.context), np.zeros(len(batch), np.int64), batch.received_ns, worn)
+    placed = place(
+        columns,
+        clocks.shown(batch.source_time_ns, batch.context),
+        np.zeros(len(batch), np.int64),
+        batch.received_ns,
+        worn,
+    )
     moved = batch.replace(
         patients=tuple(worn.patients), patient=placed.patient, time_ns=placed.time_ns, basis=placed.basis,
         tz_min=placed.tz_min, flags=batch.flags | placed.flags,
@@ -298,7 +304,9 @@ def assign(
     context = {row: {**batch.context.get(row, {}), BY_PERSON: author} for row in range(len(batch))}
     owned = moved.replace(patients=(patient.id,), patient=np.zeros(len(batch), np.int32), context=context)
     body = {"item": item.item.id, "device": device.id, "patient": patient.id, "readings": len(batch)}
-    cycle.append(Control(ControlKind.ASSIGN, now_ns, author, body | ({} if shift_ns is None else {"shift_ns": shift_ns})))
+    cycle.append(
+        Control(ControlKind.ASSIGN, now_ns, author, body | ({} if shift_ns is None else {"shift_ns": shift_ns}))
+    )
     for entry in place_waiting(cycle, item, owned, np.ones(len(batch), bool), done):
         cycle.append(entry)
     worklist.resolve(cycle.sql, item.item.id, "assigned", patient.id, author, now_ns)

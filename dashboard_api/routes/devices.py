@@ -75,7 +75,9 @@ def assign(deps: Deps, caller: Caller, device: str, body: NewAssignment) -> Resp
     if "from_" not in body.model_fields_set and deps.registry.assignments(device=device):
         from_ns = deps.clock.now_ns()
     to_ns = None if body.to is None else parse_time(body.to, "to")
-    assigned = deps.registry.assign(device, body.patient, from_ns=from_ns, to_ns=to_ns, zone=body.zone, replace=body.replace)
+    assigned = deps.registry.assign(
+        device, body.patient, from_ns=from_ns, to_ns=to_ns, zone=body.zone, replace=body.replace
+    )
     deps.ingest.settle(caller.name)
     return answer(assignment_json(assigned))
 

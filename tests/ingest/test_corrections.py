@@ -271,7 +271,10 @@ class TestDecided:
         world.service.assign_unassigned(item, patient, author="dr_a", shift_s=-1800.5)
         world.drain()
         found = world.rows()
-        assert [row["time_ns"] - now_ns for row in found] == [-HOUR - 30 * MINUTE - SECOND // 2, -30 * MINUTE - SECOND // 2]
+        assert [row["time_ns"] - now_ns for row in found] == [
+            -HOUR - 30 * MINUTE - SECOND // 2,
+            -30 * MINUTE - SECOND // 2,
+        ]
         assert all(row["flags"] == Flag.LATE | Flag.CLOCK_CORRECTED for row in found)
         assert [row["source_time_ns"] for row in found] == [now_ns - HOUR, now_ns], "identity stays as sent"
 
@@ -305,5 +308,3 @@ class TestDecided:
         with pytest.raises(NotFound):
             world.service.assign_unassigned("1", "p_none", author="a")
         assert counts(world) == (2, 0, 0, 0, 2)
-
-

@@ -322,7 +322,11 @@ def test_the_registry_may_change_between_cycles(world: World) -> None:
     world.clock.advance(1)
     world.send(world.message("d", spo2(95, world.clock.now_ns())))
     world.drain()
-    assert [(row["patient"], row["value"]) for row in world.rows()] == [(patient, 97.0), (patient, 96.0), (patient, 95.0)]
+    assert [(row["patient"], row["value"]) for row in world.rows()] == [
+        (patient, 97.0),
+        (patient, 96.0),
+        (patient, 95.0),
+    ]
     assert [row["flags"] for row in world.rows()] == [Flag.LATE, Flag(0), Flag(0)], "what waited is history"
 
 
