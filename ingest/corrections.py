@@ -1,12 +1,13 @@
 """What changes about readings after they were taken in: withdrawn ones, changed assignments, decisions of people.
 
 Everything here happens in one transaction of the vitals log. A stored reading is never touched: a row with ``RETRACTED``
-and ``REVISION`` takes it from the patient who has it, a row with ``REVISION`` and ``LATE`` gives it to another. Nothing
+and ``REVISION`` takes it from the patient who has it, one with ``REVISION`` and ``LATE`` gives it to another. Nothing
 that moves pages: it is history.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -15,12 +16,13 @@ import numpy.typing as npt
 
 from ingest import clocks, worklist
 from ingest.adapter import Columns, SourceClock
-from ingest.attribution import REASONS, Placed, Unplaced, WearTable, place
+from ingest.attribution import AFTER_KEY, REASONS, Placed, Unplaced, WearTable, place
+from ingest.epochs import DeviceClock
 from ingest.journal import Cycle, Tally
 from ingest.worklist import Held, Waiting
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag
-from vitals.model import UNASSIGNED, Control, VitalBatch, concatenate
+from vitals.model import NO_TIME, UNASSIGNED, Control, VitalBatch, concatenate
 from vitals.ports import Assignment, Device, Patient
 
 BY_PERSON = "assigned_by"
@@ -86,7 +88,7 @@ def changed(before: Sequence[Worn], now: Sequence[Worn]) -> list[tuple[int, int]
     """The stretches whose wearer is another one now."""
     bounds = sorted({bound for one in (*before, *now) for bound in one[1:]})
     out = []
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         old, new = ([one.patient for one in side if one.first_ns <= start < one.end_ns] for side in (before, now))
         if old != new:
             out.append((start, end))
@@ -177,6 +179,8 @@ def columns_of(batch: VitalBatch) -> Columns:
     clock[batch.basis == Basis.DEVICE] = SourceClock.INSTANT
     clock[(batch.basis == Basis.UNKNOWN) & odd] = SourceClock.INSTANT
     clock[batch.basis == Basis.DAY] = SourceClock.DAY
+    # Unknown for another reason than these: of such a record only bounds are known.
+    clock[[AFTER_KEY in batch.context.get(row, {}) for row in range(len(batch))]] = SourceClock.STORED
     live = (batch.basis == Basis.RECEIVED) & (batch.source_time_ns == batch.received_ns)
     clock[live | (batch.basis == Basis.HUB)] = SourceClock.NONE
     return Columns(
@@ -186,15 +190,14 @@ def columns_of(batch: VitalBatch) -> Columns:
 
 
 def place_again(batch: VitalBatch, device: Device, assignments: Sequence[Assignment]) -> tuple[VitalBatch, Placed]:
-    """Readings of one device given out anew by ``assignments``."""
+    """Readings of one device given out anew by ``assignments``; a time that was corrected stays as it is."""
     worn = WearTable([device], assignments)
     columns = columns_of(batch)
+    was_corrected = (batch.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
+    shown_ns = np.where(was_corrected, batch.time_ns, clocks.shown(batch.source_time_ns, batch.context))
+    after_ns = [batch.context.get(row, {}).get(AFTER_KEY, NO_TIME) for row in range(len(batch))]
     placed = place(
-        columns,
-        clocks.shown(batch.source_time_ns, batch.context),
-        np.zeros(len(batch), np.int64),
-        batch.received_ns,
-        worn,
+        columns, shown_ns, np.zeros(len(batch), np.int64), batch.received_ns, worn, np.array(after_ns, np.int64)
     )
     moved = batch.replace(
         patients=tuple(worn.patients), patient=placed.patient, time_ns=placed.time_ns, basis=placed.basis,
@@ -219,7 +222,7 @@ def reassign(
         start, end = max(stretches[0][0] - _MARGIN_NS, -_EVER_NS), min(stretches[-1][1] + _MARGIN_NS, _EVER_NS)
         rows = current(archive, cycle, device.id, lambda: archive.held(device.id, start, end))
         near = (rows.basis == Basis.UNKNOWN) | _within(rows.time_ns, stretches)
-        near &= np.array([BY_PERSON not in rows.context.get(row, {}) for row in range(len(rows))], bool)
+        near &= ~_by_person(rows)
         entries += _move(cycle, rows.take(near), device, assignments, now_ns, done)
     for item in worklist.of_device(cycle.sql, device.id):
         if item.item.reason in _AGAIN:
@@ -242,15 +245,17 @@ def _within(time_ns: npt.NDArray[np.int64], stretches: Sequence[tuple[int, int]]
 
 
 def _move(
-    cycle: Cycle, rows: VitalBatch, device: Device, assignments: Sequence[Assignment], now_ns: int, done: Changes
-) -> list[VitalBatch]:
-    """Stored rows that belong to somebody else now, or to nobody: taken from one, given to the other."""
+    cycle: Cycle, rows: VitalBatch, device: Device, assignments: Sequence[Assignment], now_ns: int, done: Changes,
+    *, at_ns: Int64 | None = None,
+) -> list[VitalBatch]:  # fmt: skip
+    """Stored rows that belong to somebody else now, or to nobody: taken from one, given to the other. With ``at_ns``,
+    their times as they are known now, all of them."""
     if not len(rows):
         return []
-    moved, placed = place_again(rows, device, assignments)
+    moved, placed = place_again(rows if at_ns is None else corrected(rows, at_ns), device, assignments)
     had = [rows.patients[number] for number in rows.patient.tolist()]
     has = [None if number == UNASSIGNED else moved.patients[number] for number in moved.patient.tolist()]
-    other = np.array([old != new for old, new in zip(had, has, strict=True)], bool)
+    other = np.array([old != new for old, new in zip(had, has, strict=True)], bool) | (at_ns is not None)
     if not other.any():
         return []
     done.withdrawn += int(other.sum())
@@ -262,6 +267,45 @@ def _move(
         waits = moved.take(nobody & (placed.reason == code)).replace(patients=())
         worklist.wait(cycle.sql, [Waiting(device.id, REASONS[code], waits, recalled=True)])
     return [gone, given] if len(given) else [gone]
+
+
+def recover(
+    archive: Archive, cycle: Cycle, device: Device, assignments: Sequence[Assignment], clock: DeviceClock, now_ns: int
+) -> Changes:
+    """Give readings of a reset clock, stored with an unknown time or waiting, the times that are known by now."""
+    done = Changes()
+    sent = [source_ns for _, source_ns in clock.odd]
+    stored = current(archive, cycle, device.id, _sent(archive, device.id, min(sent), max(sent)))
+    unknown = stored.take(stored.basis == Basis.UNKNOWN)
+    unknown = unknown.take(~_by_person(unknown))
+    known, at_ns = _shifted(unknown, clock)
+    entries = _move(cycle, unknown.take(known), device, assignments, now_ns, done, at_ns=at_ns[known])
+    for item in worklist.of_device(cycle.sql, device.id):
+        known, at_ns = _shifted(item.batch, clock)
+        if known.any():
+            whole = corrected(item.batch, np.where(known, at_ns, item.batch.time_ns))
+            moved, placed = place_again(whole, device, assignments)
+            entries += place_waiting(cycle, item, moved, known & (placed.patient != UNASSIGNED), done)
+    for entry in entries:
+        cycle.append(entry)
+    cycle.count(done.tally)
+    return done
+
+
+def _by_person(batch: VitalBatch) -> Bools:
+    return np.array([BY_PERSON in batch.context.get(row, {}) for row in range(len(batch))], bool)
+
+
+def _shifted(batch: VitalBatch, clock: DeviceClock) -> tuple[Bools, Int64]:
+    """Rows that the shifts of a clock reach, and their corrected times."""
+    known, at_ns = np.zeros(len(batch), bool), batch.source_time_ns.copy()
+    records = zip(batch.seq.tolist(), batch.source_time_ns.tolist(), batch.received_ns.tolist(), strict=True)
+    for row, (seq, source_ns, received_ns) in enumerate(records):
+        shift_ns = clock.shift_ns(seq, source_ns, received_ns) if (seq, source_ns) in clock.odd else None
+        if shift_ns is not None:
+            known[row] = True
+            at_ns[row] += shift_ns
+    return known, at_ns
 
 
 def place_waiting(cycle: Cycle, item: Held, moved: VitalBatch, rows: Bools, done: Changes) -> list[VitalBatch]:
@@ -292,7 +336,7 @@ def assign(
     """Give an item's readings to a patient, as a person has decided; how many were stored."""
     batch, done = item.batch, Changes()
     if shift_ns is not None:
-        time_ns = clocks.shown(batch.source_time_ns, batch.context) + shift_ns
+        time_ns = batch.source_time_ns + shift_ns
         if (time_ns > batch.received_ns + clocks.FUTURE_TOLERANCE_NS).any():
             raise InvalidRequest("shift_s", "leads past the receipt of a reading")
         moved = corrected(batch, time_ns)
@@ -319,8 +363,9 @@ def corrected(batch: VitalBatch, time_ns: Int64) -> VitalBatch:
     flags = batch.flags & ~np.uint32(Flag.CLOCK_SUSPECT) | np.uint32(Flag.CLOCK_CORRECTED)
     rows = len(batch)
     return batch.replace(
-        time_ns=time_ns, basis=np.full(rows, Basis.DEVICE, np.uint8), tz_min=np.zeros(rows, np.int16), flags=flags
-    )
+        time_ns=time_ns, basis=np.full(rows, Basis.DEVICE, np.uint8), tz_min=np.zeros(rows, np.int16), flags=flags,
+        context={row: {k: v for k, v in items.items() if k != AFTER_KEY} for row, items in batch.context.items()},
+    )  # fmt: skip
 
 
 def discard(cycle: Cycle, item: Held, reason: str, author: str, now_ns: int) -> int:

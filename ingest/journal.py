@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ingest.epochs import DeviceClock, Epoch, clocks_of
 from vitals import encoding
 from vitals.catalog import CODE_SPACE
 from vitals.errors import NotFound, PositionConflict
@@ -50,6 +51,13 @@ CREATE TABLE IF NOT EXISTS retracted(
   source_time_ns INTEGER NOT NULL, device INTEGER NOT NULL, vital INTEGER NOT NULL, seq INTEGER NOT NULL,
   PRIMARY KEY(source_time_ns, device, vital, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS wearers(device TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS odd_records(
+  device INTEGER NOT NULL, seq INTEGER NOT NULL, source_time_ns INTEGER NOT NULL, arrived_ns INTEGER NOT NULL,
+  PRIMARY KEY(device, seq, source_time_ns)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS epochs(
+  number INTEGER PRIMARY KEY AUTOINCREMENT, device INTEGER NOT NULL, from_seq INTEGER NOT NULL,
+  first_ns INTEGER NOT NULL, pair_seq INTEGER NOT NULL, pair_ns INTEGER NOT NULL, shift_ns INTEGER NOT NULL,
+  learned_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS device_states(
   device TEXT PRIMARY KEY, last_seen_ns INTEGER, online INTEGER, battery REAL) WITHOUT ROWID;
 """
@@ -136,6 +144,15 @@ class Journal:
         """Newest trusted wall time and its sequence, of every device that has one."""
         rows = self.log.query("SELECT token, source_time_ns, seq FROM heads JOIN devices ON devices.id = heads.device")
         return {token: (int(time_ns), int(seq)) for token, time_ns, seq in rows}
+
+    def clocks(self) -> dict[str, DeviceClock]:
+        """What is known of clocks that were reset, by device token."""
+        odd = "SELECT token, seq, source_time_ns, arrived_ns FROM odd_records JOIN devices ON devices.id = device"
+        epochs = (
+            "SELECT token, from_seq, first_ns, pair_seq, pair_ns, shift_ns FROM epochs "
+            "JOIN devices ON devices.id = device ORDER BY number"
+        )
+        return clocks_of(self.log.query(odd), self.log.query(epochs))
 
     def wearers(self) -> dict[str, bytes]:
         """Who wore each device, as the readings so far were given out by it."""
@@ -348,6 +365,16 @@ class Cycle:
             "INSERT INTO heads VALUES(?,?,?) ON CONFLICT(device) DO UPDATE SET source_time_ns=excluded.source_time_ns, "
             "seq=excluded.seq WHERE (excluded.source_time_ns, excluded.seq) > (heads.source_time_ns, heads.seq)",
             [(self.device_id(token), time_ns, seq) for token, (time_ns, seq) in heads.items()],
+        )
+
+    def learn(self, device: str, odd: Iterable[tuple[int, int, int]], epochs: Iterable[Epoch], now_ns: int) -> None:
+        """Record odd records (sequence, time as sent, arrival) of a device, and the epochs learned from them."""
+        ident = self.device_id(device)
+        self._sql.executemany("INSERT OR IGNORE INTO odd_records VALUES(?,?,?,?)", [(ident, *one) for one in odd])
+        self._sql.executemany(
+            "INSERT INTO epochs(device, from_seq, first_ns, pair_seq, pair_ns, shift_ns, learned_ns) "
+            "VALUES(?,?,?,?,?,?,?)",
+            [(ident, *epoch, now_ns) for epoch in epochs],
         )
 
     def count(self, tally: Tally) -> None:

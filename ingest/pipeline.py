@@ -5,18 +5,20 @@ Each stage is columns in, columns out; the loops here run over adapters, devices
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest import clocks, quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
-from ingest.attribution import REASONS, Head, Placed, WearTable, place
+from ingest.attribution import AFTER_KEY, REASONS, Head, Placed, WearTable, place
+from ingest.epochs import Epoch, arrival_ns
 from ingest.journal import Cycle, Held, Tally
 from ingest.worklist import Waiting
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag
-from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
+from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
@@ -35,6 +37,8 @@ class Outcome:
     tally: Tally = field(default_factory=Tally)
     unknown_members: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
+    clocks: dict[str, tuple[list[tuple[int, int, int]], list[Epoch]]] = field(default_factory=dict)
+    """Odd records (sequence, time as sent, arrival) and new epochs, by device."""
 
 
 def convert(
@@ -78,6 +82,9 @@ def run(
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
         batch, placed = _normalise(columns, good, senders, worn, extra)
+        if placed.odd.any() and _learn(batch, placed, worn, out):
+            # What proves a shift is corrected by it, whatever batch it comes in.
+            batch, placed = _normalise(columns, good, senders, worn, extra)
         new = _identify(batch, placed, cycle, out, provenance)
         _trust(batch, placed.trusted, worn, out)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
@@ -153,6 +160,8 @@ def _normalise(
     placed = place(columns, shown, row_in_table, received, worn)
     value = convert(columns.vital, columns.unit, columns.value)
     flags = columns.flags | placed.flags | np.uint32(extra)
+    corrected = (placed.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
+    flags[corrected] &= ~np.uint32(Flag.CLOCK_SUSPECT)
     # A value with a coded side carries its meaning in the flag, whatever number came with it.
     flags = flags | quality.range_flags(columns.vital, value)
     flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
@@ -161,9 +170,18 @@ def _normalise(
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
         columns.source_time_ns, columns.seq, placed.time_ns, columns.ended_ns, placed.basis, placed.tz_min, value,
-        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received, columns.context,
+        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
+        _bounded(columns.context, placed.after_ns),
     )  # fmt: skip
     return batch, placed
+
+
+def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mapping[int, Mapping[str, Any]]:
+    """The context of rows, with the bound of those whose time is unknown."""
+    rows = np.flatnonzero(after_ns != NO_TIME).tolist()
+    if not rows:
+        return context
+    return {**context, **{row: {**context.get(row, {}), AFTER_KEY: int(after_ns[row])} for row in rows}}
 
 
 def _identify(batch: VitalBatch, placed: Placed, cycle: Cycle, out: Outcome, provenance: Provenance) -> Bools:
@@ -211,6 +229,21 @@ def _withdraw(batch: VitalBatch, numbers: Int64, cycle: Cycle, out: Outcome) -> 
     if fresh.any():
         out.withdrawn.append(batch.take(fresh))
     return fresh
+
+
+def _learn(batch: VitalBatch, placed: Placed, worn: WearTable, out: Outcome) -> bool:
+    """Take in the records whose time is out of line; whether they prove a shift of their device's clock."""
+    learned = False
+    for row in np.flatnonzero(placed.odd).tolist():
+        device = batch.devices[batch.device[row]]
+        arrived_ns = arrival_ns(int(batch.received_ns[row]), batch.context.get(row, {}))
+        record = (int(batch.seq[row]), int(batch.source_time_ns[row]), arrived_ns)
+        epochs = worn.clock(worn.row(device)).see(*record)
+        odd, known = out.clocks.setdefault(device, ([], []))
+        odd.append(record)
+        known += epochs
+        learned |= bool(epochs)
+    return learned
 
 
 def _compact(batch: VitalBatch) -> VitalBatch:

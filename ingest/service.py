@@ -164,11 +164,15 @@ class IngestService:
     def _commit_settled(
         self, changed: Sequence[tuple[Device, list[Assignment], bytes | None, bytes]], author: str, now_ns: int
     ) -> None:
+        clocks = self._journal.clocks()
+
         def follow(cycle: Cycle) -> None:
             for device, worn, before, now in changed:
                 cycle.give_out(device.id, before, now)
                 known = None if before is None else corrections.read_worn(before)
                 corrections.reassign(self._store, cycle, device, worn, known, author, now_ns)
+                if device.id in clocks and clocks[device.id].epochs:
+                    corrections.recover(self._store, cycle, device, worn, clocks[device.id], now_ns)
 
         self._commit(follow)
 
@@ -182,6 +186,7 @@ class IngestService:
         devices = self._registry.devices()
         self._worn = WearTable(devices, assignments)
         self._worn.trust(self._journal.heads())
+        self._worn.clocks = {self._worn.row(token): clock for token, clock in self._journal.clocks().items()}
         self._contexts = {device.id: Context(device.zone, device.settings) for device in devices}
         self._registry_version = version
 
@@ -231,11 +236,21 @@ class IngestService:
             source = Provenance(provenance.first, provenance.last, name, version)
             pipeline.run(adapter, messages, self._contexts, self._worn, cycle, out, provenance=source, extra=extra)
             _record(out, cycle)
+            for device, (odd, epochs) in out.clocks.items():
+                cycle.learn(device, odd, epochs, self._clock.now_ns())
+                if epochs:
+                    self._recover(device, cycle)
             for batch in out.withdrawn:
                 corrections.withdraw(self._store, cycle, batch)
             done.append((name, out))
         pending.clear()
         return done
+
+    def _recover(self, device: str, cycle: Cycle) -> None:
+        """A shift of the device's clock is known now: what came before gets its time."""
+        row = self._worn.row(device)
+        known, worn = self._registry.device(device), self._registry.assignments(device=device)
+        corrections.recover(self._store, cycle, known, worn, self._worn.clocks[row], self._clock.now_ns())
 
     # What people ask (vitals.ports.IngestView)
 

@@ -289,14 +289,14 @@ class DuckDBStore:
     def _rows(self, statement: str, arguments: Mapping[str, int]) -> VitalBatch:
         rows = self._columns(statement, arguments)
         columns: dict[str, Any] = {name: rows[name].astype(dtype, copy=False) for name, dtype in COLUMNS.items()}
-        vocabularies = []
+        vocabularies: dict[str, tuple[str, ...]] = {}
         for name, tokens in (("device", self._devices), ("patient", self._patients)):
             numbers, index = np.unique(columns[name], return_inverse=True)
             columns[name] = index.astype(np.int32)
-            vocabularies.append(tuple(tokens.names[number] for number in numbers.tolist()))
+            vocabularies[name] = tuple(tokens.names[number] for number in numbers.tolist())
         texts = rows["context"].tolist()
         context = {row: msgspec.json.decode(text) for row, text in enumerate(texts) if text is not None}
-        return VitalBatch(*vocabularies, **columns, context=context)
+        return VitalBatch(vocabularies["device"], vocabularies["patient"], **columns, context=context)
 
     def _columns(self, statement: str, arguments: Mapping[str, int]) -> Columns:
         with self._gate.reading(), self._cursor() as con:

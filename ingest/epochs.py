@@ -1,0 +1,140 @@
+"""What is known of a device's clock after it was reset: records out of line, and shifts that live records prove.
+
+Records whose number rises while their time falls (or lies before 2010, or far ahead of arrival) are *odd*. Their shift is
+learned from live ones among them (device-formats.md 8.3): two records of different times that took the same time to
+arrive, and than which none of their line arrived sooner, were both sent as they were measured. A shift holds for records
+that follow each other without a gap or a step back up to such a pair, and for those after it. Shifts are only ever
+added, so a record gets the same corrected time whenever and in whatever batch it comes again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ingest.clocks import FUTURE_TOLERANCE_NS, LIVE_TOLERANCE_NS, MINUTE_NS, RESET_LEAP_NS
+
+HUB_KEY = "hub_time_ns"
+"""Context key by which a hub says when it took a record in; it stands for arrival."""
+SPAN_NS = 10 * MINUTE_NS
+"""Two records of one upload arrive together: only what lies further apart than any tolerance proves something."""
+_HUB_BEHIND_NS = 31 * 86_400_000_000_000
+_COMPARED = 64
+"""How many of the newest odd records a new one is compared with."""
+
+
+class Epoch(NamedTuple):
+    """``shift_ns`` is added to the time as sent, for records from (``from_seq``, ``first_ns``) on; those up to
+    ``pair_seq`` are no later than ``pair_ns``, those after it no earlier."""
+
+    from_seq: int
+    first_ns: int
+    pair_seq: int
+    pair_ns: int
+    shift_ns: int
+
+    def holds(self, seq: int, source_ns: int) -> bool:
+        """Whether a record belongs to this epoch."""
+        if seq < self.from_seq or source_ns < self.first_ns:
+            return False
+        return source_ns <= self.pair_ns if seq <= self.pair_seq else source_ns >= self.pair_ns
+
+
+def arrival_ns(received_ns: int, context: Mapping[str, Any]) -> int:
+    """The hub's time where it is credible, else the receipt."""
+    hub_ns = context.get(HUB_KEY)
+    if isinstance(hub_ns, int) and received_ns - _HUB_BEHIND_NS < hub_ns <= received_ns + FUTURE_TOLERANCE_NS:
+        return hub_ns
+    return received_ns
+
+
+@dataclass(slots=True)
+class DeviceClock:
+    """Odd records of one device, (sequence, time as sent) -> first arrival, and the epochs learned from them."""
+
+    odd: dict[tuple[int, int], int] = field(default_factory=dict)
+    epochs: list[Epoch] = field(default_factory=list)
+
+    def is_odd(self, seq: int, source_ns: int, head_ns: int) -> bool:
+        """Whether a record is one of the odd ones, or older than a later one of them."""
+        if (seq, source_ns) in self.odd:
+            return True
+        late = source_ns < head_ns - RESET_LEAP_NS
+        return late and any(number > seq and time_ns >= source_ns for number, time_ns in self.odd)
+
+    def shift_ns(self, seq: int, source_ns: int, received_ns: int) -> int | None:
+        """What to add to the time as sent; None where nothing is known."""
+        for epoch in reversed(self.epochs):
+            if epoch.holds(seq, source_ns) and source_ns + epoch.shift_ns <= received_ns + FUTURE_TOLERANCE_NS:
+                return epoch.shift_ns
+        return None
+
+    def see(self, seq: int, source_ns: int, arrived_ns: int) -> list[Epoch]:
+        """Take in an odd record; the epochs that it proves or extends. One that is known changes nothing."""
+        if (seq, source_ns) in self.odd:
+            return []
+        self.odd[seq, source_ns] = arrived_ns
+        before = len(self.epochs)
+        pair = self._pair(seq, source_ns)
+        if pair is not None:
+            self.epochs.append(pair)
+        self._extend()
+        return self.epochs[before:]
+
+    def _pair(self, seq: int, source_ns: int) -> Epoch | None:
+        """The epoch that this record and another one of its line prove."""
+        mine_ns = self.odd[seq, source_ns] - source_ns
+        for other, arrived_ns in sorted(self.odd.items(), reverse=True)[:_COMPARED]:
+            other_ns = arrived_ns - other[1]
+            (low, low_ns), (high, high_ns) = sorted((other, (seq, source_ns)))
+            if low == high or high_ns - low_ns < SPAN_NS or abs(mine_ns - other_ns) > LIVE_TOLERANCE_NS:
+                continue
+            shift_ns = min(mine_ns, other_ns)
+            if self._is_known(low, low_ns, shift_ns) and self._is_known(high, high_ns, shift_ns):
+                return None
+            if self._soonest(low, low_ns, high, high_ns) >= shift_ns - LIVE_TOLERANCE_NS:
+                return Epoch(low, low_ns, high, high_ns, shift_ns)
+        return None
+
+    def _is_known(self, seq: int, source_ns: int, shift_ns: int) -> bool:
+        known = [epoch.shift_ns for epoch in self.epochs if epoch.holds(seq, source_ns)]
+        return bool(known) and abs(known[-1] - shift_ns) <= LIVE_TOLERANCE_NS
+
+    def _soonest(self, low: int, low_ns: int, high: int, high_ns: int) -> int:
+        """The least time from record to arrival on the line of a pair: between them, and without a gap before."""
+        first, first_ns = self._chain(low, low_ns)
+        line = (
+            arrived_ns - source_ns
+            for (seq, source_ns), arrived_ns in self.odd.items()
+            if first <= seq <= high and first_ns <= source_ns <= high_ns
+        )
+        return min(line)
+
+    def _chain(self, seq: int, source_ns: int) -> tuple[int, int]:
+        """The first record from which on numbers follow each other and times never fall."""
+        by_seq: dict[int, int] = {}
+        for number, time_ns in self.odd:
+            if number < seq and time_ns <= source_ns:
+                by_seq[number] = max(time_ns, by_seq.get(number, time_ns))
+        while seq - 1 in by_seq and by_seq[seq - 1] <= source_ns:
+            seq, source_ns = seq - 1, by_seq[seq - 1]
+        return seq, source_ns
+
+    def _extend(self) -> None:
+        """Let epochs reach back as far as records follow each other."""
+        for epoch in list(self.epochs):
+            first, first_ns = self._chain(epoch.from_seq, epoch.first_ns)
+            longer = epoch._replace(from_seq=first, first_ns=first_ns)
+            if longer not in self.epochs:
+                self.epochs.append(longer)
+
+
+def clocks_of(
+    odd: Iterable[tuple[str, int, int, int]], epochs: Iterable[tuple[str, int, int, int, int, int]]
+) -> dict[str, DeviceClock]:
+    """Clocks by device token, from what the journal keeps in the order it was learned."""
+    found: dict[str, DeviceClock] = {}
+    for token, seq, source_ns, arrived_ns in odd:
+        found.setdefault(token, DeviceClock()).odd[seq, source_ns] = arrived_ns
+    for token, *epoch in epochs:
+        found.setdefault(token, DeviceClock()).epochs.append(Epoch(*epoch))
+    return found
