@@ -189,7 +189,7 @@ def place(
     if wall.any():
         head_time_ns, head_seq = _heads_before(columns, device, out.trusted, worn)
         reset = wall & clocks.is_reset(columns.source_time_ns, columns.seq, head_time_ns, head_seq)
-        reset |= _known_odd(columns, device, numbered, worn)
+        reset |= _known_odd(columns, device, numbered & ~reset, worn)
         _timeless(out, reset, received_ns, Unplaced.CLOCK_RESET)
         # Trusted time is wall time: the instant lies at most so much before it.
         out.after_ns[reset] = head_time_ns[reset] - clocks.EAST_NS
@@ -201,11 +201,11 @@ def place(
     return out
 
 
-def _known_odd(columns: Columns, device: Int64, numbered: Bools, worn: WearTable) -> Bools:
-    """Rows of devices whose clock was reset before that are out of line with what is known since."""
+def _known_odd(columns: Columns, device: Int64, rows: Bools, worn: WearTable) -> Bools:
+    """``rows`` of devices whose clock was reset before that are out of line with what is known since."""
     odd = np.zeros(len(columns), bool)
     if worn.clocks:
-        for row in np.flatnonzero(numbered & np.isin(device, list(worn.clocks))).tolist():
+        for row in np.flatnonzero(rows & np.isin(device, list(worn.clocks))).tolist():
             number = int(device[row])
             head_ns = _MIN // 2 if worn.head_seq[number] == _MAX else int(worn.head_time_ns[number])
             odd[row] = worn.clocks[number].is_odd(int(columns.seq[row]), int(columns.source_time_ns[row]), head_ns)

@@ -2,9 +2,11 @@
 
 Records whose number rises while their time falls (or lies before 2010, or far ahead of arrival) are *odd*. Their shift is
 learned from live ones among them (device-formats.md 8.3): two records of different times that took the same time to
-arrive, and than which none of their line arrived sooner, were both sent as they were measured. A shift holds for records
-that follow each other without a gap or a step back up to such a pair, and for those after it. Shifts are only ever
-added, so a record gets the same corrected time whenever and in whatever batch it comes again.
+arrive, and than which none of their line arrived sooner, were both sent as they were measured. A shift holds between
+such a pair, back from it as far as numbers follow each other and times never fall, and on from it to the newest record
+that was live by the same shift: what comes from memory after that waits for the next live one, since the clock may have
+been reset again. Odd records and epochs are only ever added, so a record gets the same corrected time whenever and in
+whatever batch it comes again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,9 +24,13 @@ _COMPARED = 64
 """How many of the newest odd records a new one is compared with."""
 
 
+Record = tuple[int, int]
+"""Sequence and time as sent."""
+
+
 class Epoch(NamedTuple):
-    """``shift_ns`` is added to the time as sent, for records from (``from_seq``, ``first_ns``) on; those up to
-    ``pair_seq`` are no later than ``pair_ns``, those after it no earlier."""
+    """``shift_ns`` is added to the time as sent, for records from (``from_seq``, ``first_ns``) to the newest live one,
+    which is no older than (``pair_seq``, ``pair_ns``)."""
 
     from_seq: int
     first_ns: int
@@ -32,11 +38,12 @@ class Epoch(NamedTuple):
     pair_ns: int
     shift_ns: int
 
-    def holds(self, seq: int, source_ns: int) -> bool:
-        """Whether a record belongs to this epoch."""
-        if seq < self.from_seq or source_ns < self.first_ns:
-            return False
-        return source_ns <= self.pair_ns if seq <= self.pair_seq else source_ns >= self.pair_ns
+
+class Learned(NamedTuple):
+    """What an odd record taught: new epochs, and whether the time of other records is known by it."""
+
+    epochs: list[Epoch]
+    others: bool
 
 
 def arrival_ns(received_ns: int, context: Mapping[str, Any]) -> int:
@@ -49,10 +56,15 @@ def arrival_ns(received_ns: int, context: Mapping[str, Any]) -> int:
 
 @dataclass(slots=True)
 class DeviceClock:
-    """Odd records of one device, (sequence, time as sent) -> first arrival, and the epochs learned from them."""
+    """Odd records of one device, (sequence, time as sent) -> first arrival, and the epochs learned from them.
 
-    odd: dict[tuple[int, int], int] = field(default_factory=dict)
+    ``reached`` holds the newest live record of each epoch, ``unknown`` the odd records that no shift reaches.
+    """
+
+    odd: dict[Record, int] = field(default_factory=dict)
     epochs: list[Epoch] = field(default_factory=list)
+    reached: list[Record] = field(default_factory=list)
+    unknown: set[Record] = field(default_factory=set)
 
     def is_odd(self, seq: int, source_ns: int, head_ns: int) -> bool:
         """Whether a record is one of the odd ones, or older than a later one of them."""
@@ -63,22 +75,52 @@ class DeviceClock:
 
     def shift_ns(self, seq: int, source_ns: int, received_ns: int) -> int | None:
         """What to add to the time as sent; None where nothing is known."""
-        for epoch in reversed(self.epochs):
-            if epoch.holds(seq, source_ns) and source_ns + epoch.shift_ns <= received_ns + FUTURE_TOLERANCE_NS:
+        arrived_ns = self.odd.get((seq, source_ns), received_ns)
+        for epoch, (last, last_ns) in zip(reversed(self.epochs), reversed(self.reached), strict=True):
+            if epoch.from_seq <= seq <= last and epoch.first_ns <= source_ns <= last_ns:
+                return epoch.shift_ns if source_ns + epoch.shift_ns <= arrived_ns + FUTURE_TOLERANCE_NS else None
+            live = abs(arrived_ns - source_ns - epoch.shift_ns) <= LIVE_TOLERANCE_NS
+            if live and seq > last and source_ns >= last_ns:
                 return epoch.shift_ns
         return None
 
-    def see(self, seq: int, source_ns: int, arrived_ns: int) -> list[Epoch]:
-        """Take in an odd record; the epochs that it proves or extends. One that is known changes nothing."""
-        if (seq, source_ns) in self.odd:
-            return []
-        self.odd[seq, source_ns] = arrived_ns
+    def see(self, seq: int, source_ns: int, arrived_ns: int) -> Learned:
+        """Take in an odd record. One that is known changes nothing."""
+        record = (seq, source_ns)
+        if record in self.odd:
+            return Learned([], False)
+        self.odd[record] = arrived_ns
+        self.unknown.add(record)
         before = len(self.epochs)
-        pair = self._pair(seq, source_ns)
-        if pair is not None:
-            self.epochs.append(pair)
-        self._extend()
-        return self.epochs[before:]
+        self._reach(record)
+        if self.shift_ns(*record, arrived_ns) is None:
+            pair = self._pair(*record)
+            if pair is not None:
+                self._add(pair)
+            self._extend()
+        found = {one for one in self.unknown if self.shift_ns(*one, self.odd[one]) is not None}
+        self.unknown -= found
+        return Learned(self.epochs[before:], bool(found - {record}))
+
+    def restore(self, epochs: Iterable[Epoch]) -> None:
+        """Take in epochs learned before, once all odd records stand in ``odd``."""
+        for epoch in epochs:
+            self._add(epoch)
+        self.unknown = {one for one in self.odd if self.shift_ns(*one, self.odd[one]) is None}
+
+    def _add(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+        self.reached.append((epoch.pair_seq, epoch.pair_ns))
+        for record in sorted(self.odd):
+            self._reach(record)
+
+    def _reach(self, record: Record) -> None:
+        """A live record by the shift of an epoch, past its newest one, is its newest."""
+        delay_ns = self.odd[record] - record[1]
+        for number, epoch in enumerate(self.epochs):
+            seq, source_ns = self.reached[number]
+            if record[0] > seq and record[1] >= source_ns and abs(delay_ns - epoch.shift_ns) <= LIVE_TOLERANCE_NS:
+                self.reached[number] = record
 
     def _pair(self, seq: int, source_ns: int) -> Epoch | None:
         """The epoch that this record and another one of its line prove."""
@@ -89,15 +131,9 @@ class DeviceClock:
             if low == high or high_ns - low_ns < SPAN_NS or abs(mine_ns - other_ns) > LIVE_TOLERANCE_NS:
                 continue
             shift_ns = min(mine_ns, other_ns)
-            if self._is_known(low, low_ns, shift_ns) and self._is_known(high, high_ns, shift_ns):
-                return None
             if self._soonest(low, low_ns, high, high_ns) >= shift_ns - LIVE_TOLERANCE_NS:
                 return Epoch(low, low_ns, high, high_ns, shift_ns)
         return None
-
-    def _is_known(self, seq: int, source_ns: int, shift_ns: int) -> bool:
-        known = [epoch.shift_ns for epoch in self.epochs if epoch.holds(seq, source_ns)]
-        return bool(known) and abs(known[-1] - shift_ns) <= LIVE_TOLERANCE_NS
 
     def _soonest(self, low: int, low_ns: int, high: int, high_ns: int) -> int:
         """The least time from record to arrival on the line of a pair: between them, and without a gap before."""
@@ -125,7 +161,7 @@ class DeviceClock:
             first, first_ns = self._chain(epoch.from_seq, epoch.first_ns)
             longer = epoch._replace(from_seq=first, first_ns=first_ns)
             if longer not in self.epochs:
-                self.epochs.append(longer)
+                self._add(longer)
 
 
 def clocks_of(
@@ -135,6 +171,9 @@ def clocks_of(
     found: dict[str, DeviceClock] = {}
     for token, seq, source_ns, arrived_ns in odd:
         found.setdefault(token, DeviceClock()).odd[seq, source_ns] = arrived_ns
+    learned: dict[str, list[Epoch]] = {token: [] for token in found}
     for token, *epoch in epochs:
-        found.setdefault(token, DeviceClock()).epochs.append(Epoch(*epoch))
+        learned[token].append(Epoch(*epoch))
+    for token, clock in found.items():
+        clock.restore(learned[token])
     return found

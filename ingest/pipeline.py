@@ -17,12 +17,22 @@ from ingest.epochs import Epoch, arrival_ns
 from ingest.journal import Cycle, Held, Tally
 from ingest.worklist import Waiting
 from vitals.catalog import BY_CODE
-from vitals.glossary import Flag
+from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Lesson:
+    """What a device's clock taught: odd records (sequence, time as sent, arrival), new epochs, and whether readings that
+    came before have a time now."""
+
+    odd: list[tuple[int, int, int]] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    others: bool = False
 
 
 @dataclass(slots=True)
@@ -37,8 +47,7 @@ class Outcome:
     tally: Tally = field(default_factory=Tally)
     unknown_members: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
-    clocks: dict[str, tuple[list[tuple[int, int, int]], list[Epoch]]] = field(default_factory=dict)
-    """Odd records (sequence, time as sent, arrival) and new epochs, by device."""
+    clocks: dict[str, Lesson] = field(default_factory=dict)
 
 
 def convert(
@@ -232,17 +241,19 @@ def _withdraw(batch: VitalBatch, numbers: Int64, cycle: Cycle, out: Outcome) -> 
 
 
 def _learn(batch: VitalBatch, placed: Placed, worn: WearTable, out: Outcome) -> bool:
-    """Take in the records whose time is out of line; whether they prove a shift of their device's clock."""
+    """Take in the records whose time is out of line; whether the time of one of them is known by it."""
     learned = False
     for row in np.flatnonzero(placed.odd).tolist():
         device = batch.devices[batch.device[row]]
         arrived_ns = arrival_ns(int(batch.received_ns[row]), batch.context.get(row, {}))
         record = (int(batch.seq[row]), int(batch.source_time_ns[row]), arrived_ns)
-        epochs = worn.clock(worn.row(device)).see(*record)
-        odd, known = out.clocks.setdefault(device, ([], []))
-        odd.append(record)
-        known += epochs
-        learned |= bool(epochs)
+        clock, lesson = worn.clock(worn.row(device)), out.clocks.setdefault(device, Lesson())
+        found = clock.see(*record)
+        lesson.odd.append(record)
+        lesson.epochs += found.epochs
+        lesson.others |= found.others
+        unknown = int(batch.basis[row]) == Basis.UNKNOWN
+        learned |= found.others or (unknown and clock.shift_ns(*record) is not None)
     return learned
 
 

@@ -236,9 +236,9 @@ class IngestService:
             source = Provenance(provenance.first, provenance.last, name, version)
             pipeline.run(adapter, messages, self._contexts, self._worn, cycle, out, provenance=source, extra=extra)
             _record(out, cycle)
-            for device, (odd, epochs) in out.clocks.items():
-                cycle.learn(device, odd, epochs, self._clock.now_ns())
-                if epochs:
+            for device, lesson in out.clocks.items():
+                cycle.learn(device, lesson.odd, lesson.epochs, self._clock.now_ns())
+                if lesson.others:
                     self._recover(device, cycle)
             for batch in out.withdrawn:
                 corrections.withdraw(self._store, cycle, batch)
