@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from vitals.model import NO_TIME
+
 OFFSET_KEY = "time_offset_min"
 """Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
 MINUTE_NS = 60_000_000_000
@@ -94,6 +96,11 @@ def shown(source_time_ns: Int64, context: Mapping[int, Mapping[str, Any]]) -> In
         if OFFSET_KEY in items:
             out[row] += int(items[OFFSET_KEY]) * MINUTE_NS
     return out
+
+
+def ends(length_ns: Int64, time_ns: Int64, ended_ns: Int64) -> Int64:
+    """Ends of intervals that begin at ``time_ns`` and last ``length_ns``; ``NO_TIME`` where ``ended_ns`` is."""
+    return np.where(ended_ns == NO_TIME, ended_ns, time_ns + length_ns)
 
 
 def anywhere(wall_ns: Int64) -> Instants:

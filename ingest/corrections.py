@@ -202,6 +202,7 @@ def place_again(batch: VitalBatch, device: Device, assignments: Sequence[Assignm
     moved = batch.replace(
         patients=tuple(worn.patients), patient=placed.patient, time_ns=placed.time_ns, basis=placed.basis,
         tz_min=placed.tz_min, flags=batch.flags | placed.flags,
+        end_ns=clocks.ends(batch.end_ns - batch.time_ns, placed.time_ns, batch.end_ns),
     )  # fmt: skip
     return moved, placed
 
@@ -363,7 +364,8 @@ def corrected(batch: VitalBatch, time_ns: Int64) -> VitalBatch:
     flags = batch.flags & ~np.uint32(Flag.CLOCK_SUSPECT) | np.uint32(Flag.CLOCK_CORRECTED)
     rows = len(batch)
     return batch.replace(
-        time_ns=time_ns, basis=np.full(rows, Basis.DEVICE, np.uint8), tz_min=np.zeros(rows, np.int16), flags=flags,
+        time_ns=time_ns, end_ns=clocks.ends(batch.end_ns - batch.time_ns, time_ns, batch.end_ns),
+        basis=np.full(rows, Basis.DEVICE, np.uint8), tz_min=np.zeros(rows, np.int16), flags=flags,
         context={row: {k: v for k, v in items.items() if k != AFTER_KEY} for row, items in batch.context.items()},
     )  # fmt: skip
 

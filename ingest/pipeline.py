@@ -169,6 +169,11 @@ def _normalise(
     placed = place(columns, shown, row_in_table, received, worn)
     value = convert(columns.vital, columns.unit, columns.value)
     flags = columns.flags | placed.flags | np.uint32(extra)
+    ended = clocks.ends(columns.ended_ns - columns.source_time_ns, placed.time_ns, columns.ended_ns)
+    ahead = ended > received + clocks.FUTURE_TOLERANCE_NS
+    # Nothing goes on after it arrived; a time far ahead would make all that follows look old.
+    ended[ahead] = np.maximum(placed.time_ns, received)[ahead]
+    flags[ahead] |= np.uint32(Flag.CLOCK_SUSPECT)
     corrected = (placed.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
     flags[corrected] &= ~np.uint32(Flag.CLOCK_SUSPECT)
     # A value with a coded side carries its meaning in the flag, whatever number came with it.
@@ -178,7 +183,7 @@ def _normalise(
     flags[resent & (columns.clock == SourceClock.NONE)] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
-        columns.source_time_ns, columns.seq, placed.time_ns, columns.ended_ns, placed.basis, placed.tz_min, value,
+        columns.source_time_ns, columns.seq, placed.time_ns, ended, placed.basis, placed.tz_min, value,
         columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
         _bounded(columns.context, placed.after_ns),
     )  # fmt: skip

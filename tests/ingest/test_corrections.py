@@ -1,17 +1,18 @@
 """Readings that are withdrawn, that follow a changed assignment, and that a person takes off the worklist."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, unit_code, vital_code
+from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, SourceClock, unit_code, vital_code
 from tests.ingest.ingest_world import DAY, HOUR, MINUTE, World, rows_of, spo2
 from tests.support import SECOND
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import Basis, ControlKind, Flag
-from vitals.model import Control, Message
+from vitals.model import Control, Message, VitalBatch
 
 SPO2, PERCENT = vital_code("spo2"), unit_code("%")
 MOVED = Flag.REVISION | Flag.LATE
@@ -123,6 +124,42 @@ class TestWithdrawn:
         send(world, f"{now_ns} 1 95")
         assert world.service.unassigned() == [], "nobody is asked about what was withdrawn"
         assert counts(world) == (5, 0, 0, 5, 0)
+
+
+def decode_spans(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
+    """``start end`` in ns, wall time."""
+    builder = ReadingsBuilder()
+    for index, (message, _) in enumerate(zip(messages, contexts, strict=True)):
+        start, end = map(int, message.payload.split())
+        builder.add(index, SPO2, 97.0, PERCENT, start, clock=SourceClock.WALL, ended_ns=end)
+    return Decoded(builder.build())
+
+
+class TestIntervals:
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Any:
+        made = World(tmp_path, adapters={"spans": replace(RECORDS, name="spans", decode=decode_spans)})
+        yield made
+        made.close()
+
+    def span(self, world: World, start_ns: int, end_ns: int) -> None:
+        world.send(world.message("d", f"{start_ns} {end_ns}".encode(), "spans"))
+        world.drain()
+
+    def test_the_end_is_read_in_the_zone_of_the_start(self, world: World) -> None:
+        world.worn("d", "spans", zone="Europe/Berlin")
+        now_ns = world.clock.now_ns()
+        self.span(world, now_ns, now_ns + 50 * MINUTE)
+        (batch,) = (entry for entry in world.entries() if isinstance(entry, VitalBatch))
+        assert (batch.time_ns.tolist(), batch.end_ns.tolist()) == ([now_ns - HOUR], [now_ns - 10 * MINUTE])
+
+    def test_an_end_years_ahead_makes_nothing_look_old(self, world: World) -> None:
+        patient = world.worn("d", "spans", zone="UTC")
+        now_ns = world.clock.now_ns()
+        self.span(world, now_ns - MINUTE, now_ns + 3000 * DAY)
+        latest = world.store.latest(patient)
+        assert latest.end_ns.tolist() == [now_ns]
+        assert latest.flags.tolist() == [int(Flag.CLOCK_SUSPECT)]
 
 
 class TestReassigned:
