@@ -157,8 +157,8 @@ def place(
 
     ``shown_ns`` is the time as the user saw it (base time + offset), ``device`` the row in ``worn``; all as long as
     ``columns``, rows in the order of receipt. An instant or wall time before 2010 or more than 5 minutes ahead of
-    arrival is untrusted: such a row takes its arrival for its time, on an unknown basis. ``after_ns`` bounds rows without
-    a usable time, where it is known (else ``NO_TIME``). ``worn`` is not changed.
+    arrival is untrusted: such a row takes its arrival for its time, on an unknown basis. ``after_ns`` bounds rows
+    without a usable time, where it is known (else ``NO_TIME``). ``worn`` is not changed.
     """
     rows, clock = len(columns), columns.clock
     shown_ns = np.minimum(shown_ns, clocks.LATEST_NS)

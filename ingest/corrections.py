@@ -1,8 +1,8 @@
 """What changes about readings after they were taken in: withdrawn ones, changed assignments, decisions of people.
 
-Everything here happens in one transaction of the vitals log. A stored reading is never touched: a row with ``RETRACTED``
-and ``REVISION`` takes it from the patient who has it, one with ``REVISION`` and ``LATE`` gives it to another. Nothing
-that moves pages: it is history.
+Everything here happens in one transaction of the vitals log. A stored reading is never touched: a row with
+``RETRACTED`` and ``REVISION`` takes it from the patient who has it, one with ``REVISION`` and ``LATE`` gives it to
+another. Nothing that moves pages: it is history.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,12 +1,12 @@
 """What is known of a device's clock after it was reset: records out of line, and shifts that live records prove.
 
-Records whose number rises while their time falls (or lies before 2010, or far ahead of arrival) are *odd*. Their shift is
-learned from live ones among them (device-formats.md 8.3): two records of different times that took the same time to
+Records whose number rises while their time falls (or lies before 2010, or far ahead of arrival) are *odd*. Their shift
+is learned from live ones among them (device-formats.md 8.3): two records of different times that took the same time to
 arrive, and than which none of their line arrived sooner, were both sent as they were measured. A shift holds between
 such a pair, back from it as far as numbers follow each other and times never fall, and on from it to the newest record
-that was live by the same shift: what comes from memory after that waits for the next live one, since the clock may have
-been reset again. Odd records and epochs are only ever added, so a record gets the same corrected time whenever and in
-whatever batch it comes again.
+that was live by the same shift: what comes from memory after that waits for the next live one, since the clock may
+have been reset again. Odd records and epochs are only ever added, so a record gets the same corrected time whenever
+and in whatever batch it comes again.
 """
 
 from collections.abc import Iterable, Mapping

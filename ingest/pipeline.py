@@ -27,8 +27,8 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class Lesson:
-    """What a device's clock taught: odd records (sequence, time as sent, arrival), new epochs, and whether readings that
-    came before have a time now."""
+    """What a device's clock taught: odd records (sequence, time as sent, arrival), new epochs, and whether readings
+    that came before have a time now."""
 
     odd: list[tuple[int, int, int]] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)

@@ -142,7 +142,9 @@ def history(seed: int) -> History:
         if reset:
             shift_ns = now_ns - RESET - random_.randrange(5) * MINUTE
         late = random_.choice([0, 0, 0, random_.randrange(HOUR, 3 * DAY)]) if seq > 3 else 0
-        rows.append(Row(0, SourceClock.WALL, now_ns - shift_ns, now_ns + late + random_.randrange(60) * SECOND, seq=seq))
+        rows.append(
+            Row(0, SourceClock.WALL, now_ns - shift_ns, now_ns + late + random_.randrange(60) * SECOND, seq=seq)
+        )
         truth[seq] = now_ns
     return History(sorted(rows, key=lambda row: row.received_ns), truth)
 

@@ -40,7 +40,7 @@ class Truth:
 
 @dataclass
 class Meter:
-    """The meter as its wearer has it: ``line_ns`` is from UTC to its base time, ``offset`` what the user sees beyond."""
+    """The meter as its wearer has it: ``line_ns`` is from UTC to its base time, ``offset_min`` what is seen beyond."""
 
     line_ns: int = HOUR
     offset_min: int = 0
