@@ -9,6 +9,7 @@ have been reset again. Odd records and epochs are only ever added, so a record g
 and in whatever batch it comes again.
 """
 
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -58,13 +59,15 @@ def arrival_ns(received_ns: int, context: Mapping[str, Any]) -> int:
 class DeviceClock:
     """Odd records of one device, (sequence, time as sent) -> first arrival, and the epochs learned from them.
 
-    ``reached`` holds the newest live record of each epoch, ``unknown`` the odd records that no shift reaches.
+    ``reached`` holds the newest live record of each epoch, ``unknown`` the odd records that no shift reaches,
+    ``newest`` those of the highest numbers.
     """
 
     odd: dict[Record, int] = field(default_factory=dict)
     epochs: list[Epoch] = field(default_factory=list)
     reached: list[Record] = field(default_factory=list)
     unknown: set[Record] = field(default_factory=set)
+    newest: list[Record] = field(default_factory=list)
 
     def is_odd(self, seq: int, source_ns: int, head_ns: int) -> bool:
         """Whether a record is one of the odd ones, or older than a later one of them."""
@@ -91,6 +94,8 @@ class DeviceClock:
             return Learned([], False)
         self.odd[record] = arrived_ns
         self.unknown.add(record)
+        insort(self.newest, record)
+        del self.newest[:-_COMPARED]
         before = len(self.epochs)
         self._reach(record)
         if self.shift_ns(*record, arrived_ns) is None:
@@ -98,12 +103,15 @@ class DeviceClock:
             if pair is not None:
                 self._add(pair)
             self._extend()
-        found = {one for one in self.unknown if self.shift_ns(*one, self.odd[one]) is not None}
+        found = (
+            {one for one in self.unknown if self.shift_ns(*one, self.odd[one]) is not None} if self.epochs else set()
+        )
         self.unknown -= found
         return Learned(self.epochs[before:], bool(found - {record}))
 
     def restore(self, epochs: Iterable[Epoch]) -> None:
         """Take in epochs learned before, once all odd records stand in ``odd``."""
+        self.newest = sorted(self.odd)[-_COMPARED:]
         for epoch in epochs:
             self._add(epoch)
         self.unknown = {one for one in self.odd if self.shift_ns(*one, self.odd[one]) is None}
@@ -125,8 +133,8 @@ class DeviceClock:
     def _pair(self, seq: int, source_ns: int) -> Epoch | None:
         """The epoch that this record and another one of its line prove."""
         mine_ns = self.odd[seq, source_ns] - source_ns
-        for other, arrived_ns in sorted(self.odd.items(), reverse=True)[:_COMPARED]:
-            other_ns = arrived_ns - other[1]
+        for other in reversed(self.newest):
+            other_ns = self.odd[other] - other[1]
             (low, low_ns), (high, high_ns) = sorted((other, (seq, source_ns)))
             if low == high or high_ns - low_ns < SPAN_NS or abs(mine_ns - other_ns) > LIVE_TOLERANCE_NS:
                 continue

@@ -250,6 +250,8 @@ def _learn(batch: VitalBatch, placed: Placed, worn: WearTable, out: Outcome) -> 
     learned = False
     for row in np.flatnonzero(placed.odd).tolist():
         device = batch.devices[batch.device[row]]
+        if device not in worn.rows:
+            continue
         arrived_ns = arrival_ns(int(batch.received_ns[row]), batch.context.get(row, {}))
         record = (int(batch.seq[row]), int(batch.source_time_ns[row]), arrived_ns)
         clock, lesson = worn.clock(worn.row(device)), out.clocks.setdefault(device, Lesson())

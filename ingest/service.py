@@ -186,7 +186,10 @@ class IngestService:
         devices = self._registry.devices()
         self._worn = WearTable(devices, assignments)
         self._worn.trust(self._journal.heads())
-        self._worn.clocks = {self._worn.row(token): clock for token, clock in self._journal.clocks().items()}
+        known = self._journal.clocks()
+        self._worn.clocks = {
+            self._worn.rows[token]: clock for token, clock in known.items() if token in self._worn.rows
+        }
         self._contexts = {device.id: Context(device.zone, device.settings) for device in devices}
         self._registry_version = version
 
@@ -291,10 +294,10 @@ class IngestService:
         return done
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
-        return worklist.listed(self._journal.log, _place(after), limit)
+        return worklist.listed(self._journal.log.query, _place(after), limit)
 
     def unassigned_item(self, ident: str) -> tuple[UnassignedItem, VitalBatch]:
-        return worklist.shown(self._journal.log, ident)
+        return worklist.shown(self._journal.log.query, ident)
 
     def assign_unassigned(self, ident: str, patient: str, *, author: str, shift_s: float | None = None) -> int:
         owner = self._registry.patient(patient)

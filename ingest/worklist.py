@@ -5,9 +5,9 @@ counted as unassigned in the ledger, but for *recalled* ones: those were stored 
 as stored. What a person discards keeps its item and its count.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from sqlite3 import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from vitals import encoding
 from vitals.errors import NotFound
-from vitals.log.local import LocalLog
 from vitals.model import VitalBatch
 from vitals.ports import UnassignedItem
 
 _COLUMNS = "id, device, readings, reason, first_ns, last_ns, received_ns"
 _OPEN = "id NOT IN (SELECT item FROM resolutions)"
 _LARGEST_ID = 2**63 - 1
+
+Query = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
+"""Reads rows of the file outside of any transaction."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -51,15 +53,15 @@ def _opened(row: Sequence[object]) -> Held:
 _WHOLE = f"SELECT {_COLUMNS}, body, id IN (SELECT item FROM recalled) FROM unassigned WHERE {_OPEN}"  # noqa: S608
 
 
-def listed(log: LocalLog, after: int, limit: int) -> list[UnassignedItem]:
+def listed(query: Query, after: int, limit: int) -> list[UnassignedItem]:
     """Open items with id > ``after``, by id."""
-    rows = log.query(f"SELECT {_COLUMNS} FROM unassigned WHERE id > ? AND {_OPEN} ORDER BY id LIMIT ?", (after, limit))  # noqa: S608
+    rows = query(f"SELECT {_COLUMNS} FROM unassigned WHERE id > ? AND {_OPEN} ORDER BY id LIMIT ?", (after, limit))  # noqa: S608
     return [UnassignedItem(str(row[0]), *row[1:]) for row in rows]
 
 
-def shown(log: LocalLog, ident: str) -> tuple[UnassignedItem, VitalBatch]:
+def shown(query: Query, ident: str) -> tuple[UnassignedItem, VitalBatch]:
     """An open item and its readings; raises ``NotFound``."""
-    rows = log.query(f"{_WHOLE} AND id=?", (_number(ident),))
+    rows = query(f"{_WHOLE} AND id=?", (_number(ident),))
     if not rows:
         raise NotFound("unassigned item", ident)
     held = _opened(rows[0])

@@ -197,3 +197,14 @@ def test_histories_have_resets_that_are_corrected() -> None:
         learn(history(seed).rows, worn, devices, 7)
         epochs += sum(len(clock.epochs) for clock in worn.clocks.values())
     assert epochs > 10
+
+
+def test_a_long_memory_is_taken_in_fast() -> None:
+    clock = DeviceClock()
+    for seq in range(20_000):
+        clock.see(seq, RESET + seq * MINUTE, TRUE + 30_000 * MINUTE)
+    assert clock.epochs == []
+    for seq, minute in ((20_000, 30_001), (20_001, 30_061)):
+        learned = clock.see(seq, RESET + minute * MINUTE, TRUE + minute * MINUTE)
+    assert learned.others
+    assert known(clock, 0, 0) == known(clock, 19_999, 19_999) == 0
