@@ -33,7 +33,7 @@ _EVER_NS = 2**62
 _MARGIN_NS = clocks.RESET_LEAP_NS
 """Wall time near a change of wearer may lie on either side of it."""
 _AGAIN = frozenset({Unplaced.NO_WEARER.value, Unplaced.TWO_WEARERS.value})
-"""Reasons to wait that a changed assignment can end."""
+"""Reasons to wait that a changed assignment can end, beside a time of known bounds."""
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
@@ -180,7 +180,7 @@ def columns_of(batch: VitalBatch) -> Columns:
     clock[(batch.basis == Basis.UNKNOWN) & odd] = SourceClock.INSTANT
     clock[batch.basis == Basis.DAY] = SourceClock.DAY
     # Unknown for another reason than these: of such a record only bounds are known.
-    clock[[AFTER_KEY in batch.context.get(row, {}) for row in range(len(batch))]] = SourceClock.STORED
+    clock[_having(batch, AFTER_KEY)] = SourceClock.STORED
     live = (batch.basis == Basis.RECEIVED) & (batch.source_time_ns == batch.received_ns)
     clock[live | (batch.basis == Basis.HUB)] = SourceClock.NONE
     return Columns(
@@ -223,12 +223,12 @@ def reassign(
         start, end = max(stretches[0][0] - _MARGIN_NS, -_EVER_NS), min(stretches[-1][1] + _MARGIN_NS, _EVER_NS)
         rows = current(archive, cycle, device.id, lambda: archive.held(device.id, start, end))
         near = (rows.basis == Basis.UNKNOWN) | _within(rows.time_ns, stretches)
-        near &= ~_by_person(rows)
+        near &= ~_having(rows, BY_PERSON)
         entries += _move(cycle, rows.take(near), device, assignments, now_ns, done)
     for item in worklist.of_device(cycle.sql, device.id):
-        if item.item.reason in _AGAIN:
-            moved, placed = place_again(item.batch, device, assignments)
-            entries += place_waiting(cycle, item, moved, placed.patient != UNASSIGNED, done)
+        moved, placed = place_again(item.batch, device, assignments)
+        clear = (placed.patient != UNASSIGNED) & ((item.item.reason in _AGAIN) | _having(item.batch, AFTER_KEY))
+        entries += place_waiting(cycle, item, moved, clear, done)
     if done.withdrawn or done.placed:
         body = {"device": device.id, "moved": done.withdrawn, "placed": done.placed}
         cycle.append(Control(ControlKind.REASSIGN, now_ns, author, body))
@@ -278,7 +278,7 @@ def recover(
     sent = [source_ns for _, source_ns in clock.odd]
     stored = current(archive, cycle, device.id, _sent(archive, device.id, min(sent), max(sent)))
     unknown = stored.take(stored.basis == Basis.UNKNOWN)
-    unknown = unknown.take(~_by_person(unknown))
+    unknown = unknown.take(~_having(unknown, BY_PERSON))
     known, at_ns = _shifted(unknown, clock)
     entries = _move(cycle, unknown.take(known), device, assignments, now_ns, done, at_ns=at_ns[known])
     for item in worklist.of_device(cycle.sql, device.id):
@@ -293,8 +293,9 @@ def recover(
     return done
 
 
-def _by_person(batch: VitalBatch) -> Bools:
-    return np.array([BY_PERSON in batch.context.get(row, {}) for row in range(len(batch))], bool)
+def _having(batch: VitalBatch, key: str) -> Bools:
+    """Rows with ``key`` in their context."""
+    return np.array([key in batch.context.get(row, {}) for row in range(len(batch))], bool)
 
 
 def _shifted(batch: VitalBatch, clock: DeviceClock) -> tuple[Bools, Int64]:
