@@ -18,7 +18,8 @@ from ingest import clocks, worklist
 from ingest.adapter import Columns, SourceClock
 from ingest.attribution import AFTER_KEY, REASONS, Placed, Unplaced, WearTable, place
 from ingest.epochs import DeviceClock
-from ingest.journal import Cycle, Tally
+from ingest.journal import Cycle
+from ingest.tally import Tally
 from ingest.worklist import Held, Waiting
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag

@@ -6,7 +6,6 @@ ledgers, quarantine and unassigned items: after a crash either all of a cycle ha
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.epochs import DeviceClock, Epoch, clocks_of
+from ingest.tally import COUNTS, Tally
 from vitals import encoding
 from vitals.catalog import CODE_SPACE
 from vitals.errors import NotFound, PositionConflict
@@ -63,43 +63,11 @@ CREATE TABLE IF NOT EXISTS device_states(
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"
-COUNTS = ("decoded", "duplicate", "quarantined", "emitted", "repeated", "revision", "unassigned")
 
 _AHEAD_NS = 26 * 3_600_000_000_000
 LARGEST_ID = 2**63 - 1
 
 Int64 = npt.NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class Tally:
-    """Ledger changes of a cycle: device token -> counts in the order of ``COUNTS``, and their sums."""
-
-    counts: dict[str, list[int]] = field(default_factory=dict)
-    _sums: list[int] = field(default_factory=lambda: [0] * len(COUNTS))
-
-    def add(self, device: str, what: str, number: int = 1) -> None:
-        """Count ``number`` more of ``what`` for a device."""
-        self._add(COUNTS.index(what), ((device, number),))
-
-    def add_rows(self, devices: Sequence[str], what: str, rows: npt.NDArray[np.int32]) -> None:
-        """Count one more of ``what`` for each of ``rows``, which are indices into ``devices``."""
-        numbers = np.bincount(rows, minlength=len(devices)).tolist()
-        self._add(
-            COUNTS.index(what), ((token, number) for token, number in zip(devices, numbers, strict=True) if number)
-        )
-
-    def _add(self, place: int, added: Iterable[tuple[str, int]]) -> None:
-        for device, number in added:
-            counts = self.counts.get(device)
-            if counts is None:
-                counts = self.counts[device] = [0] * len(COUNTS)
-            counts[place] += number
-            self._sums[place] += number
-
-    def total(self, what: str) -> int:
-        """The sum of one count over all devices."""
-        return self._sums[COUNTS.index(what)]
 
 
 class Held(msgspec.Struct, frozen=True):

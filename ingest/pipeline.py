@@ -14,7 +14,8 @@ from ingest import clocks, quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
 from ingest.attribution import AFTER_KEY, REASONS, Head, Placed, WearTable, place
 from ingest.epochs import Epoch, arrival_ns
-from ingest.journal import Cycle, Held, Tally
+from ingest.journal import Cycle, Held
+from ingest.tally import Tally
 from ingest.worklist import Waiting
 from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, Flag

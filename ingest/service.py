@@ -17,9 +17,10 @@ from ingest import corrections, pipeline, worklist
 from ingest.adapter import Adapter, Context
 from ingest.attribution import WearTable
 from ingest.corrections import Archive
-from ingest.journal import LARGEST_ID, Cycle, Journal, Tally
+from ingest.journal import LARGEST_ID, Cycle, Journal
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
+from ingest.tally import Tally
 from vitals import encoding
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
