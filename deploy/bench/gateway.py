@@ -33,7 +33,8 @@ def endpoint(root: Path) -> Iterator[tuple[str, int]]:
         ready, ready_write = os.pipe()
         order = {
             "name": "gateway", "root": str(root), "listen_fd": sock.fileno(), "tls_fd": -1, "mllp_fd": -1,
-            "mllps_fd": -1, "mllp": "", "mllps": "", "life_fd": life_read, "ready_fd": ready_write, "http": "", "mqtt": shown(sock), "mqtts": "", "config": None,
+            "mllps_fd": -1, "mllp": "", "mllps": "",
+            "life_fd": life_read, "ready_fd": ready_write, "http": "", "mqtt": shown(sock), "mqtts": "", "config": None,
         }  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.process", json.dumps(order)],
