@@ -80,7 +80,7 @@ def _observation(key: str, sample: Sample, rng: random.Random) -> dict[str, Any]
         "identifier": [{"value": f"{DEVICE}-PT-0017-{key}-{identifier(sample, key)}"}],
         "category": [_CATEGORY],
         "subject": {"reference": "Patient/PT-0017"},
-        "effectiveDateTime": rfc3339(sample.instant(), rng.choice(OFFSETS_MIN), digits=rng.choice((0, 3))),
+        "effectiveDateTime": rfc3339(sample.instant(), rng.choice(OFFSETS_MIN), digits=3),
         "device": {"reference": f"Device/{DEVICE}"},
     }
     if rng.random() < 0.5:
@@ -121,12 +121,12 @@ def _step(*keys: str) -> dict[str, float]:
 
 
 FHIR: Final = (
-    Format("fhir", "observation", "blood pressure panel", _step(*_PARTS), _one("bp")),
+    Format("fhir", "observation", "blood pressure panel", _step(*_PARTS), _one("bp"), time_step_s=0.001),
     *(
-        Format("fhir", "observation", key.replace("_", " "), _step(key), _one(key))
+        Format("fhir", "observation", key.replace("_", " "), _step(key), _one(key), time_step_s=0.001)
         for key in _MEASURED
         if key not in _PARTS
     ),
-    Format("fhir", "bundle", "bundle of observations", _STEPS, _bundle, period_s=3600.0),
+    Format("fhir", "bundle", "bundle of observations", _STEPS, _bundle, time_step_s=0.001, period_s=3600.0),
 )
 """One Observation of each measurement, the pressure panel, and a Bundle of them all."""

@@ -22,10 +22,12 @@ _DECIMALS: Final = 6
 
 def _json(sample: Sample, rng: random.Random) -> bytes:
     readings = []
+    time = sample.instant()
+    time = time.replace(microsecond=time.microsecond // 1000 * 1000)
     for key, value in sample.values.items():
         unit = rng.choice(_UNITS[key])
         text = written(key, value, {"{breaths}/min": "/min", "bpm": "/min"}.get(unit, unit), _DECIMALS)
-        readings.append(wire.JsonReading(key, float(text), unit, sample.instant(), sample.seq))
+        readings.append(wire.JsonReading(key, float(text), unit, time, sample.seq))
     forms = (wire.JsonForm.ARRAY, wire.JsonForm.OBJECT) + ((wire.JsonForm.SINGLE,) if len(readings) == 1 else ())
     return wire.json_readings(readings, form=rng.choice(forms), epoch_ms=rng.random() < 0.5)
 

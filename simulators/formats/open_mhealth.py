@@ -148,7 +148,7 @@ def _header(sample: Sample, rng: random.Random, schema: str, version: str) -> di
     return {
         "uuid": identity,
         "source_creation_date_time": made,
-        "schema_id": {"namespace": "ieee", "name": schema, "version": version},
+        "schema_id": {"namespace": "omh", "name": schema, "version": version},
         "modality": "sensed",
     }
 

@@ -137,8 +137,7 @@ def _health_auto_export(sample: Sample, rng: random.Random) -> bytes:
     values, metrics = sample.values, []
 
     def add(name: str, units: str, item: dict[str, Any]) -> None:
-        source = {"source": "Watch"} if rng.random() < 0.5 else {}
-        metrics.append({"name": name, "units": units, "data": [{"date": date, **item, **source}]})
+        metrics.append({"name": name, "units": units, "data": [{"date": date, **item, "source": "Watch"}]})
 
     if "heart_rate" in values:
         rate = round(values["heart_rate"])
@@ -157,8 +156,8 @@ def _health_auto_export(sample: Sample, rng: random.Random) -> bytes:
 def _ihealth(name: str, unit: Mapping[str, int], record: Mapping[str, Any], sample: Sample, offset_min: int) -> bytes:
     """A page of one record: ``MDate`` counts local wall time, ``LastChangeTime`` is UTC (5.9)."""
     full = {
-        "DataID": identifier(sample, name).replace("-", ""), "DataSource": "FromDevice", "MDate": sample.seconds() + offset_min * 60,
-        "TimeZone": signed_offset(offset_min), "LastChangeTime": sample.seconds() + 7, "Lat": -1, "Lon": -1,
+        "DataID": identifier(sample, name).replace("-", ""), "DataSource": "FromDevice",
+        "MDate": sample.seconds() + offset_min * 60, "TimeZone": signed_offset(offset_min), "LastChangeTime": sample.seconds() + 7, "Lat": -1, "Lon": -1,
         "Note": "", **record,
     }  # fmt: skip
     page = {"CurrentRecordCount": 1, "NextPageUrl": "", "PageLength": 50, "PageNumber": 1, "PrevPageUrl": ""}
