@@ -163,7 +163,15 @@ def _owner(root: Path, config: Path | None, *, running: bool) -> Iterator[None]:
 def simulate(
     patients: Annotated[int, typer.Option(help="How many synthetic patients.", min=1, max=1000)] = 5,
     speed: Annotated[float, typer.Option(help="How many times faster their bodies live.", min=0.001)] = 1.0,
-    faults: Annotated[str, typer.Option(help="e.g. dropout=0.05,duplicate=0.1,garbage=0.01")] = "",
+    faults: Annotated[
+        str, typer.Option(help="e.g. dropout=0.05,garbage=0.01 (shares), clock_reset=60,resync=30 (seconds)")
+    ] = "",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", help="What every patient's devices speak, e.g. fhir,ble_plx/2a5f; default by condition."
+        ),
+    ] = "",
     seconds: Annotated[float | None, typer.Option(help="How long; default until Ctrl-C.", min=0)] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same patients.")] = 0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -174,22 +182,25 @@ def simulate(
     with control(data_dir, config) as api:
         if not api.live:
             raise BackendError("nothing runs on this data directory: start vitalgate up first", retryable=True)
-        result = _simulate(api, patients, speed, faults, seconds, seed)
+        result = _simulate(api, patients, speed, faults, formats, seconds, seed)
     show(result)
 
 
-def _simulate(api: Any, patients: int, speed: float, faults: str, seconds: float | None, seed: int) -> dict[str, Any]:
+def _simulate(
+    api: Any, patients: int, speed: float, faults: str, formats: str, seconds: float | None, seed: int
+) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415 - loads only for this command
 
     from deploy.demo import enrol, options  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
     from simulators.faults import parse_faults  # noqa: PLC0415
+    from simulators.formats import parse_formats  # noqa: PLC0415
     from simulators.patients import synthetic_patients  # noqa: PLC0415
     from simulators.simulate import simulate as run  # noqa: PLC0415
 
-    chosen = parse_faults(faults)
+    chosen, spoken = parse_faults(faults), parse_formats(formats)
     now_ns = CLOCK.now_ns()
-    targets = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns)
+    targets = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns, formats=spoken)
     try:
         result = asyncio.run(
             run(targets, options(api), clock=CLOCK, speed=speed, faults=chosen, seconds=seconds, seed=seed)

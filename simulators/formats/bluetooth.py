@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from simulators import wire
 from simulators.formats import packets
-from simulators.formats.model import Format, Sample, Time, rfc3339, written
+from simulators.formats.model import Format, Sample, Time, instant, rfc3339, written
 
 _DAY_S = 86_400
 SESSION_DAYS: Final = 10
@@ -124,7 +124,6 @@ def _pressure(sample: Sample, rng: random.Random) -> bytes:
         kilopascal=kilopascal,
         time=sample.wall(),
         pulse=None if pulse is None else f"{pulse:.0f}",
-        user=_maybe(rng, packets.LARGEST_USER),
         status=_maybe(rng, 0),
     )
 
@@ -148,8 +147,10 @@ def _weight(sample: Sample, rng: random.Random) -> bytes:
         both = round(values["bmi"] * 10), _count("height", values["height"], length, tick)
     return packets.weight(
         _count("weight", values["weight"], unit, step),
-        imperial=imperial, time=sample.wall(), user=_maybe(rng, packets.LARGEST_USER), bmi_height=both,
-    )  # fmt: skip
+        imperial=imperial,
+        time=sample.wall(),
+        bmi_height=both,
+    )
 
 
 def _body(sample: Sample, rng: random.Random) -> bytes:
@@ -162,7 +163,7 @@ def _body(sample: Sample, rng: random.Random) -> bytes:
         impedance=_maybe(rng, rng.randint(4000, 6500)),
         weight=_count("weight", sample.values["weight"], unit, step) if "weight" in sample.values else None,
     )
-    wearer = packets.Wearer(sample.wall(), _maybe(rng, packets.LARGEST_USER), imperial=imperial)
+    wearer = packets.Wearer(sample.wall(), imperial=imperial)
     return packets.body_composition(round(sample.values["body_fat"] * 10), wearer, body)
 
 
@@ -180,7 +181,8 @@ def hub_packet(number: int, value: bytes, sample: Sample, rng: random.Random) ->
     """One packet as a hub's JSON object; the encoding is declared."""
     encoding = rng.choice(("hex", "base64"))
     text = value.hex() if encoding == "hex" else base64.b64encode(value).decode()
-    ts = sample.time_ns // 1_000_000 if rng.random() < 0.5 else rfc3339(sample.instant(), 0, digits=3)
+    hub_ns = sample.time_ns if sample.hub_ns is None else sample.hub_ns
+    ts = hub_ns // 1_000_000 if rng.random() < 0.5 else rfc3339(instant(hub_ns), 0, digits=3)
     return {"uuid": uuid_text(number, rng), "value": text, "encoding": encoding, "ts": ts}
 
 
@@ -204,7 +206,7 @@ _SCALE_STEP = {"weight": 0.0026, "bmi": 0.05, "height": 0.128}
 _PACKETS: Final = (
     Format("ble_glucose", "2a18", "glucose meter", _GLUCOSE_STEP, _glucose, Time.WALL, period_s=14_400.0),
     Format("ble_glucose", "2a34", "glucose meter, context", {}, _glucose_context, Time.NONE, period_s=14_400.0),
-    Format("ble_cgm", "2aa7", "glucose sensor", {"glucose_isf": 0.5}, _cgm, Time.NONE, 60.0, period_s=300.0),
+    Format("ble_cgm", "2aa7", "glucose sensor", {"glucose_isf": 0.5}, _cgm, Time.RELATIVE, 60.0, period_s=300.0),
     Format("ble_plx", "2a5e", "fingertip oximeter", _OXIMETER_STEP, _spot, Time.WALL),
     Format("ble_plx", "2a5f", "worn oximeter", _OXIMETER_STEP, _continuous, Time.NONE, period_s=1.0),
     Format("ble_heart_rate", "2a37", "chest strap", _HEART_STEP, _heart_rate, Time.NONE, period_s=1.0),
@@ -232,7 +234,7 @@ def _hubs() -> tuple[Format, ...]:
         _hub(cgm, ((0x2AAA, _session), (0x2AA7, _cgm)), Time.INSTANT),
     )
     alone = [of for kind, of in by_kind.items() if kind not in {"2a18", "2a34", "2aa7"}]
-    times = [Time.WALL if of.time is Time.WALL else Time.INSTANT for of in alone]
+    times = [Time.WALL if of.time is Time.WALL else Time.HUB for of in alone]
     return pairs + tuple(
         _hub(of, ((int(of.kind, 16), of.encode),), time) for of, time in zip(alone, times, strict=True)
     )

@@ -19,17 +19,23 @@ from vitals.units import from_canonical
 SECOND_NS = 1_000_000_000
 
 
+def instant(time_ns: int) -> datetime:
+    """Nanoseconds since 1970 as a time in UTC, to the microsecond."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_ns // 1000)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What a device measured: catalogue key -> value in the canonical unit, when (ns, UTC) and which in its count.
 
     For a format of wall times ``time_ns`` is the device's wall time read as if it were UTC; for one of intervals
-    their end.
+    their end. ``hub_ns`` is the time of the hub that passes it on, UTC, where that differs.
     """
 
     values: Mapping[str, float]
     time_ns: int
     seq: int
+    hub_ns: int | None = None
 
     def wall(self) -> datetime:
         """``time_ns`` without a zone, to the microsecond."""
@@ -37,7 +43,7 @@ class Sample:
 
     def instant(self) -> datetime:
         """``time_ns`` in UTC, to the microsecond."""
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self.time_ns // 1000)
+        return instant(self.time_ns)
 
     def seconds(self) -> int:
         """``time_ns`` as whole seconds since 1970."""
@@ -45,10 +51,13 @@ class Sample:
 
 
 class Time(StrEnum):
-    """The time that a payload carries: an instant, wall time without a zone, or none."""
+    """The time that a payload carries: an instant, wall time without a zone, the hub's time, minutes since a start
+    that it does not tell, or none."""
 
     INSTANT = "instant"
     WALL = "wall"
+    HUB = "hub"
+    RELATIVE = "relative"
     NONE = "none"
 
 

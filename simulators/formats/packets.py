@@ -11,8 +11,6 @@ from datetime import datetime
 
 from simulators.wire import Number, date_time, medical_float, sfloat
 
-LARGEST_USER = 255
-
 
 def _bits(*present: object) -> int:
     """Flags from bit 0 upwards: set where a field is given (True, or anything but None and False)."""

@@ -153,15 +153,20 @@ def _health_auto_export(sample: Sample, rng: random.Random) -> bytes:
     return _bytes({"data": {"metrics": metrics, "workouts": []}})
 
 
-def _ihealth(name: str, unit: Mapping[str, int], record: Mapping[str, Any], sample: Sample, offset_min: int) -> bytes:
+def _ihealth(name: str, unit: Mapping[str, int], record: dict[str, Any], sample: Sample, offset_min: int) -> bytes:
     """A page of one record: ``MDate`` counts local wall time, ``LastChangeTime`` is UTC (5.9)."""
-    full = {
-        "DataID": identifier(sample, name).replace("-", ""), "DataSource": "FromDevice",
-        "MDate": sample.seconds() + offset_min * 60, "TimeZone": signed_offset(offset_min), "LastChangeTime": sample.seconds() + 7, "Lat": -1, "Lon": -1,
-        "Note": "", **record,
-    }  # fmt: skip
+    full: dict[str, Any] = {
+        "DataID": identifier(sample, name).replace("-", ""),
+        "DataSource": "FromDevice",
+        "MDate": sample.seconds() + offset_min * 60,
+        "TimeZone": signed_offset(offset_min),
+        "LastChangeTime": sample.seconds() + 7,
+        "Lat": -1,
+        "Lon": -1,
+        "Note": "",
+    }
     page = {"CurrentRecordCount": 1, "NextPageUrl": "", "PageLength": 50, "PageNumber": 1, "PrevPageUrl": ""}
-    return _bytes({name: [full], **unit, **page, "RecordCount": 1})
+    return _bytes({name: [full | record], **unit, **page, "RecordCount": 1})
 
 
 def _ihealth_pressure(sample: Sample, rng: random.Random) -> bytes:
