@@ -25,10 +25,11 @@ _UNITS: Final[Mapping[str, str]] = MappingProxyType({
 
 
 class _Metric(NamedTuple):
-    """Code and name of OBX-3, and the units in which it may be sent: (UCUM, decimals)."""
+    """Code and name of OBX-3, the units in which it may be sent (UCUM, decimals), and its place in OBX-4."""
 
     code: str
     units: tuple[tuple[str, int], ...]
+    path: str
 
 
 class _Product(NamedTuple):
@@ -41,23 +42,23 @@ class _Product(NamedTuple):
 
 _PRESSURE: Final = (("mm[Hg]", 0), ("kPa", 1))
 _CUFF: Final = _Product("528391^MDC_DEV_SPEC_PROFILE_BP^MDC", "150020^MDC_PRESS_BLD_NONINV^MDC", {
-    "bp_sys": _Metric("150021^MDC_PRESS_BLD_NONINV_SYS^MDC", _PRESSURE),
-    "bp_dia": _Metric("150022^MDC_PRESS_BLD_NONINV_DIA^MDC", _PRESSURE),
-    "bp_mean": _Metric("150023^MDC_PRESS_BLD_NONINV_MEAN^MDC", _PRESSURE),
-    "pulse_rate_nibp": _Metric("149546^MDC_PULS_RATE_NON_INV^MDC", (("/min", 0),)),
+    "bp_sys": _Metric("150021^MDC_PRESS_BLD_NONINV_SYS^MDC", _PRESSURE, "1.0.1.1"),
+    "bp_dia": _Metric("150022^MDC_PRESS_BLD_NONINV_DIA^MDC", _PRESSURE, "1.0.1.2"),
+    "bp_mean": _Metric("150023^MDC_PRESS_BLD_NONINV_MEAN^MDC", _PRESSURE, "1.0.1.3"),
+    "pulse_rate_nibp": _Metric("149546^MDC_PULS_RATE_NON_INV^MDC", (("/min", 0),), "1.0.0.1"),
 })  # fmt: skip
 _OXIMETER: Final = _Product("528388^MDC_DEV_SPEC_PROFILE_PULS_OXIM^MDC", "", {
-    "spo2": _Metric("150456^MDC_PULS_OXIM_SAT_O2^MDC", (("%", 1),)),
-    "pulse_rate": _Metric("149530^MDC_PULS_OXIM_PULS_RATE^MDC", (("/min", 0),)),
+    "spo2": _Metric("150456^MDC_PULS_OXIM_SAT_O2^MDC", (("%", 1),), "1.0.1.1"),
+    "pulse_rate": _Metric("149530^MDC_PULS_OXIM_PULS_RATE^MDC", (("/min", 0),), "1.0.1.2"),
 })  # fmt: skip
 _THERMOMETER: Final = _Product("528392^MDC_DEV_SPEC_PROFILE_TEMP^MDC", "", {
-    "temp": _Metric("150364^MDC_TEMP_BODY^MDC", (("Cel", 1),)),
+    "temp": _Metric("150364^MDC_TEMP_BODY^MDC", (("Cel", 1),), "1.0.1.1"),
 })  # fmt: skip
 _SCALE: Final = _Product("528399^MDC_DEV_SPEC_PROFILE_SCALE^MDC", "", {
-    "weight": _Metric("188736^MDC_MASS_BODY_ACTUAL^MDC", (("kg", 2), ("[lb_av]", 1))),
+    "weight": _Metric("188736^MDC_MASS_BODY_ACTUAL^MDC", (("kg", 2), ("[lb_av]", 1)), "1.0.1.1"),
 })  # fmt: skip
 _METER: Final = _Product("528401^MDC_DEV_SPEC_PROFILE_GLUCOSE^MDC", "", {
-    "glucose_bg": _Metric("160184^MDC_CONC_GLU_CAPILLARY_WHOLEBLOOD^MDC", (("mg/dL", 0), ("mmol/L", 1))),
+    "glucose_bg": _Metric("160184^MDC_CONC_GLU_CAPILLARY_WHOLEBLOOD^MDC", (("mg/dL", 0), ("mmol/L", 1)), "1.0.1.1"),
 })  # fmt: skip
 
 
@@ -80,9 +81,9 @@ def _obx(product: _Product, sample: Sample, rng: random.Random, offset_min: int)
     if product.group:
         rows.append(segment("OBX", {1: "2", 3: product.group, 4: "1.0.1", 11: "X", 14: time}))
     own_time = bool(rng.random() < 0.7)
-    for place, (key, metric) in enumerate(product.metrics.items(), 1):
+    for key, metric in product.metrics.items():
         ucum, decimals = rng.choice(metric.units)
-        fields = {1: str(len(rows) + 1), 3: metric.code, 4: f"1.0.1.{place}", 11: "X"}
+        fields = {1: str(len(rows) + 1), 3: metric.code, 4: metric.path, 11: "X"}
         if key in sample.values:
             unit = f"{_UNITS[ucum]}^{ucum}^{ucum}^UCUM" if rng.random() < 0.3 else _UNITS[ucum]
             value = written(key, sample.values[key], ucum, decimals)

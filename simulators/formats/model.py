@@ -104,7 +104,7 @@ def number(key: str, value: float, unit: str, decimals: int) -> float | int:
     return float(text) if decimals else int(text)
 
 
-OFFSETS_MIN = (0, 60, 330, -300, -480)
+OFFSETS_MIN = (0, 60, 330, -240, -300, -480)
 """Offsets from UTC that a device may write its instants with."""
 
 
