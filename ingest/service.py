@@ -64,6 +64,7 @@ class IngestService:
         self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
         self._received, self._stored = received, stored
         self._position = journal.position()
+        self._large_rows = False
         self._lock = threading.Lock()
         self._registry_version = -1
         self._worn = WearTable([], [])
@@ -105,12 +106,15 @@ class IngestService:
     def _next_rows(self) -> list[LogRow]:
         rows: list[LogRow] = []
         position, size = self._position, 0
+        limit = 1 if self._large_rows else ROWS_PER_READ
         while len(rows) < ROWS_PER_CYCLE and size < BYTES_PER_CYCLE:
-            more = self._raw.read(position, limit=ROWS_PER_READ)
+            more = self._raw.read(position, limit=limit)
             rows += more
-            if len(more) < ROWS_PER_READ:
+            if len(more) < limit:
                 break
             position, size = more[-1].position, size + sum(len(row.body) for row in more)
+        # Rows beyond a cycle are read for nothing; a history's are megabytes each.
+        self._large_rows = size * ROWS_PER_READ > BYTES_PER_CYCLE * len(rows)
         return rows
 
     def _commit(self, work: Callable[[Cycle], list[tuple[str, Outcome]]]) -> list[tuple[str, Outcome]]:
