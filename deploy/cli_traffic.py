@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
 
 _DAY_NS = 86_400_000_000_000
+_LEAD_NS = 1_000_000_000
+"""From connecting to the first measurement of all devices."""
 Recording = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
 Device = Annotated[str, typer.Option("--device", help="The device that it comes from.")]
 
@@ -209,7 +212,9 @@ def _simulate(
 
     chosen, spoken = parse_faults(faults), parse_formats(formats)
     now_ns = CLOCK.now_ns()
-    targets = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns, formats=spoken)
+    enrolled = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns, formats=spoken)
+    first_ns = CLOCK.now_ns() + _LEAD_NS
+    targets = [replace(target, schedule=replace(target.schedule, first_ns=first_ns)) for target in enrolled]
     try:
         result = asyncio.run(
             run(targets, options(api), clock=CLOCK, speed=speed, faults=chosen, seconds=seconds, seed=seed)

@@ -6,6 +6,7 @@ optional fields a payload says something, the same must be heard.
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -43,6 +44,8 @@ CLOCKS: Mapping[Time, frozenset[str]] = MappingProxyType({
 ONE_VALUE = frozenset({Statistic.SINGLE, Statistic.MEAN, Statistic.SUM, Statistic.COUNT})
 WITHOUT_KEY = frozenset({"apple_health"})
 """Records that have no id: their value as sent, with its unit, tells them apart (device-formats.md 5, 8.4)."""
+COUNTED = frozenset({"json", "ble_glucose"})
+"""Formats that carry the device's own count."""
 ESTIMATED_PLACE = frozenset({"rr_interval"})
 """Placed backwards from the packet's arrival (device-formats.md 2.7)."""
 
@@ -103,6 +106,8 @@ def test_what_was_measured_comes_back(of: Format, data: st.DataObject, seed: int
     for key, (value, row) in found.items():
         assert value == pytest.approx(sample.values[key], abs=of.resolution[key] * (1 + 1e-6)), key
         assert SourceClock(int(batch.clock[row])).name.lower() in CLOCKS[of.time]
+        if of.adapter in COUNTED:
+            assert int(batch.seq[row]) == sample.seq
         if of.time is not Time.RELATIVE and key not in ESTIMATED_PLACE:
             assert time_of(batch, row) == expected_time(of, sample)
 
@@ -126,13 +131,15 @@ def expected_time(of: Format, sample: Sample) -> int:
 @settings(max_examples=20)
 @given(data=st.data(), seed=st.integers(0, 2**32))
 def test_a_measurement_is_the_same_however_it_is_written(of: Format, data: st.DataObject, seed: int) -> None:
-    sample = data.draw(samples(of))
+    sample, corrected = data.draw(samples(of)), data.draw(samples(of)).values
     once, again = (of.encode(sample, random.Random(seed + number)) for number in (0, 1))
-    first = decode_all([message(of.adapter, once, of.kind)]).batch
-    second = decode_all([message(of.adapter, again, of.kind)]).batch
+    revised = of.encode(replace(sample, values=corrected), random.Random(seed))
+    first, second, third = (
+        decode_all([message(of.adapter, payload, of.kind)]).batch for payload in (once, again, revised)
+    )
     if of.adapter not in WITHOUT_KEY:
-        assert identities(first) == identities(second)
-    later = Sample(sample.values, sample.time_ns + max(1, of.lasts_s + 60) * SECOND_NS, (sample.seq + 1) & 0xFFFF)
+        assert identities(first) == identities(second) == identities(third)
+    later = replace(sample, time_ns=sample.time_ns + (of.lasts_s + 60) * SECOND_NS, seq=(sample.seq + 1) & 0xFFFF)
     other = decode_all([message(of.adapter, of.encode(later, random.Random(seed)), of.kind)]).batch
     assert not identities(first) & identities(other)
 
