@@ -19,7 +19,7 @@ from ingest.adapters import BUILT_IN
 from simulators.formats import FORMATS, Format, Sample, Time
 from tests.adapters.decoding import ADAPTERS, RECEIVED_NS, decode_all, message
 from vitals.catalog import BY_CODE, BY_KEY
-from vitals.glossary import Statistic
+from vitals.glossary import Flag, Statistic
 from vitals.model import NO_TIME
 from vitals.units import UNIT_BY_CODE, to_canonical
 
@@ -100,12 +100,14 @@ def test_what_was_measured_comes_back(of: Format, data: st.DataObject, seed: int
     sample = data.draw(samples(of))
     decoded = decode_all([message(of.adapter, of.encode(sample, random.Random(seed)), of.kind)])
     assert not decoded.rejects
+    assert not decoded.unknown_members
     batch = decoded.batch
     found = canonical(batch)
     assert found.keys() == of.vitals
     for key, (value, row) in found.items():
         assert value == pytest.approx(sample.values[key], abs=of.resolution[key] * (1 + 1e-6)), key
         assert SourceClock(int(batch.clock[row])).name.lower() in CLOCKS[of.time]
+        assert not int(batch.flags[row]) & ~int(Flag.ESTIMATED), key
         if of.adapter in COUNTED:
             assert int(batch.seq[row]) == sample.seq
         if of.time is not Time.RELATIVE and key not in ESTIMATED_PLACE:
