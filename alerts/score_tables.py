@@ -148,7 +148,7 @@ class Bands(NamedTuple):
 
     def rounded(self, values: Float64) -> Float64:
         """Values in whole units, half up (clinical.md 2.1). Worked: 38.05 with scale 10 is 381."""
-        # 38.05 is 38.04999... in binary, and 90.5 may come out of a conversion as 90.4999...: a half counts as a half.
+        # A median of 34.3 and 34.4 is 34.349999999999994 in binary: a half counts as a half.
         return np.floor(values * self.scale + (0.5 + 1e-6))
 
     def of(self, values: Float64) -> Int8:

@@ -140,13 +140,13 @@ def _measured(scores: News2, which: Parameter, row: int) -> str:
     if which is Parameter.ACVPU:
         usual = value == CONFUSED and scores.context.usual_confusion[row]
         return f"{_name(which)} {'confused as usual' if usual else _RESPONSIVENESS[vital.values[int(value)]]}"
-    if which is Parameter.OXYGEN:
-        return f"{vital.name} {value:g} {vital.unit}"
-    bands, unit = _SHOWN[which]
-    name = vital.name if which is Parameter.PULSE else _name(which)
+    name = vital.name if which in (Parameter.PULSE, Parameter.OXYGEN) else _name(which)
     if math.isinf(value):
         shown = f"{'below' if value < 0 else 'above'} the sensor's range"
+    elif which is Parameter.OXYGEN:
+        shown = f"{value:g} {vital.unit}"
     else:
+        bands, unit = _SHOWN[which]
         shown = f"{bands.rounded(scores.value[which, row : row + 1]).item() / bands.scale:g} {unit}"
     scale_2 = which is Parameter.SPO2 and scores.context.spo2_scale[row] == SCALE_2
     return f"{name} {shown}{' (scale 2, target 88-92 %)' if scale_2 else ''}"

@@ -159,7 +159,10 @@ class News2:
 
     @property
     def complete(self) -> Bool:
-        """(n,) bool: applicable, and one number. Only such a score may clear what a complete score raised."""
+        """(n,) bool: applicable, and one number; declared parts count, and label it.
+
+        Only such a score may clear what a complete score raised (clinical.md 2.3).
+        """
         return np.asarray((self.refusal == Refusal.NONE) & ~self.missing.any(axis=0))
 
 
@@ -195,11 +198,12 @@ def _reading(key: str, column: Column | None, now_ns: Int64, mode: Mode) -> _Rea
     value, flags, measured = column.value, column.flags, column.time_ns != NO_TIME
     if vital.values:
         usable = np.isin(value, np.arange(len(vital.values)))
-    elif key in SOURCES[Parameter.OXYGEN]:
-        usable = np.isfinite(value) & (flags & (_BELOW | _ABOVE) == 0)
     else:
         value = np.where(flags & _BELOW, -np.inf, np.where(flags & _ABOVE, np.inf, value))
         usable = np.isfinite(column.value) | (flags & (_BELOW | _ABOVE) != 0)
+        if key in SOURCES[Parameter.OXYGEN]:
+            # Too little to be measured is neither air nor oxygen.
+            usable &= flags & _BELOW == 0
     usable = usable & (flags & _UNSCORED == 0) & (column.time_ns <= now_ns + _AHEAD_NS)
     aged = column.time_ns < now_ns - vital.staleness_ns(mode)
     standing = np.select([~measured, ~usable, aged], [Standing.ABSENT, Standing.UNUSABLE, Standing.AGED],

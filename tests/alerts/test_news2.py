@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alerts.score_tables import NO_SCORE, AgeBand, Band, Parameter, Pregnancy, Refusal, Standing
+from alerts.score_tables import NO_SCORE, TEMP, AgeBand, Band, Parameter, Pregnancy, Refusal, Standing
 from alerts.scores import Column, Latest, Programme, news2, news2_of_one
 from tests.alerts.news2_world import (
     HOME,
@@ -166,6 +166,14 @@ def test_a_temperature_of_a_half_tenth_rounds_up(hundredth: int) -> None:
     assert score({**WELL, "temp": hundredth / 100}).low[0] == expected
 
 
+def test_a_median_of_two_temperatures_rounds_up_too() -> None:
+    # 34.3 and 34.4 have a median of 34.349999999999994.
+    tenths = np.arange(340, 420)
+    pairs = np.stack(np.meshgrid(tenths, tenths)).reshape(2, -1)
+    exact = (pairs.sum(axis=0) + 1) // 2
+    assert TEMP.rounded(np.median(pairs / 10, axis=0)).tolist() == exact.tolist()
+
+
 def test_missing_parts_of_the_page() -> None:
     ill = {"resp_rate": 28, "spo2": 91, "o2_flow": 2, "bp_sys": 90, "pulse_rate": 131, "acvpu": 2, "temp": 39.1}
     scores = score({**ill, "temp": None}, {**WELL, "bp_sys": None, "temp": None})
@@ -187,6 +195,12 @@ def test_unknown_oxygen_is_not_air(spo2: int | None, scale: int, expected: tuple
     assert (scores.low[0], scores.high[0]) == expected
     assert standing(scores, Parameter.OXYGEN) is Standing.ABSENT
     assert scores.red_high[0] == (scores.points_high[:, 0] == 3).any()
+
+
+@pytest.mark.parametrize("was", [Latest(2.0, NOW - 25 * HOUR_NS), Latest(2.0, NOW, int(Flag.LATE))])
+def test_oxygen_that_no_longer_counts_is_unknown(was: Latest) -> None:
+    scores = score({**WELL, "o2_flow": was}, spo2_scale=[2])
+    assert (scores.low[0], scores.high[0]) == (0, 5)
 
 
 @pytest.mark.parametrize("scale", [0, 1, 3])
@@ -243,11 +257,15 @@ def test_pulse_prefers_the_ecg_while_its_quality_is_good() -> None:
         ({"heart_rate": stale, "pulse_rate_nibp": 80}, "pulse_rate_nibp"), ({"heart_rate": poor}, "heart_rate"),
         ({"heart_rate": poor, "pulse_rate": rare, "pulse_rate_nibp": 80}, "pulse_rate_nibp"),
         ({"heart_rate": stale, "pulse_rate": Latest(99.0, NOW - 14 * HOUR_NS)}, "heart_rate"),
-        ({"pulse_rate": stale}, "pulse_rate"),
+        ({"pulse_rate": stale}, "pulse_rate"), ({"heart_rate": poor, "pulse_rate": rare}, "heart_rate"),
+        ({"heart_rate": Latest(60.0, NOW - 31 * MINUTE_NS, poor.flags), "pulse_rate_nibp": 80}, "pulse_rate_nibp"),
+        ({"heart_rate": Latest(60.0, NOW - 13 * HOUR_NS, poor.flags)}, "heart_rate"),
     ]  # fmt: skip
     scores = score(*(without("pulse_rate", **changes) for changes, _ in rows))
     assert scores.vital[Parameter.PULSE].tolist() == [BY_KEY[key].code for _, key in rows]
-    assert scores.doubted[Parameter.PULSE].tolist() == [False, False, False, True, False, False, False]
+    assert scores.doubted[Parameter.PULSE].tolist() == [
+        False, False, False, True, False, False, False, True, False, False
+    ]  # fmt: skip
 
 
 def test_oxygen_is_the_newer_statement() -> None:
@@ -258,6 +276,9 @@ def test_oxygen_is_the_newer_statement() -> None:
         ({"o2_flow": 0.5}, 2), ({"o2_flow": 0}, 0), ({"fio2": 21}, 0), ({"fio2": 21.4}, 0), ({"fio2": 24}, 2),
         ({"o2_flow": ago(3, 2), "fio2": ago(1, 21)}, 0), ({"o2_flow": ago(1, 0), "fio2": ago(3, 28)}, 0),
         ({"o2_flow": ago(3, 0), "fio2": ago(1, 28)}, 2), ({"o2_flow": ago(1, 0), "fio2": ago(1, 28)}, 2),
+        ({"o2_flow": Latest(0, NOW, int(Flag.LATE)), "fio2": ago(1, 28)}, 2),
+        ({"fio2": Latest(21, NOW, int(Flag.LATE)), "o2_flow": ago(1, 2)}, 2),
+        ({"o2_flow": Latest(math.nan, NOW, int(Flag.ABOVE_RANGE))}, 2),
         ({"o2_flow": ago(1, 2), "fio2": ago(1, 21)}, 2), ({"o2_flow": ago(30, 2), "fio2": ago(3, 21)}, 0),
     ]  # fmt: skip
     scores = score(*(without("o2_flow", **changes) for changes, _ in rows))
@@ -277,7 +298,7 @@ def test_what_is_not_for_scoring_is_missing(key: str, flag: Flag) -> None:
 def test_what_is_no_number_is_missing() -> None:
     rows = [{**WELL, key: Latest(value, NOW)} for key in WELL for value in (math.nan, math.inf)]
     rows += [{**WELL, "acvpu": Latest(value, NOW)} for value in (-1.0, 5.0, 0.5)]
-    rows += [{**WELL, "o2_flow": Latest(math.nan, NOW, int(Flag.BELOW_RANGE))}]
+    rows += [{**WELL, "o2_flow": Latest(value, NOW, int(Flag.BELOW_RANGE))} for value in (math.nan, 0.5)]
     rows += [{**WELL, "temp": Latest(36.8, NOW + 6 * MINUTE_NS)}]
     scores = score(*rows)
     assert (scores.missing.sum(axis=0) == 1).all()

@@ -96,6 +96,8 @@ def test_beyond_the_sensor_and_scale_2() -> None:
     assert given[Parameter.SPO2] == "Oxygen saturation below the sensor's range, now: 3 points"
     given = texts({**WELL, "temp": Latest(42.0, NOW, int(Flag.ABOVE_RANGE))})
     assert given[Parameter.TEMP] == "Temperature above the sensor's range, now: 2 points"
+    given = texts({**WELL, "o2_flow": Latest(15.0, NOW, int(Flag.ABOVE_RANGE))})
+    assert given[Parameter.OXYGEN] == "Inhaled oxygen flow above the sensor's range, now: 2 points"
     given = texts({**WELL, "o2_flow": None}, spo2_scale=[2])
     assert given[Parameter.SPO2] == "Oxygen saturation 97 % (scale 2, target 88-92 %), 1 min ago: 0 to 3 points"
 
