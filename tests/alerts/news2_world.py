@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from alerts.score_tables import AgeBand, Parameter, Pregnancy
+from alerts.score_tables import AgeBand, Parameter, Pregnancy, Standing
 from alerts.scores import ClinicalContext, Column, Latest, News2, Programme, news2
 from vitals.catalog import BY_KEY, MINUTE_NS
 from vitals.glossary import Mode
@@ -124,3 +124,7 @@ def score(
 ) -> News2:
     """Adults on scale 1, unless ``changes`` say otherwise."""
     return news2(columns(patients), context(len(patients), **changes), now_ns, programme)
+
+
+def standing(scores: News2, which: Parameter, row: int = 0) -> Standing:
+    return Standing(scores.standing[which, row])
