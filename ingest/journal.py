@@ -4,6 +4,7 @@ One transaction per cycle holds the derived entries, the position in the raw log
 ledgers, quarantine and unassigned items: after a crash either all of a cycle happened or none of it.
 """
 
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
@@ -16,10 +17,10 @@ import numpy.typing as npt
 from vitals import encoding
 from vitals.catalog import CODE_SPACE
 from vitals.errors import NotFound, PositionConflict
-from vitals.glossary import EventKind, Flag, Reason
+from vitals.glossary import Flag, Reason
 from vitals.log.local import LocalLog, LocalTransaction
-from vitals.model import NO_TIME, DeviceEvent, Entry, VitalBatch
-from vitals.ports import DeviceState, QuarantineItem, Sealer, UnassignedItem
+from vitals.model import NO_TIME, Entry, VitalBatch
+from vitals.ports import QuarantineItem, Sealer, UnassignedItem
 
 # Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
 SCHEMA = """
@@ -42,7 +43,15 @@ CREATE TABLE IF NOT EXISTS unassigned(
   id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, readings INTEGER NOT NULL, reason TEXT NOT NULL,
   first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS device_states(
-  device TEXT PRIMARY KEY, last_seen_ns INTEGER, online INTEGER, battery REAL) WITHOUT ROWID;
+  device TEXT PRIMARY KEY, last_seen_ns INTEGER, measured_ns INTEGER, window_ns INTEGER, life BLOB,
+  watched INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS device_events(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS device_events_by_device ON device_events(device);
+CREATE TABLE IF NOT EXISTS processed(
+  one INTEGER PRIMARY KEY CHECK(one = 1), watermark_ns INTEGER NOT NULL, pause_from_ns INTEGER NOT NULL,
+  pause_to_ns INTEGER NOT NULL);
+INSERT OR IGNORE INTO processed VALUES(1, 0, 0, 0);
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"
@@ -174,14 +183,6 @@ class Journal:
         )
         return [UnassignedItem(str(row[0]), *row[1:]) for row in rows]
 
-    def device_state(self, device: str) -> DeviceState:
-        """Last contact, presence and battery of a device."""
-        rows = self.log.query("SELECT last_seen_ns, online, battery FROM device_states WHERE device=?", (device,))
-        if not rows:
-            return DeviceState(device)
-        seen, online, battery = rows[0]
-        return DeviceState(device, seen, None if online is None else bool(online), battery)
-
 
 def _number(ident: str) -> int:
     """The row that an item's id names; -1, which no row has, for what is no id."""
@@ -201,6 +202,11 @@ class Cycle:
 
     def __init__(self, journal: Journal, tx: LocalTransaction, sealer: Sealer) -> None:
         self._journal, self._tx, self._sql, self._sealer = journal, tx, tx.connection, sealer
+
+    @property
+    def sql(self) -> sqlite3.Connection:
+        """The transaction's connection, for tables that have a module of their own."""
+        return self._sql
 
     def device_id(self, token: str) -> int:
         """The device's number in this file, given at first sight."""
@@ -332,21 +338,6 @@ class Cycle:
                 for i in items
             ],
         )  # fmt: skip
-
-    def seen(self, last_ns: Mapping[str, int], events: Sequence[DeviceEvent]) -> None:
-        """Update last contact, presence and battery; a late report never moves last contact back."""
-        upsert = "INSERT INTO device_states(device, {0}) VALUES(?,?) ON CONFLICT(device) DO UPDATE SET {0}={1}"
-        self._sql.executemany(
-            upsert.format("last_seen_ns", "max(coalesce(last_seen_ns, 0), excluded.last_seen_ns)"),
-            list(last_ns.items()),
-        )
-        presence = [(e.device, e.kind is EventKind.ONLINE) for e in events if e.kind in _PRESENCE]
-        self._sql.executemany(upsert.format("online", "excluded.online"), presence)
-        battery = [(e.device, e.value) for e in events if e.kind is EventKind.BATTERY and e.value is not None]
-        self._sql.executemany(upsert.format("battery", "excluded.battery"), battery)
-
-
-_PRESENCE = {EventKind.ONLINE, EventKind.OFFLINE}
 
 
 def _repeated(keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:

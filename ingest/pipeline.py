@@ -34,6 +34,8 @@ class Outcome:
     tally: Tally = field(default_factory=Tally)
     unknown_members: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
+    known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
+    """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
 
 
 def convert(
@@ -78,6 +80,7 @@ def run(
     if len(columns):
         batch, placed = _normalise(columns, good, senders, worn, extra)
         new = _identify(batch, placed, cycle, out, provenance)
+        out.known.append((batch, new))
         _trust(batch, placed.trusted, worn, out)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True

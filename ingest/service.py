@@ -16,15 +16,16 @@ from ingest import pipeline
 from ingest.adapter import Adapter, Context
 from ingest.attribution import WearTable
 from ingest.journal import LARGEST_ID, Cycle, Journal, Tally
+from ingest.life_journal import LifeJournal
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
 from vitals import encoding
+from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
-from vitals.model import Entry, Heartbeat, Message, Provenance, Tick
+from vitals.model import DeviceEvent, Entry, Heartbeat, Message, Provenance, Tick
 from vitals.ports import (
     Clock,
-    DeviceState,
     Ledger,
     Log,
     LogRow,
@@ -64,6 +65,7 @@ class IngestService:
         self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
         self._received, self._stored = received, stored
         self._position = journal.position()
+        self._lives = LifeJournal(journal.log)
         self._lock = threading.Lock()
         self._registry_version = -1
         self._worn = WearTable([], [])
@@ -120,6 +122,7 @@ class IngestService:
                 return work(self._journal.begin(tx))
         except BaseException:
             self._journal.forget()
+            self._lives.forget()
             self._registry_version = -1
             raise
 
@@ -153,11 +156,12 @@ class IngestService:
             if isinstance(entry, Heartbeat):
                 done += self._flush(pending, cycle, Provenance(first, row.position))
                 cycle.append(Tick(entry.time_ns))
+                self._lives.passed(cycle, entry.time_ns)
                 first = row.position + 1
             else:
                 self._sort(entry, row.position, pending, seen, cycle)
         done += self._flush(pending, cycle, Provenance(first, rows[-1].position))
-        cycle.seen(seen, ())
+        self._lives.write(cycle, seen)
         cycle.advance(self._position, rows[-1].position)
         return done
 
@@ -176,7 +180,7 @@ class IngestService:
                     seen[message.device] = message.received_ns
         else:
             cycle.append(entry)
-            cycle.seen({}, entry)
+            self._lives.presence(cycle, [event for event in entry if isinstance(event, DeviceEvent)])
 
     def _flush(
         self, pending: dict[str, list[Message]], cycle: Cycle, provenance: Provenance, extra: Flag = Flag(0)
@@ -191,6 +195,7 @@ class IngestService:
             _record(out, cycle)
             done.append((name, out))
         pending.clear()
+        self._lives.flushed(cycle, [(out.known, out.events) for _, out in done], self._contexts, live=not extra)
         return done
 
     # What people ask (vitals.ports.IngestView)
@@ -229,6 +234,7 @@ class IngestService:
         released = Tally()
         released.add(item.device, "quarantined", -1)
         cycle.count(released)
+        self._lives.write(cycle, {})
         return done
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
@@ -246,7 +252,13 @@ class IngestService:
         return [_ledger(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received]
 
     def device_state(self, device: str) -> DeviceState:
-        return self._journal.device_state(device)
+        return self._lives.state(device)
+
+    def device_events(self, device: str, *, after: str = "", limit: int = 100) -> list[ToldEvent]:
+        return self._lives.events(device, _place(after) if after else LARGEST_ID, limit)
+
+    def processed(self) -> Processed:
+        return self._lives.processed()
 
 
 def _bounded(rows: list[LogRow]) -> list[LogRow]:
@@ -270,7 +282,6 @@ def _record(out: Outcome, cycle: Cycle) -> None:
         cycle.append(batch)
     if out.events:
         cycle.append(out.events)
-        cycle.seen({}, out.events)
     cycle.hold(out.held)
     cycle.wait(out.waiting)
     cycle.trust(out.heads)
