@@ -12,6 +12,8 @@ device = typer.Typer(help="Devices: enrolment, credentials, wearers.", no_args_i
 quarantine = typer.Typer(help="Messages that could not be decoded.", no_args_is_help=True, rich_markup_mode=None)
 _EXPECT_HELP = "How often it measures at least, e.g. 90s, 15m, 8h, 1d; else as its vitals have it."
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_COLUMNS = ("device", "adapter", "patient", "online", "battery", "last_seen", "last_measured", "overdue", "faults",
+            "revoked")  # fmt: skip
 DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
 
 
@@ -58,10 +60,7 @@ def list_devices(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None
     """List devices."""
     with control(data_dir, config) as api:
         items = api.all("devices")
-    columns = (
-        "device", "adapter", "patient", "online", "battery", "last_seen", "last_measured", "overdue", "faults", "revoked"
-    )  # fmt: skip
-    show_list(items if as_json else [_in_words(item) for item in items], columns, as_json)
+    show_list(items if as_json else [_in_words(item) for item in items], _COLUMNS, as_json)
 
 
 def _in_words(item: Mapping[str, Any]) -> dict[str, Any]:

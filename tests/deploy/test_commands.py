@@ -92,11 +92,17 @@ def test_commands_without_an_owner_work_on_the_directory(data: Path) -> None:
     assert run_cli("patient", "status", patient, "paused", *on(data)) == {"patient": patient, "status": "paused"}
     added = run_cli("device", "add", "--adapter", "ble_glucose", "--id", "meter-1", *on(data))
     assert added["device"] == "meter-1"
+    assert run_cli("device", "set", "meter-1", "--expect", "8h", *on(data))["expected_interval_s"] == 8 * 3600
+    assert "15m" in run_cli("device", "set", "meter-1", "--expect", "soon", *on(data), expect=2)
     assert run_cli("device", "rotate", "meter-1", *on(data))["secret"] != added["secret"]
     assert run_cli("device", "assign", "meter-1", patient, *on(data))["patient"] == patient
     assert run_cli("device", "revoke", "meter-1", *on(data))["revoked"]
     (device,) = run_cli("device", "list", "--json", *on(data))["items"]
     assert device["revoked"] is not None
+    assert (device["online"], device["overdue"], device["faults"]) == (None, None, [])
+    run_cli("device", "add", "--adapter", "json", "--id", "watch-1", "--expect", "15m", *on(data))
+    listed = {one["device"]: one for one in run_cli("device", "list", "--json", *on(data))["items"]}
+    assert (listed["watch-1"]["expected_interval_s"], listed["watch-1"]["overdue"]) == (900, False)
     assert run_cli("token", "create", "--role", "viewer", *on(data))["token"].startswith("vg_")
     assert run_cli("quarantine", "list", "--json", *on(data)) == {"items": [], "next": None}
 

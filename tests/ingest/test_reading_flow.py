@@ -14,7 +14,7 @@ from tests.support import SECOND
 from vitals import encoding
 from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, Basis, ControlKind, EventKind, Flag
-from vitals.model import Control, DeviceEvent, Tick, VitalBatch
+from vitals.model import Control, Tick, VitalBatch
 from vitals.ports import Device
 
 
