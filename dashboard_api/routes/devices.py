@@ -127,16 +127,19 @@ def _shown(deps: Dependencies, device: Device) -> Json:
         if (one.from_ns is None or one.from_ns <= now_ns) and (one.to_ns is None or now_ns < one.to_ns)
     ]
     state = deps.ingest.device_state(device.id)
-    expected_s, overdue = _expectation(device, state, deps.ingest.processed())
+    expected_s, overdue = _expectation(device, state, deps.ingest.processed(), worn=bool(wearers))
     shown = device_json(device, state, wearers[0] if wearers else None)
     return shown | {"expected_interval_s": expected_s, "overdue": overdue}
 
 
-def _expectation(device: Device, state: DeviceState, processed: Processed) -> tuple[float | None, bool | None]:
+def _expectation(
+    device: Device, state: DeviceState, processed: Processed, *, worn: bool
+) -> tuple[float | None, bool | None]:
     """Seconds within which a measurement is expected, and whether it is overdue by processed time (null for a device
-    from which none is expected)."""
-    said_s = number_setting(device.settings, EXPECTED_INTERVAL_S)
-    expected_s = said_s if said_s is not None or state.window_ns is None else state.window_ns / SECOND_NS
+    from which none is expected, such as one in a drawer)."""
+    expected_s = number_setting(device.settings, EXPECTED_INTERVAL_S)
+    if expected_s is None and worn and state.window_ns is not None:
+        expected_s = state.window_ns / SECOND_NS
     since_ns = next((one for one in (state.measured_ns, state.last_seen_ns) if one is not None), device.created_ns)
     if expected_s is None or device.revoked_ns is not None:
         return expected_s, None

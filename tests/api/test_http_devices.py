@@ -167,6 +167,11 @@ def test_what_was_last_seen_of_a_device(shared: World, api: Api) -> None:
     assert (shown["last_seen"], shown["last_measured"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:10:00Z")
     assert (shown["online"], shown["online_since"], shown["online_by"]) == (False, "2023-11-14T22:14:20Z", "will")
     assert (shown["expected_interval_s"], shown["overdue"]) == (48 * 3600, False)
+    spare = shared.registry.enrol("json")[0].id
+    shared.receive(spare, GOOD)
+    shown = api.get(f"/devices/{spare}")
+    assert shown["last_measured"] is not None
+    assert (shown["expected_interval_s"], shown["overdue"]) == (None, None)
 
 
 def test_the_history_of_a_device_is_newest_first_and_paged(shared: World, api: Api) -> None:
