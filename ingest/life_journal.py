@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ingest import device_life
 from ingest.adapter import Context
 from ingest.device_life import FLAPPING, REPORTS, Life, Sound
-from ingest.journal import Cycle
+from ingest.journal import Cycle, Journal
 from vitals.catalog import CODE_SPACE, MINUTE_NS, VITALS
 from vitals.device_state import (
     BATTERY_LOW_PERCENT,
@@ -27,7 +27,6 @@ from vitals.device_state import (
     number_setting,
 )
 from vitals.glossary import NOT_SCORED, Basis, Flag
-from vitals.log.local import LocalLog
 from vitals.model import NO_TIME, DeviceEvent, VitalBatch
 
 KEPT_EVENTS: Final = 1_000
@@ -82,8 +81,8 @@ _WINDOW_NS: Final = _windows()
 class LifeJournal:
     """Reads and writes of device states and histories. Writes happen inside a cycle of ingest, by its thread."""
 
-    def __init__(self, log: LocalLog) -> None:
-        self._log = log
+    def __init__(self, journal: Journal) -> None:
+        log = self._log = journal.log
         self._measured: dict[str, int] = {}
         self._window: dict[str, int] = {}
         self._watching: dict[str, Life] | None = None

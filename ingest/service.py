@@ -65,7 +65,7 @@ class IngestService:
         self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
         self._received, self._stored = received, stored
         self._position = journal.position()
-        self._lives = LifeJournal(journal.log)
+        self._lives = LifeJournal(journal)
         self._lock = threading.Lock()
         self._registry_version = -1
         self._worn = WearTable([], [])

@@ -8,7 +8,7 @@ import pytest
 
 from ingest import life_journal
 from ingest.device_life import SUPERSEDED
-from tests.gateway.harness import Gateway, RawClient, puback, publish, raw_log
+from tests.gateway.harness import Gateway, RawClient, frame, puback, publish, raw_log, text
 from tests.gateway.harness import events as gateway_events
 from tests.ingest.ingest_world import DAY, HOUR, MINUTE, World, spo2
 from tests.ingest.test_reading_flow import meter
@@ -20,7 +20,7 @@ from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent
 
 STRAP_OFF, STRAP_ON = b"\x04\x50", b"\x06\x50"
-"""Heart rate 80 with sensor contact supported: not detected, detected (device-formats.md 2.4)."""
+"""Heart rate 80 with sensor contact supported: not detected, detected (device-formats.md 2.7)."""
 
 
 def told(world: World, device: str) -> list[tuple[str, str]]:
@@ -145,7 +145,7 @@ def test_processed_time_leaves_an_outage_out(world: World) -> None:
 def battery(world: World, level: float) -> None:
     """A report of the level, as an adapter's event, through a transaction of its own."""
     event = DeviceEvent("d", EventKind.BATTERY, world.clock.now_ns(), value=level)
-    lives = life_journal.LifeJournal(world.log)
+    lives = life_journal.LifeJournal(world.journal)
     with world.log.transaction() as tx:
         cycle = world.journal.begin(tx)
         context = {"d": world.service._contexts["d"]}
@@ -237,6 +237,9 @@ def test_presence_of_a_device_at_a_real_gateway(world: World, tmp_path: Path) ->
             back.send(publish("vitals/d1/status", b"offline", packet_id=1))
             assert back.packet() == puback(1)
             assert follower.presence() == (False, "status")
+            back.send(frame(0x33, text("vitals/d1/status") + b"\0\2online"))  # retained, as such clients do
+            assert back.packet() == puback(2)
+            assert follower.presence() == (True, "status")
 
 
 def test_a_cloned_client_at_a_real_gateway_is_flapping(world: World, tmp_path: Path) -> None:
