@@ -60,10 +60,10 @@ def list_devices(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None
     """List devices."""
     with control(data_dir, config) as api:
         items = api.all("devices")
-    show_list(items if as_json else [_in_words(item) for item in items], _COLUMNS, as_json)
+    show_list(items if as_json else [in_words(item) for item in items], _COLUMNS, as_json)
 
 
-def _in_words(item: Mapping[str, Any]) -> dict[str, Any]:
+def in_words(item: Mapping[str, Any]) -> dict[str, Any]:
     """A device as the table shows it."""
     level = "" if item["battery"] is None else f"{item['battery']:g} %"
     yes_no = {True: "yes", False: "no", None: None}

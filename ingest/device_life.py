@@ -55,7 +55,9 @@ class Trouble(msgspec.Struct, array_like=True):
 
     def event(self, device: str, kind: EventKind, time_ns: int) -> DeviceEvent:
         """That the fault began or is over."""
-        return DeviceEvent(device, kind, time_ns, f"{self.kind}: {self.detail}", vital=self.vital, message=self.message)
+        return DeviceEvent(
+            device, kind, time_ns, f"{self.kind.value}: {self.detail}", vital=self.vital, message=self.message
+        )
 
 
 class Life(msgspec.Struct, array_like=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingest import life_journal
+from ingest.adapter import Context
 from ingest.device_life import SUPERSEDED
 from tests.gateway.harness import Gateway, RawClient, frame, puback, publish, raw_log, text
 from tests.gateway.harness import events as gateway_events
@@ -148,16 +149,14 @@ def battery(world: World, level: float) -> None:
     lives = life_journal.LifeJournal(world.journal)
     with world.log.transaction() as tx:
         cycle = world.journal.begin(tx)
-        context = {"d": world.service._contexts["d"]}
-        lives.flushed(cycle, [((), [event])], context, live=True)
+        contexts = {"d": Context(settings=world.registry.device("d").settings)}
+        lives.flushed(cycle, [((), [event])], contexts, live=True)
 
 
 @pytest.mark.parametrize(("setting", "low"), [(None, False), ("60", True), ("high", False), ("nan", False)])
 def test_the_threshold_of_a_battery_is_a_setting_of_the_device(world: World, setting: str | None, low: bool) -> None:
     world.worn("d")
     world.registry.configure("d", {BATTERY_LOW_PERCENT: setting})
-    world.send(world.message("d", spo2(97, world.clock.now_ns())))
-    world.drain()
     battery(world, 50.0)
     assert world.service.device_state("d").battery_low is low
 
