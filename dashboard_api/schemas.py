@@ -50,6 +50,8 @@ Token = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_print
 Time = Annotated[str, Field(min_length=1, max_length=40)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_nul)]
 Zone = Annotated[str, Field(min_length=1, max_length=64)]
+Interval = Annotated[int, Field(ge=1, le=366 * 86_400)]
+Percent = Annotated[float, Field(gt=0, le=100)]
 Setting = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
 
 
@@ -87,6 +89,15 @@ class NewDevice(Body):
     parent: Token | None = None
     zone: Zone | None = None
     settings: Annotated[dict[Token, Setting], Field(max_length=64)] | None = None
+    expected_interval_s: Interval | None = None
+    battery_low_percent: Percent | None = None
+
+
+class DeviceChange(Body):
+    """What is left out stays; null goes back to the default."""
+
+    expected_interval_s: Interval | None = None
+    battery_low_percent: Percent | None = None
 
 
 class NewAssignment(Body):

@@ -11,6 +11,7 @@ from fastapi import Response
 
 from dashboard_api.times import rfc3339, rfc3339_column
 from vitals.catalog import BY_CODE, Vital
+from vitals.device_state import DeviceState, Fault, ToldEvent
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
 from vitals.ports import (
@@ -18,7 +19,6 @@ from vitals.ports import (
     AlertEvent,
     Assignment,
     Device,
-    DeviceState,
     Ledger,
     MessageLedger,
     Patient,
@@ -172,10 +172,33 @@ def device_json(device: Device, state: DeviceState, wearer: str | None) -> Json:
         "created": rfc3339(device.created_ns),
         "revoked": rfc3339(device.revoked_ns),
         "last_seen": rfc3339(state.last_seen_ns),
+        "last_measured": rfc3339(state.measured_ns),
         "online": state.online,
+        "online_since": rfc3339(state.online_since_ns),
+        "online_by": state.online_by or None,
         "battery": state.battery,
+        "battery_low": state.battery_low,
+        "battery_reported": rfc3339(state.battery_ns),
+        "faults": [_fault_json(fault) for fault in state.faults],
         "patient": wearer,
     }
+
+
+def _fault_json(fault: Fault) -> Json:
+    vital = BY_CODE.get(fault.vital)
+    return {
+        "kind": fault.kind,
+        "detail": fault.detail,
+        "vital": None if vital is None else vital.key,
+        "first": rfc3339(fault.first_ns),
+        "last": rfc3339(fault.last_ns),
+        "count": fault.count,
+    }
+
+
+def told_event_json(told: ToldEvent) -> Json:
+    """An event of a device's history."""
+    return {"id": str(told.id)} | device_event_json(told.event)
 
 
 def device_event_json(event: DeviceEvent) -> Json:

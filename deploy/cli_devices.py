@@ -1,6 +1,7 @@
 """Commands about devices, quarantine and readings that wait for a wearer."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,10 @@ device = typer.Typer(help="Devices: enrolment, credentials, wearers.", no_args_i
 quarantine = typer.Typer(help="Messages that could not be decoded.", no_args_is_help=True, rich_markup_mode=None)
 unassigned = typer.Typer(help="Readings that wait for a wearer.", no_args_is_help=True, rich_markup_mode=None)
 ItemId = Annotated[str, typer.Argument(metavar="ID", help="The item's id.")]
+_EXPECT_HELP = "How often it measures at least, e.g. 90s, 15m, 8h, 1d; else as its vitals have it."
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_COLUMNS = ("device", "adapter", "patient", "online", "battery", "last_seen", "last_measured", "overdue", "faults",
+            "revoked")  # fmt: skip
 DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
 
 
@@ -21,6 +26,14 @@ def register(app: typer.Typer) -> None:
     app.add_typer(unassigned, name="unassigned")
 
 
+def _seconds(text: str) -> int:
+    """``15m`` is 900."""
+    number, unit = text[:-1], text[-1:]
+    if not (number.isdecimal() and number.isascii()) or unit not in _UNIT_S:
+        raise typer.BadParameter("a whole number and s, m, h or d, such as 15m", param_hint="--expect")
+    return int(number) * _UNIT_S[unit]
+
+
 @device.command("add", epilog="Example: vitalgate device add --adapter ble_glucose --id meter-17")
 def add_device(
     adapter: Annotated[str, typer.Option(help="Adapter that decodes it, e.g. json.")],
@@ -29,15 +42,18 @@ def add_device(
     parent: Annotated[str | None, typer.Option(help="The hub that publishes for it.")] = None,
     zone: Annotated[str | None, typer.Option(help="IANA zone of its clock, where no patient's zone holds.")] = None,
     setting: Annotated[list[str] | None, typer.Option(help="Model setting KEY=VALUE; may be repeated.")] = None,
+    expect: Annotated[str | None, typer.Option(help=_EXPECT_HELP)] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
 ) -> None:
     """Enrol a device; its secret is shown once."""
-    body = {"adapter": adapter, "id": ident, "hub": hub, "parent": parent, "zone": zone}
+    body: dict[str, Any] = {"adapter": adapter, "id": ident, "hub": hub, "parent": parent, "zone": zone}
     pairs = [pair.partition("=") for pair in setting or []]
+    if expect is not None:
+        body["expected_interval_s"] = _seconds(expect)
     if pairs:
-        body["settings"] = {key: value for key, _, value in pairs}  # type: ignore[assignment]
+        body["settings"] = {key: value for key, _, value in pairs}
     with control(data_dir, config) as api:
         show(api.request("POST", "devices", json={key: value for key, value in body.items() if value is not None}))
 
@@ -47,7 +63,39 @@ def list_devices(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None
     """List devices."""
     with control(data_dir, config) as api:
         items = api.all("devices")
-    show_list(items, ("device", "adapter", "patient", "online", "battery", "last_seen", "revoked"), as_json)
+    show_list(items if as_json else [in_words(item) for item in items], _COLUMNS, as_json)
+
+
+def in_words(item: Mapping[str, Any]) -> dict[str, Any]:
+    """A device as the table shows it."""
+    level = "" if item["battery"] is None else f"{item['battery']:g} %"
+    yes_no = {True: "yes", False: "no", None: None}
+    return {
+        **item,
+        "online": yes_no[item["online"]],
+        "overdue": yes_no[item["overdue"]],
+        "battery": f"{level} low".strip() if item["battery_low"] else level,
+        "faults": ", ".join(f"{fault['kind']}: {fault['detail']}" for fault in item["faults"]),
+    }
+
+
+@device.command("set", epilog="Example: vitalgate device set meter-17 --expect 15m --battery-low 30")
+def set_device(
+    device: DeviceId,
+    expect: Annotated[str | None, typer.Option(help=_EXPECT_HELP)] = None,
+    battery_low: Annotated[float | None, typer.Option(help="Percent below which its battery is low.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
+) -> None:
+    """Change what is expected of a device."""
+    body = {
+        "expected_interval_s": None if expect is None else _seconds(expect),
+        "battery_low_percent": battery_low,
+    }
+    with control(data_dir, config) as api:
+        given = {key: value for key, value in body.items() if value is not None}
+        show(api.request("PATCH", f"devices/{device}", json=given))
 
 
 @device.command("assign", epilog="Example: vitalgate device assign meter-17 p_1a2b --from 2026-03-01T08:00:00Z")

@@ -262,6 +262,16 @@ class SqlRegistry:
             connection.execute(GRANTS.insert().values(row))
         return secret
 
+    def configure(self, device: str, settings: Mapping[str, str | None]) -> Device:
+        with self._change() as (connection, version):
+            mine = DEVICES.c.id == device
+            held = connection.scalar(sa.select(DEVICES.c.settings).where(mine))
+            if held is None:
+                raise NotFound("device", device)
+            kept = {name: value for name, value in {**held, **settings}.items() if value is not None}
+            connection.execute(DEVICES.update().where(mine).values(settings=kept, changed=version))
+        return self.device(device)
+
     def revoke(self, device: str) -> Device:
         if self.device(device).revoked_ns is None:
             self._update_device(device, {"revoked_ns": self._clock.now_ns()})

@@ -18,10 +18,10 @@ from ingest.tally import COUNTS, Tally
 from vitals import encoding
 from vitals.catalog import CODE_SPACE
 from vitals.errors import NotFound, PositionConflict
-from vitals.glossary import EventKind, Flag, Reason
+from vitals.glossary import Flag, Reason
 from vitals.log.local import LocalLog, LocalTransaction
-from vitals.model import NO_TIME, DeviceEvent, Entry, VitalBatch
-from vitals.ports import DeviceState, QuarantineItem, Sealer
+from vitals.model import NO_TIME, Entry, VitalBatch
+from vitals.ports import QuarantineItem, Sealer
 
 # Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
 SCHEMA = """
@@ -59,7 +59,15 @@ CREATE TABLE IF NOT EXISTS epochs(
   first_ns INTEGER NOT NULL, pair_seq INTEGER NOT NULL, pair_ns INTEGER NOT NULL, shift_ns INTEGER NOT NULL,
   learned_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS device_states(
-  device TEXT PRIMARY KEY, last_seen_ns INTEGER, online INTEGER, battery REAL) WITHOUT ROWID;
+  device TEXT PRIMARY KEY, last_seen_ns INTEGER, measured_ns INTEGER, window_ns INTEGER, life BLOB,
+  watched INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS device_events(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS device_events_by_device ON device_events(device);
+CREATE TABLE IF NOT EXISTS processed(
+  one INTEGER PRIMARY KEY CHECK(one = 1), watermark_ns INTEGER NOT NULL, pause_from_ns INTEGER NOT NULL,
+  pause_to_ns INTEGER NOT NULL);
+INSERT OR IGNORE INTO processed VALUES(1, 0, 0, 0);
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"
@@ -155,14 +163,6 @@ class Journal:
         row = rows[0]
         return _item(row, self._sealer.open(row[9], _CONTEXT)), int(row[10]), bool(row[11])
 
-    def device_state(self, device: str) -> DeviceState:
-        """Last contact, presence and battery of a device."""
-        rows = self.log.query("SELECT last_seen_ns, online, battery FROM device_states WHERE device=?", (device,))
-        if not rows:
-            return DeviceState(device)
-        seen, online, battery = rows[0]
-        return DeviceState(device, seen, None if online is None else bool(online), battery)
-
 
 def _number(ident: str) -> int:
     """The row that an item's id names; -1, which no row has, for what is no id."""
@@ -185,7 +185,7 @@ class Cycle:
 
     @property
     def sql(self) -> sqlite3.Connection:
-        """The transaction's connection, for the tables of :mod:`ingest.worklist`."""
+        """The transaction's connection, for tables that have a module of their own."""
         return self._sql
 
     def device_id(self, token: str) -> int:
@@ -369,21 +369,6 @@ class Cycle:
         """Take an item out of quarantine; False when somebody did before."""
         closed = self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (_number(ident),)).rowcount
         return closed == 1
-
-    def seen(self, last_ns: Mapping[str, int], events: Sequence[DeviceEvent]) -> None:
-        """Update last contact, presence and battery; a late report never moves last contact back."""
-        upsert = "INSERT INTO device_states(device, {0}) VALUES(?,?) ON CONFLICT(device) DO UPDATE SET {0}={1}"
-        self._sql.executemany(
-            upsert.format("last_seen_ns", "max(coalesce(last_seen_ns, 0), excluded.last_seen_ns)"),
-            list(last_ns.items()),
-        )
-        presence = [(e.device, e.kind is EventKind.ONLINE) for e in events if e.kind in _PRESENCE]
-        self._sql.executemany(upsert.format("online", "excluded.online"), presence)
-        battery = [(e.device, e.value) for e in events if e.kind is EventKind.BATTERY and e.value is not None]
-        self._sql.executemany(upsert.format("battery", "excluded.battery"), battery)
-
-
-_PRESENCE = {EventKind.ONLINE, EventKind.OFFLINE}
 
 
 def _comparable(value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:

@@ -49,6 +49,8 @@ class Outcome:
     unknown_members: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
     clocks: dict[str, Lesson] = field(default_factory=dict)
+    known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
+    """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
 
 
 def convert(
@@ -96,6 +98,7 @@ def run(
             # What proves a shift is corrected by it, whatever batch it comes in.
             batch, placed = _normalise(columns, good, senders, worn, extra)
         new = _identify(batch, placed, cycle, out, provenance)
+        out.known.append((batch, new))
         _trust(batch, placed.trusted, worn, out)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True

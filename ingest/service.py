@@ -18,18 +18,19 @@ from ingest.adapter import Adapter, Context
 from ingest.attribution import WearTable
 from ingest.corrections import Archive
 from ingest.journal import LARGEST_ID, Cycle, Journal
+from ingest.life_journal import LifeJournal
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
 from ingest.tally import Tally
 from vitals import encoding
+from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
-from vitals.model import Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
+from vitals.model import DeviceEvent, Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
 from vitals.ports import (
     Assignment,
     Clock,
     Device,
-    DeviceState,
     Ledger,
     Log,
     LogRow,
@@ -73,6 +74,7 @@ class IngestService:
         self._received, self._store = received, store
         self._position = journal.position()
         self._large_rows = False
+        self._lives = LifeJournal(journal)
         self._lock = threading.Lock()
         self._registry_version = self._settled_version = -1
         self._worn = WearTable([], [])
@@ -133,6 +135,7 @@ class IngestService:
                 return work(self._journal.begin(tx))
         except BaseException:
             self._journal.forget()
+            self._lives.forget()
             self._registry_version = -1
             raise
 
@@ -208,11 +211,12 @@ class IngestService:
             if isinstance(entry, Heartbeat):
                 done += self._flush(pending, cycle, Provenance(first, row.position))
                 cycle.append(Tick(entry.time_ns))
+                self._lives.passed(cycle, entry.time_ns)
                 first = row.position + 1
             else:
                 self._sort(entry, row.position, pending, seen, cycle)
         done += self._flush(pending, cycle, Provenance(first, rows[-1].position))
-        cycle.seen(seen, ())
+        self._lives.write(cycle, seen)
         cycle.advance(self._position, rows[-1].position)
         return done
 
@@ -231,7 +235,7 @@ class IngestService:
                     seen[message.device] = message.received_ns
         else:
             cycle.append(entry)
-            cycle.seen({}, entry)
+            self._lives.presence(cycle, [event for event in entry if isinstance(event, DeviceEvent)])
 
     def _flush(
         self, pending: dict[str, list[Message]], cycle: Cycle, provenance: Provenance, extra: Flag = Flag(0)
@@ -252,6 +256,7 @@ class IngestService:
                 corrections.withdraw(self._store, cycle, batch)
             done.append((name, out))
         pending.clear()
+        self._lives.flushed(cycle, [(out.known, out.events) for _, out in done], self._contexts, live=not extra)
         return done
 
     def _recover(self, device: str, cycle: Cycle) -> None:
@@ -296,6 +301,7 @@ class IngestService:
         released = Tally()
         released.add(item.device, "quarantined", -1)
         cycle.count(released)
+        self._lives.write(cycle, {})
         return done
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
@@ -335,7 +341,13 @@ class IngestService:
         return [_ledger(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received]
 
     def device_state(self, device: str) -> DeviceState:
-        return self._journal.device_state(device)
+        return self._lives.state(device)
+
+    def device_events(self, device: str, *, after: str = "", limit: int = 100) -> list[ToldEvent]:
+        return self._lives.events(device, _place(after) if after else LARGEST_ID, limit)
+
+    def processed(self) -> Processed:
+        return self._lives.processed()
 
 
 def _bounded(rows: list[LogRow]) -> list[LogRow]:
@@ -359,7 +371,6 @@ def _record(out: Outcome, cycle: Cycle) -> None:
         cycle.append(batch)
     if out.events:
         cycle.append(out.events)
-        cycle.seen({}, out.events)
     cycle.hold(out.held)
     worklist.wait(cycle.sql, out.waiting)
     cycle.trust(out.heads)

@@ -165,6 +165,11 @@ class EventKind(Described):
     VALUE_ABSENT = "value_absent", "the device reported that it has no value, reason in `detail`"
     CONTEXT = "context", "context of a reading that the device sent apart from it"
     CLOCK_FAULT = "clock_fault", "the device's clock is not to be trusted"
+    FLAPPING = "flapping", "the device connects again and again, or two clients are taken for it"
+    FAULT = "fault", "a fault of the device began, named in `detail`"
+    FAULT_OVER = "fault_over", "a fault of the device is over, named in `detail`"
+    BATTERY_LOW = "battery_low", "the battery fell below the device's threshold, or the device said that it is low"
+    BATTERY_OK = "battery_ok", "the battery is not low any more"
 
 
 class ControlKind(Described):

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.glossary import AlertState, Reason, Severity
 from vitals.model import Control, VitalBatch
 
@@ -237,6 +238,9 @@ class Registry(Protocol):
     def rotate(self, device: str, *, overlap_s: int = 0) -> str:
         """A new secret; the old one works for ``overlap_s`` more seconds. Raises ``NotFound``, ``InvalidRequest``."""
 
+    def configure(self, device: str, settings: Mapping[str, str | None]) -> Device:
+        """Change the named settings; None removes one. Raises ``NotFound``."""
+
     def revoke(self, device: str) -> Device:
         """The device may not connect any more. Raises ``NotFound``."""
 
@@ -320,15 +324,6 @@ class Ledger(msgspec.Struct, frozen=True):
     readings: ReadingLedger
 
 
-class DeviceState(msgspec.Struct, frozen=True):
-    """What the pipeline last saw of a device."""
-
-    device: str
-    last_seen_ns: int | None = None
-    online: bool | None = None
-    battery: float | None = None
-
-
 class IngestView(Protocol):
     """What people ask of ingest."""
 
@@ -370,7 +365,13 @@ class IngestView(Protocol):
         """Of every device that ever sent anything."""
 
     def device_state(self, device: str) -> DeviceState:
-        """Last contact, presence, battery."""
+        """Last contact, presence, battery, faults."""
+
+    def device_events(self, device: str, *, after: str = "", limit: int = 100) -> list[ToldEvent]:
+        """What happened to a device, newest first; ``after`` is the id that the page before ended with."""
+
+    def processed(self) -> Processed:
+        """How far ingest got."""
 
 
 class AlertEvent(msgspec.Struct, frozen=True):

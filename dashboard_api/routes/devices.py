@@ -7,9 +7,17 @@ from fastapi import APIRouter, Query, Response
 from dashboard_api.auth import Caller, Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
-from dashboard_api.schemas import NewAssignment, NewDevice, NewGrant, Paging, Rotation
-from dashboard_api.shapes import Json, answer, assignment_json, device_json, page
-from dashboard_api.times import parse_time
+from dashboard_api.schemas import DeviceChange, NewAssignment, NewDevice, NewGrant, Paging, Rotation
+from dashboard_api.shapes import Json, answer, assignment_json, device_json, page, told_event_json
+from dashboard_api.times import SECOND_NS, parse_time
+from vitals.device_state import (
+    BATTERY_LOW_PERCENT,
+    EXPECTED_INTERVAL_S,
+    DeviceState,
+    Processed,
+    ToldEvent,
+    number_setting,
+)
 from vitals.errors import InvalidRequest
 from vitals.ports import Device
 
@@ -28,8 +36,9 @@ def enrol(deps: Deps, body: NewDevice) -> Response:
     """Enrol a device; its secret is shown this once."""
     if body.adapter not in deps.adapters:
         raise InvalidRequest("adapter", f"not one of {', '.join(sorted(deps.adapters))}")
+    settings = {**(body.settings or {}), **{name: value for name, value in _own(body).items() if value is not None}}
     device, secret = deps.registry.enrol(
-        body.adapter, device=body.id, hub=body.hub, parent=body.parent, zone=body.zone, settings=body.settings
+        body.adapter, device=body.id, hub=body.hub, parent=body.parent, zone=body.zone, settings=settings
     )
     return answer({"device": device.id, "secret": secret}, 201, {"Location": f"/api/v1/devices/{device.id}"})
 
@@ -38,6 +47,20 @@ def enrol(deps: Deps, body: NewDevice) -> Response:
 def get_device(deps: Deps, device: str) -> Response:
     """One device."""
     return answer(_shown(deps, deps.registry.device(device)))
+
+
+@router.patch("/devices/{device}", **needs(Permission.DEVICES_WRITE))
+def change_device(deps: Deps, device: str, body: DeviceChange) -> Response:
+    """Change how often the device is expected to measure, and below which level its battery is low."""
+    return answer(_shown(deps, deps.registry.configure(device, _own(body))))
+
+
+@router.get("/devices/{device}/events", **needs(Permission.DEVICES_READ))
+def events(deps: Deps, device: str, query: Annotated[Paging, Query()]) -> Response:
+    """What happened to a device, newest first: presence, battery, faults; the last thousand."""
+    deps.registry.device(device)
+    found = deps.ingest.device_events(device, after=query.cursor, limit=query.limit + 1)
+    return answer(page(found, query.limit, told_event_json, _place))
 
 
 @router.get("/devices/{device}/ledger", **needs(Permission.DEVICES_READ))
@@ -86,6 +109,20 @@ def _ident(device: Device) -> str:
     return device.id
 
 
+def _place(told: ToldEvent) -> str:
+    return str(told.id)
+
+
+def _own(body: NewDevice | DeviceChange) -> dict[str, str | None]:
+    """The pipeline's own settings among what was sent, as the registry keeps them; None for null."""
+    sent = {EXPECTED_INTERVAL_S: body.expected_interval_s, BATTERY_LOW_PERCENT: body.battery_low_percent}
+    return {
+        name: None if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in sent.items()
+        if name in body.model_fields_set
+    }
+
+
 def _shown(deps: Dependencies, device: Device) -> Json:
     now_ns = deps.clock.now_ns()
     wearers = [
@@ -93,4 +130,21 @@ def _shown(deps: Dependencies, device: Device) -> Json:
         for one in deps.registry.assignments(device=device.id)
         if (one.from_ns is None or one.from_ns <= now_ns) and (one.to_ns is None or now_ns < one.to_ns)
     ]
-    return device_json(device, deps.ingest.device_state(device.id), wearers[0] if wearers else None)
+    state = deps.ingest.device_state(device.id)
+    expected_s, overdue = _expectation(device, state, deps.ingest.processed(), worn=bool(wearers))
+    shown = device_json(device, state, wearers[0] if wearers else None)
+    return shown | {"expected_interval_s": expected_s, "overdue": overdue}
+
+
+def _expectation(
+    device: Device, state: DeviceState, processed: Processed, *, worn: bool
+) -> tuple[float | None, bool | None]:
+    """Seconds within which a measurement is expected, and whether it is overdue by processed time (null for a device
+    from which none is expected, such as one in a drawer)."""
+    expected_s = number_setting(device.settings, EXPECTED_INTERVAL_S)
+    if expected_s is None and worn and state.window_ns is not None:
+        expected_s = state.window_ns / SECOND_NS
+    since_ns = next((one for one in (state.measured_ns, state.last_seen_ns) if one is not None), device.created_ns)
+    if expected_s is None or device.revoked_ns is not None:
+        return expected_s, None
+    return expected_s, processed.since(since_ns) > expected_s * SECOND_NS

@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         self.session = Session(server.settings, server.access.may_publish, _new_client_id)
         self.key: SessionKey | None = None
         self.stored: StoredSession | None = None
+        self.opened_ns = 0
         self.deadline_s = server.loop.time() + server.settings.connect_timeout_s
         self.paused = Pause.NONE
         self._peer = ""

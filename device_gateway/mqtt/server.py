@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from device_gateway.access import Access
 from device_gateway.batcher import Batcher
 from device_gateway.mqtt import topics
@@ -48,6 +50,7 @@ class _DelayedWill(NamedTuple):
     timer: asyncio.TimerHandle
     will: Will
     reason: str
+    opened_ns: int
 
 
 class Server:
@@ -147,12 +150,13 @@ class Server:
         delayed = self._delayed.pop(key, None)
         if delayed is not None:
             delayed.timer.cancel()
-        now_ns = self.clock.now_ns()
+        now_ns = connection.opened_ns = self.clock.now_ns()
         stored, present, changes = self._store.open(key, action.connect, action.expiry_s, now_ns)
         self._current[key] = connection
         self._by_device.setdefault(key.device, set()).add(connection)
         self.batcher.change([*changes, presence(key.device, online=True)])
-        self.batcher.event(DeviceEvent(key.device, EventKind.ONLINE, now_ns, "connected"))
+        how = "connected" if older is None else "taken over"
+        self.batcher.event(DeviceEvent(key.device, EventKind.ONLINE, now_ns, how))
         return stored, present
 
     def left(self, connection: Connection, action: Close) -> None:
@@ -169,26 +173,31 @@ class Server:
         delay_s = min(action.will.delay_s, stored.expiry_s) if action.will is not None else 0
         if action.will is not None and delay_s:
             timer = self.loop.call_later(delay_s, self._will_is_due, key)
-            self._delayed[key] = _DelayedWill(timer, action.will, action.reason)
+            self._delayed[key] = _DelayedWill(timer, action.will, action.reason, connection.opened_ns)
         else:
-            self._departed(key.device, action.will, action.reason)
+            self._departed(key.device, action.will, action.reason, connection.opened_ns)
 
     def _will_is_due(self, key: SessionKey) -> None:
         delayed = self._delayed.pop(key)
-        self._departed(key.device, delayed.will, delayed.reason)
+        self._departed(key.device, delayed.will, delayed.reason, delayed.opened_ns)
 
-    def _departed(self, device: str, will: Will | None, reason: str) -> None:
+    def _departed(self, device: str, will: Will | None, reason: str, opened_ns: int) -> None:
         now_ns = self.clock.now_ns()
         said: DeviceEvent | Message | None = None
         if will is not None:
             said = topics.presence_or_message(topics.Route(device, topics.STATUS, ""), will.payload, now_ns)
-        gone = device not in self._by_device
+        others = self._by_device.get(device, ())
         if isinstance(said, Message):
             self.received[will.qos if will is not None else 0] += 1
             self.batcher.accept(Accept(said))
-        elif said is not None and not (gone and said.kind is EventKind.OFFLINE):
-            self.batcher.event(said)
-        if gone:
+        elif said is not None and said.kind is EventKind.OFFLINE and not others:
+            reason = f"will, {reason}"
+        elif said is not None:
+            # A device that came back before its loss was noticed is plainly here (device-formats.md 7.3).
+            older = any(other.opened_ns > opened_ns for other in others)
+            detail = "will of an older connection" if older else "will"
+            self.batcher.event(msgspec.structs.replace(said, detail=detail))
+        if not others:
             self.batcher.change([presence(device, online=False)])
             self.batcher.event(DeviceEvent(device, EventKind.OFFLINE, now_ns, reason))
 

@@ -8,7 +8,7 @@ from tests.api.api_world import START_NS, Api, World
 from tests.support import SECOND
 from vitals.encoding import encode
 from vitals.glossary import EventKind
-from vitals.model import DeviceEvent
+from vitals.model import DeviceEvent, Heartbeat
 
 GOOD = b'{"vital":"spo2","value":97,"unit":"%","time":"2023-11-14T22:10:00Z","seq":1}'
 
@@ -25,7 +25,9 @@ def test_enrolment_shows_the_secret_once(shared: World, api: Api) -> None:
     assert shown == {
         "device": "oxi-1", "adapter": "json", "hub": False, "parent": None, "zone": "Europe/Vienna",
         "settings": {"clock": "wall"}, "created": "2023-11-14T22:13:20Z", "revoked": None, "last_seen": None,
-        "online": None, "battery": None, "patient": None,
+        "last_measured": None, "online": None, "online_since": None, "online_by": None, "battery": None,
+        "battery_low": None, "battery_reported": None, "expected_interval_s": None, "overdue": None, "faults": [],
+        "patient": None,
     }  # fmt: skip
     assert made["secret"] not in api.request("GET", "/devices").text
 
@@ -143,14 +145,100 @@ class TestAssign:
         assert shared.registry.assignments(device=device) == []
 
 
+def present(world: World, device: str, kind: EventKind, seconds: int, detail: str) -> None:
+    """Presence as the gateway tells it."""
+    event = DeviceEvent(device, kind, START_NS + seconds * SECOND, detail)
+    world.raw.append([("presence", encode([event]))])
+    world.ingest.step()
+
+
+def beat(world: World, *seconds: int) -> None:
+    """Heartbeats of the gateway."""
+    world.raw.append([("heartbeat", encode(Heartbeat(START_NS + at * SECOND))) for at in seconds])
+    world.ingest.step()
+
+
 def test_what_was_last_seen_of_a_device(shared: World, api: Api) -> None:
     _, device = shared.worn()
     shared.receive(device, GOOD)
+    present(shared, device, EventKind.ONLINE, 0, "connected")
+    present(shared, device, EventKind.OFFLINE, 60, "will, connection lost")
     shown = api.get(f"/devices/{device}")
-    assert shown["last_seen"] == "2023-11-14T22:13:20Z"
-    shared.raw.append([("presence", encode([DeviceEvent(device, EventKind.ONLINE, START_NS)]))])
-    shared.ingest.step()
-    assert api.get(f"/devices/{device}")["online"] is True
+    assert (shown["last_seen"], shown["last_measured"]) == ("2023-11-14T22:13:20Z", "2023-11-14T22:10:00Z")
+    assert (shown["online"], shown["online_since"], shown["online_by"]) == (False, "2023-11-14T22:14:20Z", "will")
+    assert (shown["expected_interval_s"], shown["overdue"]) == (48 * 3600, False)
+    spare = shared.registry.enrol("json")[0].id
+    shared.receive(spare, GOOD)
+    shown = api.get(f"/devices/{spare}")
+    assert shown["last_measured"] is not None
+    assert (shown["expected_interval_s"], shown["overdue"]) == (None, None)
+
+
+def test_the_history_of_a_device_is_newest_first_and_paged(shared: World, api: Api) -> None:
+    _, device = shared.worn("ble_heart_rate")
+    present(shared, device, EventKind.ONLINE, 0, "connected")
+    shared.receive(device, b"\x04\x50", "ble_heart_rate", "2a37")
+    fault = {"kind": "sensor_status", "detail": "no_contact", "vital": None, "first": "2023-11-14T22:13:20Z",
+             "last": "2023-11-14T22:13:20Z", "count": 1}  # fmt: skip
+    assert api.get(f"/devices/{device}")["faults"] == [fault]
+    shared.receive(device, b"\x06\x50", "ble_heart_rate", "2a37")
+    assert api.get(f"/devices/{device}")["faults"] == []
+    first = api.get(f"/devices/{device}/events", limit=3)
+    rest = api.get(f"/devices/{device}/events", limit=3, cursor=first["next"])
+    assert rest["next"] is None
+    items = first["items"] + rest["items"]
+    assert [one["kind"] for one in items] == ["fault_over", "fault", "sensor_status", "online"]
+    assert items[-1] == {"id": items[-1]["id"], "device": device, "kind": "online", "time": "2023-11-14T22:13:20Z",
+                         "detail": "connected", "value": None, "vital": None}  # fmt: skip
+    api.refused("GET", f"/devices/{device}/events", 422, "cursor", params={"cursor": "x"})
+    api.refused("GET", "/devices/nobody/events", 404)
+
+
+def test_overdue_is_judged_by_processed_time(world: World) -> None:
+    api = world.api("admin")
+    device = api.post("/devices", {"adapter": "json", "expected_interval_s": 900}, 201)["device"]
+
+    def overdue() -> Any:
+        return api.get(f"/devices/{device}")["overdue"]
+
+    assert overdue() is False
+    world.clock.advance(3600)
+    assert overdue() is False, "nothing was processed yet"
+    beat(world, *range(0, 901, 30))
+    assert overdue() is False
+    beat(world, 901)
+    assert overdue() is True, "it was never heard"
+    time = "2023-11-14T22:28:20Z"
+    world.receive(device, b'{"vital":"spo2","value":97,"unit":"%","time":"' + time.encode() + b'"}')
+    assert overdue() is False
+    beat(world, 5_000)
+    assert overdue() is False, "the gateway was away"
+    beat(world, *range(5_000, 5_931, 30))
+    assert overdue() is True
+    assert api.post(f"/devices/{device}", {"expected_interval_s": 7200}, method="PATCH")["overdue"] is False
+    api.post(f"/devices/{device}/revoke")
+    assert overdue() is None
+
+
+def test_what_is_expected_of_a_device_can_be_changed(shared: World, api: Api) -> None:
+    body = {"adapter": "json", "settings": {"clock": "wall"}, "battery_low_percent": 30.0}
+    device = api.post("/devices", body, 201)["device"]
+    path = f"/devices/{device}"
+    assert api.get(path)["settings"] == {"clock": "wall", "battery_low_percent": "30"}
+    changed = api.post(path, {"expected_interval_s": 900, "battery_low_percent": 12.5}, method="PATCH")
+    assert changed["settings"] == {"clock": "wall", "battery_low_percent": "12.5", "expected_interval_s": "900"}
+    assert changed["expected_interval_s"] == 900
+    assert api.post(path, {"expected_interval_s": None}, method="PATCH")["expected_interval_s"] is None
+    assert shared.registry.device(device).settings == {"clock": "wall", "battery_low_percent": "12.5"}
+    for change, field in [
+        ({"expected_interval_s": 0}, "expected_interval_s"),
+        ({"expected_interval_s": "15m"}, "expected_interval_s"),
+        ({"battery_low_percent": 101}, "battery_low_percent"),
+        ({"zone": "UTC"}, "zone"),
+    ]:
+        api.refused("PATCH", path, 422, field, json=change)
+    api.refused("PATCH", "/devices/nobody", 404, json={})
+    shared.api("viewer").refused("PATCH", path, 403, json={})
 
 
 def test_ledger_accounts_for_every_message_and_reading(shared: World, api: Api) -> None:

@@ -4,9 +4,11 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deploy.cli_devices import in_words
 from tests.deploy.conftest import Running, run_cli
 from tests.support import FIXTURES
 
@@ -92,14 +94,38 @@ def test_commands_without_an_owner_work_on_the_directory(data: Path) -> None:
     assert run_cli("patient", "status", patient, "paused", *on(data)) == {"patient": patient, "status": "paused"}
     added = run_cli("device", "add", "--adapter", "ble_glucose", "--id", "meter-1", *on(data))
     assert added["device"] == "meter-1"
+    assert run_cli("device", "set", "meter-1", "--expect", "8h", *on(data))["expected_interval_s"] == 8 * 3600
+    assert "15m" in run_cli("device", "set", "meter-1", "--expect", "soon", *on(data), expect=2)
     assert run_cli("device", "rotate", "meter-1", *on(data))["secret"] != added["secret"]
     assert run_cli("device", "assign", "meter-1", patient, *on(data))["patient"] == patient
     assert run_cli("device", "revoke", "meter-1", *on(data))["revoked"]
     (device,) = run_cli("device", "list", "--json", *on(data))["items"]
     assert device["revoked"] is not None
+    assert (device["online"], device["overdue"], device["faults"]) == (None, None, [])
+    run_cli("device", "add", "--adapter", "json", "--id", "watch-1", "--expect", "15m", *on(data))
+    listed = {one["device"]: one for one in run_cli("device", "list", "--json", *on(data))["items"]}
+    assert (listed["watch-1"]["expected_interval_s"], listed["watch-1"]["overdue"]) == (900, False)
     assert run_cli("token", "create", "--role", "viewer", *on(data))["token"].startswith("vg_")
     assert run_cli("quarantine", "list", "--json", *on(data)) == {"items": [], "next": None}
     assert run_cli("unassigned", "list", "--json", *on(data)) == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, {"online": None, "overdue": None, "battery": "", "faults": ""}),
+        ({"online": True, "overdue": False, "battery": 80.0, "battery_low": False},
+         {"online": "yes", "overdue": "no", "battery": "80 %"}),
+        ({"battery": 12.5, "battery_low": True}, {"battery": "12.5 % low"}),
+        ({"battery_low": True}, {"battery": "low"}),
+        ({"faults": [{"kind": "clock_fault", "detail": "time_fault"}, {"kind": "flapping", "detail": "reconnects"}]},
+         {"faults": "clock_fault: time_fault, flapping: reconnects"}),
+    ],
+)  # fmt: skip
+def test_a_device_in_words(change: dict[str, Any], shown: dict[str, Any]) -> None:
+    item = {"device": "d", "online": None, "overdue": None, "battery": None, "battery_low": None, "faults": []}
+    said = in_words(item | change)
+    assert {name: said[name] for name in shown} == shown
 
 
 def test_errors_have_their_exit_codes(data: Path) -> None:

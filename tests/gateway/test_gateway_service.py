@@ -102,7 +102,7 @@ def test_a_will_is_presence_and_told_once(tmp_path: Path) -> None:
             client.sign_in(client_id="other")
             other.sign_in(will=("vitals/d1/status", b"offline"))
             other.socket.close()
-            eventually(lambda: ("d1", "offline", "status") in events(gateway.log))
+            eventually(lambda: ("d1", "offline", "will") in events(gateway.log))
         assert [kind for _, kind, _ in events(gateway.log)][:2] == ["online", "offline"]
 
 
@@ -120,7 +120,7 @@ def test_a_delayed_will_is_not_published_when_the_device_is_back_in_time(tmp_pat
         with RawClient(gateway.port) as client:
             assert client.sign_in(**choices, will_properties=b"\x18\x00\x00\x00\x01")[2] == 1
             assert [kind for _, kind, _ in events(gateway.log)] == ["online", "online"]
-        eventually(lambda: events(gateway.log)[-1] == ("d1", "offline", "connection lost"))
+        eventually(lambda: events(gateway.log)[-1] == ("d1", "offline", "will, connection lost"))
         with RawClient(gateway.port) as client:
             client.sign_in(**choices, will_properties=b"\x18\x00\x00\x00\x3c")
         eventually(lambda: "vitalgate_connections 0.0" in gateway.status()["metrics"])

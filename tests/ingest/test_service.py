@@ -25,6 +25,7 @@ from tests.ingest.stopping import stopped_after
 from tests.support import SECOND, eventually
 from vitals import encoding
 from vitals.errors import BackendError, PositionConflict
+from vitals.glossary import EventKind
 from vitals.log.local import LocalLog
 from vitals.model import Tick, VitalBatch
 from vitals.ports import Device
@@ -32,6 +33,10 @@ from vitals.vault import Vault
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 15
+APART = {
+    "presence": {EventKind.ONLINE, EventKind.OFFLINE},
+    "follows": {EventKind.FAULT, EventKind.FAULT_OVER},
+}
 
 
 class Victims:
@@ -87,7 +92,9 @@ def traffic(world: World, chance: random.Random, rows: int) -> None:
             for _ in range(chance.randrange(1, 30)):
                 device = chance.choice("abcn")
                 if device == "c":
-                    messages.append(world.message("c", bytes([0, chance.randrange(60, 99)]), "ble_heart_rate", "2a37"))
+                    # Contact is supported: detected, or for a while not.
+                    contact = bytes([chance.choice([6, 6, 4]), chance.randrange(60, 99)])
+                    messages.append(world.message("c", contact, "ble_heart_rate", "2a37"))
                     continue
                 time_ns = now_ns - chance.choice([0, 1, 2, 60, 90_000]) * SECOND // 1_000_000_000 * 1_000_000_000
                 wall = f"2023-11-14T{chance.randrange(24):02}:{chance.randrange(4):02}:00"
@@ -110,7 +117,8 @@ def await_position(world: World, position: int) -> None:
 
 
 def in_order(world: World) -> list[Any]:
-    """The vitals log apart from batch boundaries: between two ticks, the rows and events of each adapter."""
+    """The vitals log apart from batch boundaries: between two ticks, the rows of each adapter, and of each device its
+    presence, its reports and what follows from them."""
     found: list[Any] = [{}]
     for entry in world.entries():
         if isinstance(entry, Tick):
@@ -118,7 +126,18 @@ def in_order(world: World) -> list[Any]:
         elif isinstance(entry, VitalBatch):
             found[-1].setdefault(entry.provenance.adapter, []).extend(rows_of(entry))
         else:
-            found[-1].setdefault("events", []).extend(entry)
+            for event in entry:
+                what = next((name for name, kinds in APART.items() if event.kind in kinds), "reports")
+                found[-1].setdefault((event.device, what), []).append(event)
+    return found
+
+
+def lives(world: World) -> list[Any]:
+    """State and history of every device, and the time that was processed."""
+    found: list[Any] = [world.service.processed()]
+    for device in "abcn":
+        history = [one.event for one in world.service.device_events(device, limit=10_000)]
+        found += [world.service.device_state(device), sorted(history, key=repr)]
     return found
 
 
@@ -169,6 +188,8 @@ def test_killed_at_any_moment_every_message_is_accounted_for_once(tmp_path: Path
     assert sorted(map(repr, uninterrupted.waiting())) == sorted(map(repr, world.waiting()))
     assert held(uninterrupted) == held(world)
     assert uninterrupted.service.ledgers() == ledgers
+    assert lives(uninterrupted) == lives(world)
+    assert sum(event.kind is EventKind.FAULT_OVER for event in world.events()) > 20
     assert len(uninterrupted.rows()) > 1_000
     assert len(uninterrupted.waiting()) > 500
     uninterrupted.close()

@@ -176,6 +176,29 @@ def test_quarantine_shows_bytes_and_tries_again(ward: Ward, watched: Watched) ->
     expect(page.locator("main [role=status]")).to_contain_text("1 still unreadable")
 
 
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, {"width": 390, "height": 844}])
+def test_devices_say_how_they_are_and_follow(ward: Ward, browser: Browser, size: dict[str, int]) -> None:
+    name, device = f"Strap {size['width']}", f"strap-{size['width']}"
+    ward.admit(name, device)
+    ward.running.request("POST", "devices", json={"adapter": "json", "id": f"spare-{size['width']}"})
+    watched = open_page(browser, viewport=size)
+    page = sign_in(ward, watched)
+    page.keyboard.press("g")
+    page.keyboard.press("d")
+    strap = page.locator(f'[data-device="{device}"]')
+    expect(strap).to_contain_text("never heard")
+    expect(strap.get_by_role("link", name=name)).to_be_visible()
+    expect(page.locator(f'[data-device="spare-{size["width"]}"]')).to_contain_text("worn by nobody")
+    ward.publish(device, "\x04P", "ble_heart_rate/2a37")  # no contact
+    expect(strap.locator(".flag")).to_have_text("sensor status: no contact")
+    expect(strap).to_contain_text("offline")
+    ward.publish(device, "\x06P", "ble_heart_rate/2a37")
+    expect(strap.locator(".flag")).to_have_count(0)
+    expect(strap).not_to_contain_text("no reading")
+    page.context.close()
+    assert watched.complaints == []
+
+
 def test_nothing_overflows_on_a_phone_or_at_twice_the_size(ward: Ward, browser: Browser) -> None:
     ward.admit(LONG, "long-1", limit(90))
     for vital, value, unit in (("heart_rate", 188, "/min"), ("spo2", 81, "%"), ("glucose", 342, "mg/dL"),
@@ -185,7 +208,7 @@ def test_nothing_overflows_on_a_phone_or_at_twice_the_size(ward: Ward, browser: 
         watched = open_page(browser, viewport={"width": width, "height": 800})
         page = sign_in(ward, watched)
         expect(row(page, LONG)).to_be_visible()
-        for view in ("", "alerts", "quarantine", "system"):
+        for view in ("", "alerts", "devices", "quarantine", "system"):
             page.goto(f"{ward.running.ready['http']}/#/{view}")
             page.locator("main h1").wait_for()
             assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{view} at {width}"

@@ -8,6 +8,7 @@ import { changed, connection, openAlerts, state, taken } from "./store.js";
 const VIEWS = [
   ["ward", "#/", "Ward", "M3 20v-9l9-7 9 7v9h-6v-6H9v6z"],
   ["alerts", "#/alerts", "Alerts", "M12 3a6 6 0 0 0-6 6v5l-2 3h16l-2-3V9a6 6 0 0 0-6-6zM10 20h4"],
+  ["devices", "#/devices", "Devices", "M7 2h10v20H7zM11 18h2M10 6h4"],
   ["quarantine", "#/quarantine", "Quarantine", "M12 3l8 3v6c0 5-4 8-8 9-4-1-8-4-8-9V6zM12 8v5M12 16h.01"],
   ["system", "#/system", "System", "M4 5h16v6H4zM4 13h16v6H4zM7 8h.01M7 16h.01"],
 ];
@@ -66,7 +67,7 @@ export function Strip({ onKeys, onTheme, theme }) {
 }
 
 const KEYS = [
-  ["g w / g a / g q / g s", "Ward, alerts, quarantine, system"],
+  ["g w / g a / g d / g q / g s", "Ward, alerts, devices, quarantine, system"],
   ["j / k", "Next, previous row"],
   ["a", "Acknowledge the marked alert"],
   ["Enter", "Open the marked row"],

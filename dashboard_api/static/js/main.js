@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact.module.js";
 import { Alerts } from "./alerts.js";
+import { Devices } from "./devices.js";
 import { Keys, Past, Rail, Strip } from "./frame.js";
 import { openAlerts, start, state, subscribe, taken } from "./store.js";
 import { Patient, RANGES } from "./patient.js";
@@ -11,7 +12,7 @@ import { System } from "./system.js";
 import { Ward } from "./ward.js";
 
 const THEMES = ["system", "light", "dark"];
-const GO = { w: "#/", a: "#/alerts", q: "#/quarantine", s: "#/system" };
+const GO = { w: "#/", a: "#/alerts", d: "#/devices", q: "#/quarantine", s: "#/system" };
 
 /** `#/patient/p_1?range=6h` is {view: "patient", id: "p_1", query}. */
 function route() {
@@ -72,6 +73,7 @@ function View({ view, id, query, theme }) {
   switch (view) {
     case "alerts": return html`<${Alerts} filter=${query.get("show")} />`;
     case "patient": return html`<${Patient} key=${id} id=${id} range=${query.get("range") ?? "24h"} theme=${theme} />`;
+    case "devices": return html`<${Devices} />`;
     case "quarantine": return html`<${Quarantine} />`;
     case "system": return html`<${System} />`;
     default: return html`<${Ward} filter=${query.get("show")} />`;

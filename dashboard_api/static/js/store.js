@@ -26,6 +26,7 @@ export const state = {
 
 const listeners = new Set();
 const readingListeners = new Set();
+const deviceListeners = new Set();
 let redraw = 0;
 let source = null;
 let lastUnknown = 0;
@@ -48,6 +49,11 @@ export function subscribe(listener) {
 export function onReading(listener) {
   readingListeners.add(listener);
   return () => readingListeners.delete(listener);
+}
+
+export function onDevice(listener) {
+  deviceListeners.add(listener);
+  return () => deviceListeners.delete(listener);
 }
 
 /** live, stalled (connected, but nothing is evaluated any more), lost, or none (the role has no stream). */
@@ -191,7 +197,9 @@ function listen() {
     meanwhile?.alerts.push(alert);
     takeAlert(alert);
   });
-  on("device", () => {});
+  on("device", (event) => {
+    for (const listener of deviceListeners) listener(event);
+  });
   on("tick", (tick) => {
     state.evaluatedTo = Date.parse(tick.evaluated_to);
   });

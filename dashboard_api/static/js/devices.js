@@ -1,0 +1,81 @@
+// Every device: whether it is there, when it was heard and measured last, its battery and its faults.
+
+import { html, useEffect, useState } from "../vendor/htm-preact.module.js";
+import { all, now } from "./api.js";
+import { age, count, moment, NO_VALUE, words } from "./format.js";
+import { nameOf, onDevice } from "./store.js";
+
+const REFRESH_MS = 15_000;
+const NEWS_MS = 1000;
+const SHOWN = 300;
+
+const needs = (device) => !device.revoked && (device.overdue || device.battery_low || device.faults.length > 0);
+const byNeed = (a, b) => Number(needs(b)) - Number(needs(a)) || Number(!!a.revoked) - Number(!!b.revoked) || a.device.localeCompare(b.device);
+const ago = (time) => `${age((now() - Date.parse(time)) / 1000)} ago`;
+
+const Time = ({ at, none }) => at ? html`<span title=${moment(Date.parse(at))}>${ago(at)}</span>` : html`<span class="soft">${none}</span>`;
+
+function Presence({ device }) {
+  if (device.revoked) return html`<span class="soft">revoked</span>`;
+  if (device.online === null) return html`<span class="soft">${NO_VALUE} unknown</span>`;
+  return html`<span title=${`since ${moment(Date.parse(device.online_since))}, by ${device.online_by}`}>
+    <i class="there" aria-hidden="true">${device.online ? "●" : "○"}</i> ${device.online ? "online" : "offline"} <small class="soft">${ago(device.online_since).replace(" ago", "")}</small></span>`;
+}
+
+function Battery({ device }) {
+  if (device.battery_low === null) return html`<span class="soft">${NO_VALUE}</span>`;
+  return html`<span title=${`reported ${moment(Date.parse(device.battery_reported))}`}>${device.battery !== null && `${Math.round(device.battery)} %`}
+    ${device.battery_low && html` <b class="flag">low</b>`}</span>`;
+}
+
+const COLUMNS = ["Device", "Presence", "Last seen", "Last measured", "Battery", "Faults"];
+
+const Row = ({ device }) => html`<tr data-device=${device.device}>
+  <th scope="row">${device.device}<small class="soft">${device.adapter}${device.patient ? html` · <a href="#/patient/${device.patient}">${nameOf(device.patient)}</a>` : " · worn by nobody"}</small></th>
+  <td data-label=${COLUMNS[1]}><${Presence} device=${device} /></td>
+  <td data-label=${COLUMNS[2]}><${Time} at=${device.last_seen} none="never heard" /></td>
+  <td data-label=${COLUMNS[3]}><${Time} at=${device.last_measured} none="no reading" />
+    ${device.overdue && html` <b class="flag" title="expected every ${age(device.expected_interval_s)}">overdue</b>`}</td>
+  <td data-label=${COLUMNS[4]}><${Battery} device=${device} /></td>
+  <td data-label=${COLUMNS[5]}>${device.faults.map((fault) => html`<span key=${fault.kind + fault.detail + fault.vital} class="flag"
+    title=${`since ${moment(Date.parse(fault.first))}, last ${moment(Date.parse(fault.last))}, ${count(fault.count, "report")}`}>${words(fault.kind)}: ${words(fault.detail)}</span> `)}</td>
+</tr>`;
+
+/** The list of devices: asked for now and then, and soon after the stream has told something of one. */
+function useDevices() {
+  const [got, setGot] = useState({ items: null, problem: "" });
+  useEffect(() => {
+    let gone = false;
+    let soon = 0;
+    const load = () => {
+      soon = 0;
+      all("devices").then((items) => gone || setGot({ items: items.sort(byNeed), problem: "" }),
+        (error) => gone || setGot((known) => ({ ...known, problem: error.message })));
+    };
+    load();
+    const again = setInterval(load, REFRESH_MS);
+    const stop = onDevice(() => { soon ||= setTimeout(load, NEWS_MS); });
+    return () => {
+      gone = true;
+      clearInterval(again);
+      clearTimeout(soon);
+      stop();
+    };
+  }, []);
+  return got;
+}
+
+export function Devices() {
+  const { items, problem } = useDevices();
+  const needy = items?.filter(needs).length ?? 0;
+  return html`<main>
+    <div class="head"><h1>Devices</h1><span class="soft">${items && `${count(items.length, "device")}, ${needy ? `${needy} to look after` : "all well"}`}</span></div>
+    ${problem && html`<p role="alert" class="problem"><b>Not up to date.</b> ${problem}</p>`}
+    ${items?.length === 0 && html`<section class="empty"><h2>No device yet</h2><p>Enrol one, and let a patient wear it:</p>
+      <pre><code>vitalgate device add --adapter json --id oximeter-1 --expect 15m</code></pre></section>`}
+    ${items?.length > 0 && html`<div class="scroll"><table class="devices"><thead><tr>
+      ${COLUMNS.map((title) => html`<th key=${title} scope="col">${title}</th>`)}</tr></thead>
+      <tbody>${items.slice(0, SHOWN).map((device) => html`<${Row} key=${device.device} device=${device} />`)}</tbody></table></div>`}
+    ${items?.length > SHOWN && html`<p class="calm">${count(items.length - SHOWN, "more device")} in <code>vitalgate device list</code>.</p>`}
+  </main>`;
+}

@@ -1,0 +1,78 @@
+"""What the pipeline knows of devices, and the settings of a device that are the pipeline's own."""
+
+import math
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from vitals.glossary import EventKind
+from vitals.model import DeviceEvent
+
+EXPECTED_INTERVAL_S: Final = "expected_interval_s"
+"""Setting of a device: seconds within which a measurement is expected."""
+BATTERY_LOW_PERCENT: Final = "battery_low_percent"
+"""Setting of a device: level below which its battery is low."""
+DEFAULT_BATTERY_LOW_PERCENT: Final = 20.0
+
+
+def number_setting(settings: Mapping[str, str], name: str) -> float | None:
+    """A setting as a finite number; None when it is not set, or is none."""
+    try:
+        number = float(settings.get(name, "nan"))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A fault of a device that is not over. ``kind`` is that of its reports, or ``FLAPPING``; ``vital`` 0 for none."""
+
+    kind: EventKind
+    detail: str
+    vital: int
+    first_ns: int
+    last_ns: int
+    count: int
+
+
+class DeviceState(msgspec.Struct, frozen=True):
+    """What the pipeline knows of a device by now.
+
+    ``online_by`` is will, status or connection. ``measured_ns`` is the newest measurement with a trusted time.
+    ``battery`` is percent, None when it is not known or the device only said ``low``. ``window_ns`` is the shortest
+    silence window of the vitals that it has measured.
+    """
+
+    device: str
+    last_seen_ns: int | None = None
+    online: bool | None = None
+    online_since_ns: int | None = None
+    online_by: str = ""
+    measured_ns: int | None = None
+    battery: float | None = None
+    battery_low: bool | None = None
+    battery_ns: int | None = None
+    window_ns: int | None = None
+    faults: tuple[Fault, ...] = ()
+
+
+class Processed(msgspec.Struct, frozen=True):
+    """How far ingest got: everything received before ``watermark_ns`` (0 before the first tick), and the last time in
+    which nothing was processed."""
+
+    watermark_ns: int = 0
+    pause_from_ns: int = 0
+    pause_to_ns: int = 0
+
+    def since(self, time_ns: int) -> int:
+        """Nanoseconds that were processed after ``time_ns``: an outage is no silence."""
+        paused = max(0, self.pause_to_ns - max(self.pause_from_ns, time_ns))
+        return max(0, self.watermark_ns - time_ns - paused)
+
+
+class ToldEvent(NamedTuple):
+    """An event of a device's history and its place there."""
+
+    id: int
+    event: DeviceEvent
