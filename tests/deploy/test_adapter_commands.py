@@ -67,8 +67,8 @@ def test_list_has_every_adapter_with_its_kinds_and_vitals() -> None:
 def test_show_has_all_that_the_adapter_declares() -> None:
     one = ADAPTERS["ble_plx"]
     assert run_cli("adapter", "show", "ble_plx", "--json") == {
-        "name": "ble_plx", "title": one.title, "version": one.version, "kinds": dict(one.kinds), "settings": dict(one.settings),
-        "vitals": sorted(one.vitals), "max_payload": one.max_payload, "identity": identity_note(one),
+        "name": "ble_plx", "title": one.title, "version": one.version, "kinds": dict(one.kinds),
+        "settings": dict(one.settings), "vitals": sorted(one.vitals), "max_payload": one.max_payload, "identity": identity_note(one),
     }  # fmt: skip
     text = " ".join(adapter_cli("show", "ble_plx").split())
     for word in (one.title, "kind 2a5e", "kind 2a5f", *one.vitals, "the device's timestamp as sent"):
@@ -189,11 +189,12 @@ def installed(package: Path, site: Path) -> None:
 def own_tests(package: Path) -> subprocess.CompletedProcess[bytes]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."], cwd=package, capture_output=True, timeout=120,
-        check=False, env=environment | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."], cwd=package, capture_output=True,
+        timeout=120, check=False, env=environment | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_new_adapter_works_as_created_and_its_test_fails_when_the_case_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,7 +224,7 @@ def test_a_new_adapter_works_as_created_and_its_test_fails_when_the_case_changes
 
 @pytest.mark.parametrize("name", ["", "9lives", "a" * 33, "acme-cuff", "../acme", "acme/cuff", "class", "é", "json\n"])
 def test_bad_names_are_refused_and_nothing_is_made(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="^NAME: "):
+    with pytest.raises(InvalidRequest, match=r"^NAME: "):
         create(name, tmp_path)
     assert not list(tmp_path.iterdir())
 
