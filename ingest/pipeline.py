@@ -15,8 +15,8 @@ from ingest.attribution import REASONS, Head, Placed, WearTable, place
 from ingest.clocks import MINUTE_NS, OFFSET_KEY
 from ingest.journal import Cycle, Held, Tally, Waiting
 from vitals.catalog import BY_CODE
-from vitals.glossary import Flag
-from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
+from vitals.glossary import Basis, Flag
+from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
@@ -159,10 +159,17 @@ def _normalise(
     flags[resent & (columns.clock == SourceClock.NONE)] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
-        columns.source_time_ns, columns.seq, placed.time_ns, columns.ended_ns, placed.basis, placed.tz_min, value,
-        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received, columns.context,
+        columns.source_time_ns, columns.seq, placed.time_ns, _ended(columns, placed), placed.basis, placed.tz_min,
+        value, columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
+        columns.context,
     )  # fmt: skip
     return batch, placed
+
+
+def _ended(columns: Columns, placed: Placed) -> Int64:
+    """Ends of intervals; those of wall times move as far as their beginnings did when a zone was applied."""
+    moved = (columns.clock == SourceClock.WALL) & (columns.ended_ns != NO_TIME) & (placed.basis != Basis.UNKNOWN)
+    return np.where(moved, columns.ended_ns + (placed.time_ns - columns.source_time_ns), columns.ended_ns)
 
 
 def _shown(columns: Columns) -> Int64:

@@ -37,6 +37,7 @@ class Reason(Described):
     UNKNOWN_UNIT = "unknown_unit", "the unit does not fit the vital sign"
     RESERVED_BITS = "reserved_bits", "reserved flag bits are set and the length does not fit"
     AMBIGUOUS_ENCODING = "ambiguous_encoding", "the carriage can be read in two ways"
+    OWNER_AMBIGUOUS = "owner_ambiguous", "the source cannot tell which of its users was measured"
     BAD_CHECKSUM = "bad_checksum", "a checksum does not match"
     ADAPTER_ERROR = "adapter_error", "the adapter failed on this message; the bytes are kept for replay"
 
@@ -93,6 +94,8 @@ class Statistic(IntEnum):
     MEDIAN = 6
     STANDARD_DEVIATION = 7
     VARIANCE = 8
+    QUANTILE = 9
+    QUARTILE_DEVIATION = 10
 
 
 class Flag(IntFlag):

@@ -9,7 +9,21 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from ingest.adapter import Adapter
-from ingest.adapters import ble_glucose, ble_heart_rate, ble_plx, clarity, fhir_r4, json_readings
+from ingest.adapters import (
+    ble_glucose,
+    ble_heart_rate,
+    ble_plx,
+    clarity,
+    dexcom,
+    fhir_r4,
+    fitbit,
+    health_auto_export,
+    ihealth,
+    json_readings,
+    nightscout,
+    open_mhealth,
+    withings,
+)
 from vitals.catalog import BY_KEY
 from vitals.errors import ConfigError
 
@@ -22,6 +36,13 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     ble_heart_rate.ADAPTER,
     clarity.ADAPTER,
     fhir_r4.ADAPTER,
+    open_mhealth.ADAPTER,
+    dexcom.ADAPTER,
+    nightscout.ADAPTER,
+    withings.ADAPTER,
+    fitbit.ADAPTER,
+    ihealth.ADAPTER,
+    health_auto_export.ADAPTER,
 )
 
 _NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)

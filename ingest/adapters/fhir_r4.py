@@ -25,7 +25,7 @@ from ingest.adapters import fhir_values as values
 from ingest.adapters.fhir_codes import Node, member, required
 from ingest.adapters.fhir_observation import Output, Source, add_observation
 from ingest.adapters.fhir_times import Coincident
-from ingest.adapters.json_readings import Repeated, document
+from ingest.adapters.json_document import Repeated, parse
 from vitals.catalog import VITALS
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
@@ -54,7 +54,7 @@ def _read(payload: bytes) -> tuple[Any, bool]:
                 return tree, False
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
             pass
-    return document(payload), True
+    return parse(payload), True
 
 
 def _refuse_repeated(node: Any, path: str) -> None:

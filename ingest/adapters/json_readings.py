@@ -12,8 +12,6 @@ Most messages take a typed decode that builds no intermediate objects. Whatever 
 included, is decoded again step by step, where each fault gets its reason and path.
 """
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
@@ -23,6 +21,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
+from ingest.adapters.json_document import Repeated, number, parse
 from ingest.adapters.timestamps import from_milliseconds, parse_rfc3339
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
@@ -121,48 +120,6 @@ def _fast(index: int, payload: bytes) -> list[_Row] | None:
     return rows if payload.count(_COLON) == colons else None
 
 
-class Repeated(dict[str, Any]):
-    """An object that gives a member twice."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    return members if len(members) == len(pairs) else Repeated(members)
-
-
-def document(payload: bytes) -> Any:
-    """A JSON document, objects as dicts; one that gives a member twice is :class:`Repeated`.
-
-    Raises:
-        DecodeError: no bytes, not UTF-8, not JSON, nested too deeply, or an integer of too many digits.
-    """
-    if not payload:
-        raise DecodeError(Reason.EMPTY)
-    try:
-        return json.loads(payload.decode("utf-8"), object_pairs_hook=_object)
-    except UnicodeDecodeError as error:
-        raise DecodeError(Reason.MALFORMED, f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise DecodeError(Reason.MALFORMED, f"not JSON at character {error.pos}") from None
-    except ValueError:
-        raise DecodeError(Reason.MALFORMED, "a number has too many digits") from None
-    except RecursionError:
-        raise DecodeError(Reason.MALFORMED, "nested too deeply") from None
-
-
-def _number(item: dict[str, Any], path: str) -> float:
-    value = item["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DecodeError(Reason.BAD_TYPE, f"{path}.value")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise DecodeError(Reason.BAD_VALUE, f"{path}.value")
-    return number
-
-
 def _code(item: dict[str, Any], codes: Mapping[str, float], path: str) -> float:
     value = item["value"]
     if not isinstance(value, str):
@@ -214,7 +171,7 @@ def _slow_row(index: int, item: Any, path: str) -> _Row:
         if name not in item:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
     series = _series(item, path)
-    value = _code(item, series.codes, path) if series.codes else _number(item, path)
+    value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
     return (index, series.vital, series.unit, *_slow_time(item, path), _seq(item, path), value)
 
 
@@ -229,7 +186,7 @@ def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
         path, unknown, document = "$.readings", len(document) - 1, document["readings"]
     if not isinstance(document, list):
         raise DecodeError(Reason.BAD_TYPE, path)
-    return [(f"{path}[{number}]", item) for number, item in enumerate(document)], unknown
+    return [(f"{path}[{place}]", item) for place, item in enumerate(document)], unknown
 
 
 _MEMBERS: Final = frozenset(_Reading.__struct_fields__)
@@ -241,7 +198,7 @@ def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
     problems: list[DecodeError] = []
     unknown = 0
     try:
-        items, unknown = _items(document(payload))
+        items, unknown = _items(parse(payload))
     except DecodeError as problem:
         return rows, Reject(index, problem.reason, problem.detail), unknown
     for path, item in items:

@@ -13,8 +13,21 @@ from vitals.model import NO_TIME, Message
 from vitals.units import UNIT_BY_CODE
 
 ADAPTERS = {adapter.name: adapter for adapter in BUILT_IN}
-DEFAULT_KINDS = {"json": "", "ble_glucose": "2a18", "ble_plx": "2a5f", "ble_heart_rate": "2a37", "clarity": "export",
-                 "fhir": ""}  # fmt: skip
+DEFAULT_KINDS = {
+    "json": "",
+    "ble_glucose": "2a18",
+    "ble_plx": "2a5f",
+    "ble_heart_rate": "2a37",
+    "clarity": "export",
+    "fhir": "",
+    "omh": "",
+    "dexcom": "egvs",
+    "nightscout": "entries",
+    "withings": "getmeas",
+    "fitbit": "heart",
+    "ihealth": "bp",
+    "health_auto_export": "metrics",
+}
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16
 
@@ -27,14 +40,14 @@ def message(
     return Message("d_1", adapter, chosen, received_ns, payload, ordinal=ordinal)
 
 
-def decode_all(messages: Sequence[Message]) -> Decoded:
-    """One micro-batch through the adapter of its first message."""
-    return ADAPTERS[messages[0].adapter].decode(messages, [Context()] * len(messages))
+def decode_all(messages: Sequence[Message], **settings: str) -> Decoded:
+    """One micro-batch through the adapter of its first message, its device configured with ``settings``."""
+    return ADAPTERS[messages[0].adapter].decode(messages, [Context(settings=settings)] * len(messages))
 
 
-def decode(adapter: str, payload: bytes, kind: str | None = None) -> Decoded:
+def decode(adapter: str, payload: bytes, kind: str | None = None, **settings: str) -> Decoded:
     """One message through its adapter."""
-    return decode_all([message(adapter, payload, kind)])
+    return decode_all([message(adapter, payload, kind)], **settings)
 
 
 def hexed(text: str) -> bytes:

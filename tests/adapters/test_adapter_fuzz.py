@@ -1,5 +1,6 @@
 """Whatever bytes arrive: nothing raises, every message gives a result or a reject, details quote nothing."""
 
+import json
 import random
 from pathlib import Path
 
@@ -7,20 +8,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.adapter import Adapter
 from ingest.adapters import BUILT_IN
 from tests.adapters.decoding import ADAPTERS, DEFAULT_KINDS, assert_sound, decode, decode_all, message
 from vitals.glossary import Reason
 
 CASES = Path(__file__).parent / "cases"
-KINDS = [(adapter.name, kind) for adapter in BUILT_IN for kind in adapter.kinds]
 MUTATIONS = 20_000
 
 
-@pytest.mark.parametrize(("adapter", "kind"), KINDS)
-@settings(derandomize=True, max_examples=150, deadline=None)
-@given(payloads=st.lists(st.binary(max_size=64), min_size=1, max_size=8))
-def test_arbitrary_bytes(adapter: str, kind: str, payloads: list[bytes]) -> None:
-    batch = [message(adapter, payload, kind, ordinal=number) for number, payload in enumerate(payloads)]
+@pytest.mark.parametrize("adapter", BUILT_IN, ids=lambda adapter: adapter.name)
+@settings(derandomize=True, max_examples=400, deadline=None)
+@given(st.data())
+def test_arbitrary_bytes(adapter: Adapter, data: st.DataObject) -> None:
+    payloads = st.tuples(st.sampled_from(sorted(adapter.kinds)), st.binary(max_size=64))
+    drawn = data.draw(st.lists(payloads, min_size=1, max_size=8))
+    batch = [message(adapter.name, payload, kind, ordinal=number) for number, (kind, payload) in enumerate(drawn)]
     assert_sound(decode_all(batch), batch)
 
 
@@ -53,16 +56,24 @@ def mutated(random_: random.Random, payload: bytes, others: list[bytes]) -> byte
     return bytes(data)
 
 
+def seed_kind(path: Path) -> str:
+    kind: str = json.loads((path.parent / "case.json").read_text())["kind"]
+    return kind
+
+
 def test_twenty_thousand_mutated_payloads() -> None:
     random_ = random.Random(20_240_310)
     accepted = rejected = 0
-    for adapter, kind in KINDS:
-        seeds = sorted(CASES.glob(f"{adapter}/*/input.*"))
-        others = [path.read_bytes()[:2_000] for path in seeds]
-        payloads = [mutated(random_, random_.choice(others), others) for _ in range(MUTATIONS // len(KINDS) + 1)]
+    for adapter in BUILT_IN:
+        seeds = [
+            (seed_kind(path), path.read_bytes()[:2_000]) for path in sorted(CASES.glob(f"{adapter.name}/*/input.*"))
+        ]
+        others = [payload for _, payload in seeds]
+        chosen = [random_.choice(seeds) for _ in range(MUTATIONS // len(BUILT_IN) + 1)]
+        payloads = [(kind, mutated(random_, payload, others)) for kind, payload in chosen]
         for start in range(0, len(payloads), 500):
             part = payloads[start : start + 500]
-            batch = [message(adapter, payload, kind, ordinal=number) for number, payload in enumerate(part)]
+            batch = [message(adapter.name, data, kind, ordinal=number) for number, (kind, data) in enumerate(part)]
             decoded = decode_all(batch)
             assert_sound(decoded, batch)
             rejected += len(decoded.rejects)

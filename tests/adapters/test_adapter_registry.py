@@ -47,7 +47,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 def test_built_in_names_are_unique_and_declare_what_exists() -> None:
     names = [adapter.name for adapter in BUILT_IN]
-    assert sorted(names) == ["ble_glucose", "ble_heart_rate", "ble_plx", "clarity", "fhir", "json"]
+    assert sorted(names) == [
+        "ble_glucose", "ble_heart_rate", "ble_plx", "clarity", "dexcom", "fhir", "fitbit", "health_auto_export",
+        "ihealth", "json", "nightscout", "omh", "withings",
+    ]  # fmt: skip
     for adapter in BUILT_IN:
         assert adapter.vitals <= BY_KEY.keys(), adapter.name
         assert not any(BY_KEY[key].panel for key in adapter.vitals), adapter.name

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,52 @@ def test_units_are_converted_and_what_the_device_said_is_kept(world: World) -> N
     assert values == pytest.approx({"glucose_bg": 5.5 * 18.0182, "temp": 37.0, "spo2": 97.0, "weight": 80.0})
     batch = next(entry for entry in world.entries() if isinstance(entry, VitalBatch))
     assert batch.reported.tolist() == [5.5, 98.6, 0.97, 80.0]
+
+
+def test_the_end_of_an_interval_is_on_the_same_clock_as_its_beginning(world: World) -> None:
+    world.worn("wall", "omh", zone="Asia/Kolkata")
+    world.worn("zoned", "omh", zone="Asia/Kolkata")
+    world.worn("nowhere", "omh", zone=None)
+    now_ns = world.clock.now_ns() // SECOND * SECOND
+    start, end = (datetime.fromtimestamp((now_ns - hours * HOUR) / 1e9, UTC).isoformat() for hours in (48, 47))
+    for device, cut in (("wall", -6), ("zoned", None), ("nowhere", -6)):
+        interval = {"start_date_time": start[:cut], "end_date_time": end[:cut]}
+        body = {"heart_rate": {"value": 61, "unit": "beats/min"}, "effective_time_frame": {"time_interval": interval}}
+        world.send(world.message(device, json.dumps(body).encode(), "omh", "heart-rate-2.0"))
+    world.drain()
+    batch = next(entry for entry in world.entries() if isinstance(entry, VitalBatch))
+    found = {
+        batch.devices[number]: (int(batch.time_ns[row]), int(batch.end_ns[row]))
+        for row, number in enumerate(batch.device)
+    }
+    east_ns = 5 * HOUR + 30 * MINUTE
+    assert found == {
+        "wall": (now_ns - 48 * HOUR - east_ns, now_ns - 47 * HOUR - east_ns),
+        "zoned": (now_ns - 48 * HOUR, now_ns - 47 * HOUR),
+        "nowhere": (now_ns - 48 * HOUR, now_ns - 47 * HOUR),
+    }
+
+
+def test_statistics_of_one_interval_are_no_revisions_of_each_other(world: World) -> None:
+    patient = world.worn("w", "omh")
+    now_ns = world.clock.now_ns()
+    end = datetime.fromtimestamp(now_ns // SECOND, UTC).isoformat()
+    frame = {"time_interval": {"end_date_time": end, "duration": {"value": 1, "unit": "h"}}}
+    payload = [
+        {"heart_rate": {"value": value, "unit": "beats/min"}, "effective_time_frame": frame} | statistic
+        for value, statistic in (
+            (48, {"descriptive_statistic": "minimum"}), (61, {"descriptive_statistic": "average"}), (62, {}),
+        )
+    ]  # fmt: skip
+    for _ in range(2):
+        world.send(world.message("w", json.dumps(payload).encode(), "omh", "heart-rate-2.0"))
+        world.drain()
+    payload[1]["heart_rate"]["value"] = 60
+    world.send(world.message("w", json.dumps(payload).encode(), "omh", "heart-rate-2.0"))
+    world.drain()
+    readings = world.service.ledger("w").readings
+    assert (readings.emitted, readings.stored, readings.duplicate, readings.revision) == (9, 3, 5, 1)
+    assert {row["patient"] for row in world.rows()} == {patient}
 
 
 def test_flags_come_from_all_stages(world: World) -> None:
