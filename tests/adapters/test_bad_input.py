@@ -31,6 +31,7 @@ MEBIBYTE: Final = 1 << 20
 LIMIT_S: Final = 5.0
 """CPU time for one mebibyte; a parser that looks at bytes again and again takes minutes."""
 NESTED: Final = 10_000
+MOST_CHANGES: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Seed:
 
     @property
     def is_text(self) -> bool:
-        return self.payload.isascii() and b"\x00" not in self.payload and len(self.payload) > 20
+        try:
+            text = self.payload.decode()
+        except UnicodeDecodeError:
+            return False
+        return len(text) > 20 and all(one.isprintable() or one in "\t\r\n\ufeff" for one in text)
 
     def __str__(self) -> str:
         return f"{self.message.adapter}/{self.message.kind or 'none'}"
@@ -105,13 +110,16 @@ def checked(decoded: Decoded, messages: Sequence[Message]) -> Decoded:
         assert reject.reason is not Reason.ADAPTER_ERROR
         assert not quotes(reject.detail), "a detail quotes the payload"
         assert len(reject.detail) <= 200
-    ordinals = {message.ordinal for message in messages}
-    assert all(event.message in ordinals and event.device == messages[0].device for event in decoded.events)
+    sent = {(message.device, message.ordinal) for message in messages}
+    assert {(event.device, event.message) for event in decoded.events} <= sent
     return decoded
 
 
 def fed(seed: Seed, payloads: Sequence[bytes]) -> Outcome:
-    """Bad payloads in one micro-batch with good ones at both ends and between; the good ones must not notice."""
+    """Bad payloads in one micro-batch with good ones at both ends and between; the good ones must not notice.
+
+    Each bad one is of a device of its own: what one device sends may belong together across messages.
+    """
     every = max(1, len(payloads) // 3)
     batch: list[Message] = []
     bad: list[int] = []
@@ -119,7 +127,7 @@ def fed(seed: Seed, payloads: Sequence[bytes]) -> Outcome:
         if number % every == 0:
             batch.append(seed.message)
         bad.append(len(batch))
-        batch.append(structs.replace(seed.message, payload=payload))
+        batch.append(structs.replace(seed.message, payload=payload, device=f"bad_{number}"))
     batch.append(seed.message)
     adapter, contexts = ADAPTERS[seed.message.adapter], [seed.context] * len(batch)
     decoded = checked(adapter.decode(batch, contexts), batch)
@@ -132,14 +140,20 @@ def fed(seed: Seed, payloads: Sequence[bytes]) -> Outcome:
     for index, row in zip(decoded.batch.message.tolist(), reading_rows(decoded.batch), strict=True):
         rows[index].append(row)
     reasons: dict[int, Reason] = {reject.message: reject.reason for reject in decoded.rejects}
-    for index in set(range(len(batch))) - set(bad):
-        assert rows[index] == seed.rows, "a good message was hurt by a bad neighbour"
-        assert index not in reasons
+    good = sorted(set(range(len(batch))) - set(bad))
+    alone = adapter.decode([seed.message] * len(good), [seed.context] * len(good)).batch
+    assert [row for index in good for row in rows[index]] == reading_rows(alone), "a bad neighbour hurt a good message"
+    assert not reasons.keys() & set(good)
     return Outcome([rows[index] for index in bad], [reasons.get(index) for index in bad])
 
 
 def measured(rows: Sequence[dict[str, Any]]) -> Counter[tuple[str, Any, str]]:
     return Counter((row["vital"], row["value"], row["unit"]) for row in rows)
+
+
+def placed(rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """Values with their times; a sequence number may depend on the device."""
+    return [tuple(row[name] for name in ("vital", "value", "unit", "clock", "source_time", "flags")) for row in rows]
 
 
 # Any format.
@@ -150,7 +164,8 @@ def test_every_adapter_takes_part() -> None:
     assert {seed.message.adapter for seed in SEEDS if seed.rows or not ADAPTERS[seed.message.adapter].vitals} == set(
         ADAPTERS
     )
-    assert {"json", "fhir"} <= {seed.message.adapter for seed in JSON_SEEDS}
+    assert "json" in {seed.message.adapter for seed in JSON_SEEDS}
+    assert "clarity" in {seed.message.adapter for seed in TEXT_SEEDS}
 
 
 @every_seed
@@ -184,27 +199,29 @@ def noises() -> dict[str, bytes]:
 NOISES: Final = noises()
 
 
-@every_seed
-@pytest.mark.parametrize("name", NOISES)
-def test_a_mebibyte_of_noise(seed: Seed, name: str) -> None:
-    adapter = ADAPTERS[seed.message.adapter]
-    batch = [structs.replace(seed.message, payload=NOISES[name])]
+def timed(seed: Seed, payload: bytes, what: str) -> Decoded:
+    """One payload alone, within the time."""
+    batch = [structs.replace(seed.message, payload=payload)]
     started_s = time.process_time()
-    decoded = checked(adapter.decode(batch, [seed.context]), batch)
-    assert time.process_time() - started_s < LIMIT_S
-    assert len(decoded.rejects) == 1
-    assert not len(decoded.batch)
+    decoded = ADAPTERS[seed.message.adapter].decode(batch, [seed.context])
+    assert time.process_time() - started_s < LIMIT_S, what
+    return checked(decoded, batch)
+
+
+@every_seed
+def test_a_mebibyte_of_noise_is_one_reject(seed: Seed) -> None:
+    for name, noise in NOISES.items():
+        decoded = timed(seed, noise, name)
+        assert len(decoded.rejects) == 1, name
+        assert not len(decoded.batch), name
 
 
 @every_seed
 def test_noise_behind_and_inside_good_bytes(seed: Seed) -> None:
-    adapter, middle = ADAPTERS[seed.message.adapter], len(seed.payload) // 2
-    for noise in NOISES.values():
-        for payload in (seed.payload + noise, seed.payload[:middle] + noise + seed.payload[middle:]):
-            batch = [structs.replace(seed.message, payload=payload)]
-            started_s = time.process_time()
-            checked(adapter.decode(batch, [seed.context]), batch)
-            assert time.process_time() - started_s < LIMIT_S
+    middle = len(seed.payload) // 2
+    for name, noise in NOISES.items():
+        timed(seed, seed.payload + noise, name)
+        timed(seed, seed.payload[:middle] + noise + seed.payload[middle:], name)
 
 
 @every_seed
@@ -239,8 +256,9 @@ def test_each_byte_replaced(seed: Seed) -> None:
 # Text.
 
 NUMBERS: Final = ("NaN", "nan", "Infinity", "-Infinity", "inf", "1e400", "-1e400", "9" * 400, "-" + "9" * 400,
-                  "9" * 5000, "1_000", "\u0661\u0662", "0x10", "1e-400", "-0", "00", "+5", ".5", "5.", "", " ", "true", "null",
-                  "9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e308", "1e18")  # fmt: skip
+                  "9" * 5000, "1_000", "\u0661\u0662", "0x10", "1e-400", "-0", "00", "+5", ".5", "5.", "", " ",
+                  "true", "null", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "1e308",
+                  "1e18")  # fmt: skip
 
 
 @every_text_seed
@@ -328,7 +346,10 @@ VALUES: Final = (None, True, False, 0, -1, 1.5, "", "x", MARKER, "1", "NaN", [],
 @every_json_seed
 def test_every_node_of_every_wrong_type(seed: Seed) -> None:
     document = seed.document
-    found = fed_documents(seed, [put(document, path, value) for path, _ in nodes(document) for value in VALUES])
+    changes = [(path, value) for path, _ in nodes(document) for value in VALUES]
+    if len(changes) > MOST_CHANGES:
+        changes = random.Random(5).sample(changes, MOST_CHANGES)
+    found = fed_documents(seed, [put(document, path, value) for path, value in changes])
     assert any(found.reasons)
 
 
@@ -371,7 +392,7 @@ def test_a_member_given_twice_is_never_a_guess(seed: Seed) -> None:
     ]
     found = fed_documents(seed, doubled)
     for text, rows, reason in zip(map(dumped, doubled), found.rows, found.reasons, strict=True):
-        assert reason is not None or rows == seed.rows, f"one of two was taken: {text[:500]}"
+        assert reason is not None or placed(rows) == placed(seed.rows), f"one of two was taken: {text[:500]}"
     assert any(found.reasons)
 
 
@@ -387,7 +408,7 @@ def test_unknown_members_hurt_nothing(seed: Seed) -> None:
     found = fed_documents(seed, changed)
     for text, rows, reason in zip(map(dumped, changed), found.rows, found.reasons, strict=True):
         assert reason is None, f"{reason}: {text[:500]}"
-        assert measured(rows) == measured(seed.rows), text[:500]
+        assert placed(rows) == placed(seed.rows), text[:500]
 
 
 @every_json_seed
