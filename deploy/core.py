@@ -189,7 +189,11 @@ async def _announce(order: "Order", scheme: str, sessions: Sessions, status: Sta
             "event": "ready",
             "http": f"{scheme}://{order.http}",
             "mqtt": f"mqtt://{order.mqtt}",
-            **({"mqtts": f"mqtts://{order.mqtts}"} if order.mqtts else {}),
+            **{
+                secured: f"{secured}://{where}"
+                for secured in ("mqtts", "mllp", "mllps")
+                if (where := getattr(order, secured))
+            },
             "sign_in": f"{scheme}://{order.http}/sign-in?token={token}",
         }
     )

@@ -31,11 +31,15 @@ class Order:
     root: str
     listen_fd: int
     tls_fd: int
+    mllp_fd: int
+    mllps_fd: int
     life_fd: int
     ready_fd: int
     http: str
     mqtt: str
     mqtts: str
+    mllp: str
+    mllps: str
     config: str | None
 
     def tell_ready(self, record: dict[str, Any]) -> None:
@@ -63,6 +67,11 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def sockets(fd: int) -> list[socket.socket]:
+    """The listening socket that was passed on as ``fd``; none for -1."""
+    return [socket.socket(fileno=fd)] if fd >= 0 else []
+
+
 async def run_gateway(order: Order, layout: Layout, config: settings.Settings) -> None:
     """The gateway process."""
     from deploy.wiring import CLOCK, open_raw_log, open_registry, open_vault  # noqa: PLC0415 - a child loads its half only
@@ -74,10 +83,11 @@ async def run_gateway(order: Order, layout: Layout, config: settings.Settings) -
     log = open_raw_log(layout, open_vault(layout, config), read_only=False)
     registry = open_registry(layout)
     try:
-        tls = config.mqtt.tls([socket.socket(fileno=order.tls_fd)]) if order.tls_fd >= 0 else None
+        tls = config.mqtt.tls(sockets(order.tls_fd)) if order.tls_fd >= 0 else None
+        mllp = config.hl7.endpoint(sockets(order.mllp_fd), sockets(order.mllps_fd))
         await serve(
-            log, registry, CLOCK, [socket.socket(fileno=order.listen_fd)], config.gateway_settings(),
-            lambda: order.tell_ready({}), stop, layout.gateway_status, tls=tls, ingest_socket=layout.ingest,
+            log, registry, CLOCK, sockets(order.listen_fd), config.gateway_settings(),
+            lambda: order.tell_ready({}), stop, layout.gateway_status, tls=tls, ingest_socket=layout.ingest, mllp=mllp,
         )  # fmt: skip
     finally:
         registry.close()

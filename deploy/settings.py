@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from device_gateway.mllp import MllpEndpoint
+from device_gateway.mqtt import topics
 from device_gateway.mqtt.tls import TlsEndpoint, server_context
 from device_gateway.settings import GatewaySettings
 from vitals.errors import ConfigError
@@ -36,6 +38,15 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+
+
+def _device(text: str) -> str:
+    if not topics.NAME.fullmatch(text):
+        raise ValueError("expected a device id")
+    return text
+
+
+DeviceId = Annotated[str, AfterValidator(_device)]
 
 
 class _Section(BaseModel):
@@ -87,6 +98,58 @@ class MqttSection(_Section):
         return TlsEndpoint(sockets, Path(self.tls_cert), Path(self.tls_key), client_ca)
 
 
+class Hl7Sender(_Section):
+    """Who sends HL7 messages, and the device that they are filed under."""
+
+    application: str = Field(min_length=1, description="the name in MSH-3, or its universal id when it has no name")
+    facility: str = Field("", description="the name in MSH-4; empty = messages without one")
+    device: DeviceId = Field(description="id of the device")
+
+
+class Hl7Section(_Section):
+    """HL7 v2 over MLLP. A client certificate is needed over TLS: the protocol itself has no sign-in."""
+
+    mllp: Address | Literal[""] = Field(
+        "", description="HOST:PORT of the plaintext MLLP listener; loopback only; empty = none"
+    )
+    tls_listen: Address | Literal[""] = Field(
+        "", description="HOST:PORT of MLLP over TLS, on any address; empty = none"
+    )
+    tls_cert: str = Field("", description="path of the server's certificate chain (PEM)")
+    tls_key: str = Field("", description="path of its private key (PEM, without a password)")
+    tls_client_ca: str = Field("", description="path of the CA (PEM) that every client's certificate must be from")
+    senders: list[Hl7Sender] = Field(
+        [],
+        description="accepted senders and their devices, each as"
+        ' `{application = "MSH-3", facility = "MSH-4", device = "ID"}`; without `facility` for messages that have none',
+    )
+    default_device: DeviceId | Literal[""] = Field(
+        "", description="device that messages of all other senders are filed under; empty = they are refused"
+    )
+
+    def endpoint(
+        self, plain: Sequence[socket.socket] = (), secured: Sequence[socket.socket] = ()
+    ) -> MllpEndpoint | None:
+        """MLLP on these sockets, None when it is off; raises ``ConfigError``."""
+        if not self.mllp and not self.tls_listen:
+            return None
+        senders = {(one.application, one.facility): one.device for one in self.senders}
+        if len(senders) < len(self.senders):
+            raise ConfigError("hl7.senders", "two are for the same application and facility")
+        if not senders and not self.default_device:
+            raise ConfigError("hl7.senders", "or hl7.default_device is needed: whose messages are to be taken")
+        return MllpEndpoint(plain, self._tls(secured), senders, self.default_device)
+
+    def _tls(self, sockets: Sequence[socket.socket]) -> TlsEndpoint | None:
+        if not self.tls_listen:
+            return None
+        for name in ("tls_cert", "tls_key", "tls_client_ca"):
+            if not getattr(self, name):
+                raise ConfigError(f"hl7.{name}", "is needed for hl7.tls_listen")
+        files = Path(self.tls_cert), Path(self.tls_key), Path(self.tls_client_ca)
+        return TlsEndpoint(sockets, *files, section="hl7", required=True)
+
+
 class VaultSection(_Section):
     """Encryption at rest."""
 
@@ -121,7 +184,8 @@ class Settings(_Section):
 
     http: HttpSection = HttpSection()
     mqtt: MqttSection = MqttSection()
-    gateway: dict[str, Any] = Field(default_factory=dict, description="limits of the MQTT endpoint")
+    hl7: Hl7Section = Hl7Section()
+    gateway: dict[str, Any] = Field(default_factory=dict, description="limits of the endpoints of devices")
     vault: VaultSection = VaultSection()
     store: StoreSection = StoreSection()
     log: LogSection = LogSection()
@@ -177,6 +241,7 @@ def load(path: Path | None) -> Settings:
     settings.gateway_settings()
     settings.mqtt.tls()
     settings.http.check()
+    settings.hl7.endpoint()
     return settings
 
 

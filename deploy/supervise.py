@@ -33,6 +33,7 @@ LONGEST_PAUSE_S = 5.0
 HEALTHY_S = 10.0
 MALLOC_ARENAS = "2"
 """glibc's arenas in each process: with one a thread, which is its default, what threads freed adds up to 150 MB."""
+_DOORS = ("mqtts", "mllp", "mllps")
 CONFIG_EXIT = 3
 """Exit code by which a child says that its configuration is wrong: no use in starting it again."""
 
@@ -80,13 +81,14 @@ def listen(where: str, setting: str, *, tls: bool = False) -> socket.socket:
     """A bound, listening TCP socket; raises ``ConfigError`` beyond loopback without TLS, ``BackendError`` when it is
     taken."""
     host, port = settings_module.address(where)
+    section = setting.partition(".")[0]
+    needed = "http.tls_cert and http.tls_key" if section == "http" else f"{section}.tls_listen"
     try:
         family, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise ConfigError(setting, f"{host}: {error.strerror}") from error
     if not tls and not target[0].startswith("127.") and target[0] != "::1":  # type: ignore[union-attr]
-        needed = "http.tls_cert and http.tls_key" if setting.startswith("http.") else "mqtt.tls_listen"
-        raise ConfigError(setting, f"{where} is beyond loopback, which needs TLS: {needed}")
+        raise ConfigError(setting, f"{where} is beyond loopback, which needs TLS ({needed})")
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -103,6 +105,16 @@ def shown(sock: socket.socket) -> str:
     """``HOST:PORT`` of a bound socket."""
     host, port = sock.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _doors(config: Settings) -> dict[str, socket.socket]:
+    """Listening sockets of the gateway beside plaintext MQTT, by the scheme of their address."""
+    asked = {
+        "mqtts": (config.mqtt.tls_listen, "mqtt.tls_listen"),
+        "mllp": (config.hl7.mllp, "hl7.mllp"),
+        "mllps": (config.hl7.tls_listen, "hl7.tls_listen"),
+    }
+    return {scheme: listen(where, setting, tls=scheme != "mllp") for scheme, (where, setting) in asked.items() if where}
 
 
 @dataclass(slots=True)
@@ -148,10 +160,8 @@ class Supervisor:
         self._layout, self._config_file = layout, config_file
         self._http = listen(http, "http.listen", tls=config.http.scheme == "https")
         self._mqtt = listen(mqtt, "mqtt.listen")
-        secured = config.mqtt.tls_listen
-        self._mqtts = listen(secured, "mqtt.tls_listen", tls=True) if secured else None
         self.http, self.mqtt = shown(self._http), shown(self._mqtt)
-        self.mqtts = shown(self._mqtts) if self._mqtts is not None else ""
+        self._doors = _doors(config)
         self._stopping = False
         self._guests: list[Child] = []
         self._children = [Child("gateway", self._starter("gateway")), Child("core", self._starter("core"))]
@@ -160,18 +170,20 @@ class Supervisor:
     def _starter(self, name: str) -> Callable[[int, int], subprocess.Popen[bytes]]:
         def start(life_fd: int, ready_fd: int) -> subprocess.Popen[bytes]:
             listener = self._mqtt if name == "gateway" else self._http
-            secured = [self._mqtts.fileno()] if self._mqtts is not None and name == "gateway" else []
+            doors = {door: shown(self._doors[door]) if door in self._doors else "" for door in _DOORS}
+            fds = {door: sock.fileno() if name == "gateway" else -1 for door, sock in self._doors.items()}
             order = {
                 "name": name, "root": str(self._layout.root), "listen_fd": listener.fileno(), "life_fd": life_fd,
-                "tls_fd": secured[0] if secured else -1, "ready_fd": ready_fd, "http": self.http, "mqtt": self.mqtt,
-                "mqtts": self.mqtts,
-                "config": None if self._config_file is None else str(self._config_file),
+                "tls_fd": fds.get("mqtts", -1), "mllp_fd": fds.get("mllp", -1), "mllps_fd": fds.get("mllps", -1),
+                "ready_fd": ready_fd, "http": self.http, "mqtt": self.mqtt,
+                **doors, "config": None if self._config_file is None else str(self._config_file),
             }  # fmt: skip
+            passed = [fd for fd in fds.values() if fd >= 0]
             kernels = {"NUMBA_CACHE_DIR": str(self._layout.kernels)}
             environment = {"MALLOC_ARENA_MAX": MALLOC_ARENAS} | os.environ | kernels
             return subprocess.Popen(
                 [sys.executable, "-m", "deploy.process", json.dumps(order)],
-                pass_fds=(listener.fileno(), *secured, life_fd, ready_fd), env=environment, stdin=subprocess.DEVNULL,
+                pass_fds=(listener.fileno(), *passed, life_fd, ready_fd), env=environment, stdin=subprocess.DEVNULL,
                 stdout=sys.stderr, start_new_session=True,
             )  # fmt: skip
 
@@ -208,10 +220,8 @@ class Supervisor:
         finally:
             for child in (*self._guests, *self._children):
                 self._end(child)
-            self._http.close()
-            self._mqtt.close()
-            if self._mqtts is not None:
-                self._mqtts.close()
+            for sock in (self._http, self._mqtt, *self._doors.values()):
+                sock.close()
 
     def _turn(self) -> None:
         waiting = [child for child in self._children if child.ready_fd >= 0 and child.ready is None]

@@ -55,6 +55,7 @@ class GatewayMetrics(Collector):
         for qos, count in enumerate(self._server.received):
             received.add_metric((str(qos),), count)
         yield received
+        yield from self._mllp()
         buckets, total = [], 0
         for bound, count in zip((*STAGE_BOUNDS_S, "+Inf"), self._batcher.latency_counts, strict=True):
             total += count
@@ -62,6 +63,18 @@ class GatewayMetrics(Collector):
         stages = HistogramMetricFamily("vitalgate_stage_seconds", "Time per stage of the pipeline", labels=("stage",))
         stages.add_metric(("durable",), buckets, self._batcher.latency_sum_s)
         yield stages
+
+    def _mllp(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "vitalgate_mllp_connections", "MLLP connections now", value=self._server.mllp_connections
+        )
+        answered = CounterMetricFamily(
+            "vitalgate_mllp_messages_total", "HL7 messages over MLLP, by acknowledgement code and reason",
+            labels=("code", "reason"),
+        )  # fmt: skip
+        for (code, reason), count in self._server.mllp_answers.items():
+            answered.add_metric((code, reason), count)
+        yield answered
 
     def text(self) -> str:
         """The Prometheus text format."""

@@ -15,6 +15,7 @@ from device_gateway.access import Access
 from device_gateway.batcher import Batcher
 from device_gateway.http import serve_http
 from device_gateway.metrics import GatewayMetrics
+from device_gateway.mllp import MllpEndpoint, serve_mllp
 from device_gateway.mqtt.server import Server, require_loopback
 from device_gateway.mqtt.tls import TlsEndpoint
 from device_gateway.sessions import SessionStore, presence
@@ -72,11 +73,16 @@ class _Gateway:
         line = {"ready": not reasons, "reasons": reasons, "metrics": self.metrics.text()}
         return msgspec.json.encode(line) + b"\n"
 
-    async def beat(self, tls: TlsEndpoint | None) -> None:
+    async def close(self) -> None:
+        """End the threads; what is not durable yet was not acknowledged."""
+        await self.batcher.close()
+        self.access.close()
+
+    async def beat(self, secured: Sequence[TlsEndpoint]) -> None:
         """Heartbeats, and a look at the registry and the certificates, for ever."""
         beats = 0
         while True:
-            if tls is not None:
+            for tls in secured:
                 tls.refresh()
             self.batcher.heartbeat()
             devices = await self.access.changed()
@@ -100,6 +106,7 @@ async def serve(
     *,
     tls: TlsEndpoint | None = None,
     ingest_socket: Path | None = None,
+    mllp: MllpEndpoint | None = None,
 ) -> None:
     """Serve MQTT on ``sockets`` until ``stop`` is set, then make everything received durable and close.
 
@@ -114,17 +121,27 @@ async def serve(
         status_socket: where to tell readiness and metrics, as one line of JSON per connection; None for nowhere.
         tls: where to serve MQTT over TLS, on any address; its sockets are closed at the end as well.
         ingest_socket: where to serve HTTP ingest to a process of the same owner; None for nowhere.
+        mllp: where to serve HL7 over MLLP, and for whom; its sockets are closed at the end as well; None for nowhere.
 
     Raises:
         ConfigError: a socket is bound beyond loopback.
         BackendError: the log failed for good; nothing unacknowledged was promised.
     """
     with contextlib.ExitStack() as closing:
-        for sock in (*sockets, *(tls.sockets if tls is not None else ())):
+        secured = [one for one in (tls, mllp.tls if mllp is not None else None) if one is not None]
+        plain = [*sockets, *(mllp.sockets if mllp is not None else ())]
+        for sock in (*plain, *(sock for one in secured for sock in one.sockets)):
             closing.callback(sock.close)
         require_loopback(sockets)
+        require_loopback(plain[len(sockets) :], "hl7.mllp")
         gateway = _start(log, registry, clock, settings)
-        await _serve(gateway, sockets, tls, ready, stop, status_socket, ingest_socket)
+        async with contextlib.AsyncExitStack() as doors:
+            # After the gateway's last batch nobody is left to answer.
+            doors.push_async_callback(gateway.close)
+            await doors.enter_async_context(_status(gateway, status_socket))
+            await doors.enter_async_context(serve_http(gateway.server, ingest_socket))
+            await doors.enter_async_context(serve_mllp(gateway.server, mllp))
+            await _serve(gateway, sockets, tls, secured, ready, stop)
     _log.info("gateway_stopped")
 
 
@@ -144,31 +161,25 @@ async def _serve(
     gateway: _Gateway,
     sockets: Sequence[socket.socket],
     tls: TlsEndpoint | None,
+    secured: Sequence[TlsEndpoint],
     ready: Callable[[], None],
     stop: asyncio.Event,
-    status_socket: Path | None,
-    ingest_socket: Path | None,
 ) -> None:
+    beat = asyncio.create_task(gateway.beat(secured), name="heartbeat")
+    stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
-        async with _status(gateway, status_socket), serve_http(gateway.server, ingest_socket):
-            beat = asyncio.create_task(gateway.beat(tls), name="heartbeat")
-            stopped = asyncio.create_task(stop.wait(), name="stop")
-            try:
-                await gateway.server.listen(sockets, tls)
-                gateway.serving = True
-                ready()
-                # A log that failed for good, or a bug in the heartbeat, ends the service: silence would hide it.
-                await asyncio.wait((beat, stopped, gateway.batcher.failed), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                gateway.serving = False
-                stopped.cancel()
-                await gateway.server.stop()
-                await _ended(beat)
-            if gateway.batcher.failed.done():
-                gateway.batcher.failed.result()
+        await gateway.server.listen(sockets, tls)
+        gateway.serving = True
+        ready()
+        # A log that failed for good, or a bug in the heartbeat, ends the service: silence would hide it.
+        await asyncio.wait((beat, stopped, gateway.batcher.failed), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await gateway.batcher.close()
-        gateway.access.close()
+        gateway.serving = False
+        stopped.cancel()
+        await gateway.server.stop()
+        await _ended(beat)
+    if gateway.batcher.failed.done():
+        gateway.batcher.failed.result()
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -7,7 +7,7 @@ from vitals.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Limits and times of the MQTT endpoint; every field must be positive.
+    """Limits and times of the endpoints of devices; every field must be positive.
 
     Raises:
         ConfigError: a value is out of range; names ``gateway.<field>``.
@@ -16,9 +16,9 @@ class GatewaySettings:
     max_packet: int = 256 * 1024
     """Largest MQTT packet in bytes, checked from the fixed header before the body is read."""
     connect_timeout_s: float = 10.0
-    """Seconds a new connection has for its TLS handshake and its CONNECT together."""
+    """Seconds a new connection has for its TLS handshake and its CONNECT together; over MLLP for the handshake."""
     packet_timeout_s: float = 30.0
-    """Seconds that a signed-in client has to complete a packet it has begun."""
+    """Seconds that a client has to complete a packet, an HTTP body or an MLLP frame that it has begun."""
     write_timeout_s: float = 30.0
     """Seconds that a client may leave its acknowledgements unread once they fill the buffers."""
     max_connections: int = 20_000
@@ -37,6 +37,12 @@ class GatewaySettings:
     """Largest body of an HTTP ingest request in bytes; one payload in it is at most ``max_packet``."""
     http_connections: int = 64
     """HTTP ingest requests at a time; further ones are answered 503."""
+    mllp_max_frame: int = 255 * 1024
+    """Largest HL7 message over MLLP in bytes; a larger one is refused and its connection closed."""
+    mllp_connections: int = 64
+    """MLLP connections at a time; further ones are closed at once."""
+    mllp_idle_s: float = 3600.0
+    """Seconds that an MLLP connection may be open without a message."""
     buffer_bytes: int = 64 * 1024 * 1024
     """Bytes received and not yet durable at which the gateway stops reading sockets; it resumes at half of it."""
     heartbeat_s: float = 1.0

@@ -117,6 +117,10 @@ class Connection(asyncio.Protocol):
             server.loop.call_later(wait_s, self.resume, Pause.ADMISSION)
         return True
 
+    def handshaken(self, certified: str) -> None:
+        """TLS is up; ``certified`` is the device that the client's certificate names."""
+        self.session.certified = certified
+
     def data_received(self, data: bytes) -> None:
         if self.paused:
             # A pause before the transport has begun to read does not hold it back.

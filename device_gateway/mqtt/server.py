@@ -30,7 +30,7 @@ _SWEEP_LOOKS: Final = 60
 _AUTH_FAILURES: Final = (Decision.BAD_CREDENTIALS, Decision.REVOKED, Decision.TOO_MANY_FAILURES)
 
 
-def require_loopback(sockets: Sequence[socket.socket]) -> None:
+def require_loopback(sockets: Sequence[socket.socket], setting: str = "mqtt") -> None:
     """Without TLS the endpoint listens on loopback addresses only.
 
     Raises:
@@ -40,7 +40,7 @@ def require_loopback(sockets: Sequence[socket.socket]) -> None:
         host = sock.getsockname()[0]
         if not ipaddress.ip_address(host.split("%")[0]).is_loopback:
             raise ConfigError(
-                "mqtt", f"{host} is not a loopback address, and there is no TLS to leave this machine with"
+                setting, f"{host} is not a loopback address, and there is no TLS to leave this machine with"
             )
 
 
@@ -55,7 +55,8 @@ class Server:
 
     ``received`` counts messages by QoS, ``refused`` sign-ins by reason, ``closed`` connections that the gateway ended
     or did not take by reason, ``publishes_refused`` what was answered with a reason instead of taken, ``rate_pauses``
-    how often a connection was not read for its device's rate, ``delayed`` connections that waited to be admitted.
+    how often a connection was not read for its device's rate, ``delayed`` connections that waited to be admitted,
+    ``mllp_answers`` HL7 messages by acknowledgement code and reason.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class Server:
         self.refused = dict.fromkeys(_AUTH_FAILURES, 0)
         self.closed: Counter[str] = Counter()
         self.publishes_refused: Counter[str] = Counter()
-        self.rate_pauses = self.delayed = 0
+        self.rate_pauses = self.delayed = self.mllp_connections = 0
+        self.mllp_answers: Counter[tuple[str, str]] = Counter()
         self._admission = Meter(settings.connects_per_s, settings.connects_per_s)
         self._handshakes = Meter(settings.handshakes_per_s, settings.handshakes_per_s)
         self._meters: dict[str, Meter] = {}

@@ -12,21 +12,34 @@ import ssl
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
 from vitals.errors import ConfigError
 
-if TYPE_CHECKING:
-    from device_gateway.mqtt.connection import Connection
-
 _READ_BYTES: Final = 64 * 1024
 _log = structlog.get_logger(__name__)
 
 
-def server_context(cert: Path, key: Path, client_ca: Path | None, *, section: str = "mqtt") -> ssl.SSLContext:
-    """TLS 1.2 or newer with a certificate chain and its key (PEM); with ``client_ca`` clients may show a certificate.
+class Secured(Protocol):
+    """A protocol inside a ``TlsLayer``: that of asyncio, and what the handshake told."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def handshaken(self, certified: str) -> None:
+        """The handshake is done; ``certified`` is the CN of the client's certificate, empty without one."""
+
+
+def server_context(
+    cert: Path, key: Path, client_ca: Path | None, *, section: str = "mqtt", required: bool = False
+) -> ssl.SSLContext:
+    """TLS 1.2 or newer with a certificate chain and its key (PEM); with ``client_ca`` clients may show a certificate,
+    and must when it is ``required``.
 
     Raises:
         ConfigError: a file cannot be read or is no such thing; names ``tls_cert`` or ``tls_client_ca`` of ``section``.
@@ -44,21 +57,23 @@ def server_context(cert: Path, key: Path, client_ca: Path | None, *, section: st
             context.load_verify_locations(client_ca)
         except OSError as error:
             raise ConfigError(f"{section}.tls_client_ca", f"{client_ca}: {error}") from error
-        context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
 
 
 class TlsEndpoint:
-    """Sockets to serve TLS on, with the certificate of the moment.
+    """Sockets to serve TLS on, with the certificate of the moment; ``choices`` go to ``server_context``.
 
     Raises:
         ConfigError: see ``server_context``.
     """
 
-    def __init__(self, sockets: Sequence[socket.socket], cert: Path, key: Path, client_ca: Path | None) -> None:
+    def __init__(
+        self, sockets: Sequence[socket.socket], cert: Path, key: Path, client_ca: Path | None, **choices: Any
+    ) -> None:
         self.sockets = sockets
-        self._files = cert, key, client_ca
-        self.context = server_context(*self._files)
+        self._files, self._choices = (cert, key, client_ca), choices
+        self.context = server_context(*self._files, **choices)
         self._seen = self._marks()
 
     def _marks(self) -> list[tuple[int, int, int]]:
@@ -77,7 +92,7 @@ class TlsEndpoint:
                 return
             self._seen = marks
             try:
-                self.context = server_context(*self._files)
+                self.context = server_context(*self._files, **self._choices)
             except ConfigError as error:
                 _log.warning("tls_files_refused", problem=str(error))
             else:
@@ -85,9 +100,9 @@ class TlsEndpoint:
 
 
 class TlsLayer(asyncio.Protocol):
-    """Decrypts for a ``Connection`` and is its transport; ``failed`` counts handshakes by why they failed."""
+    """Decrypts for a connection and is its transport; ``failed`` counts handshakes by why they failed."""
 
-    def __init__(self, connection: "Connection", context: ssl.SSLContext, failed: Counter[str]) -> None:
+    def __init__(self, connection: Secured, context: ssl.SSLContext, failed: Counter[str]) -> None:
         self._connection, self._failed = connection, failed
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -127,7 +142,7 @@ class TlsLayer(asyncio.Protocol):
             if not self._shaken:
                 self._tls.do_handshake()
                 self._shaken = True
-                self._connection.session.certified = _common_name(self._tls.getpeercert())
+                self._connection.handshaken(_common_name(self._tls.getpeercert()))
             while part := self._tls.read(_READ_BYTES):
                 parts.append(part)
         except ssl.SSLWantReadError:

@@ -18,6 +18,7 @@ from ingest.adapters import (
     fhir_r4,
     fitbit,
     health_auto_export,
+    hl7_v2,
     ihealth,
     json_readings,
     nightscout,
@@ -43,6 +44,7 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     fitbit.ADAPTER,
     ihealth.ADAPTER,
     health_auto_export.ADAPTER,
+    hl7_v2.ADAPTER,
 )
 
 _NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)

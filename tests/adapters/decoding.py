@@ -27,6 +27,7 @@ DEFAULT_KINDS = {
     "fitbit": "heart",
     "ihealth": "bp",
     "health_auto_export": "metrics",
+    "hl7v2": "oru_r01",
 }
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16

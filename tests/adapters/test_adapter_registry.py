@@ -49,7 +49,7 @@ def test_built_in_names_are_unique_and_declare_what_exists() -> None:
     names = [adapter.name for adapter in BUILT_IN]
     assert sorted(names) == [
         "ble_glucose", "ble_heart_rate", "ble_plx", "clarity", "dexcom", "fhir", "fitbit", "health_auto_export",
-        "ihealth", "json", "nightscout", "omh", "withings",
+        "hl7v2", "ihealth", "json", "nightscout", "omh", "withings",
     ]  # fmt: skip
     for adapter in BUILT_IN:
         assert adapter.vitals <= BY_KEY.keys(), adapter.name

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvloop
 
+from device_gateway.mllp import MllpEndpoint
 from device_gateway.mqtt.tls import TlsEndpoint
 from device_gateway.service import GatewaySettings, serve
 from device_gateway.sessions import SCHEMA
@@ -69,6 +70,7 @@ class Gateway:
         self.status_path = folder / "gateway.sock"
         self.ingest_path = folder / "ingest.sock"
         self.tls: TlsEndpoint | None = parts.get("tls")
+        self.mllp: MllpEndpoint | None = parts.get("mllp")
         self.error: BaseException | None = None
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -89,7 +91,7 @@ class Gateway:
         sockets = [self.socket.dup()]
         await serve(
             self.log, self.registry, self.clock, sockets, self.settings, self._ready.set, self._stop, self.status_path,
-            tls=self.tls, ingest_socket=self.ingest_path,
+            tls=self.tls, ingest_socket=self.ingest_path, mllp=self.mllp,
         )  # fmt: skip
 
     def __enter__(self) -> "Gateway":
@@ -146,16 +148,18 @@ class GatewayProcess:
         self.folder = folder
         self.socket = listening()
         self.socket.listen()
-        self.port = int(self.socket.getsockname()[1])
+        self.mllp_socket = listening()
+        self.mllp_socket.listen()
+        self.port, self.mllp_port = (int(sock.getsockname()[1]) for sock in (self.socket, self.mllp_socket))
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start and wait until it is ready."""
-        descriptor = self.socket.fileno()
+        descriptors = [self.socket.fileno(), self.mllp_socket.fileno()]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.gateway.gateway_process", str(self.folder), str(descriptor)],
+            [sys.executable, "-m", "tests.gateway.gateway_process", str(self.folder), *map(str, descriptors)],
             cwd=ROOT,
-            pass_fds=[descriptor],
+            pass_fds=descriptors,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -179,6 +183,7 @@ class GatewayProcess:
         if self._process is not None and self._process.poll() is None:
             self.end(signal.SIGKILL)
         self.socket.close()
+        self.mllp_socket.close()
 
 
 class RawClient:
