@@ -5,10 +5,11 @@ returns ``Decoded(batch, events, rejects)``. It says what the device said: value
 sent with the clock they were read from. Conversion, zones, attribution and plausibility come after it.
 """
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,9 @@ class SourceClock(IntEnum):
     """A day only: ``source_time_ns`` is midnight of that day read as UTC."""
     STORED = 4
     """No usable time and the device says that it comes from its memory: order is known, the instant is not."""
+    HUB = 5
+    """An instant of the hub's clock, for a value without a usable time of its own: ``source_time_ns`` is UTC, ``seq``
+    tells messages apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,24 @@ class Columns:
         )
 
 
+_ROW: Final = struct.Struct("<qHBqqhqdBBI")
+"""One reading, fields as the columns of :class:`Columns`: packed rows become arrays without a look at each value."""
+pack_row: Final = _ROW.pack
+"""The fields of a reading in the order of :class:`Columns` to what ``ReadingsBuilder.append`` takes: for adapters whose
+budget the names of ``add`` do not fit in."""
+_ROW_DTYPE: Final = np.dtype(
+    [
+        ("message", "<i8"), ("vital", "<u2"), ("clock", "<u1"), ("source_time_ns", "<i8"), ("ended_ns", "<i8"),
+        ("tz_min", "<i2"), ("seq", "<i8"), ("value", "<f8"), ("unit", "<u1"), ("statistic", "<u1"), ("flags", "<u4"),
+    ]
+)  # fmt: skip
+
+
 class ReadingsBuilder:
     """Collects readings while an adapter parses; ``build()`` gives the columns."""
 
-    _DTYPES = (np.int64, np.uint16, np.uint8, np.int64, np.int64, np.int16, np.int64, np.float64, np.uint8,
-               np.uint8, np.uint32)  # fmt: skip
-
     def __init__(self) -> None:
-        self._rows: list[tuple[int, int, int, int, int, int, int, float, int, int, int]] = []
+        self._rows: list[bytes] = []
         self._context: dict[int, Mapping[str, Any]] = {}
 
     def add(
@@ -113,22 +127,29 @@ class ReadingsBuilder:
         flags: int = 0,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add one reading; arguments as the columns of :class:`Columns`."""
+        """Add one reading; arguments as the columns of :class:`Columns`.
+
+        Raises:
+            struct.error: an argument does not fit its column.
+        """
+        self.append(
+            pack_row(message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags),
+            context,
+        )
+
+    def append(self, packed: bytes, context: Mapping[str, Any] | None) -> None:
+        """Add one reading as ``pack_row`` makes it."""
         if context:
             self._context[len(self._rows)] = context
-        self._rows.append((message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags))
+        self._rows.append(packed)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def build(self) -> Columns:
         """The rows as columns, in the order of ``add``."""
-        transposed = zip(*self._rows, strict=True) if self._rows else ((),) * len(self._DTYPES)
-        names = [item.name for item in fields(Columns) if item.name != "context"]
-        arrays: dict[str, Any] = {
-            name: np.array(column, dtype=dtype)
-            for name, column, dtype in zip(names, transposed, self._DTYPES, strict=True)
-        }
+        rows = np.frombuffer(b"".join(self._rows), dtype=_ROW_DTYPE)
+        arrays: dict[str, Any] = {name: rows[name].copy() for name in _ROW_DTYPE.names or ()}
         return Columns(**arrays, context=self._context)
 
 

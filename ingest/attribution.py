@@ -146,11 +146,12 @@ def place(columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, 
         shown_ns, np.full(rows, Basis.DEVICE, np.uint8), columns.tz_min.copy(), np.zeros(rows, np.uint32),
         np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8), np.zeros(rows, bool),
     )  # fmt: skip
-    live, instant = clock == SourceClock.NONE, clock == SourceClock.INSTANT
+    live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
+    instant = (clock == SourceClock.INSTANT) | hub
     day = clock == SourceClock.DAY
     wall = (clock == SourceClock.WALL) | day
     unset = (instant | wall) & (shown_ns < clocks.PLAUSIBLE_FROM_NS)
-    out.basis[live] = Basis.RECEIVED
+    out.basis[live], out.basis[hub] = Basis.RECEIVED, Basis.HUB
     future = instant & (shown_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
     _by_time(out, live | (instant & ~unset & ~future), device, worn)
     readable = np.flatnonzero(wall & ~unset)

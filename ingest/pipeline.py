@@ -156,7 +156,7 @@ def _normalise(
     flags = flags | quality.range_flags(columns.vital, value)
     flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
     flags = flags | quality.late_flags(columns.vital, placed.time_ns, received, placed.basis)
-    flags[resent & (columns.clock == SourceClock.NONE)] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
+    flags[resent & np.isin(columns.clock, (SourceClock.NONE, SourceClock.HUB))] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
         columns.source_time_ns, columns.seq, placed.time_ns, _ended(columns, placed), placed.basis, placed.tz_min,

@@ -35,6 +35,7 @@ class Reason(Described):
     BAD_TIME = "bad_time", "a time cannot be read"
     UNKNOWN_VITAL = "unknown_vital", "the vital sign is not in the catalogue"
     UNKNOWN_UNIT = "unknown_unit", "the unit does not fit the vital sign"
+    UNKNOWN_USER = "unknown_user", "the device names a user who is not the person it is assigned to"
     RESERVED_BITS = "reserved_bits", "reserved flag bits are set and the length does not fit"
     AMBIGUOUS_ENCODING = "ambiguous_encoding", "the carriage can be read in two ways"
     OWNER_AMBIGUOUS = "owner_ambiguous", "the source cannot tell which of its users was measured"

@@ -10,9 +10,14 @@ from typing import Any, Final
 
 from ingest.adapter import Adapter
 from ingest.adapters import (
+    ble_battery,
+    ble_blood_pressure,
+    ble_cgm,
     ble_glucose,
     ble_heart_rate,
     ble_plx,
+    ble_scale,
+    ble_thermometer,
     clarity,
     dexcom,
     fhir_r4,
@@ -45,6 +50,11 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     ihealth.ADAPTER,
     health_auto_export.ADAPTER,
     hl7_v2.ADAPTER,
+    ble_blood_pressure.ADAPTER,
+    ble_cgm.ADAPTER,
+    ble_thermometer.ADAPTER,
+    ble_scale.ADAPTER,
+    ble_battery.ADAPTER,
 )
 
 _NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)

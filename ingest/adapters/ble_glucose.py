@@ -1,13 +1,17 @@
-"""Bluetooth Glucose Measurement 0x2A18: glucometers (device-formats.md 2.2).
+"""Bluetooth Glucose Measurement 0x2A18 and its Context 0x2A34: glucometers (device-formats.md 2.2, 2.3).
 
-Layout: flags u8, sequence u16, base time (7 bytes), [time offset s16 min], [concentration SFLOAT in kg/L or mol/L,
-type and location], [sensor status u16].
+Layout of 2A18: flags u8, sequence u16, base time (7 bytes), [time offset s16 min], [concentration SFLOAT in kg/L or
+mol/L, type and location], [sensor status u16].
 
 Identity (device-formats.md 8.4): sequence number and **base time**, wall time read as UTC, never the user-facing one:
 base time stays on one line when the user changes the clock. The user-facing time is base time plus
 ``context["time_offset_min"]``, which the clock stage adds. A
 user-facing time that cannot be known leaves only the order, clock STORED: with a time fault (status bit 11) or an
 offset that ran over the base time stays the identity, a base time that is unknown or impossible becomes 0.
+
+A context joins the reading of the same device and sequence number: in one micro-batch its members stand in the
+reading's context. Apart from its reading it is a ``context`` event whose detail is JSON, ``{"seq": 12, "meal": ...}``,
+with the same members (``ble_glucose_context``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +19,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
-from ingest.adapters import gatt
+from ingest.adapters import ble_glucose_context, gatt, gatt_carriage
+from ingest.adapters.ble_glucose_context import GLUCOSE_CONTEXT
 from vitals.glossary import EventKind, Flag
 from vitals.model import Message
 
@@ -89,34 +94,34 @@ _OFFSET_OVERRUN: Final = 0x7FFF
 _OFFSET_UNDERRUN: Final = -0x8000
 
 
-def _status_events(message: Message, status: int, output: gatt.Output) -> None:
+def _status_events(packet: gatt.Packet, status: int, output: gatt.Output) -> None:
     if status & _BATTERY_LOW:
-        output.event(message, EventKind.BATTERY, "low")
+        output.event(packet, EventKind.BATTERY, "low")
     if status & _EVENT_MASK:
-        output.event(message, EventKind.SENSOR_STATUS, gatt.bit_names(status, _STATUS_EVENTS))
+        output.event(packet, EventKind.SENSOR_STATUS, gatt.bit_names(status, _STATUS_EVENTS))
     if status & _TIME_FAULT:
-        output.event(message, EventKind.CLOCK_FAULT, "time_fault")
+        output.event(packet, EventKind.CLOCK_FAULT, "time_fault")
 
 
-def _offset(message: Message, context: dict[str, Any]) -> bool:
+def _offset(payload: bytes, context: dict[str, Any]) -> bool:
     """Note the time offset in the context; False when it ran over, so that the user-facing time is unknown."""
-    minutes = int.from_bytes(message.payload[10:12], "little", signed=True)
+    minutes = int.from_bytes(payload[10:12], "little", signed=True)
     if minutes in (_OFFSET_OVERRUN, _OFFSET_UNDERRUN):
         return False
     context["time_offset_min"] = minutes
     return True
 
 
-def _time(message: Message, flags: int, is_offset_known: bool, output: gatt.Output) -> tuple[int, SourceClock]:
+def _time(packet: gatt.Packet, flags: int, is_offset_known: bool, output: gatt.Output) -> tuple[int, SourceClock]:
     """Base time and clock; an event when the user-facing time cannot be known."""
-    base_ns = gatt.date_time(message.payload, 3)
+    base_ns = gatt.date_time(packet.payload, 3)
     if base_ns is None:
-        output.event(message, EventKind.CLOCK_FAULT, "base_time_unknown")
-        return 0, SourceClock.STORED
+        output.event(packet, EventKind.CLOCK_FAULT, "base_time_unknown")
+        return 0, gatt.STORED
     if not is_offset_known:
-        output.event(message, EventKind.CLOCK_FAULT, "time_offset_out_of_range")
-        return base_ns, SourceClock.STORED
-    return base_ns, SourceClock.STORED if flags & _CLOCK_SUSPECT else SourceClock.WALL
+        output.event(packet, EventKind.CLOCK_FAULT, "time_offset_out_of_range")
+        return base_ns, gatt.STORED
+    return base_ns, gatt.STORED if flags & _CLOCK_SUSPECT else gatt.WALL
 
 
 def _sample(octet: int, context: dict[str, Any]) -> tuple[int, int]:
@@ -129,14 +134,19 @@ def _sample(octet: int, context: dict[str, Any]) -> tuple[int, int]:
     return vital, _CONTROL_SOLUTION if is_control else 0
 
 
-def _parse(_characteristic: int, index: int, message: Message, output: gatt.Output) -> None:
-    payload = message.payload
+def _fits(payload: bytes) -> bool:
+    return len(payload) == _LENGTH[payload[0]]
+
+
+def _parse(packet: gatt.Packet, output: gatt.Output) -> None:
+    payload = packet.payload
     present = payload[0]
-    gatt.check_length(payload, _LENGTH[present], _RESERVED)
+    if len(payload) != _LENGTH[present]:
+        raise gatt.wrong_length(payload, _LENGTH[present], present & _RESERVED)
     context: dict[str, Any] = {}
     flags, word, vital, at, is_offset_known = 0, _NOT_A_NUMBER, _UNDETERMINED, 10, True
     if present & 0x01:
-        is_offset_known = _offset(message, context)
+        is_offset_known = _offset(payload, context)
         at = 12
     if present & 0x02:
         word = payload[at] | payload[at + 1] << 8
@@ -147,46 +157,41 @@ def _parse(_characteristic: int, index: int, message: Message, output: gatt.Outp
         if status:
             context["status"] = f"0x{status:04x}"
             flags |= gatt.bit_flags(status, _STATUS_FLAGS)
-            _status_events(message, status, output)
+            _status_events(packet, status, output)
     if present & 0x10:
         context["context_follows"] = True
     if present & _RESERVED:
         context["reserved_flags"] = f"0x{present & _RESERVED:02x}"
-    base_ns, clock = _time(message, flags, is_offset_known, output)
+    gatt.note_hub(packet, context)
+    base_ns, clock = _time(packet, flags, is_offset_known, output)
     if not present & 0x02 and not flags & gatt.OUT_OF_RANGE:
-        output.event(message, EventKind.VALUE_ABSENT, "no_concentration", vital)
+        output.event(packet, EventKind.VALUE_ABSENT, "no_concentration", vital)
         return
-    output.sfloat(
-        index, message, vital, word, _UNIT[present >> 2 & 1], base_ns,
-        clock=clock, seq=payload[1] | payload[2] << 8, flags=flags, context=context,
-    )  # fmt: skip
+    seq = payload[1] | payload[2] << 8
+    if output.sfloat(packet, vital, word, _UNIT[present >> 2 & 1], base_ns, clock, seq, flags, context):
+        ble_glucose_context.join_reading(packet, seq, context, output)
 
 
-_KINDS: Final = MappingProxyType(
-    {
-        "2a18": GLUCOSE_MEASUREMENT,
-        "2A18": GLUCOSE_MEASUREMENT,
-        "": GLUCOSE_MEASUREMENT,
-    }
+_CARRIAGE: Final = gatt_carriage.carriage(
+    {GLUCOSE_MEASUREMENT: gatt.Profile(_fits, _parse), GLUCOSE_CONTEXT: ble_glucose_context.PROFILE},
+    default=GLUCOSE_MEASUREMENT,
 )
 
 
-def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
+def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
     """Readings in kg/L or mol/L as the meter reports them, events for its status bits and absent values."""
-    return gatt.decode_each(messages, _KINDS, _parse)
+    output = gatt_carriage.collect(messages, contexts, _CARRIAGE)
+    ble_glucose_context.tell_the_rest(output)
+    return output.decoded()
 
 
 ADAPTER = Adapter(
     name="ble_glucose",
-    version=1,
+    version=2,
     title="Bluetooth glucometer",
-    kinds=MappingProxyType(
-        {
-            "2a18": "Glucose Measurement characteristic, binary",
-            "": "Glucose Measurement characteristic, binary",
-        }
-    ),
+    kinds=gatt_carriage.kinds({"2a18": "Glucose Measurement", "2a34": "Glucose Measurement Context"}, default="2a18"),
     vitals=frozenset({"glucose_bg", "glucose_isf", "glucose"}),
     decode=decode,
-    max_payload=gatt.MAX_PAYLOAD,
+    max_payload=gatt_carriage.MAX_PAYLOAD,
+    settings=ble_glucose_context.SETTINGS,
 )

@@ -11,12 +11,13 @@ must not pass for an old one. A value from storage without a usable time is STOR
 Fast and slow averages are context of the normal value, not readings of their own.
 """
 
+import struct
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
-from ingest.adapters import gatt
+from ingest.adapters import gatt, gatt_carriage
 from ingest.adapters.medfloat import SFLOAT, SFLOAT_SPECIALS
 from vitals.glossary import EventKind, Flag
 from vitals.model import Message
@@ -31,6 +32,8 @@ _CONTINUOUS_LENGTH: Final = tuple(
     5 + 4 * (f & 1) + 4 * (f >> 1 & 1) + 2 * (f >> 2 & 1) + 3 * (f >> 3 & 1) + 2 * (f >> 4 & 1) for f in range(256)
 )
 _CLOCK_NOT_SET: Final = 0x10
+_PAIR: Final = struct.Struct("<HH")
+_AVERAGES: Final = ((0x01, "fast"), (0x02, "slow"))
 
 _SPO2: Final = vital_code("spo2")
 _PULSE_RATE: Final = vital_code("pulse_rate")
@@ -80,34 +83,49 @@ _SENSOR_MASK: Final = sum(1 << bit for bit in _SENSOR_FLAGS)
 _EVENT_MASK: Final = sum(1 << bit for bit in _SENSOR_EVENTS)
 
 
-def _word(payload: bytes, at: int) -> int:
-    return payload[at] | payload[at + 1] << 8
-
-
-def _spot_time(message: Message, stored: bool, output: gatt.Output) -> tuple[int, SourceClock, int]:
+def _spot_time(
+    packet: gatt.Packet, stored: bool, context: dict[str, Any], output: gatt.Output
+) -> tuple[int, SourceClock, int]:
     """Source time, clock and seq of a 2A5E value."""
-    flags = message.payload[0]
-    time_ns = gatt.date_time(message.payload, 5) if flags & 0x01 else None
+    flags = packet.payload[0]
+    time_ns = gatt.date_time(packet.payload, 5) if flags & 0x01 else None
     if flags & _CLOCK_NOT_SET:
-        output.event(message, EventKind.CLOCK_FAULT, "clock_not_set")
+        output.event(packet, EventKind.CLOCK_FAULT, "clock_not_set")
     if time_ns is not None and not flags & _CLOCK_NOT_SET:
-        return time_ns, SourceClock.WALL, 0
-    if time_ns is not None and stored:
+        gatt.note_hub(packet, context)
+        return time_ns, gatt.WALL, 0
+    if not stored:
+        return packet.time_ns, packet.clock, packet.seq
+    gatt.note_hub(packet, context)
+    if time_ns is not None:
         # In memory the factory time still tells records apart, and the whole memory comes again at each sync.
-        return time_ns, SourceClock.STORED, 0
-    return message.received_ns, SourceClock.STORED if stored else SourceClock.NONE, message.ordinal
+        return time_ns, gatt.STORED, 0
+    return packet.message.received_ns, gatt.STORED, packet.seq
 
 
-def _averages(payload: bytes, flags: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Fast and slow averages of SpO2 and pulse rate in a 2A5F value; those that are no number are left out."""
+def _continuous_time(packet: gatt.Packet, stored: bool, context: dict[str, Any]) -> tuple[int, SourceClock, int]:
+    """Source time, clock and seq of a 2A5F value."""
+    if not stored:
+        return packet.time_ns, packet.clock, packet.seq
+    gatt.note_hub(packet, context)
+    return packet.message.received_ns, gatt.STORED, packet.seq
+
+
+def _averages(packet: gatt.Packet, output: gatt.Output) -> tuple[dict[str, float], dict[str, float]]:
+    """Fast and slow averages of SpO2 and pulse rate in a 2A5F value; an event for one that is no number."""
+    payload = packet.payload
     spo2: dict[str, float] = {}
     pulse: dict[str, float] = {}
     at = 5
-    for bit, name in ((0x01, "fast"), (0x02, "slow")):
-        if flags & bit:
-            for values, word in ((spo2, _word(payload, at)), (pulse, _word(payload, at + 2))):
-                if word not in SFLOAT_SPECIALS:
-                    values[name] = SFLOAT[word]
+    for bit, name in _AVERAGES:
+        if payload[0] & bit:
+            first, second = _PAIR.unpack_from(payload, at)
+            for vital, word, values in ((_SPO2, first, spo2), (_PULSE_RATE, second, pulse)):
+                value = SFLOAT[word]
+                if value - value == 0.0:
+                    values[name] = value
+                else:
+                    output.event(packet, EventKind.VALUE_ABSENT, f"{name}:{SFLOAT_SPECIALS[word].value}", vital)
             at += 4
     return spo2, pulse
 
@@ -119,7 +137,7 @@ def _status(payload: bytes, at: int, present: int, context: dict[str, Any]) -> t
     """
     measurement = sensor = 0
     if present & 0x01:
-        measurement = _word(payload, at)
+        measurement = gatt.word(payload, at)
         context["measurement_status"] = f"0x{measurement:04x}"
         at += 2
     if present & 0x02:
@@ -129,77 +147,88 @@ def _status(payload: bytes, at: int, present: int, context: dict[str, Any]) -> t
     return measurement, sensor, at
 
 
-def _parse(characteristic: int, index: int, message: Message, output: gatt.Output) -> None:
-    payload = message.payload
+def _fits_spot(payload: bytes) -> bool:
+    return len(payload) == _SPOT_LENGTH[payload[0]]
+
+
+def _fits_continuous(payload: bytes) -> bool:
+    return len(payload) == _CONTINUOUS_LENGTH[payload[0]]
+
+
+def _parse_spot(packet: gatt.Packet, output: gatt.Output) -> None:
+    payload = packet.payload
     present = payload[0]
-    is_spot = characteristic == SPOT_CHECK
-    gatt.check_length(payload, (_SPOT_LENGTH if is_spot else _CONTINUOUS_LENGTH)[present], _RESERVED)
+    if len(payload) != _SPOT_LENGTH[present]:
+        raise gatt.wrong_length(payload, _SPOT_LENGTH[present], present & _RESERVED)
     context: dict[str, Any] = {}
-    spo2_context: Mapping[str, Any] = context
-    pulse_context: Mapping[str, Any] = context
-    if is_spot:
-        measurement, sensor, at = _status(payload, 12 if present & 0x01 else 5, present >> 1, context)
-        time_ns, clock, seq = _spot_time(message, bool(measurement & _FROM_STORAGE), output)
-        has_index = present & 0x08
-    else:
-        at = 5 + 4 * (present & 1) + 4 * (present >> 1 & 1)
+    measurement, sensor, at = _status(payload, 12 if present & 0x01 else 5, present >> 1, context)
+    identity = _spot_time(packet, bool(measurement & _FROM_STORAGE), context, output)
+    _add(packet, measurement, sensor, at if present & 0x08 else 0, identity, context, context, context, output)
+
+
+def _parse_continuous(packet: gatt.Packet, output: gatt.Output) -> None:
+    payload = packet.payload
+    present = payload[0]
+    if len(payload) != _CONTINUOUS_LENGTH[present]:
+        raise gatt.wrong_length(payload, _CONTINUOUS_LENGTH[present], present & _RESERVED)
+    context: dict[str, Any] = {}
+    at = 5 + 4 * (present & 1) + 4 * (present >> 1 & 1)
+    measurement = sensor = 0
+    if present & 0x0C:
         measurement, sensor, at = _status(payload, at, present >> 2, context)
-        clock = SourceClock.STORED if measurement & _FROM_STORAGE else SourceClock.NONE
-        time_ns, seq = message.received_ns, message.ordinal
-        has_index = present & 0x10
-    if present & _RESERVED:
-        context["reserved_flags"] = f"0x{present & _RESERVED:02x}"
-    if not is_spot and present & 0x03:
-        spo2_averages, pulse_averages = _averages(payload, present)
-        spo2_context, pulse_context = context | spo2_averages, context | pulse_averages
+    identity = _continuous_time(packet, bool(measurement & _FROM_STORAGE), context)
+    spo2_context = pulse_context = context
+    if present & 0x03 and not measurement & _ABSENT_MASK:
+        spo2, pulse = _averages(packet, output)
+        spo2_context, pulse_context = (context | spo2, context | pulse) if context else (spo2, pulse)
+    index_at = at if present & 0x10 else 0
+    _add(packet, measurement, sensor, index_at, identity, spo2_context, pulse_context, context, output)
+
+
+def _add(
+    packet: gatt.Packet, measurement: int, sensor: int, index_at: int, identity: tuple[int, SourceClock, int],
+    spo2_context: dict[str, Any], pulse_context: dict[str, Any], context: dict[str, Any], output: gatt.Output,
+) -> None:  # fmt: skip
+    """Add the values of either characteristic; ``index_at`` is the offset of the pulse amplitude index, 0 for none."""
+    payload = packet.payload
+    if payload[0] & _RESERVED:
+        for each in (context, spo2_context, pulse_context):
+            each["reserved_flags"] = f"0x{payload[0] & _RESERVED:02x}"
     if sensor & _EVENT_MASK:
-        output.event(message, EventKind.SENSOR_STATUS, gatt.bit_names(sensor, _SENSOR_EVENTS))
-    values = [
-        (_SPO2, _word(payload, 1), _PERCENT, spo2_context),
-        (_PULSE_RATE, _word(payload, 3), _PER_MINUTE, pulse_context),
-    ]
-    if has_index:
-        values.append((_PERF_INDEX, _word(payload, at), _PERCENT, context))
+        output.event(packet, EventKind.SENSOR_STATUS, gatt.bit_names(sensor, _SENSOR_EVENTS))
     if measurement & _ABSENT_MASK:
         why = gatt.bit_names(measurement, _ABSENT)
-        for vital, *_ in values:
-            output.event(message, EventKind.VALUE_ABSENT, why, vital)
+        for vital in (_SPO2, _PULSE_RATE, _PERF_INDEX) if index_at else (_SPO2, _PULSE_RATE):
+            output.event(packet, EventKind.VALUE_ABSENT, why, vital)
         return
     flags = 0
     if measurement & _MEASUREMENT_MASK or sensor & _SENSOR_MASK:
         flags = gatt.bit_flags(measurement, _MEASUREMENT_FLAGS) | gatt.bit_flags(sensor, _SENSOR_FLAGS)
-    for vital, word, unit, its_context in values:
-        output.sfloat(
-            index, message, vital, word, unit, time_ns, clock=clock, seq=seq, flags=flags, context=its_context
-        )  # fmt: skip
+    output.sfloat(packet, _SPO2, payload[1] | payload[2] << 8, _PERCENT, *identity, flags, spo2_context)
+    output.sfloat(packet, _PULSE_RATE, payload[3] | payload[4] << 8, _PER_MINUTE, *identity, flags, pulse_context)
+    if index_at:
+        output.sfloat(packet, _PERF_INDEX, gatt.word(payload, index_at), _PERCENT, *identity, flags, context)
 
 
-_KINDS: Final = MappingProxyType(
+_CARRIAGE: Final = gatt_carriage.carriage(
     {
-        "2a5e": SPOT_CHECK,
-        "2A5E": SPOT_CHECK,
-        "2a5f": CONTINUOUS,
-        "2A5F": CONTINUOUS,
+        SPOT_CHECK: gatt.Profile(_fits_spot, _parse_spot),
+        CONTINUOUS: gatt.Profile(_fits_continuous, _parse_continuous),
     }
 )
 
 
-def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
+def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
     """SpO2, pulse rate and perfusion index; events for absent values and a probe that is off or broken."""
-    return gatt.decode_each(messages, _KINDS, _parse)
+    return gatt_carriage.decode_each(messages, contexts, _CARRIAGE)
 
 
 ADAPTER = Adapter(
     name="ble_plx",
-    version=1,
+    version=2,
     title="Bluetooth pulse oximeter",
-    kinds=MappingProxyType(
-        {
-            "2a5e": "PLX Spot-check Measurement characteristic, binary",
-            "2a5f": "PLX Continuous Measurement characteristic, binary",
-        }
-    ),
+    kinds=gatt_carriage.kinds({"2a5e": "PLX Spot-check Measurement", "2a5f": "PLX Continuous Measurement"}),
     vitals=frozenset({"spo2", "pulse_rate", "perf_index"}),
     decode=decode,
-    max_payload=gatt.MAX_PAYLOAD,
+    max_payload=gatt_carriage.MAX_PAYLOAD,
 )

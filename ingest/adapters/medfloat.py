@@ -8,6 +8,7 @@ Worked: 0xF16D has exponent -1 and mantissa 365: 36.5. 0x00FFFB2E has exponent 0
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -46,7 +47,9 @@ FLOAT_SPECIALS: Final[Mapping[int, Special]] = MappingProxyType(
 _NO_NUMBER: Final = {Special.POSITIVE_INFINITY: _INF, Special.NEGATIVE_INFINITY: -_INF}
 
 
-def _decode(word: int, mantissa_bits: int, exponent_bits: int, specials: Mapping[int, Special]) -> float:
+def _decode(
+    word: int, mantissa_bits: int, exponent_bits: int, specials: Mapping[int, Special], power: int = 0
+) -> float:
     special = specials.get(word)
     if special is not None:
         return _NO_NUMBER.get(special, _NAN)
@@ -56,10 +59,12 @@ def _decode(word: int, mantissa_bits: int, exponent_bits: int, specials: Mapping
     exponent = word >> mantissa_bits
     if exponent >> (exponent_bits - 1):
         exponent -= 1 << exponent_bits
+    exponent += power
     # Division of integers rounds once, to the nearest float64; a negative power of ten would round twice.
     return float(mantissa * 10**exponent) if exponent >= 0 else mantissa / 10**-exponent
 
 
+@lru_cache(maxsize=16_384)
 def float32(word: int) -> float:
     """FLOAT ``word`` (0 to 2^32-1) as float64; infinities for over and under range, NaN for the other specials."""
     return _decode(word, 24, 8, FLOAT_SPECIALS)
@@ -67,3 +72,9 @@ def float32(word: int) -> float:
 
 SFLOAT: Final[tuple[float, ...]] = tuple(_decode(word, 12, 4, SFLOAT_SPECIALS) for word in range(1 << 16))
 """SFLOAT word -> float64; infinities for over and under range, NaN for the other specials."""
+
+
+@lru_cache(maxsize=16_384)
+def scaled_sfloat(word: int, power: int) -> float:
+    """SFLOAT ``word`` times 10^``power``, still the nearest float64: 0xD03C kg are 60.0 g with power 3."""
+    return _decode(word, 12, 4, SFLOAT_SPECIALS, power)

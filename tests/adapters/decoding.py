@@ -45,6 +45,11 @@ DEFAULT_KINDS = {
     "ihealth": "bp",
     "health_auto_export": "metrics",
     "hl7v2": "oru_r01",
+    "ble_blood_pressure": "2a35",
+    "ble_cgm": "2aa7",
+    "ble_thermometer": "2a1c",
+    "ble_scale": "2a9d",
+    "ble_battery": "2a19",
 }
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16
@@ -117,6 +122,7 @@ def shown(decoded: Decoded) -> dict[str, Any]:
                 "detail": event.detail,
                 "vital": BY_CODE[event.vital].key if event.vital else None,
                 "time": iso(event.time_ns),
+                **({} if event.value is None else {"value": event.value}),
             }
             for event in decoded.events
         ],

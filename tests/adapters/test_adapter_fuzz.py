@@ -84,7 +84,7 @@ def test_twenty_thousand_mutated_payloads() -> None:
     assert accepted + rejected >= MUTATIONS
 
 
-@pytest.mark.parametrize("adapter", ["ble_glucose", "ble_plx", "ble_heart_rate"])
+@pytest.mark.parametrize("adapter", [name for name in sorted(DEFAULT_KINDS) if name.startswith("ble_")])
 def test_a_mebibyte_of_noise_is_not_read(adapter: str) -> None:
     random_ = random.Random(7)
     for fill in (b"\x00" * (1 << 20), b"\xff" * (1 << 20), random_.randbytes(1 << 20)):

@@ -12,7 +12,7 @@ from deploy.trial import identity_note
 from ingest.adapter import Adapter
 from ingest.adapters import BUILT_IN
 from tests.docs.tables import ROOT, code, table
-from vitals.catalog import BY_KEY
+from vitals.catalog import BY_KEY, VITALS
 
 FOLDER = ROOT / "docs" / "reference" / "adapters"
 CASES: Final = ROOT / "tests" / "adapters" / "cases"
@@ -70,15 +70,15 @@ def examples(adapter: Adapter) -> list[Example]:
 def index_block() -> str:
     """Every built-in adapter with the way to its page."""
     rows = [
-        (f"[`{adapter.name}`](adapters/{adapter.name}.md)", adapter.title, _kinds(adapter),
-         ", ".join(map(code, sorted(adapter.vitals))))
-        for adapter in BUILT_IN
-    ]  # fmt: skip
-    return table(("adapter", "device family", "kinds", "vital signs"), rows)
+        (f"[`{adapter.name}`](adapters/{adapter.name}.md)", adapter.title, _vitals(adapter)) for adapter in BUILT_IN
+    ]
+    return table(("adapter", "device family", "vital signs"), rows)
 
 
-def _kinds(adapter: Adapter) -> str:
-    return ", ".join(code(kind) if kind else "(none)" for kind in adapter.kinds)
+def _vitals(adapter: Adapter) -> str:
+    if adapter.vitals == {one.key for one in VITALS if not one.panel}:
+        return "all of the [catalogue](vitals.md)"
+    return ", ".join(map(code, sorted(adapter.vitals))) or "none, but events"
 
 
 def pages() -> dict[Path, str]:
@@ -121,8 +121,8 @@ def page(adapter: Adapter) -> str:
 
 def _identity(note: str) -> str:
     """The note without the word that its paragraph begins with."""
-    text = note.removeprefix("Identity: ")
-    return text[:1].upper() + text[1:]
+    source, _, text = note.removeprefix("Identity").partition(": ")
+    return f"{text[:1].upper()}{text[1:]}{source}"
 
 
 def _prose(text: str) -> str:

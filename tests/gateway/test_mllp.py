@@ -267,7 +267,7 @@ def test_no_aa_before_the_commit_and_none_without_it(tmp_path: Path) -> None:
 
 
 def test_a_device_over_its_rate_waits(tmp_path: Path) -> None:
-    with opened(tmp_path, GatewaySettings(rate_per_s=50, burst=2)) as door, door.sender() as sender:
+    with opened(tmp_path, GatewaySettings(rate_per_s=5, burst=2)) as door, door.sender() as sender:
         sender.send(framed(*(oru(f"N{n}") for n in range(8))))
         assert codes([sender.ack() for _ in range(8)]) == ["AA"] * 8
         assert door.gateway.counted("vitalgate_rate_pauses_total") >= 4

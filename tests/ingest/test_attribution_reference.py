@@ -16,6 +16,7 @@ from vitals.glossary import Basis
 from vitals.ports import Assignment, Device
 
 AHEAD, LIVE = 5 * MINUTE, 2 * MINUTE
+BASES = {SourceClock.NONE: Basis.RECEIVED, SourceClock.HUB: Basis.HUB}
 FLOOR = ns("2010-01-01T00:00")
 START = ns("2024-10-26T00:00")
 """Before the autumn changes of Berlin and New York."""
@@ -57,10 +58,10 @@ class Reference:
             if head is not None and row.seq > head[1] and row.source_ns < head[0] - 26 * HOUR:
                 return self.waits(row, "clock_reset")
             result = self.wall(device, row, shown_ns)
-        elif row.clock is SourceClock.INSTANT and not FLOOR <= shown_ns <= row.received_ns + AHEAD:
+        elif row.clock in {SourceClock.INSTANT, SourceClock.HUB} and not FLOOR <= shown_ns <= row.received_ns + AHEAD:
             result = self.untrusted(device, row)
         else:
-            basis = Basis.RECEIVED if row.clock is SourceClock.NONE else Basis.DEVICE
+            basis = BASES.get(row.clock, Basis.DEVICE)
             wearers = [one.patient for one in self.worn(device) if holds(one, shown_ns, shown_ns)]
             result = Result(shown_ns, basis, 0, False, *given_to(wearers, "no_wearer"), trusted=False)
         if row.clock is SourceClock.WALL and row.seq > 0 and result.patient and result.basis is not Basis.UNKNOWN:

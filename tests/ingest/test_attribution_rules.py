@@ -46,6 +46,14 @@ def test_a_time_in_no_assignment_has_no_wearer() -> None:
     assert_waits(place_one(instant("2024-06-09T12:00Z")), "no_wearer")
 
 
+def test_a_hub_says_when_as_an_instant_of_its_own_clock() -> None:
+    weeks = worn("p", "2024-06-01T00:00Z", "2024-06-08T00:00Z"), worn("q", "2024-06-10T00:00Z", None)
+    earlier = place_one(Row(0, SourceClock.HUB, ns("2024-06-07T23:59:59Z"), NOON), *weeks)
+    assert (earlier.patient, earlier.basis) == ("p", Basis.HUB)
+    live = place_one(Row(0, SourceClock.HUB, NOON - 3 * 10**9, NOON), *weeks)
+    assert (live.patient, live.basis, live.time_ns) == ("q", Basis.HUB, NOON - 3 * 10**9)
+
+
 def test_a_device_that_the_registry_does_not_know_has_no_wearer() -> None:
     devices = [Device("d", "json")]
     table = WearTable(devices, [worn("p", None, None)])
@@ -139,7 +147,7 @@ def test_the_same_patient_with_a_break_between_is_not_one_stretch() -> None:
 
 
 @pytest.mark.parametrize("years_ahead", [1, 75, 230])
-@pytest.mark.parametrize("clock", [SourceClock.WALL, SourceClock.INSTANT, SourceClock.DAY])
+@pytest.mark.parametrize("clock", [SourceClock.WALL, SourceClock.INSTANT, SourceClock.DAY, SourceClock.HUB])
 def test_a_future_time_is_no_time(clock: SourceClock, years_ahead: int) -> None:
     row = Row(0, clock, ns(f"{2024 + years_ahead}-06-10T00:00Z"), NOON, seq=7)
     sole = place_one(row, worn("p", None, None, "Europe/Berlin"))
@@ -161,7 +169,7 @@ def test_five_minutes_ahead_is_tolerated(late_s: int, trusted: bool) -> None:
         assert result.suspect is not trusted
 
 
-@pytest.mark.parametrize("clock", [SourceClock.WALL, SourceClock.INSTANT])
+@pytest.mark.parametrize("clock", [SourceClock.WALL, SourceClock.INSTANT, SourceClock.HUB])
 @pytest.mark.parametrize("unset", ["1678-01-01T00:00", "1970-01-01T00:00", "2000-01-01T00:00", "2009-12-31T23:59:59"])
 def test_a_clock_that_was_never_set_is_not_read(clock: SourceClock, unset: str) -> None:
     row = Row(0, clock, ns(unset), NOON)

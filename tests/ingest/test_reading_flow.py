@@ -164,6 +164,41 @@ def test_a_live_format_without_time_flags_what_may_be_a_resend(world: World) -> 
     assert seconds == [1 << 16, 2 << 16], "two equal rates are two readings"
 
 
+def test_a_hub_time_is_the_time_of_a_value_without_one(world: World) -> None:
+    patient = world.worn("d", "ble_heart_rate")
+    world.clock.advance(100)
+    seen_ns = world.clock.now_ns() - 30 * 10**9
+    for dup, ts in (
+        (False, seen_ns // 10**6),
+        (True, seen_ns // 10**6),
+        (False, world.clock.now_ns() // 10**6 + 10**7),
+    ):
+        body = f'{{"uuid":"2A37","value":"0048","encoding":"hex","ts":{ts}}}'
+        world.send(world.message("d", body.encode(), "ble_heart_rate", "envelope", dup=dup))
+    world.drain()
+    rows = world.rows()
+    assert [row["basis"] for row in rows] == [Basis.HUB, Basis.HUB, Basis.UNKNOWN]
+    assert [row["time_ns"] for row in rows] == [seen_ns, seen_ns, world.clock.now_ns()]
+    assert [row["flags"] for row in rows] == [Flag(0), Flag.POSSIBLE_DUPLICATE, Flag.CLOCK_SUSPECT]
+    assert {row["patient"] for row in rows} == {patient}
+
+
+def test_a_context_joins_within_a_cycle_and_is_an_event_apart_from_its_reading(world: World) -> None:
+    world.worn("g", "ble_glucose")
+    context = bytes.fromhex("0601000151")
+    together = [("2a18", meter(1, "2023-11-14T22:00")), ("2a34", context)]
+    world.send(*(world.message("g", payload, "ble_glucose", kind) for kind, payload in together))
+    world.drain()
+    (row,) = world.rows()
+    assert row["context"]["meal"] == "preprandial"
+    assert not world.events()
+    world.send(world.message("g", b"\x06\x02" + context[2:], "ble_glucose", "2a34"))
+    world.drain()
+    (event,) = world.events()
+    assert (event.kind, event.device) == (EventKind.CONTEXT, "g")
+    assert event.detail == '{"seq":2,"meal":"preprandial","tester":"self","health":"no_issue"}'
+
+
 def test_ticks_follow_what_was_received_before_them(world: World) -> None:
     patient = world.worn("d")
     world.worn("e", "ble_heart_rate")
