@@ -5,13 +5,13 @@ readings, the time of controls. Live, after a crash and from zero the same log g
 readings were cut into batches (DESIGN section 2, promise 8).
 """
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from alerts import kernels, silence
 from alerts.lifecycle import (
@@ -20,6 +20,7 @@ from alerts.lifecycle import (
     LimitsBody,
     NoteBody,
     OpenAlert,
+    RecordBody,
     Report,
     ResolveBody,
     ShelveBody,
@@ -33,15 +34,14 @@ from alerts.lifecycle import (
     shelf_problem,
     technical_rule,
 )
-from alerts.rules import Side, SlotSpec, compile_limit, describe
+from alerts.reports import limit_of, value_of, words
+from alerts.rules import SlotSpec, compile_limit, describe
 from alerts.silence import Contact, SilenceTable, Watch
 from alerts.slots import SlotTable, emitted, rows_of
-from vitals.catalog import BY_CODE
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Flag, Severity
-from vitals.model import NO_TIME, Control, Entry, Tick, VitalBatch
+from vitals.model import NO_TIME, UNASSIGNED, Control, Entry, Tick, VitalBatch
 from vitals.ports import AlertEvent
-from vitals.units import UNIT_BY_CODE
 
 SNAPSHOT_VERSION: Final = 2
 _OLDEST_SNAPSHOT: Final = 1
@@ -93,23 +93,6 @@ class _Snapshot(msgspec.Struct, array_like=True):
     troubles: int = 0
 
 
-def _words(flags: int) -> tuple[str, ...]:
-    return tuple(str(flag.name).lower() for flag in Flag if flags & flag)
-
-
-def _value(code: int, time_ns: int, value: float, flags: int) -> dict[str, Any]:
-    vital = BY_CODE[code]
-    number = None if math.isnan(value) else value
-    return {"vital": vital.key, "value": number, "unit": vital.unit, "time_ns": time_ns, "flags": list(_words(flags))}
-
-
-def _limit(spec: SlotSpec) -> dict[str, Any]:
-    return {
-        "vital": BY_CODE[spec.vital].key, "side": Side(spec.side).word, "value": spec.limit,
-        "unit": UNIT_BY_CODE[spec.unit].ucum, "deadband": spec.deadband, "on_delay_s": spec.on_delay_ns / 1e9,
-    }  # fmt: skip
-
-
 class Engine:
     """Alert state of every patient. Not thread-safe: one owner folds entries in order of position."""
 
@@ -152,13 +135,44 @@ class Engine:
         self.position = position
         match entry:
             case VitalBatch():
-                return self._readings(entry)
+                return self._batch(entry)
             case Tick():
                 return self._tick(entry.watermark_ns)
             case Control():
                 return self._control(entry)
             case _:
                 return []
+
+    def _batch(self, batch: VitalBatch) -> list[AlertEvent]:
+        """Rows in order; one that is withdrawn splits the batch, as if it had come alone."""
+        events: list[AlertEvent] = []
+        start = 0
+        for row in np.flatnonzero(batch.flags & np.uint32(Flag.RETRACTED)).tolist():
+            if row > start:
+                events += self._readings(batch.take(np.arange(start, row)))
+            self._withdraw(batch, row, events)
+            start = row + 1
+        if start < len(batch):
+            events += self._readings(batch.take(np.arange(start, len(batch))) if start else batch)
+        return events
+
+    def _withdraw(self, batch: VitalBatch, row: int, events: list[AlertEvent]) -> None:
+        """A reading is taken back: it holds up no condition any more, and an alert that it raised says so."""
+        if batch.patient[row] == UNASSIGNED:
+            return
+        token, at_ns = batch.patients[batch.patient[row]], int(batch.received_ns[row])
+        reading = (batch.vital[row], batch.source_time_ns[row], batch.seq[row], batch.time_ns[row])
+        for slot in sorted(self._table.slots_of(token)):
+            told, over = self._table.withdraw(slot, *map(int, reading))
+            alert = self._by_slot.get(slot)
+            if alert is None or not told:
+                continue
+            text = f"{describe(self._table.spec(slot), float(batch.value[row]), int(batch.flags[row]))}: retracted"
+            self._record(alert, Trigger.WITHDRAWN, at_ns, Report(text=text), events)
+            if over:
+                latched = Trigger.ENDS_LATCHED if alert.severity is Severity.S1 else Trigger.ENDS
+                text = "no reading holds it up any more"
+                self._record(alert, Trigger.REFUTED if alert.doubted else latched, at_ns, Report(text=text), events)
 
     def _readings(self, batch: VitalBatch) -> list[AlertEvent]:
         events: list[AlertEvent] = []
@@ -220,8 +234,8 @@ class Engine:
         )  # fmt: skip
         self._alerts[alert.id] = self._by_watch[watch.number] = alert
         seen = watch.time_ns != NO_TIME
-        values = (_value(watch.vital, watch.time_ns, watch.value, watch.flags),) if seen else ()
-        report = Report(values, _words(watch.flags), silence.describe(watch.vital, watch.window_ns))
+        values = (value_of(watch.vital, watch.time_ns, watch.value, watch.flags),) if seen else ()
+        report = Report(values, words(watch.flags), silence.describe(watch.vital, watch.window_ns))
         return raise_alert(alert, Trigger.HOLDS, watch.deadline_ns, report)
 
     def _drain(self, count: int) -> list[_Transition]:
@@ -247,19 +261,19 @@ class Engine:
         if alert.severity is Severity.S1:
             trigger = Trigger.ENDS_LATCHED
         spec = self._table.spec(move.slot)
-        end = _value(spec.vital, move.time_ns, move.value, move.flags)
+        end = value_of(spec.vital, move.time_ns, move.value, move.flags)
         text = f"{describe(spec, move.value, move.flags)}: {_ENDINGS[trigger]}"
-        self._record(alert, trigger, move.at_ns, Report((end,), _words(move.flags), text), events)
+        self._record(alert, trigger, move.at_ns, Report((end,), words(move.flags), text), events)
 
     def _onset_report(self, move: _Transition, *, ask: bool = False, remark: str = "") -> Report:
         spec = self._table.spec(move.slot)
-        first = _value(spec.vital, move.first_time_ns, move.first_value, move.first_flags)
-        acted = _value(spec.vital, move.time_ns, move.value, move.flags)
+        first = value_of(spec.vital, move.first_time_ns, move.first_value, move.first_flags)
+        acted = value_of(spec.vital, move.time_ns, move.value, move.flags)
         text = describe(spec, move.value, move.flags)
         if ask:
             remark = "unusual value, please repeat the measurement now"
         values = (first,) if first == acted else (first, acted)
-        return Report(values, _words(move.first_flags | move.flags), f"{text}: {remark}" if remark else text)
+        return Report(values, words(move.first_flags | move.flags), f"{text}: {remark}" if remark else text)
 
     def _open(self, move: _Transition, trigger: Trigger, report: Report) -> AlertEvent:
         table, slot = self._table, move.slot
@@ -269,7 +283,7 @@ class Engine:
         alert = OpenAlert(
             id=ident, patient=patient, rule=rule, rule_version=table.version(patient), slot=slot,
             severity=Severity.S2 if doubted else Severity(spec.severity), live=AlertState.NORMAL, doubted=doubted,
-            limit=_limit(spec),
+            limit=limit_of(spec),
         )  # fmt: skip
         self._alerts[ident] = self._by_slot[slot] = alert
         return raise_alert(alert, trigger, move.at_ns, report)
@@ -302,6 +316,8 @@ class Engine:
         except InvalidRequest:
             return events
         assert not isinstance(body, LimitsBody)
+        if isinstance(body, RecordBody):
+            return events
         if isinstance(body, TechnicalBody):
             self._trouble(body, control, events)
             return events

@@ -42,6 +42,7 @@ class Trigger(StrEnum):
     REFUTED = "refuted"
     ENDS = "ends"
     ENDS_LATCHED = "ends_latched"
+    WITHDRAWN = "withdrawn"
     ACKNOWLEDGE = "acknowledge"
     SHELVE = "shelve"
     EXPIRE = "expire"
@@ -86,6 +87,7 @@ TABLE: Final[Mapping[tuple[AlertState, Trigger], Step]] = MappingProxyType({
     **{(state, _T.SHELVE): Step(_S.SHELVED, "shelved") for state in _OPEN},
     **{(state, _T.EXPIRE): Step(None, "unshelved", breaks_shelf=True) for state in _OPEN},
     **{(state, _T.NOTE): Step(None, "noted") for state in _OPEN},
+    **{(state, _T.WITHDRAWN): Step(None, "retracted") for state in _OPEN},
     **{(state, _T.RESOLVE): Step(_S.RESOLVED, "resolved") for state in _OPEN},
 })  # fmt: skip
 
@@ -193,6 +195,12 @@ class LimitsBody(msgspec.Struct, frozen=True):
     limits: list[Any]
 
 
+class RecordBody(msgspec.Struct, frozen=True):
+    """Body of what ingest writes down about readings that moved (``reassign``, ``assign``, ``discard``)."""
+
+    device: _Word
+
+
 class AcknowledgeBody(msgspec.Struct, frozen=True):
     """Body of ``acknowledge``."""
 
@@ -231,7 +239,7 @@ class TechnicalBody(msgspec.Struct, frozen=True):
 
 
 AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
-Body = LimitsBody | AlertBody | TechnicalBody
+Body = LimitsBody | AlertBody | TechnicalBody | RecordBody
 
 _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
     {
@@ -241,8 +249,17 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
         ControlKind.NOTE: NoteBody,
         ControlKind.RESOLVE: ResolveBody,
         ControlKind.TECHNICAL: TechnicalBody,
+        ControlKind.REASSIGN: RecordBody,
+        ControlKind.ASSIGN: RecordBody,
+        ControlKind.DISCARD: RecordBody,
     }
 )
+
+
+_OF_THE_SYSTEM: Final = frozenset(
+    {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD}
+)
+"""Kinds that the desk refuses: the watchdog and ingest write them, beside what they tell of."""
 
 
 def read_body(control: Control) -> Body:
@@ -289,7 +306,7 @@ def check_control(book: AlertReader, control: Control) -> None:
             version is not new, or the alert is over.
         NotFound: there is no such alert.
     """
-    if control.kind is ControlKind.TECHNICAL:
+    if control.kind in _OF_THE_SYSTEM:
         raise InvalidRequest("kind", "is for the system to say, not for people")
     if control.kind is ControlKind.LIMITS:
         limits, _ = read_limits(control)
@@ -298,7 +315,7 @@ def check_control(book: AlertReader, control: Control) -> None:
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
         return
     body = read_body(control)
-    assert not isinstance(body, LimitsBody | TechnicalBody)
+    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody)
     alert = book.alert(body.alert)
     over = alert.state is AlertState.RESOLVED
     if over and isinstance(body, ShelveBody | NoteBody):

@@ -18,6 +18,7 @@ from alerts.kernels import (
     ROW_DTYPES,
     SLOT_DTYPES,
     SUSPECTED,
+    UNCONFIRMED,
     Emitted,
     Rows,
     Slots,
@@ -136,6 +137,30 @@ class SlotTable:
         """Back to normal: a person closed the alert of this slot."""
         self.slots.condition[slot] = CLEAR
         self.slots.timer_ns[slot] = NO_TIME
+
+    def withdraw(self, slot: int, vital: int, source_time_ns: int, seq: int, time_ns: int) -> tuple[bool, bool]:
+        """A reading of the slot's patient is taken back.
+
+        Whether the condition of the slot began or acted on it, and whether the condition is over because nothing else
+        holds it up. One that is not told to anybody yet goes on from the newest reading beyond the limit, if any.
+        """
+        slots = self.slots
+        if slots.vital[slot] != vital:
+            return False, False
+        condition, newest = slots.condition[slot], slots.last_time_ns[slot] == time_ns
+        first = slots.first_source_ns[slot] == source_time_ns and slots.first_seq[slot] == seq
+        acted = slots.latest_time_ns[slot] == time_ns
+        if condition == SUSPECTED and newest:
+            slots.condition[slot] = CLEAR
+        elif condition == PENDING and first:
+            if acted:
+                slots.condition[slot] = CLEAR
+            for name in ("time_ns", "value", "flags"):
+                getattr(slots, f"first_{name}")[slot] = getattr(slots, f"latest_{name}")[slot]
+        over = bool(first and (condition == UNCONFIRMED or (condition == HOLDS and newest)))
+        if over:
+            self.reset(slot)
+        return bool(first or acted), over
 
     def _unsettle(self, slot: int) -> None:
         if self.slots.condition[slot] in (PENDING, SUSPECTED):

@@ -6,7 +6,7 @@ The thread stays behind the alert engine (the book's position), so nothing is sh
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ _WAIT_S: Final = 0.2
 _BACKOFF_S: Final = 1.0
 _VIEW_PATIENTS: Final = 10_000
 _NEVER_LATEST: Final = int(Flag.IMPLAUSIBLE | Flag.RETRACTED | Flag.CONTROL_SOLUTION | Flag.TEST_DATA)
+
+_RETRACTED: Final = np.uint32(Flag.RETRACTED)
 
 _log = structlog.get_logger(__name__)
 
@@ -98,12 +100,13 @@ class LiveView:
         with self._lock:
             if self._pending is not None and not self._pending[0].isdisjoint(batch.patients):
                 self._pending[1].append(batch)
+            if (batch.flags & _RETRACTED).any():
+                # What is the newest now, only the store knows.
+                for token in _losers(batch):
+                    self._known.pop(token, None)
             watched = self._known.keys() & set(batch.patients)
             if watched:
                 self._merge(batch, frozenset(watched))
-            # What was the newest before a retracted reading is in the store: the next question asks it.
-            for patient in self._retracted_of(batch) & watched:
-                del self._known[patient]
 
     def latest(self, patient: str) -> list["Newest"]:
         """The newest reading of each vital of ``patient``, by catalogue code."""
@@ -146,27 +149,21 @@ class LiveView:
                 seeded = {patient: dict(self._known[patient]) for patient in patients}
                 while len(self._known) > self._capacity:
                     self._known.popitem(last=False)
+                # A reading that the store still has is taken back in the log: nothing is better than that one, and the
+                # next to ask may find the one before it.
+                asked = frozenset(patients)
+                gone = {identity for batch in (*batches[1:], *aside) for identity in _retracted(batch, asked)}
+                for patient, held in seeded.items():
+                    left = {vital: one for vital, one in held.items() if one.identity not in gone}
+                    if len(left) < len(held):
+                        seeded[patient] = left
+                        self._known.pop(patient, None)
                 return seeded
         finally:
             with self._lock:
                 self._pending = None
 
-    @staticmethod
-    def _retracted_of(batch: VitalBatch) -> set[str]:
-        rows = np.unique(batch.patient[batch.flags & int(Flag.RETRACTED) != 0])
-        return {batch.patients[number] for number in rows.tolist() if number >= 0}
-
-    def _drop(self, retracted: VitalBatch) -> None:
-        """A reading that the store does not yet know to be retracted is not the newest any more."""
-        for row, patient in enumerate(retracted.patient.tolist()):
-            held = self._known[retracted.patients[patient]]
-            one = held.get(int(retracted.vital[row]))
-            identity = (int(retracted.time_ns[row]), int(retracted.seq[row]), retracted.devices[retracted.device[row]])
-            if one is not None and identity == (one.time_ns, one.seq, one.reading["device"]):
-                del held[one.vital]
-
     def _merge(self, batch: VitalBatch, patients: Patients) -> None:
-        self._drop(batch.take(rows_of(batch, patients) & (batch.flags & int(Flag.RETRACTED) != 0)))
         chosen = batch.take(rows_of(batch, patients) & (batch.flags & _NEVER_LATEST == 0))
         if not len(chosen):
             return
@@ -183,6 +180,30 @@ class LiveView:
                 held[one.vital] = one
 
 
+def _losers(batch: VitalBatch) -> set[str]:
+    """Patients who lose a reading."""
+    gone = np.unique(batch.patient[(batch.flags & _RETRACTED) != 0])
+    return {batch.patients[number] for number in gone.tolist() if number >= 0}
+
+
+def _retracted(batch: VitalBatch, patients: Patients) -> Iterator["Identity"]:
+    """Identities of the readings that ``patients`` lose."""
+    if not (batch.flags & _RETRACTED).any():
+        return
+    for row in np.flatnonzero(((batch.flags & _RETRACTED) != 0) & rows_of(batch, patients)).tolist():
+        yield _identity(batch, row)
+
+
+Identity = tuple[str, int, int, int]
+"""Device, vital, time as sent, sequence."""
+
+
+def _identity(batch: VitalBatch, row: int) -> Identity:
+    return (
+        batch.devices[batch.device[row]], int(batch.vital[row]), int(batch.source_time_ns[row]), int(batch.seq[row]),
+    )  # fmt: skip
+
+
 class Newest(NamedTuple):
     """A reading as JSON with what its age is computed from; ``timed`` is false when its time means nothing."""
 
@@ -192,6 +213,7 @@ class Newest(NamedTuple):
     measured_ns: int
     timed: bool
     reading: Json
+    identity: Identity
 
     @classmethod
     def of(cls, batch: VitalBatch, row: int, reading: Json) -> "Newest":
@@ -199,7 +221,9 @@ class Newest(NamedTuple):
         time_ns, end_ns = int(batch.time_ns[row]), int(batch.end_ns[row])
         timed = int(batch.basis[row]) != Basis.UNKNOWN and time_ns != NO_TIME
         measured_ns = time_ns if end_ns == NO_TIME else end_ns
-        return cls(int(batch.vital[row]), time_ns, int(batch.seq[row]), measured_ns, timed, reading)
+        return cls(
+            int(batch.vital[row]), time_ns, int(batch.seq[row]), measured_ns, timed, reading, _identity(batch, row)
+        )
 
 
 class StreamHub:

@@ -14,6 +14,7 @@ MAX_RAW: Final = 100_000
 """Points in one answer of the readings route."""
 DEFAULT_POINTS: Final = 2_000
 _YEAR_MIN: Final = 366 * 24 * 60
+_LONGEST_SHIFT_S: Final = 100 * 366 * 86_400
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -95,6 +96,7 @@ class NewAssignment(Body):
     from_: Time | None = Field(default=None, alias="from")
     to: Time | None = None
     zone: Zone | None = None
+    replace: bool = False
 
 
 class Rotation(Body):
@@ -122,6 +124,17 @@ class Shelf(Body):
 
     until: Time | None = None
     minutes: Annotated[int, Field(gt=0, le=_YEAR_MIN)] | None = None
+    reason: Annotated[Text, Field(min_length=1)]
+
+
+class Owner(Body):
+    """``shift_s`` is added to the time as sent, wall time read as UTC, to get UTC."""
+
+    patient: Token
+    shift_s: Annotated[float, Field(ge=-_LONGEST_SHIFT_S, le=_LONGEST_SHIFT_S)] | None = None
+
+
+class Discard(Body):
     reason: Annotated[Text, Field(min_length=1)]
 
 

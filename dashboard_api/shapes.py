@@ -76,14 +76,22 @@ def number(value: float) -> float | None:
 
 def readings_json(batch: VitalBatch) -> Iterator[Json]:
     """Each row that belongs to a patient, as the contract's Reading."""
+    return (reading for reading in _readings(batch) if reading["patient"] is not None)
+
+
+def waiting_json(batch: VitalBatch) -> Iterator[Json]:
+    """Readings that belong to nobody; ``sent`` is the time as the device sent it, wall time read as UTC."""
+    for reading, sent_ns in zip(_readings(batch), batch.source_time_ns.tolist(), strict=True):
+        yield reading | {"sent": rfc3339(sent_ns)}
+
+
+def _readings(batch: VitalBatch) -> Iterator[Json]:
     columns = {name: column.tolist() for name, column in batch.columns().items()}
     for row in range(len(batch)):
         cell = {name: column[row] for name, column in columns.items()}
-        if cell["patient"] == UNASSIGNED:
-            continue
         vital = BY_CODE[cell["vital"]]
         yield {
-            "patient": batch.patients[cell["patient"]],
+            "patient": None if cell["patient"] == UNASSIGNED else batch.patients[cell["patient"]],
             "device": batch.devices[cell["device"]],
             "vital": vital.key,
             "time": rfc3339(cell["time_ns"]),

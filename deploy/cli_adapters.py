@@ -69,7 +69,7 @@ def show_adapter(
     record = {
         "name": one.name, "title": one.title, "version": one.version, "kinds": dict(one.kinds),
         "settings": dict(one.settings), "vitals": sorted(one.vitals), "max_payload": one.max_payload,
-        "identity": identity_note(one),
+        "files": list(one.files), "identity": identity_note(one),
     }  # fmt: skip
     if as_json:
         show(record)
@@ -78,6 +78,7 @@ def show_adapter(
     lines += [("kind " + (kind or "(none)"), meaning) for kind, meaning in one.kinds.items()]
     lines += [(f"setting {key}", meaning) for key, meaning in one.settings.items()]
     lines += [("vitals", ", ".join(sorted(one.vitals))), ("largest payload", f"{one.max_payload} bytes")]
+    lines += [("files for import", ", ".join(kind or "(none)" for kind in one.files))] if one.files else []
     lines += [("identity", str(record["identity"]).removeprefix("Identity: "))] if record["identity"] else []
     show_list([{"what": what, "value": value} for what, value in lines], ("what", "value"), as_json=False)
 

@@ -1,4 +1,4 @@
-"""Commands about devices and quarantine."""
+"""Commands about devices, quarantine and readings that wait for a wearer."""
 
 from typing import Annotated
 
@@ -9,6 +9,8 @@ from deploy.settings import DEFAULT_DATA_DIR
 
 device = typer.Typer(help="Devices: enrolment, credentials, wearers.", no_args_is_help=True, rich_markup_mode=None)
 quarantine = typer.Typer(help="Messages that could not be decoded.", no_args_is_help=True, rich_markup_mode=None)
+unassigned = typer.Typer(help="Readings that wait for a wearer.", no_args_is_help=True, rich_markup_mode=None)
+ItemId = Annotated[str, typer.Argument(metavar="ID", help="The item's id.")]
 DeviceId = Annotated[str, typer.Argument(help="The device's id.")]
 
 
@@ -16,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Hang these commands on the command line."""
     app.add_typer(device, name="device")
     app.add_typer(quarantine, name="quarantine")
+    app.add_typer(unassigned, name="unassigned")
 
 
 @device.command("add", epilog="Example: vitalgate device add --adapter ble_glucose --id meter-17")
@@ -56,12 +59,15 @@ def assign_device(
     ] = None,
     to: Annotated[str | None, typer.Option(help="RFC 3339; default: until further notice.")] = None,
     zone: Annotated[str | None, typer.Option(help="IANA zone of the device's clock while worn.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Correct the past: take this time from its wearer so far; readings move.")
+    ] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
     """Record who wears a device, from when to when."""
-    body = {"patient": patient, "from": from_, "to": to, "zone": zone}
+    body = {"patient": patient, "from": from_, "to": to, "zone": zone, "replace": replace or None}
     with control(data_dir, config) as api:
         given = {key: value for key, value in body.items() if value is not None}
         show(api.request("POST", f"devices/{device}/assign", json=given))
@@ -127,3 +133,50 @@ def replay_quarantine(
     with control(data_dir, config) as api:
         given = {key: value for key, value in body.items() if value is not None}
         show(api.request("POST", "quarantine/replay", json=given))
+
+
+@unassigned.command("list", epilog="Example: vitalgate unassigned list --json")
+def list_unassigned(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List readings that wait for a wearer, one line per message and reason."""
+    with control(data_dir, config) as api:
+        items = api.all("unassigned")
+    show_list(items, ("id", "device", "readings", "reason", "first", "last", "received"), as_json)
+
+
+@unassigned.command("show", epilog="Example: vitalgate unassigned show 17")
+def show_unassigned(
+    ident: ItemId, data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Show one item with its readings."""
+    with control(data_dir, config) as api:
+        show(api.request("GET", f"unassigned/{ident}"))
+
+
+@unassigned.command("assign", epilog="Example: vitalgate unassigned assign 17 p_1a2b --shift 86400")
+def assign_unassigned(
+    ident: ItemId,
+    patient: Annotated[str, typer.Argument(help="The patient's token.")],
+    shift: Annotated[
+        float | None, typer.Option(help="Seconds to add to the time as sent (wall time read as UTC) to get UTC.")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Give readings that wait to a patient, as history that pages nobody."""
+    body = {"patient": patient} | ({} if shift is None else {"shift_s": shift})
+    with control(data_dir, config) as api:
+        show(api.request("POST", f"unassigned/{ident}/assign", json=body))
+
+
+@unassigned.command("discard", epilog="Example: vitalgate unassigned discard 17 --reason 'a meter check'")
+def discard_unassigned(
+    ident: ItemId,
+    reason: Annotated[str, typer.Option(help="Why nobody needs them.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Give up readings that wait; they stay counted as unassigned."""
+    with control(data_dir, config) as api:
+        show(api.request("POST", f"unassigned/{ident}/discard", json={"reason": reason}))

@@ -4,7 +4,6 @@ import asyncio
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,14 +12,20 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from deploy.cli import AsJson, ConfigFile, DataDir, control, locate, show
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
 
-SETTLE_S = 120.0
-GRANT_TTL_S = 3600
 _DAY_NS = 86_400_000_000_000
 Recording = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
 Device = Annotated[str, typer.Option("--device", help="The device that it comes from.")]
@@ -28,7 +33,7 @@ Device = Annotated[str, typer.Option("--device", help="The device that it comes 
 
 def register(app: typer.Typer) -> None:
     """Hang these commands on the command line."""
-    app.command("import", epilog="Example: vitalgate import export.csv --device cgm-1")(import_file)
+    app.command("import", epilog="Example: vitalgate import export.zip --device phone-1")(import_file)
     app.command(
         "replay", epilog="Example: vitalgate replay export.csv --device cgm-1 --align 2016-10-31T06:04:05 --speed 30"
     )(replay)
@@ -38,9 +43,9 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(what: str, amount: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr: call it with (done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -48,7 +53,8 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _send(api: Any, file: Path, device: str, align: datetime | None, speed: float) -> dict[str, Any]:
     """Publish a recording through the gateway as ``device`` and wait until ingest has passed it."""
-    from deploy.demo import options  # noqa: PLC0415
+    from deploy.control import options  # noqa: PLC0415
+    from deploy.importing import GRANT_TTL_S, moved, settled  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
     from simulators import replay as recording  # noqa: PLC0415 - loads only for this command
     from simulators.publisher import Publisher  # noqa: PLC0415
@@ -65,7 +71,7 @@ def _send(api: Any, file: Path, device: str, align: datetime | None, speed: floa
     reach = options(api)
 
     async def publish() -> tuple[dict[str, int], Exception | None]:
-        with _bar(file.name) as show_progress:
+        with _bar(file.name, MofNCompleteColumn()) as show_progress:
             async with Publisher(device, secret, reach, client_id=f"{device}.replay") as publisher:
                 counts = await recording.run(
                     plan, publisher, CLOCK, adapter=record["adapter"],
@@ -76,12 +82,7 @@ def _send(api: Any, file: Path, device: str, align: datetime | None, speed: floa
     counts, failure = asyncio.run(publish())
     if failure is not None:
         raise failure
-    after = _settled(api, device)
-    moved = {
-        part: {name: after[part][name] - before[part][name] for name in after[part]}
-        for part in ("messages", "readings")
-    }
-    return counts | {"device": device, "ledger": moved}
+    return counts | {"device": device, "ledger": moved(before, settled(api, device))}
 
 
 def _zone(api: Any, record: dict[str, Any]) -> str | None:
@@ -89,18 +90,6 @@ def _zone(api: Any, record: dict[str, Any]) -> str | None:
     worn = api.all(f"patients/{record['patient']}/assignments") if record.get("patient") else []
     zones = [item["zone"] for item in worn if item["device"] == record["device"]]
     return zones[-1] if zones else record.get("zone")
-
-
-def _settled(api: Any, device: str) -> dict[str, Any]:
-    """The device's ledger once nothing of it is in flight."""
-    deadline = time.monotonic() + SETTLE_S
-    while True:
-        ledger: dict[str, Any] = api.request("GET", f"devices/{device}/ledger")
-        if not ledger["messages"]["in_flight"] and not ledger["readings"]["in_flight"]:
-            return ledger
-        if time.monotonic() > deadline:
-            raise BackendError("acknowledged, but not all of it is stored yet: see device ledger", retryable=True)
-        time.sleep(0.1)
 
 
 def replay(
@@ -132,14 +121,33 @@ def _wall_time(text: str) -> datetime:
 def import_file(
     file: Recording,
     device: Device,
+    kind: Annotated[
+        str | None, typer.Option(help="What the file holds, where its adapter has several kinds of files.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Store a file as history; counts what it added. Importing it again adds nothing."""
-    layout, _ = locate(data_dir, config)
-    with _owner(layout.root, config, running=layout.lock("owner").held()), control(data_dir, config) as api:
-        show(_send(api, file, device, None, 1.0))
+    """Store a file of any size as history; counts what it added. After an interruption the same command goes on, and
+    importing a file again adds nothing."""
+    layout, loaded = locate(data_dir, config)
+    from deploy import importing  # noqa: PLC0415 - loads only for this command
+
+    if not file.is_file():
+        raise InvalidRequest("FILE", f"{file}: no such file")
+    try:
+        with (
+            _owner(layout.root, config, running=layout.lock("owner").held()),
+            control(data_dir, config) as api,
+            _bar(file.name, DownloadColumn()) as progress,
+        ):
+            counts = importing.import_file(api, layout, loaded, file, device, kind, progress)
+    except KeyboardInterrupt:
+        sys.stderr.write("vitalgate: stopped; the same command goes on where it was\n")
+        raise
+    for problem in counts["problems"]["first"]:
+        sys.stderr.write(f"vitalgate: {file.name}: {problem}\n")
+    show(counts)
 
 
 @contextmanager
@@ -181,7 +189,8 @@ def simulate(
 def _simulate(api: Any, patients: int, speed: float, faults: str, seconds: float | None, seed: int) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415 - loads only for this command
 
-    from deploy.demo import enrol, options  # noqa: PLC0415
+    from deploy.control import options  # noqa: PLC0415
+    from deploy.demo import enrol  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
     from simulators.faults import parse_faults  # noqa: PLC0415
     from simulators.patients import synthetic_patients  # noqa: PLC0415

@@ -10,14 +10,9 @@ from typing import Any
 
 import httpx
 
-from alerts.service import ControlDesk
-from dashboard_api.app import create_app
-from dashboard_api.auth import local_admin
-from dashboard_api.dependencies import Dependencies
 from deploy.layout import Layout
 from deploy.settings import Settings
-from deploy.wiring import CLOCK, Core, open_core, prepare
-from ingest.adapters import load_adapters
+from simulators.publisher import Options
 from vitals.errors import BackendError, InvalidRequest, NotAuthorised, NotFound, VitalgateError
 
 TIMEOUT_S = 60.0
@@ -93,21 +88,13 @@ def open_control(layout: Layout, settings: Settings) -> Iterator[Control]:
     if layout.lock("owner").held():
         yield Control(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
         return
-    layout.create()
-    with layout.lock("owner"), layout.lock("core"):
-        prepare(layout, settings)
-        core = open_core(layout, settings)
-        try:
-            yield Control(httpx.ASGITransport(local_admin(create_app(_offline(core)))), live=False)
-        finally:
-            core.close()
+    from deploy.offline import idle_api  # noqa: PLC0415 - a command that talks to an owner needs no backends
+
+    with idle_api(layout, settings) as app:
+        yield Control(httpx.ASGITransport(app), live=False)
 
 
-def _offline(core: Core) -> Dependencies:
-    """The API over an idle directory: no loops run, ``replay`` of quarantine works on the spot."""
-    return Dependencies(
-        registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
-        controls=ControlDesk(core.log, core.book), log=core.log, auth=core.tokens, clock=CLOCK,
-        readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
-        parse_limits=list,
-    )  # fmt: skip
+def options(api: Control) -> Options:
+    """How to reach the gateway of a running owner."""
+    host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
+    return Options(host.strip("[]"), int(port), deadline_s=600.0)

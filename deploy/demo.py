@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import settings
-from deploy.control import Control, open_control
+from deploy.control import Control, open_control, options
 from deploy.layout import PRIVATE_UMASK, Layout
 from deploy.wiring import CLOCK
 from simulators import replay
@@ -60,12 +60,6 @@ LIMITS: dict[Condition, list[dict[str, Any]]] = {
     ],
 }
 """The demo's limits, after clinical.md 1.3: for synthetic patients only."""
-
-
-def options(api: Control) -> Options:
-    """How to reach the gateway of a running owner."""
-    host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
-    return Options(host.strip("[]"), int(port), deadline_s=600.0)
 
 
 def enrol(api: Control, people: Sequence[Patient], now_ns: int, *, limits: bool = False) -> list[SimulatedDevice]:

@@ -67,6 +67,11 @@ class Layout:
     def ingest(self) -> Path:
         return self.root / "ingest.sock"
 
+    @property
+    def imports(self) -> Path:
+        """Where unfinished imports are, one small file each."""
+        return self.root / "imports"
+
     def lock(self, name: str) -> "DirectoryLock":
         """The lock of the owner (``owner``) or of one of its processes."""
         return DirectoryLock(self.root / ("lock" if name == "owner" else f"{name}.lock"))

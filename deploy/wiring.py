@@ -1,7 +1,7 @@
 """The one place that names concrete backends: ports to classes, for gateway, core, and commands without a core."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from deploy.settings import Settings
 from device_gateway.registry import SqlRegistry
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from vitals.log.local import LocalLog
-from vitals.ports import Registry
+from vitals.ports import Registry, Store
 from vitals.vault import IdentityVault, Vault
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     store = open_store(layout.store, settings)
     book = SqlAlertBook(f"sqlite:///{layout.alerts}")
     journal = Journal(log, vault.zone("quarantine"))
-    ingest = open_ingest(raw, journal, registry, metrics, store.stored)
+    ingest = open_ingest(raw, journal, registry, metrics, store)
     writer = StoreWriter(log, store, CLOCK, metrics)
     closers = [registry.close, identities.close, tokens.close, raw.close, log.close, book.close, store.close]
     return Core(
@@ -137,7 +137,7 @@ def open_ingest(
     journal: "Journal",
     registry: Registry,
     metrics: "IngestMetrics",
-    stored: Callable[[], Mapping[str, int]],
+    store: Store,
 ) -> "IngestService":
     """Ingest over an open raw log and journal."""
     from ingest.adapters import load_adapters  # noqa: PLC0415 - see above
@@ -146,4 +146,4 @@ def open_ingest(
     def received() -> dict[str, int]:
         return {token: int(count) for token, count in raw.query("SELECT device, n FROM received")}
 
-    return IngestService(raw, journal, registry, load_adapters(), CLOCK, metrics, received, stored)
+    return IngestService(raw, journal, registry, load_adapters(), CLOCK, metrics, received, store)

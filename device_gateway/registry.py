@@ -299,8 +299,9 @@ class SqlRegistry:
     # -- assignments
 
     def assign(
-        self, device: str, patient: str, *, from_ns: int | None, to_ns: int | None, zone: str | None = None
-    ) -> Assignment:
+        self, device: str, patient: str, *, from_ns: int | None, to_ns: int | None, zone: str | None = None,
+        replace: bool = False,
+    ) -> Assignment:  # fmt: skip
         checked_zone(zone)
         self.device(device)
         self.patient(patient)
@@ -308,6 +309,11 @@ class SqlRegistry:
             raise InvalidRequest("to", "must be after from")
         with self._change() as (connection, version):
             rows = connection.execute(sa.select(ASSIGNMENTS).where(ASSIGNMENTS.c.device == device)).all()
+            rows = [row for row in rows if row.from_ns is None or row.from_ns != row.to_ns]
+            if replace:
+                for row in rows:
+                    _make_room(connection, row, from_ns, to_ns, version)
+                rows = []
             for row in rows:
                 ends = row.to_ns
                 if ends is None and from_ns is not None and _before(row.from_ns, from_ns):
@@ -330,6 +336,26 @@ class SqlRegistry:
     def assignments(self, *, device: str | None = None, patient: str | None = None) -> list[Assignment]:
         with self._known() as census:
             return census.assignments_of(device, patient)
+
+
+def _make_room(
+    connection: sa.Connection, row: sa.Row[Any], from_ns: int | None, to_ns: int | None, version: int
+) -> None:
+    """Take ``from_ns <= time < to_ns`` out of an assignment: what is left before, after, on both sides or nowhere."""
+    if _ends_by(row.to_ns, from_ns) or _ends_by(to_ns, row.from_ns):
+        return
+    before = [(row.from_ns, from_ns)] if from_ns is not None and _before(row.from_ns, from_ns) else []
+    after = [(to_ns, row.to_ns)] if to_ns is not None and (row.to_ns is None or to_ns < row.to_ns) else []
+    # Readers load the rows that changed: one that is over altogether stays, empty.
+    first, *second = [*before, *after] or [(0, 0)]
+    connection.execute(
+        ASSIGNMENTS.update()
+        .where(ASSIGNMENTS.c.number == row.number)
+        .values(from_ns=first[0], to_ns=first[1], changed=version)
+    )
+    for start_ns, end_ns in second:
+        kept = {"device": row.device, "patient": row.patient, "zone": row.zone, "changed": version}
+        connection.execute(ASSIGNMENTS.insert().values(kept | {"from_ns": start_ns, "to_ns": end_ns}))
 
 
 def _check_condition(condition: str | None) -> None:

@@ -160,7 +160,10 @@ class Census:
             numbers = self._by_device.get(device, ())
         elif patient is not None:
             numbers = self._by_patient.get(patient, ())
-        found = [self._worn[number] for number in numbers]
+        # One that another replaced altogether is left empty.
+        found = [
+            worn for worn in (self._worn[n] for n in numbers) if worn.from_ns is None or worn.from_ns != worn.to_ns
+        ]
         parts = [part for worn in found if patient in (None, worn.patient) for part in self._parts(worn)]
         return sorted(parts, key=lambda part: (_start(part.from_ns), part.device))
 

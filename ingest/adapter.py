@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ingest.splitting import Splitter
 from vitals.catalog import BY_KEY
 from vitals.glossary import Flag, Reason, Statistic
 from vitals.model import NO_TIME, DeviceEvent, Message
@@ -167,7 +168,8 @@ class Decoded:
 class Adapter:
     """One device family. ``kinds`` maps each kind of payload (topic's last level, "" = none) to a sentence; ``vitals``
     are the catalogue keys it may emit; ``settings`` documents each model setting; ``version`` rises when ``decode``
-    changes what it gives for the same bytes."""
+    changes what it gives for the same bytes. ``files`` says how ``vitalgate import`` cuts a file into payloads of a
+    kind; the first kind is the usual one."""
 
     name: str
     version: int
@@ -177,6 +179,7 @@ class Adapter:
     decode: Callable[[Sequence[Message], Sequence[Context]], Decoded]
     max_payload: int = 64 * 1024
     settings: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Splitter] = field(default_factory=dict)
 
 
 def vital_code(key: str) -> int:

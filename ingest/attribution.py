@@ -5,19 +5,22 @@ device at every instant that it can mean. No such person, or two: the row waits 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest import clocks
 from ingest.adapter import Columns, SourceClock
+from ingest.epochs import DeviceClock
 from vitals.glossary import Basis, Described, Flag
-from vitals.model import UNASSIGNED
+from vitals.model import NO_TIME, UNASSIGNED
 from vitals.ports import Assignment, Device
 
 _MIN, _MAX = -(2**63), 2**63 - 1
 NO_ZONE = -1
+AFTER_KEY = "after_ns"
+"""Context key of a reading of unknown time: it was measured after this instant, and before it arrived."""
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
@@ -60,6 +63,8 @@ class WearTable:
         self.zone = np.full(shape, NO_ZONE, np.int16)
         self.patient = np.full(shape, UNASSIGNED, np.int32)
         self.parts, self.wearers = (np.zeros(shape[0], np.int32) for _ in range(2))
+        self.clocks: dict[int, DeviceClock] = {}
+        """Of the devices whose clock was ever reset, by row."""
         self.head_time_ns = np.zeros(shape[0], np.int64)
         self.head_seq = np.full(shape[0], _MAX, np.int64)
         self._fill(worn, [device.zone for device in devices])
@@ -83,6 +88,10 @@ class WearTable:
     def row(self, device: str) -> int:
         """The device's row; that of never-worn devices when the registry does not know it."""
         return self.rows.get(device, len(self.parts) - 1)
+
+    def clock(self, row: int) -> DeviceClock:
+        """The clock of a device, to be learned about."""
+        return self.clocks.setdefault(row, DeviceClock())
 
     def trust(self, heads: Mapping[str, Head]) -> None:
         """Move the newest trusted record of devices forward."""
@@ -121,7 +130,8 @@ def _stretches(items: list[Assignment]) -> list[tuple[int, int]]:
 class Placed:
     """Columns per reading. ``patient`` indexes ``WearTable.patients``; where -1, ``reason`` indexes ``REASONS``.
 
-    ``trusted`` rows have a wall time that later records of the device are measured against.
+    ``trusted`` rows have a wall time that later records of the device are measured against, ``odd`` ones a time that is
+    out of line with their number. ``after_ns`` bounds an unknown time from below, ``NO_TIME`` where nothing does.
     """
 
     time_ns: Int64
@@ -131,20 +141,31 @@ class Placed:
     patient: npt.NDArray[np.int32]
     reason: npt.NDArray[np.uint8]
     trusted: Bools
+    odd: Bools
+    after_ns: Int64
+
+    def take(self, rows: Bools) -> "Placed":
+        """The placing of ``rows``."""
+        return Placed(*(getattr(self, item.name)[rows] for item in fields(self)))
 
 
-def place(columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, worn: WearTable) -> Placed:
+def place(
+    columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, worn: WearTable,
+    after_ns: Int64 | None = None,
+) -> Placed:  # fmt: skip
     """Time and wearer of readings, whatever batches they come in.
 
     ``shown_ns`` is the time as the user saw it (base time + offset), ``device`` the row in ``worn``; all as long as
     ``columns``, rows in the order of receipt. An instant or wall time before 2010 or more than 5 minutes ahead of
-    arrival is untrusted: such a row takes its arrival for its time, on an unknown basis. ``worn`` is not changed.
+    arrival is untrusted: such a row takes its arrival for its time, on an unknown basis. ``after_ns`` bounds rows
+    without a usable time, where it is known (else ``NO_TIME``). ``worn`` is not changed.
     """
     rows, clock = len(columns), columns.clock
     shown_ns = np.minimum(shown_ns, clocks.LATEST_NS)
     out = Placed(
         shown_ns, np.full(rows, Basis.DEVICE, np.uint8), columns.tz_min.copy(), np.zeros(rows, np.uint32),
         np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8), np.zeros(rows, bool),
+        np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64),
     )  # fmt: skip
     live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
     instant = (clock == SourceClock.INSTANT) | hub
@@ -159,14 +180,64 @@ def place(columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, 
         future[readable] = _walls(out, readable, day[readable], device[readable], received_ns[readable], worn)
     _untrusted(out, unset | future, device, received_ns, worn)
     _timeless(out, clock == SourceClock.STORED, received_ns, Unplaced.NO_TIME)
+    if after_ns is not None:
+        out.after_ns = after_ns
+        bounded = after_ns != NO_TIME
+        out.reason[bounded] = _CODE[Unplaced.CLOCK_RESET]
+        _between(out, bounded, device, received_ns, worn)
     numbered = (clock == SourceClock.WALL) & (columns.seq > 0)
     out.trusted = numbered & (out.basis != Basis.UNKNOWN) & (out.patient != UNASSIGNED)
     if wall.any():
         head_time_ns, head_seq = _heads_before(columns, device, out.trusted, worn)
         reset = wall & clocks.is_reset(columns.source_time_ns, columns.seq, head_time_ns, head_seq)
+        reset |= _known_odd(columns, device, numbered & ~reset, worn)
         _timeless(out, reset, received_ns, Unplaced.CLOCK_RESET)
+        # Trusted time is wall time: the instant lies at most so much before it.
+        out.after_ns[reset] = head_time_ns[reset] - clocks.EAST_NS
+        _between(out, reset, device, received_ns, worn)
+        far = shown_ns > received_ns + clocks.RESET_LEAP_NS
+        out.odd = numbered & (reset | unset | (future & far))
         out.trusted &= ~reset
+        _correct(out, columns, device, received_ns, worn)
     return out
+
+
+def _known_odd(columns: Columns, device: Int64, rows: Bools, worn: WearTable) -> Bools:
+    """``rows`` of devices whose clock was reset before that are out of line with what is known since."""
+    odd = np.zeros(len(columns), bool)
+    if worn.clocks:
+        for row in np.flatnonzero(rows & np.isin(device, list(worn.clocks))).tolist():
+            number = int(device[row])
+            head_ns = _MIN // 2 if worn.head_seq[number] == _MAX else int(worn.head_time_ns[number])
+            odd[row] = worn.clocks[number].is_odd(int(columns.seq[row]), int(columns.source_time_ns[row]), head_ns)
+    return odd
+
+
+def _between(out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> None:
+    """Rows measured between ``after_ns`` and arrival: given to the person who wore the device over all that time."""
+    index = np.flatnonzero(rows)
+    for column in range(worn.first_ns.shape[1]):
+        number = device[index]
+        held = (worn.parts[number] > column) & (worn.worn_from_ns[number, column] <= out.after_ns[index])
+        held &= received_ns[index] < worn.worn_to_ns[number, column]
+        out.patient[index[held]] = worn.patient[number[held], column]
+
+
+def _correct(out: Placed, columns: Columns, device: Int64, received_ns: Int64, worn: WearTable) -> None:
+    """Odd rows of a known shift: at their corrected time, whoever wore the device then."""
+    if not worn.clocks:
+        return
+    known = np.zeros(len(columns), bool)
+    for row in np.flatnonzero(out.odd & np.isin(device, list(worn.clocks))).tolist():
+        clock = worn.clocks[int(device[row])]
+        record = (int(columns.seq[row]), int(columns.source_time_ns[row]), int(received_ns[row]))
+        shift_ns = clock.shift_ns(*record)
+        if shift_ns is not None:
+            known[row], out.time_ns[row] = True, columns.source_time_ns[row] + shift_ns
+    out.basis[known], out.flags[known] = Basis.DEVICE, np.uint32(Flag.CLOCK_CORRECTED)
+    out.after_ns[known] = NO_TIME
+    out.patient[known], out.reason[known] = UNASSIGNED, _CODE[Unplaced.NO_WEARER]
+    _by_time(out, known, device, worn)
 
 
 def _heads_before(columns: Columns, device: Int64, trusted: Bools, worn: WearTable) -> tuple[Int64, Int64]:

@@ -5,11 +5,15 @@ whether one person wore the device over the whole interval. Nothing here guesses
 an interval.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from vitals.model import NO_TIME
 
 OFFSET_KEY = "time_offset_min"
 """Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
@@ -83,6 +87,20 @@ def _first_past(wall_ns: Int64, zone: str) -> Int64:
         past = _wall(middle * MINUTE_NS, zone) > wall_ns
         early, late = np.where(past, early, middle), np.where(past, middle, late)
     return late * MINUTE_NS
+
+
+def shown(source_time_ns: Int64, context: Mapping[int, Mapping[str, Any]]) -> Int64:
+    """The time the user saw: the time as sent plus the offset that some formats carry beside it (``OFFSET_KEY``)."""
+    out = source_time_ns.copy()
+    for row, items in context.items():
+        if OFFSET_KEY in items:
+            out[row] += int(items[OFFSET_KEY]) * MINUTE_NS
+    return out
+
+
+def ends(length_ns: Int64, time_ns: Int64, ended_ns: Int64) -> Int64:
+    """Ends of intervals that begin at ``time_ns`` and last ``length_ns``; ``NO_TIME`` where ``ended_ns`` is."""
+    return np.where(ended_ns == NO_TIME, ended_ns, time_ns + length_ns)
 
 
 def anywhere(wall_ns: Int64) -> Instants:

@@ -4,8 +4,8 @@ One transaction per cycle holds the derived entries, the position in the raw log
 ledgers, quarantine and unassigned items: after a crash either all of a cycle happened or none of it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Any
 
@@ -13,13 +13,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ingest.epochs import DeviceClock, Epoch, clocks_of
+from ingest.tally import COUNTS, Tally
 from vitals import encoding
 from vitals.catalog import CODE_SPACE
 from vitals.errors import NotFound, PositionConflict
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import NO_TIME, DeviceEvent, Entry, VitalBatch
-from vitals.ports import DeviceState, QuarantineItem, Sealer, UnassignedItem
+from vitals.ports import DeviceState, QuarantineItem, Sealer
 
 # Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
 SCHEMA = """
@@ -41,48 +43,31 @@ CREATE TABLE IF NOT EXISTS quarantine(
 CREATE TABLE IF NOT EXISTS unassigned(
   id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, readings INTEGER NOT NULL, reason TEXT NOT NULL,
   first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS unassigned_by_device ON unassigned(device);
+CREATE TABLE IF NOT EXISTS resolutions(
+  item INTEGER PRIMARY KEY, outcome TEXT NOT NULL, patient TEXT, author TEXT NOT NULL, at_ns INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS recalled(item INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS retracted(
+  source_time_ns INTEGER NOT NULL, device INTEGER NOT NULL, vital INTEGER NOT NULL, seq INTEGER NOT NULL,
+  PRIMARY KEY(source_time_ns, device, vital, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS wearers(device TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS odd_records(
+  device INTEGER NOT NULL, seq INTEGER NOT NULL, source_time_ns INTEGER NOT NULL, arrived_ns INTEGER NOT NULL,
+  PRIMARY KEY(device, seq, source_time_ns)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS epochs(
+  number INTEGER PRIMARY KEY AUTOINCREMENT, device INTEGER NOT NULL, from_seq INTEGER NOT NULL,
+  first_ns INTEGER NOT NULL, pair_seq INTEGER NOT NULL, pair_ns INTEGER NOT NULL, shift_ns INTEGER NOT NULL,
+  learned_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS device_states(
   device TEXT PRIMARY KEY, last_seen_ns INTEGER, online INTEGER, battery REAL) WITHOUT ROWID;
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"
-COUNTS = ("decoded", "duplicate", "quarantined", "emitted", "repeated", "revision", "unassigned")
 
 _AHEAD_NS = 26 * 3_600_000_000_000
 LARGEST_ID = 2**63 - 1
 
 Int64 = npt.NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class Tally:
-    """Ledger changes of a cycle: device token -> counts in the order of ``COUNTS``, and their sums."""
-
-    counts: dict[str, list[int]] = field(default_factory=dict)
-    _sums: list[int] = field(default_factory=lambda: [0] * len(COUNTS))
-
-    def add(self, device: str, what: str, number: int = 1) -> None:
-        """Count ``number`` more of ``what`` for a device."""
-        self._add(COUNTS.index(what), ((device, number),))
-
-    def add_rows(self, devices: Sequence[str], what: str, rows: npt.NDArray[np.int32]) -> None:
-        """Count one more of ``what`` for each of ``rows``, which are indices into ``devices``."""
-        numbers = np.bincount(rows, minlength=len(devices)).tolist()
-        self._add(
-            COUNTS.index(what), ((token, number) for token, number in zip(devices, numbers, strict=True) if number)
-        )
-
-    def _add(self, place: int, added: Iterable[tuple[str, int]]) -> None:
-        for device, number in added:
-            counts = self.counts.get(device)
-            if counts is None:
-                counts = self.counts[device] = [0] * len(COUNTS)
-            counts[place] += number
-            self._sums[place] += number
-
-    def total(self, what: str) -> int:
-        """The sum of one count over all devices."""
-        return self._sums[COUNTS.index(what)]
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -97,14 +82,6 @@ class Held(msgspec.Struct, frozen=True):
     received_ns: int
     message: int
     payload: bytes
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """Readings of one device on their way to the unassigned worklist."""
-
-    device: str
-    reason: str
-    batch: VitalBatch
 
 
 class Journal:
@@ -136,6 +113,19 @@ class Journal:
         rows = self.log.query("SELECT token, source_time_ns, seq FROM heads JOIN devices ON devices.id = heads.device")
         return {token: (int(time_ns), int(seq)) for token, time_ns, seq in rows}
 
+    def clocks(self) -> dict[str, DeviceClock]:
+        """What is known of clocks that were reset, by device token."""
+        odd = "SELECT token, seq, source_time_ns, arrived_ns FROM odd_records JOIN devices ON devices.id = device"
+        epochs = (
+            "SELECT token, from_seq, first_ns, pair_seq, pair_ns, shift_ns FROM epochs "
+            "JOIN devices ON devices.id = device ORDER BY number"
+        )
+        return clocks_of(self.log.query(odd), self.log.query(epochs))
+
+    def wearers(self) -> dict[str, bytes]:
+        """Who wore each device, as the readings so far were given out by it."""
+        return dict(self.log.query("SELECT device, body FROM wearers"))
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Ledger counts of every device."""
         rows = self.log.query(
@@ -165,15 +155,6 @@ class Journal:
         row = rows[0]
         return _item(row, self._sealer.open(row[9], _CONTEXT)), int(row[10]), bool(row[11])
 
-    def unassigned(self, after: int, limit: int) -> list[UnassignedItem]:
-        """Waiting readings with id > ``after``."""
-        rows = self.log.query(
-            "SELECT id, device, readings, reason, first_ns, last_ns, received_ns FROM unassigned "
-            "WHERE id > ? ORDER BY id LIMIT ?",
-            (after, limit),
-        )
-        return [UnassignedItem(str(row[0]), *row[1:]) for row in rows]
-
     def device_state(self, device: str) -> DeviceState:
         """Last contact, presence and battery of a device."""
         rows = self.log.query("SELECT last_seen_ns, online, battery FROM device_states WHERE device=?", (device,))
@@ -202,6 +183,11 @@ class Cycle:
     def __init__(self, journal: Journal, tx: LocalTransaction, sealer: Sealer) -> None:
         self._journal, self._tx, self._sql, self._sealer = journal, tx, tx.connection, sealer
 
+    @property
+    def sql(self) -> sqlite3.Connection:
+        """The transaction's connection, for the tables of :mod:`ingest.worklist`."""
+        return self._sql
+
     def device_id(self, token: str) -> int:
         """The device's number in this file, given at first sight."""
         known = self._journal.devices.get(token)
@@ -224,8 +210,7 @@ class Cycle:
         record of their stream are taken for new and recorded together; when that meets one that is known, and for all
         other rows (resends and resyncs), each is looked up.
         """
-        sides = np.where(flags & Flag.BELOW_RANGE, -np.inf, np.where(flags & Flag.ABOVE_RANGE, np.inf, np.nan))
-        stored = np.where(np.isnan(value), sides, value)
+        stored = _comparable(value, flags)
         keys = (source_time_ns, device, vital, seq)
         past = self._past_newest(device, vital, source_time_ns, received_ns) & ~_repeated(keys)
         cells = list(zip(*(column.tolist() for column in keys), stored.tolist(), strict=True))
@@ -263,6 +248,60 @@ class Cycle:
         )
         return False, True
 
+    def withdraw(self, device: Int64, batch: VitalBatch) -> npt.NDArray[np.bool_]:
+        """Record that the identities of ``batch`` are withdrawn, now and for whatever comes later of them; the rows of
+        which that was not known."""
+        fresh = np.zeros(len(batch), bool)
+        keys = zip(*(c.tolist() for c in (batch.source_time_ns, device, batch.vital, batch.seq)), strict=True)
+        for row, key in enumerate(keys):
+            fresh[row] = self._sql.execute("INSERT OR IGNORE INTO retracted VALUES(?,?,?,?)", key).rowcount == 1
+            # An original that comes later is a new version of something that is known.
+            self._sql.execute("INSERT OR IGNORE INTO identities VALUES(?,?,?,?,NULL)", key)
+        return fresh
+
+    def withdrawn(self, device: Int64, batch: VitalBatch) -> npt.NDArray[np.bool_]:
+        """Rows whose identity was withdrawn."""
+        keys = zip(*(c.tolist() for c in (batch.source_time_ns, device, batch.vital, batch.seq)), strict=True)
+        found = (
+            self._sql.execute(
+                "SELECT count(*) FROM retracted WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", key
+            ).fetchone()[0]
+            for key in keys
+        )
+        return np.fromiter(found, bool, len(batch))
+
+    def newest(self, device: Int64, batch: VitalBatch) -> npt.NDArray[np.bool_]:
+        """Rows that no later version of their reading has superseded, and that were not withdrawn."""
+        keys = zip(*(c.tolist() for c in (batch.source_time_ns, device, batch.vital, batch.seq)), strict=True)
+        known = [
+            self._sql.execute(
+                "SELECT value FROM identities WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", key
+            ).fetchone()[0]
+            for key in keys
+        ]
+        value = np.array([np.nan if one is None else one for one in known], np.float64)
+        waits = _comparable(batch.value, batch.flags)
+        same = (value == waits) | (np.isnan(value) & np.isnan(waits))
+        return np.asarray(same & ~self.withdrawn(device, batch))
+
+    def batches_after(self, position: int) -> Iterator[VitalBatch]:
+        """Readings in the log after ``position``, those of this transaction included."""
+        rows = self._sql.execute("SELECT body FROM entries WHERE position>? ORDER BY position", (position,))
+        for (body,) in rows.fetchall():
+            entry = encoding.decode(body)
+            if isinstance(entry, VitalBatch):
+                yield entry
+
+    def give_out(self, device: str, before: bytes | None, now: bytes) -> None:
+        """Readings of the device have followed its wearers ``now``; raises ``PositionConflict`` when another owner of
+        the file was first."""
+        changed = self._sql.execute(
+            "INSERT INTO wearers VALUES(?,?) ON CONFLICT(device) DO UPDATE SET body=excluded.body WHERE body IS ?",
+            (device, now, before),
+        ).rowcount
+        if changed != 1:
+            raise PositionConflict("wearers", 0, 1)
+
     def _past_newest(
         self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, received_ns: Int64
     ) -> npt.NDArray[np.bool_]:
@@ -296,6 +335,16 @@ class Cycle:
             [(self.device_id(token), time_ns, seq) for token, (time_ns, seq) in heads.items()],
         )
 
+    def learn(self, device: str, odd: Iterable[tuple[int, int, int]], epochs: Iterable[Epoch], now_ns: int) -> None:
+        """Record odd records (sequence, time as sent, arrival) of a device, and the epochs learned from them."""
+        ident = self.device_id(device)
+        self._sql.executemany("INSERT OR IGNORE INTO odd_records VALUES(?,?,?,?)", [(ident, *one) for one in odd])
+        self._sql.executemany(
+            "INSERT INTO epochs(device, from_seq, first_ns, pair_seq, pair_ns, shift_ns, learned_ns) "
+            "VALUES(?,?,?,?,?,?,?)",
+            [(ident, *epoch, now_ns) for epoch in epochs],
+        )
+
     def count(self, tally: Tally) -> None:
         """Add a cycle's counts to the ledgers."""
         added = ", ".join(f"{name}={name}+excluded.{name}" for name in COUNTS)
@@ -321,18 +370,6 @@ class Cycle:
         closed = self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (_number(ident),)).rowcount
         return closed == 1
 
-    def wait(self, items: Sequence[Waiting]) -> None:
-        """Put readings on the unassigned worklist."""
-        self._sql.executemany(
-            "INSERT INTO unassigned(device, readings, reason, first_ns, last_ns, received_ns, body) "
-            "VALUES(?,?,?,?,?,?,?)",
-            [
-                (i.device, len(i.batch), i.reason, int(i.batch.time_ns.min()), int(i.batch.time_ns.max()),
-                 int(i.batch.received_ns.max()), encoding.encode(i.batch))
-                for i in items
-            ],
-        )  # fmt: skip
-
     def seen(self, last_ns: Mapping[str, int], events: Sequence[DeviceEvent]) -> None:
         """Update last contact, presence and battery; a late report never moves last contact back."""
         upsert = "INSERT INTO device_states(device, {0}) VALUES(?,?) ON CONFLICT(device) DO UPDATE SET {0}={1}"
@@ -347,6 +384,12 @@ class Cycle:
 
 
 _PRESENCE = {EventKind.ONLINE, EventKind.OFFLINE}
+
+
+def _comparable(value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
+    """Values as identities hold them: without a number, below and above the range are two different values."""
+    sides = np.where(flags & Flag.BELOW_RANGE, -np.inf, np.where(flags & Flag.ABOVE_RANGE, np.inf, np.nan))
+    return np.where(np.isnan(value), sides, value)
 
 
 def _repeated(keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:

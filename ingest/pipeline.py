@@ -5,15 +5,18 @@ Each stage is columns in, columns out; the loops here run over adapters, devices
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ingest import quality, quarantine
+from ingest import clocks, quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
-from ingest.attribution import REASONS, Head, Placed, WearTable, place
-from ingest.clocks import MINUTE_NS, OFFSET_KEY
-from ingest.journal import Cycle, Held, Tally, Waiting
+from ingest.attribution import AFTER_KEY, REASONS, Head, Placed, WearTable, place
+from ingest.epochs import Epoch, arrival_ns
+from ingest.journal import Cycle, Held
+from ingest.tally import Tally
+from ingest.worklist import Waiting
 from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
@@ -24,6 +27,16 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
+class Lesson:
+    """What a device's clock taught: odd records (sequence, time as sent, arrival), new epochs, and whether readings
+    that came before have a time now."""
+
+    odd: list[tuple[int, int, int]] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    others: bool = False
+
+
+@dataclass(slots=True)
 class Outcome:
     """What a micro-batch adds to the cycle."""
 
@@ -31,9 +44,11 @@ class Outcome:
     events: list[DeviceEvent] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
+    withdrawn: list[VitalBatch] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     unknown_members: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
+    clocks: dict[str, Lesson] = field(default_factory=dict)
 
 
 def convert(
@@ -77,6 +92,9 @@ def run(
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
         batch, placed = _normalise(columns, good, senders, worn, extra)
+        if placed.odd.any() and _learn(batch, placed, worn, out):
+            # What proves a shift is corrected by it, whatever batch it comes in.
+            batch, placed = _normalise(columns, good, senders, worn, extra)
         new = _identify(batch, placed, cycle, out, provenance)
         _trust(batch, placed.trusted, worn, out)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
@@ -148,10 +166,17 @@ def _normalise(
     resent = np.array([message.dup for message in messages], np.bool_)[columns.message]
     device = senders.of_message[columns.message]
     row_in_table = np.array([worn.row(token) for token in senders.tokens], np.int64)[device]
-    shown = _shown(columns)
+    shown = clocks.shown(columns.source_time_ns, columns.context)
     placed = place(columns, shown, row_in_table, received, worn)
     value = convert(columns.vital, columns.unit, columns.value)
     flags = columns.flags | placed.flags | np.uint32(extra)
+    ended = clocks.ends(columns.ended_ns - columns.source_time_ns, placed.time_ns, columns.ended_ns)
+    ahead = ended > received + clocks.FUTURE_TOLERANCE_NS
+    # Nothing goes on after it arrived; a time far ahead would make all that follows look old.
+    ended[ahead] = np.maximum(placed.time_ns, received)[ahead]
+    flags[ahead] |= np.uint32(Flag.CLOCK_SUSPECT)
+    corrected = (placed.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
+    flags[corrected] &= ~np.uint32(Flag.CLOCK_SUSPECT)
     # A value with a coded side carries its meaning in the flag, whatever number came with it.
     flags = flags | quality.range_flags(columns.vital, value)
     flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
@@ -159,44 +184,85 @@ def _normalise(
     flags[resent & np.isin(columns.clock, (SourceClock.NONE, SourceClock.HUB))] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
-        columns.source_time_ns, columns.seq, placed.time_ns, _ended(columns, placed), placed.basis, placed.tz_min,
-        value, columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
-        columns.context,
+        columns.source_time_ns, columns.seq, placed.time_ns, ended, placed.basis, placed.tz_min, value,
+        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
+        _bounded(columns.context, placed.after_ns),
     )  # fmt: skip
     return batch, placed
 
 
-def _ended(columns: Columns, placed: Placed) -> Int64:
-    """Ends of intervals; those of wall times move as far as their beginnings did when a zone was applied."""
-    moved = (columns.clock == SourceClock.WALL) & (columns.ended_ns != NO_TIME) & (placed.basis != Basis.UNKNOWN)
-    return np.where(moved, columns.ended_ns + (placed.time_ns - columns.source_time_ns), columns.ended_ns)
-
-
-def _shown(columns: Columns) -> Int64:
-    """The time the user saw: base time plus the offset that some formats carry beside it."""
-    shown = columns.source_time_ns.copy()
-    for row, context in columns.context.items():
-        if OFFSET_KEY in context:
-            shown[row] += int(context[OFFSET_KEY]) * MINUTE_NS
-    return shown
+def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mapping[int, Mapping[str, Any]]:
+    """The context of rows, with the bound of those whose time is unknown."""
+    rows = np.flatnonzero(after_ns != NO_TIME).tolist()
+    if not rows:
+        return context
+    return {**context, **{row: {**context.get(row, {}), AFTER_KEY: int(after_ns[row])} for row in rows}}
 
 
 def _identify(batch: VitalBatch, placed: Placed, cycle: Cycle, out: Outcome, provenance: Provenance) -> Bools:
-    """Split rows into duplicates, revisions, new and unassigned; returns the rows that are no duplicates."""
+    """Split rows into duplicates, revisions, new, unassigned and withdrawn; returns the rows that are no duplicates."""
+    batch = batch.replace(provenance=provenance)
     numbers = np.array([cycle.device_id(token) for token in batch.devices], np.int64)[batch.device]
+    withdrawn = (batch.flags & np.uint32(Flag.RETRACTED)) != 0
+    if not withdrawn.any():
+        return _sort_out(batch, placed, numbers, cycle, out)
+    fresh = np.zeros(len(batch), bool)
+    kept = ~withdrawn
+    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], cycle, out)
+    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], cycle, out)
+    return fresh
+
+
+def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, cycle: Cycle, out: Outcome) -> Bools:
     duplicate, revision = cycle.identify(
         numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags
     )
-    flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
-    batch = batch.replace(flags=flags, provenance=provenance)
     waiting = ~duplicate & (batch.patient == UNASSIGNED)
+    if revision.any():
+        flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
+        # What was withdrawn stays withdrawn, whatever comes after it, and waits for nobody.
+        again = np.flatnonzero(revision)
+        gone = again[cycle.withdrawn(numbers[again], batch.take(again))]
+        flags[gone] |= np.uint32(Flag.RETRACTED)
+        batch = batch.replace(flags=flags)
+        waiting[gone] = False
     stored = ~duplicate & ~waiting
     for what, rows in (("repeated", duplicate), ("unassigned", waiting), ("revision", stored & revision)):
         out.tally.add_rows(batch.devices, what, batch.device[rows])
+    stored &= batch.patient != UNASSIGNED
     if stored.any():
         out.batches.append(_compact(batch.take(stored)))
     _wait(batch, placed.reason, waiting, out)
     return ~duplicate
+
+
+def _withdraw(batch: VitalBatch, numbers: Int64, cycle: Cycle, out: Outcome) -> Bools:
+    """Rows by which a source takes readings back: the first of each counts as a revision."""
+    fresh = cycle.withdraw(numbers, batch)
+    for what, rows in (("repeated", ~fresh), ("revision", fresh)):
+        out.tally.add_rows(batch.devices, what, batch.device[rows])
+    if fresh.any():
+        out.withdrawn.append(batch.take(fresh))
+    return fresh
+
+
+def _learn(batch: VitalBatch, placed: Placed, worn: WearTable, out: Outcome) -> bool:
+    """Take in the records whose time is out of line; whether the time of one of them is known by it."""
+    learned = False
+    for row in np.flatnonzero(placed.odd).tolist():
+        device = batch.devices[batch.device[row]]
+        if device not in worn.rows:
+            continue
+        arrived_ns = arrival_ns(int(batch.received_ns[row]), batch.context.get(row, {}))
+        record = (int(batch.seq[row]), int(batch.source_time_ns[row]), arrived_ns)
+        clock, lesson = worn.clock(worn.row(device)), out.clocks.setdefault(device, Lesson())
+        found = clock.see(*record)
+        lesson.odd.append(record)
+        lesson.epochs += found.epochs
+        lesson.others |= found.others
+        unknown = int(batch.basis[row]) == Basis.UNKNOWN
+        learned |= found.others or (unknown and clock.shift_ns(*record) is not None)
+    return learned
 
 
 def _compact(batch: VitalBatch) -> VitalBatch:

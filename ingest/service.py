@@ -8,22 +8,27 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from typing import TypeVar
 
 import structlog
 from msgspec import structs
 
-from ingest import pipeline
+from ingest import corrections, pipeline, worklist
 from ingest.adapter import Adapter, Context
 from ingest.attribution import WearTable
-from ingest.journal import LARGEST_ID, Cycle, Journal, Tally
+from ingest.corrections import Archive
+from ingest.journal import LARGEST_ID, Cycle, Journal
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
+from ingest.tally import Tally
 from vitals import encoding
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
-from vitals.model import Entry, Heartbeat, Message, Provenance, Tick
+from vitals.model import Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
 from vitals.ports import (
+    Assignment,
     Clock,
+    Device,
     DeviceState,
     Ledger,
     Log,
@@ -35,6 +40,7 @@ from vitals.ports import (
     UnassignedItem,
 )
 
+Result = TypeVar("Result")
 _log = structlog.get_logger(__name__)
 ROWS_PER_CYCLE = 64
 ROWS_PER_READ = 2
@@ -44,10 +50,12 @@ IDLE_S = 0.5
 BACK_OFF_S = 0.5
 MAX_REPLAY = 10_000
 UNKNOWN_LABEL = "unknown"
+SYSTEM = "system"
+"""Author of what ingest decides by itself."""
 
 
 class IngestService:
-    """Owns the ingest position. ``received`` and ``stored`` give the other sides of the ledgers, per device."""
+    """Owns the ingest position. ``received`` and ``store`` give the other sides of the ledgers, per device."""
 
     def __init__(
         self,
@@ -58,14 +66,15 @@ class IngestService:
         clock: Clock,
         metrics: IngestMetrics,
         received: Callable[[], Mapping[str, int]],
-        stored: Callable[[], Mapping[str, int]],
+        store: Archive,
     ) -> None:
         self._raw, self._journal, self._registry = raw, journal, registry
         self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
-        self._received, self._stored = received, stored
+        self._received, self._store = received, store
         self._position = journal.position()
+        self._large_rows = False
         self._lock = threading.Lock()
-        self._registry_version = -1
+        self._registry_version = self._settled_version = -1
         self._worn = WearTable([], [])
         self._contexts: dict[str, Context] = {}
         self.problem = ""
@@ -97,6 +106,7 @@ class IngestService:
             return 0
         rows = _bounded(self._next_rows())
         with self._lock:
+            self._settle(SYSTEM)
             done = self._commit(lambda cycle: self._pass(rows, cycle))
             self._position = rows[-1].position
         self._count(done)
@@ -105,15 +115,18 @@ class IngestService:
     def _next_rows(self) -> list[LogRow]:
         rows: list[LogRow] = []
         position, size = self._position, 0
+        limit = 1 if self._large_rows else ROWS_PER_READ
         while len(rows) < ROWS_PER_CYCLE and size < BYTES_PER_CYCLE:
-            more = self._raw.read(position, limit=ROWS_PER_READ)
+            more = self._raw.read(position, limit=limit)
             rows += more
-            if len(more) < ROWS_PER_READ:
+            if len(more) < limit:
                 break
             position, size = more[-1].position, size + sum(len(row.body) for row in more)
+        # Rows beyond a cycle are read for nothing; a history's are megabytes each.
+        self._large_rows = size * ROWS_PER_READ > BYTES_PER_CYCLE * len(rows)
         return rows
 
-    def _commit(self, work: Callable[[Cycle], list[tuple[str, Outcome]]]) -> list[tuple[str, Outcome]]:
+    def _commit(self, work: Callable[[Cycle], Result]) -> Result:
         self._refresh()
         try:
             with self._journal.log.transaction() as tx:
@@ -130,6 +143,44 @@ class IngestService:
             for batch in out.batches:
                 self._metrics.stage.labels("ingested").observe((now_ns - int(batch.received_ns.min())) / 1e9)
 
+    def settle(self, author: str) -> None:
+        """Let readings follow what the registry says by now of who wore their device."""
+        with self._lock:
+            self._settle(author)
+
+    def _settle(self, author: str) -> None:
+        version = self._registry.version()
+        if version == self._settled_version:
+            return
+        assignments: dict[str, list[Assignment]] = {}
+        for one in self._registry.assignments():
+            assignments.setdefault(one.device, []).append(one)
+        given, now_ns = self._journal.wearers(), self._clock.now_ns()
+        changed = []
+        for device in self._registry.devices():
+            worn = assignments.get(device.id, [])
+            now = corrections.write_worn(corrections.worn_by(worn))
+            if now != given.get(device.id):
+                changed.append((device, worn, given.get(device.id), now))
+        if changed:
+            self._commit_settled(changed, author, now_ns)
+        self._settled_version = version
+
+    def _commit_settled(
+        self, changed: Sequence[tuple[Device, list[Assignment], bytes | None, bytes]], author: str, now_ns: int
+    ) -> None:
+        clocks = self._journal.clocks()
+
+        def follow(cycle: Cycle) -> None:
+            for device, worn, before, now in changed:
+                cycle.give_out(device.id, before, now)
+                known = None if before is None else corrections.read_worn(before)
+                corrections.reassign(self._store, cycle, device, worn, known, author, now_ns)
+                if device.id in clocks and clocks[device.id].epochs:
+                    corrections.recover(self._store, cycle, device, worn, clocks[device.id], now_ns)
+
+        self._commit(follow)
+
     def _refresh(self) -> None:
         """Rebuild what is cached of the registry when it changed."""
         version = self._registry.version()
@@ -140,6 +191,10 @@ class IngestService:
         devices = self._registry.devices()
         self._worn = WearTable(devices, assignments)
         self._worn.trust(self._journal.heads())
+        known = self._journal.clocks()
+        self._worn.clocks = {
+            self._worn.rows[token]: clock for token, clock in known.items() if token in self._worn.rows
+        }
         self._contexts = {device.id: Context(device.zone, device.settings) for device in devices}
         self._registry_version = version
 
@@ -189,9 +244,21 @@ class IngestService:
             source = Provenance(provenance.first, provenance.last, name, version)
             pipeline.run(adapter, messages, self._contexts, self._worn, cycle, out, provenance=source, extra=extra)
             _record(out, cycle)
+            for device, lesson in out.clocks.items():
+                cycle.learn(device, lesson.odd, lesson.epochs, self._clock.now_ns())
+                if lesson.others:
+                    self._recover(device, cycle)
+            for batch in out.withdrawn:
+                corrections.withdraw(self._store, cycle, batch)
             done.append((name, out))
         pending.clear()
         return done
+
+    def _recover(self, device: str, cycle: Cycle) -> None:
+        """A shift of the device's clock is known now: what came before gets its time."""
+        row = self._worn.row(device)
+        known, worn = self._registry.device(device), self._registry.assignments(device=device)
+        corrections.recover(self._store, cycle, known, worn, self._worn.clocks[row], self._clock.now_ns())
 
     # What people ask (vitals.ports.IngestView)
 
@@ -232,7 +299,29 @@ class IngestService:
         return done
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
-        return self._journal.unassigned(_place(after), limit)
+        return worklist.listed(self._journal.log.query, _place(after), limit)
+
+    def unassigned_item(self, ident: str) -> tuple[UnassignedItem, VitalBatch]:
+        return worklist.shown(self._journal.log.query, ident)
+
+    def assign_unassigned(self, ident: str, patient: str, *, author: str, shift_s: float | None = None) -> int:
+        owner = self._registry.patient(patient)
+        shift_ns = None if shift_s is None else round(shift_s * 1e9)
+
+        def give(cycle: Cycle) -> int:
+            item = worklist.held(cycle.sql, ident)
+            device = self._registry.device(item.item.device)
+            return corrections.assign(cycle, item, device, owner, shift_ns, author, self._clock.now_ns())
+
+        with self._lock:
+            return self._commit(give)
+
+    def discard_unassigned(self, ident: str, reason: str, *, author: str) -> int:
+        def drop(cycle: Cycle) -> int:
+            return corrections.discard(cycle, worklist.held(cycle.sql, ident), reason, author, self._clock.now_ns())
+
+        with self._lock:
+            return self._commit(drop)
 
     def ledger(self, device: str) -> Ledger:
         found = {ledger.device: ledger for ledger in self.ledgers()}
@@ -240,7 +329,7 @@ class IngestService:
 
     def ledgers(self) -> list[Ledger]:
         # Downstream first: what moves on meanwhile is then in flight, never negative.
-        stored = self._stored()
+        stored = self._store.stored()
         counts = self._journal.counts()
         received = self._received()
         return [_ledger(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received]
@@ -272,7 +361,7 @@ def _record(out: Outcome, cycle: Cycle) -> None:
         cycle.append(out.events)
         cycle.seen({}, out.events)
     cycle.hold(out.held)
-    cycle.wait(out.waiting)
+    worklist.wait(cycle.sql, out.waiting)
     cycle.trust(out.heads)
     cycle.count(out.tally)
 

@@ -2,11 +2,13 @@
 
 import threading
 
+import numpy as np
 import structlog
 
 from ingest.metrics import IngestMetrics
 from vitals import encoding
 from vitals.errors import BackendError, PositionConflict
+from vitals.glossary import Flag
 from vitals.model import VitalBatch
 from vitals.ports import Clock, Log, LogRow, Store
 
@@ -17,6 +19,7 @@ MAX_ROWS = 10_000
 ENTRIES_PER_READ = 8
 REGISTER_EVERY = 256
 BACK_OFF_S = 0.5
+_HISTORY = np.uint32(Flag.REVISION | Flag.LATE)
 
 
 class StoreWriter:
@@ -82,7 +85,10 @@ class StoreWriter:
     def _observe(self, batches: list[VitalBatch]) -> None:
         now_ns = self._clock.now_ns()
         for batch in batches:
-            self._metrics.stage.labels("stored").observe((now_ns - int(batch.received_ns.min())) / 1e9)
+            # What moved or waited was received long before.
+            fresh = (batch.flags & _HISTORY) == 0
+            if fresh.any():
+                self._metrics.stage.labels("stored").observe((now_ns - int(batch.received_ns[fresh].min())) / 1e9)
 
     def _register(self) -> None:
         """Tell the log how far trimming may go, now and then: lagging behind is safe."""

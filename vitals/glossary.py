@@ -135,7 +135,7 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.REPLAYED: "decoded from quarantine after a fix",
     Flag.RETRACTED: "withdrawn by its source",
     Flag.POSSIBLE_DUPLICATE: "a resend that cannot be told from a new reading",
-    Flag.REVISION: "a new value for a reading that was stored before",
+    Flag.REVISION: "a reading that was stored before: it has a new value, another owner, another time, or is withdrawn",
     Flag.CONTROL_SOLUTION: "a meter check, not a patient value",
     Flag.TEST_DATA: "demonstration or test data, not a patient value",
     Flag.SENSOR_FAULT: "the device reports a fault of its sensor or strip",
@@ -175,4 +175,7 @@ class ControlKind(Described):
     SHELVE = "shelve", "an alert was muted until a time"
     NOTE = "note", "a remark on an alert"
     RESOLVE = "resolve", "somebody closed an alert"
+    REASSIGN = "reassign", "readings followed a changed assignment of their device"
+    ASSIGN = "assign", "somebody gave readings that waited to a patient"
+    DISCARD = "discard", "somebody gave up readings that waited"
     TECHNICAL = "technical", "the system says that a trouble of its own began or ended; people cannot"

@@ -113,7 +113,11 @@ class Store(Protocol):
         """Log position up to which everything is stored."""
 
     def write(self, batches: Sequence[VitalBatch], *, expected: int, position: int) -> None:
-        """Store batches and move the position in one transaction; raises ``PositionConflict``."""
+        """Store batches and move the position in one transaction; raises ``PositionConflict``.
+
+        A row with ``REVISION`` hides what was stored of its identity, whoever had it; with ``RETRACTED`` as well it
+        hides itself too.
+        """
 
     def window(
         self, patient: str, vital: int, start_ns: int, end_ns: int, *, resolution: str = "raw", limit: int = 100_000
@@ -136,6 +140,13 @@ class Store(Protocol):
 
         Leaves out what aggregates of ``window`` leave out, and values without a number.
         """
+
+    def held(self, device: str, start_ns: int, end_ns: int) -> VitalBatch:
+        """Visible readings of a device, of every patient, with ``start_ns <= time < end_ns`` or of unknown time, in
+        order of arrival."""
+
+    def sent(self, device: str, first_ns: int, last_ns: int) -> VitalBatch:
+        """Visible readings of a device by the time as sent, ``first_ns <= source time <= last_ns``, likewise."""
 
     def stored(self) -> Mapping[str, int]:
         """First versions of readings stored, per device (the ledger's ``stored``)."""
@@ -239,9 +250,11 @@ class Registry(Protocol):
         """Whether the device exists, is not revoked, and this is its secret."""
 
     def assign(
-        self, device: str, patient: str, *, from_ns: int | None, to_ns: int | None, zone: str | None = None
-    ) -> Assignment:
-        """Record who wears the device; ends an open assignment at ``from_ns``. Raises ``InvalidRequest`` on overlap."""
+        self, device: str, patient: str, *, from_ns: int | None, to_ns: int | None, zone: str | None = None,
+        replace: bool = False,
+    ) -> Assignment:  # fmt: skip
+        """Record who wears the device; ends an open assignment at ``from_ns``. On overlap raises ``InvalidRequest``, or
+        with ``replace`` takes the time out of what was said of it before."""
 
     def assignments(self, *, device: str | None = None, patient: str | None = None) -> list[Assignment]:
         """By time."""
@@ -285,7 +298,11 @@ class MessageLedger(msgspec.Struct, frozen=True):
 
 
 class ReadingLedger(msgspec.Struct, frozen=True):
-    """emitted = stored + duplicate + revision + unassigned + in_flight."""
+    """emitted = stored + duplicate + revision + unassigned + in_flight.
+
+    ``stored``: readings that a patient ever had; ``revision``: later versions of readings that are known, withdrawals
+    among them, and versions that were superseded while they waited; ``unassigned``: those that wait and were discarded.
+    """
 
     emitted: int = 0
     stored: int = 0
@@ -328,6 +345,23 @@ class IngestView(Protocol):
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
         """Readings that wait for a wearer, by id."""
+
+    def unassigned_item(self, ident: str) -> tuple[UnassignedItem, VitalBatch]:
+        """One that waits, with its readings; raises ``NotFound``."""
+
+    def assign_unassigned(self, ident: str, patient: str, *, author: str, shift_s: float | None = None) -> int:
+        """Give readings that wait to a patient, as history; how many were stored.
+
+        ``shift_s`` is what is added to the time as sent (wall time read as UTC) to get UTC; without it, times that
+        mean nothing stay unknown. Raises ``NotFound`` for item or patient, ``InvalidRequest`` for a shift that leads
+        past the receipt.
+        """
+
+    def discard_unassigned(self, ident: str, reason: str, *, author: str) -> int:
+        """Give up readings that wait: they stay counted as unassigned. How many; raises ``NotFound``."""
+
+    def settle(self, author: str) -> None:
+        """Let readings follow what the registry says by now of who wore their device."""
 
     def ledger(self, device: str) -> Ledger:
         """Both ledgers of a device; zeros for one that never sent anything."""

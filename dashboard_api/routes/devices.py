@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from dashboard_api.auth import Permission, needs
+from dashboard_api.auth import Caller, Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import NewAssignment, NewDevice, NewGrant, Paging, Rotation
@@ -67,14 +67,18 @@ def revoke(deps: Deps, device: str) -> Response:
 
 
 @router.post("/devices/{device}/assign", **needs(Permission.DEVICES_ASSIGN))
-def assign(deps: Deps, device: str, body: NewAssignment) -> Response:
+def assign(deps: Deps, caller: Caller, device: str, body: NewAssignment) -> Response:
     """Say who wears the device. ``from`` left out: for a device that nobody wore before always, so that all its
-    history is this patient's, as a person has said; for another from now on."""
+    history is this patient's, as a person has said; for another from now on. ``replace`` takes the time from whoever
+    is said to have worn it; readings of it move."""
     from_ns = None if body.from_ is None else parse_time(body.from_, "from")
     if "from_" not in body.model_fields_set and deps.registry.assignments(device=device):
         from_ns = deps.clock.now_ns()
     to_ns = None if body.to is None else parse_time(body.to, "to")
-    assigned = deps.registry.assign(device, body.patient, from_ns=from_ns, to_ns=to_ns, zone=body.zone)
+    assigned = deps.registry.assign(
+        device, body.patient, from_ns=from_ns, to_ns=to_ns, zone=body.zone, replace=body.replace
+    )
+    deps.ingest.settle(caller.name)
     return answer(assignment_json(assigned))
 
 

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from dashboard_api.auth import Permission, needs
+from dashboard_api.auth import Caller, Permission, needs
 from dashboard_api.dependencies import Deps
-from dashboard_api.schemas import REASONS, Paging, Replay
-from dashboard_api.shapes import answer, page, quarantine_json, unassigned_json
+from dashboard_api.schemas import REASONS, Discard, Owner, Paging, Replay
+from dashboard_api.shapes import answer, page, quarantine_json, unassigned_json, waiting_json
 from vitals.errors import InvalidRequest
 
 router = APIRouter(tags=["quarantine"])
@@ -41,3 +41,24 @@ def list_unassigned(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
     """Readings that belong to nobody yet."""
     found = deps.ingest.unassigned(after=query.cursor, limit=query.limit + 1)
     return answer(page(found, query.limit, unassigned_json, lambda item: item.id))
+
+
+@router.get("/unassigned/{item}", **needs(Permission.VITALS_READ))
+def get_unassigned(deps: Deps, item: str) -> Response:
+    """One item with its readings."""
+    waits, batch = deps.ingest.unassigned_item(item)
+    return answer(unassigned_json(waits) | {"values": list(waiting_json(batch))})
+
+
+@router.post("/unassigned/{item}/assign", **needs(Permission.DEVICES_ASSIGN))
+def assign(deps: Deps, caller: Caller, item: str, body: Owner) -> Response:
+    """Give readings that wait to a patient, as history that pages nobody. ``shift_s`` corrects their clock: it is added
+    to the time as sent."""
+    stored = deps.ingest.assign_unassigned(item, body.patient, author=caller.name, shift_s=body.shift_s)
+    return answer({"id": item, "patient": body.patient, "stored": stored})
+
+
+@router.post("/unassigned/{item}/discard", **needs(Permission.DEVICES_ASSIGN))
+def discard(deps: Deps, caller: Caller, item: str, body: Discard) -> Response:
+    """Give readings that wait up, with a reason; they stay counted as unassigned."""
+    return answer({"id": item, "discarded": deps.ingest.discard_unassigned(item, body.reason, author=caller.name)})

@@ -55,6 +55,12 @@ class Server:
         answer.raise_for_status()
         return answer.json()
 
+    async def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The JSON answer of a route that changes something."""
+        answer = await self.client.post(f"/api/v1/{path}", json=body)
+        answer.raise_for_status()
+        return answer.json()
+
     async def ledger(self) -> Any:
         """Both ledgers, summed over all devices."""
         return (await self.get("system"))["conservation"]

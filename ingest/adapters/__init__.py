@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from ingest.adapter import Adapter
 from ingest.adapters import (
+    apple_health,
     ble_battery,
     ble_blood_pressure,
     ble_cgm,
@@ -55,6 +56,7 @@ BUILT_IN: Final[tuple[Adapter, ...]] = (
     ble_thermometer.ADAPTER,
     ble_scale.ADAPTER,
     ble_battery.ADAPTER,
+    apple_health.ADAPTER,
 )
 
 _NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)

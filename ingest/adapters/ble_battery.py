@@ -28,4 +28,5 @@ ADAPTER = Adapter(
     vitals=frozenset(),
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
+    files=gatt_carriage.files("2a19"),
 )

@@ -113,4 +113,5 @@ ADAPTER = Adapter(
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
     settings=gatt.SETTINGS,
+    files=gatt_carriage.files("2a35"),
 )

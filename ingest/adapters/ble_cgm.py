@@ -359,4 +359,5 @@ ADAPTER = Adapter(
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
     settings=SETTINGS,
+    files=gatt_carriage.files("2aa7"),
 )

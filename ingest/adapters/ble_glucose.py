@@ -194,4 +194,5 @@ ADAPTER = Adapter(
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
     settings=ble_glucose_context.SETTINGS,
+    files=gatt_carriage.files("2a18"),
 )

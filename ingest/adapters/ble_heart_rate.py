@@ -104,4 +104,5 @@ ADAPTER = Adapter(
     vitals=frozenset({"heart_rate", "rr_interval"}),
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
+    files=gatt_carriage.files("2a37"),
 )

@@ -231,4 +231,5 @@ ADAPTER = Adapter(
     vitals=frozenset({"spo2", "pulse_rate", "perf_index"}),
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
+    files=gatt_carriage.files("2a5e"),
 )

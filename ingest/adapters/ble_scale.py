@@ -291,4 +291,5 @@ ADAPTER = Adapter(
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
     settings=SETTINGS,
+    files=gatt_carriage.files("2a9d"),
 )

@@ -70,4 +70,5 @@ ADAPTER = Adapter(
     vitals=frozenset({"temp"}),
     decode=decode,
     max_payload=gatt_carriage.MAX_PAYLOAD,
+    files=gatt_carriage.files("2a1c"),
 )

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code, vital_code
 from ingest.adapters.timestamps import parse_rfc3339
+from ingest.splitting import CsvRows
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.model import Message
@@ -165,4 +166,5 @@ ADAPTER = Adapter(
     vitals=frozenset({"glucose_isf"}),
     decode=decode,
     max_payload=255 * 1024,
+    files=MappingProxyType({"export": CsvRows()}),
 )

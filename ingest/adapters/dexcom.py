@@ -19,6 +19,7 @@ from ingest.adapter import Context, Decoded, unit_code, vital_code
 from ingest.adapters import vendor_json
 from ingest.adapters.timestamps import SECOND_NS
 from ingest.adapters.vendor_json import Output, finite, iso_time, whole
+from ingest.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message
@@ -172,4 +173,5 @@ ADAPTER = vendor_json.adapter(
     frozenset({"glucose_isf"}),
     decode,
     {},
+    {"egvs": JsonRecords(("records",), array=False)},
 )

@@ -26,6 +26,7 @@ from ingest.adapters.fhir_codes import Node, member, required
 from ingest.adapters.fhir_observation import Output, Source, add_observation
 from ingest.adapters.fhir_times import Coincident
 from ingest.adapters.json_document import Repeated, parse
+from ingest.json_splitting import JsonRecords
 from vitals.catalog import VITALS
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
@@ -196,4 +197,5 @@ ADAPTER = Adapter(
             f"`{codes.MEASUREMENT_STATUS}` by default",
         }
     ),
+    files=MappingProxyType({"": JsonRecords(("entry",), array=False)}),
 )

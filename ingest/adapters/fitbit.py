@@ -19,6 +19,7 @@ import msgspec
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters import vendor_json
 from ingest.adapters.vendor_json import Output, finite, iso_time
+from ingest.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
 from vitals.model import NO_TIME, Message
@@ -368,5 +369,12 @@ ADAPTER = vendor_json.adapter(
         "times": "what zoneless times are: local (default), or utc when requests say timezone=UTC",
         "weight_unit": "unit of weights: kg (default), [lb_av] or [stone_av]",
         "temperature_unit": "unit of core temperatures: Cel (default) or [degF]",
+    },
+    {
+        "heart": JsonRecords(("activities-heart-intraday", "dataset"), array=False),
+        "spo2": JsonRecords(), "br": JsonRecords(("br",), array=False), "weight": JsonRecords(("weight",), array=False),
+        "sleep": JsonRecords(("sleep",), array=False),
+        "steps": JsonRecords(("activities-steps-intraday", "dataset"), array=False),
+        "temperature": JsonRecords(array=False),
     },
 )  # fmt: skip

@@ -22,6 +22,7 @@ from ingest.adapter import Context, Decoded, Reject
 from ingest.adapters.gatt import BATTERY, HUB, MAX_VALUE, NO_CLOCK, Output, Packet, Profile, characteristic
 from ingest.adapters.json_document import Repeated, parse
 from ingest.adapters.timestamps import from_milliseconds, parse_rfc3339
+from ingest.splitting import Packets
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
 from vitals.model import Message
@@ -77,6 +78,11 @@ def carriage(profiles: Mapping[int, Profile], default: int | None = None) -> Car
     if default is not None:
         by_kind[""] = everything[default]
     return Carriage(everything, by_kind)
+
+
+def files(kind: str) -> Mapping[str, Packets]:
+    """How a file of packets divides; each line names its own characteristic, ``kind`` is the usual one."""
+    return MappingProxyType({kind: Packets()})
 
 
 def kinds(titles: Mapping[str, str], default: str = "") -> Mapping[str, str]:

@@ -22,6 +22,7 @@ from ingest.adapter import Context, Decoded, unit_code, vital_code
 from ingest.adapters import vendor_json
 from ingest.adapters.timestamps import parse_rfc3339
 from ingest.adapters.vendor_json import Output, finite
+from ingest.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, accepts
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
@@ -276,4 +277,5 @@ ADAPTER = vendor_json.adapter(
         "spo2": "how blood_oxygen_saturation is counted: percent (default) or fraction",
         "metrics": "vitals of further metrics, as name=vital pairs with commas between them",
     },
+    {"metrics": JsonRecords(("data", "metrics"), array=False, inner="data")},
 )

@@ -34,6 +34,7 @@ from ingest.adapters import hl7_codes
 from ingest.adapters.hl7_codes import Coded, Metric
 from ingest.adapters.hl7_segments import NULL, Document, Segment, Time, document, parse_time
 from ingest.adapters.hl7_values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
+from ingest.splitting import Hl7Messages
 from vitals.catalog import BY_CODE
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
@@ -375,4 +376,5 @@ ADAPTER = Adapter(
     decode=decode,
     max_payload=255 * 1024,
     settings=SETTINGS,
+    files=MappingProxyType({"oru_r01": Hl7Messages()}),
 )

@@ -18,6 +18,7 @@ import msgspec
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters import vendor_json
 from ingest.adapters.vendor_json import Output, epoch_ms, finite, whole
+from ingest.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
 from vitals.model import NO_TIME, Message
@@ -377,5 +378,10 @@ ADAPTER = vendor_json.adapter(
         "fat_value": "what FatValue is: context (default), a number without a unit, or percent, a reading of body fat",
         "sleep_unit": "unit of HoursSlept: min (default) or h",
         **vendor_json.NOTE_SETTING,
+    },
+    {
+        "bp": JsonRecords(("BPDataList",), array=False), "glucose": JsonRecords(("BGDataList",), array=False),
+        "spo2": JsonRecords(("BODataList",), array=False), "weight": JsonRecords(("WeightDataList",), array=False),
+        "activity": JsonRecords(("ARDataList",), array=False), "sleep": JsonRecords(("SRDataList",), array=False),
     },
 )  # fmt: skip

@@ -23,6 +23,7 @@ from msgspec import UNSET, UnsetType
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
 from ingest.adapters.json_document import Repeated, number, parse
 from ingest.adapters.timestamps import from_milliseconds, parse_rfc3339
+from ingest.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
@@ -263,4 +264,5 @@ ADAPTER = Adapter(
     kinds=MappingProxyType({"": "one reading, an array of readings, or an object with the member readings"}),
     vitals=frozenset(vital.key for vital in VITALS if not vital.panel),
     decode=decode,
+    files=MappingProxyType({"": JsonRecords(("readings",))}),
 )

@@ -18,6 +18,7 @@ import msgspec
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters import vendor_json
 from ingest.adapters.vendor_json import Output, epoch_ms, finite, iso_time, whole
+from ingest.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message
@@ -196,4 +197,5 @@ ADAPTER = vendor_json.adapter(
         "low_quality_noise": "`noise` from which a value is flagged low quality, 1 to 5; default 3",
         "high_code": "`sgv` that means above the sensor's range: 401 (default) or none",
     },
+    {"entries": JsonRecords()},
 )

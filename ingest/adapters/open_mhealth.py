@@ -30,6 +30,7 @@ from ingest.adapters.json_document import members, number, one_of, parse, requir
 from ingest.adapters.omh_header import NO_HEADER, Header
 from ingest.adapters.omh_schemas import SCHEMAS, STATISTICS, VITAL_BY_SAMPLE, Rules, Unit, Value, Word
 from ingest.adapters.omh_time import Notes, When
+from ingest.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
 from vitals.model import DeviceEvent, Message
@@ -269,4 +270,5 @@ ADAPTER = Adapter(
             " none by default",
         }
     ),
+    files=MappingProxyType({"": JsonRecords()}),
 )  # fmt: skip

@@ -18,6 +18,7 @@ import msgspec
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock
 from ingest.adapters.json_document import Repeated, parse
 from ingest.adapters.timestamps import SECOND_NS, from_milliseconds, parse_rfc3339
+from ingest.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason, Statistic
 from vitals.model import NO_TIME, DeviceEvent, Message
@@ -176,10 +177,11 @@ def decode_each(messages: Sequence[Message], contexts: Sequence[Context], reader
 def adapter(
     name: str, title: str, kinds: Mapping[str, str], vitals: frozenset[str],
     decode: Callable[[Sequence[Message], Sequence[Context]], Decoded], settings: Mapping[str, str],
+    files: Mapping[str, JsonRecords],
 ) -> Adapter:  # fmt: skip
     """An adapter of vendor JSON, version 1."""
     return Adapter(name, 1, title, MappingProxyType(dict(kinds)), vitals, decode, MAX_PAYLOAD,
-                   MappingProxyType(dict(settings)))  # fmt: skip
+                   MappingProxyType(dict(settings)), MappingProxyType(dict(files)))  # fmt: skip
 
 
 def text_id(device: str, text: str) -> int:

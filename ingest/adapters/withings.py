@@ -21,6 +21,7 @@ import msgspec
 from ingest.adapter import Context, Decoded, unit_code, vital_code
 from ingest.adapters import vendor_json
 from ingest.adapters.vendor_json import Output, epoch_ms, whole
+from ingest.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message
@@ -229,4 +230,5 @@ ADAPTER = vendor_json.adapter(
         "person alone uses the device",
         **vendor_json.NOTE_SETTING,
     },
+    {"getmeas": JsonRecords(("body", "measuregrps"), array=False)},
 )  # fmt: skip

@@ -50,6 +50,7 @@ DEFAULT_KINDS = {
     "ble_thermometer": "2a1c",
     "ble_scale": "2a9d",
     "ble_battery": "2a19",
+    "apple_health": "export",
 }
 RECEIVED_NS = 1_710_059_400_000_000_000
 ORDINAL = 7 << 16

@@ -48,9 +48,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def test_built_in_names_are_unique_and_declare_what_exists() -> None:
     names = [adapter.name for adapter in BUILT_IN]
     assert sorted(names) == [
-        "ble_battery", "ble_blood_pressure", "ble_cgm", "ble_glucose", "ble_heart_rate", "ble_plx", "ble_scale",
-        "ble_thermometer", "clarity", "dexcom", "fhir", "fitbit", "health_auto_export", "hl7v2", "ihealth",
-        "json", "nightscout", "omh", "withings",
+        "apple_health", "ble_battery", "ble_blood_pressure", "ble_cgm", "ble_glucose", "ble_heart_rate",
+        "ble_plx", "ble_scale", "ble_thermometer", "clarity", "dexcom", "fhir", "fitbit", "health_auto_export",
+        "hl7v2", "ihealth", "json", "nightscout", "omh", "withings",
     ]  # fmt: skip
     for adapter in BUILT_IN:
         assert adapter.vitals <= BY_KEY.keys(), adapter.name

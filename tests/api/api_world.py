@@ -115,7 +115,7 @@ class World:
         self.ingest = IngestService(
             self.raw, Journal(self.log, vault.zone("quarantine")), self.registry,
             {adapter.name: adapter for adapter in BUILT_IN}, self.clock, counters, lambda: self.received,
-            self.store.stored,
+            self.store,
         )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, counters)
         self.desk = ControlDesk(self.log, self.book, applied_within_s=2.0)

@@ -248,6 +248,57 @@ def test_retracting_what_is_not_there_changes_nothing(store: Store) -> None:
     assert values(store) == [70.0]
 
 
+GONE = int(Flag.REVISION | Flag.RETRACTED)
+
+
+def test_a_withdrawal_in_the_log_hides_the_reading_and_itself(store: Store) -> None:
+    put(store, reading(T0, 70.0), reading(T0 + 1, 80.0))
+    put(store, reading(T0 + 1, 80.0, flags=GONE))
+    assert (values(store), dict(store.stored())) == ([70.0], {"d1": 2})
+    assert store.latest("p_1").value.tolist() == [70.0]
+    assert store.window("p_1", HR, *ALL_TIME, resolution="1m").count.tolist() == [1]
+    assert (store.export("p_1").flags & int(Flag.RETRACTED) != 0).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_reading_moves_to_another_patient(store: Store, together: bool) -> None:
+    put(store, reading(T0, 70.0))
+    rows = [
+        reading(T0, 70.0, flags=GONE), reading(T0 + 5, 70.0, source_time_ns=T0, patient="p_2", flags=int(Flag.REVISION))
+    ]  # fmt: skip
+    for part in [rows] if together else [rows[:1], rows[1:]]:
+        put(store, *part)
+    assert (values(store), values(store, "p_2")) == ([], [70.0])
+    assert dict(store.stored()) == {"d1": 1}
+    assert store.held("d1", T0, T0 + 5).time_ns.tolist() == []
+    held = store.held("d1", T0, T0 + 6)
+    assert (held.patients, held.time_ns.tolist(), held.value.tolist()) == (("p_2",), [T0 + 5], [70.0])
+    # Whoever of the two is erased, the other keeps what is theirs and nothing else comes back.
+    store.erase("p_2")
+    assert (values(store), values(store, "p_2")) == ([], [])
+
+
+def test_erasing_who_had_a_reading_before(store: Store) -> None:
+    put(store, reading(T0, 70.0))
+    put(store, reading(T0, 70.0, flags=GONE), reading(T0, 70.0, patient="p_2", flags=int(Flag.REVISION)))
+    assert store.erase("p_1") == 2
+    assert values(store, "p_2") == [70.0]
+
+
+def test_readings_of_a_device_by_time_and_by_time_as_sent(store: Store) -> None:
+    put(
+        store,
+        reading(T0, 70.0, source_time_ns=5, patient="p_2"), reading(T0 + 9, 71.0, source_time_ns=6, vital=SPO2),
+        reading(T0 + 99, 72.0, source_time_ns=7, basis=int(Basis.UNKNOWN)), reading(T0, 73.0, device="d2"),
+    )  # fmt: skip
+    put(store, reading(T0, 74.0, source_time_ns=5, patient="p_2", flags=int(Flag.REVISION)))
+    assert store.held("d1", T0, T0 + 1).value.tolist() == [72.0, 74.0], "a time that is unknown can be any"
+    assert store.held("d1", T0 + 9, T0 + 10).value.tolist() == [71.0, 72.0]
+    assert store.sent("d1", 5, 6).value.tolist() == [71.0, 74.0]
+    assert set(store.sent("d1", 5, 6).patients) == {"p_1", "p_2"}
+    assert len(store.held("nobody", T0, T0 + 99)) == 0
+
+
 # Latest, export, erase
 
 

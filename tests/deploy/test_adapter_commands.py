@@ -68,7 +68,8 @@ def test_show_has_all_that_the_adapter_declares() -> None:
     one = ADAPTERS["ble_plx"]
     assert run_cli("adapter", "show", "ble_plx", "--json") == {
         "name": "ble_plx", "title": one.title, "version": one.version, "kinds": dict(one.kinds),
-        "settings": dict(one.settings), "vitals": sorted(one.vitals), "max_payload": one.max_payload, "identity": identity_note(one),
+        "settings": dict(one.settings), "vitals": sorted(one.vitals), "max_payload": one.max_payload, "files": [],
+        "identity": identity_note(one),
     }  # fmt: skip
     text = " ".join(adapter_cli("show", "ble_plx").split())
     for word in (one.title, "kind 2a5e", "kind 2a5f", *one.vitals, "the device's timestamp as sent"):

@@ -96,6 +96,16 @@ def test_bench_store_says_among_how_many_rows() -> None:
 
 
 @pytest.mark.slow
+def test_bench_import_accounts_for_every_record() -> None:
+    answer = run_cli("bench", "import", "--runs", "1", "--rows", "5000")
+    runs = _report(answer, "import", {"import_s", "records_per_s", "peak_rss_mb"})
+    assert answer["workload"]["records"] == 5020
+    assert answer["workload"]["distinct"] == 4980
+    assert runs["records_per_s"]["value"] == pytest.approx(5020 / runs["import_s"]["value"], rel=0.01)
+    assert runs["peak_rss_mb"]["value"] > 100
+
+
+@pytest.mark.slow
 def test_bench_gateway_measures_the_endpoint_alone() -> None:
     answer = run_cli(
         "bench", "gateway", "--runs", "1", "--seconds", "0.5", "--connections", "10", "--rate", "200"

@@ -99,11 +99,15 @@ def test_commands_without_an_owner_work_on_the_directory(data: Path) -> None:
     assert device["revoked"] is not None
     assert run_cli("token", "create", "--role", "viewer", *on(data))["token"].startswith("vg_")
     assert run_cli("quarantine", "list", "--json", *on(data)) == {"items": [], "next": None}
+    assert run_cli("unassigned", "list", "--json", *on(data)) == {"items": [], "next": None}
 
 
 def test_errors_have_their_exit_codes(data: Path) -> None:
     assert "meter-9" in run_cli("device", "rotate", "meter-9", *on(data), expect=5)
     assert "item" in run_cli("quarantine", "show", "17", *on(data), expect=5)
+    assert "item" in run_cli("unassigned", "show", "17", *on(data), expect=5)
+    assert "patient" in run_cli("unassigned", "assign", "17", "p_none", *on(data), expect=5)
+    assert "item" in run_cli("unassigned", "discard", "17", "--reason", "a drill", *on(data), expect=5)
     assert "adapter" in run_cli("device", "add", "--adapter", "abacus", *on(data), expect=2)
     assert "vitalgate up" in run_cli("replay", str(RECORDING), "--device", "cgm-1", *on(data), expect=4)
     assert "role" in run_cli("token", "create", "--role", "emperor", *on(data), expect=2)

@@ -103,6 +103,7 @@ def page(adapter: Adapter) -> str:
         "## Publish",
         _fenced("\n".join(topics)),
         table(("kind", "payload"), [(code(kind) if kind else "(none)", text) for kind, text in adapter.kinds.items()]),
+        *([_files(adapter)] if adapter.files else []),
         "## Vital signs",
         table(("key", "name", "unit stored"), vitals) if vitals else "None: it gives events alone.",
         "## Settings",
@@ -117,6 +118,12 @@ def page(adapter: Adapter) -> str:
         *[_example(one) for one in examples(adapter)],
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _files(adapter: Adapter) -> str:
+    usual, *others = [code(kind) if kind else "(none)" for kind in adapter.files]
+    more = f" or, said with `--kind`, {', '.join(others)}" if others else ""
+    return f"`vitalgate import FILE --device DEVICE` takes whole files of kind {usual}{more}."
 
 
 def _identity(note: str) -> str:

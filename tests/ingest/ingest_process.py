@@ -17,6 +17,7 @@ from ingest.journal import SCHEMA, Journal
 from ingest.metrics import IngestMetrics
 from tests.support import FakeClock
 from vitals.log.local import LocalLog
+from vitals.store.duckdb import DuckDBStore
 from vitals.vault import Vault
 
 
@@ -26,7 +27,7 @@ def ingest_forever(path: Path) -> None:
     journal = Journal(LocalLog(path / "vitals.db", clock, schema=SCHEMA), vault.zone("quarantine"))
     worker = service.IngestService(
         raw, journal, SqlRegistry(path / "registry.db", clock), load_adapters(), clock,
-        IngestMetrics(CollectorRegistry()), dict, dict,
+        IngestMetrics(CollectorRegistry()), dict, DuckDBStore(Path(":memory:"), threads=1),
     )  # fmt: skip
     while True:
         worker.step(1.0)

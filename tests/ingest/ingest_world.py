@@ -87,7 +87,7 @@ class World:
         self.meters = CollectorRegistry()
         metrics = IngestMetrics(self.meters)
         self.service = IngestService(
-            self.raw, self.journal, self.registry, self.adapters, self.clock, metrics, self._received, self.store.stored
+            self.raw, self.journal, self.registry, self.adapters, self.clock, metrics, self._received, self.store
         )
         self.writer = StoreWriter(self.log, self.store, self.clock, metrics)
 

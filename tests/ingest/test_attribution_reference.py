@@ -56,7 +56,7 @@ class Reference:
         if row.clock in {SourceClock.WALL, SourceClock.DAY}:
             head = self.heads.get(device.id)
             if head is not None and row.seq > head[1] and row.source_ns < head[0] - 26 * HOUR:
-                return self.waits(row, "clock_reset")
+                return self.between(device, row, head[0] - 14 * HOUR)
             result = self.wall(device, row, shown_ns)
         elif row.clock in {SourceClock.INSTANT, SourceClock.HUB} and not FLOOR <= shown_ns <= row.received_ns + AHEAD:
             result = self.untrusted(device, row)
@@ -68,6 +68,13 @@ class Reference:
             self.heads[device.id] = max(self.heads.get(device.id, (0, 0)), (row.source_ns, row.seq))
             return replace(result, trusted=True)
         return result
+
+    def between(self, device: Device, row: Row, after_ns: int) -> Result:
+        waits = self.waits(row, "clock_reset")
+        for one in self.worn(device):
+            if holds(self.stretch(device, one), after_ns, row.received_ns):
+                return replace(waits, patient=one.patient, reason=None)
+        return waits
 
     def waits(self, row: Row, why: str) -> Result:
         return Result(row.received_ns, Basis.UNKNOWN, 0, True, None, why, trusted=False)

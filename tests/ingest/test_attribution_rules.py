@@ -252,7 +252,14 @@ def test_a_stored_record_without_time_waits_even_for_one_wearer() -> None:
 
 def test_a_reset_clock_waits_and_is_trusted_again_when_it_is_right() -> None:
     devices = [Device("d", "ble_glucose"), Device("other", "ble_glucose")]
-    table = WearTable(devices, [Assignment(one.id, "p", None, None, "UTC") for one in devices])
+    handed_over = NOON - 10 * MINUTE
+    table = WearTable(
+        devices,
+        [
+            Assignment("other", "p", None, None, "UTC"), Assignment("d", "p", None, handed_over, "UTC"),
+            Assignment("d", "q", handed_over, None, "UTC"),
+        ],
+    )  # fmt: skip
     rows = [
         Row(0, SourceClock.WALL, NOON - 3 * DAY, NOON, seq=10),
         Row(0, SourceClock.WALL, NOON - 2 * DAY, NOON, seq=11),
@@ -268,6 +275,19 @@ def test_a_reset_clock_waits_and_is_trusted_again_when_it_is_right() -> None:
     assert [result.trusted for result in found] == [True, True, True, False, False, True, True, True]
     assert all(result.suspect and result.basis is Basis.UNKNOWN for result in found[3:5])
     assert all(not result.suspect for result in (*found[:3], *found[5:]))
+
+
+def test_a_reset_clock_is_whose_who_wore_the_device_since_the_last_time_that_was_right() -> None:
+    devices = [Device("d", "ble_glucose")]
+    head_ns = NOON - 2 * DAY
+    rows = [
+        Row(0, SourceClock.WALL, head_ns, NOON, seq=11),
+        Row(0, SourceClock.WALL, ns("2015-01-01T00:05"), NOON, seq=12),
+    ]
+    for first_ns, patient in ((None, "p"), (head_ns - 14 * HOUR, "p"), (head_ns - 14 * HOUR + 1, None)):
+        found = placed(rows, WearTable(devices, [Assignment("d", "p", first_ns, None, "UTC")]), devices)[1]
+        reason = None if patient else "clock_reset"
+        assert found == Result(NOON, Basis.UNKNOWN, 0, True, patient, reason, trusted=False)
 
 
 def test_a_future_record_does_not_make_the_present_look_reset() -> None:

@@ -330,11 +330,14 @@ def test_a_meter_whose_battery_was_changed(world: World) -> None:
     world.restart()
     send(meter(12, "2017-01-01T01:34"), meter(10, "2023-11-14T22:00"))
     send(meter(13, "2023-11-14T23:10"), meter(14, "2017-01-01T02:00"), meter(15, "2023-11-14T23:12"))
-    assert [(row["seq"], row["patient"]) for row in world.rows()] == [(seq, patient) for seq in (10, 11, 13, 15)]
-    assert all(row["basis"] is Basis.DEVICE_ASSUMED_ZONE for row in world.rows())
-    assert [(row["seq"], row["reason"]) for row in world.waiting()] == [(12, "clock_reset"), (14, "clock_reset")]
+    # One person wore it all the time: theirs it is, but not when.
+    assert [(row["seq"], row["patient"]) for row in world.rows()] == [(seq, patient) for seq in range(10, 16)]
+    unknown = [row for row in world.rows() if row["basis"] is Basis.UNKNOWN]
+    assert [(row["seq"], row["flags"]) for row in unknown] == [(12, Flag.CLOCK_SUSPECT), (14, Flag.CLOCK_SUSPECT)]
+    assert all(row["context"]["after_ns"] < world.clock.now_ns() for row in unknown)
+    assert world.waiting() == []
     ledger = world.service.ledger("g")
-    assert (ledger.readings.stored, ledger.readings.unassigned, ledger.readings.duplicate) == (4, 2, 1)
+    assert (ledger.readings.stored, ledger.readings.unassigned, ledger.readings.duplicate) == (6, 0, 1)
     assert (ledger.messages.decoded, ledger.messages.duplicate) == (6, 1)
 
 
@@ -404,7 +407,12 @@ def test_the_registry_may_change_between_cycles(world: World) -> None:
     world.clock.advance(1)
     world.send(world.message("d", spo2(95, world.clock.now_ns())))
     world.drain()
-    assert [(row["patient"], row["value"]) for row in world.rows()] == [(patient, 96.0), (patient, 95.0)]
+    assert [(row["patient"], row["value"]) for row in world.rows()] == [
+        (patient, 97.0),
+        (patient, 96.0),
+        (patient, 95.0),
+    ]
+    assert [row["flags"] for row in world.rows()] == [Flag.LATE, Flag(0), Flag(0)], "what waited is history"
 
 
 def test_the_context_of_a_device_reaches_its_adapter(world: World) -> None:

@@ -279,7 +279,7 @@ def test_two_owners_never_double(world: World) -> None:
     other_log = LocalLog(world.path / "vitals.db", world.clock)
     other = IngestService(
         world.raw, Journal(other_log, world.vault.zone("quarantine")), world.registry, world.adapters, world.clock,
-        IngestMetrics(type(world.meters)()), dict, dict,
+        IngestMetrics(type(world.meters)()), dict, world.store,
     )  # fmt: skip
     for number in range(4):
         world.send(world.message("d", spo2(90 + number, world.clock.now_ns() - number * SECOND)))

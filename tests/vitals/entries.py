@@ -52,8 +52,44 @@ ENTRIES: dict[str, Entry] = {
         DeviceEvent("cgm-2", EventKind.VALUE_ABSENT, T0 + 1, "warm-up", None, vital=15, message=65_538),
     ],
     "readings": readings(),
+    "readings-retracted": batch_from_rows(
+        [
+            {
+                "device": "meter-1",
+                "patient": "p_abc",
+                "vital": 14,
+                "source_time_ns": T0 - 5,
+                "seq": 7,
+                "time_ns": T0,
+                "value": 180.182,
+                "reported": 10.0,
+                "unit": 10,
+                "flags": int(Flag.RETRACTED | Flag.REVISION),
+                "message": (3 << 16) | 2,
+                "received_ns": T0 + 9,
+            },
+            {
+                "device": "meter-1",
+                "patient": "p_def",
+                "vital": 14,
+                "source_time_ns": T0 - 5,
+                "seq": 7,
+                "time_ns": T0,
+                "value": 180.182,
+                "reported": 10.0,
+                "unit": 10,
+                "flags": int(Flag.LATE | Flag.REVISION),
+                "message": (3 << 16) | 2,
+                "received_ns": T0 + 1,
+                "context": {"assigned_by": "u_nurse"},
+            },
+        ]
+    ),
     "readings-empty": batch_from_rows([]),
     "tick": Tick(T0 + 5),
+    "control-assign": Control(
+        ControlKind.ASSIGN, T0, "u_nurse", {"item": "3", "device": "meter-1", "patient": "p_abc", "readings": 2}
+    ),
     "control": Control(
         ControlKind.LIMITS,
         T0,

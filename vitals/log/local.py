@@ -29,6 +29,8 @@ DELETE FROM entries WHERE position IN (
 """
 _POLL_S = 0.005
 _CACHE_KIB = 16_384
+# A log is read once and in order: what was read is not looked at again.
+_READ_CACHE_KIB = 2_048
 _TRIM_ROWS = 500
 # What passes by itself or with an operator's help: full disk, locks of another process, failing I/O.
 _RETRYABLE = frozenset({
@@ -91,10 +93,10 @@ class LocalLog:
         with self._errors():
             if not read_only:
                 self._create()
-                self._writer = self._connect()
+                self._writer = self._connect(_CACHE_KIB)
                 self._writer.execute("PRAGMA journal_mode=WAL")
                 self._writer.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}{schema};COMMIT;")
-            self._reader = self._connect()
+            self._reader = self._connect(_READ_CACHE_KIB)
             self._reader.execute("PRAGMA query_only=1")
         if not self.query("SELECT 1 FROM sqlite_master WHERE name='entries'"):
             raise BackendError(f"{path.name} is no log yet", retryable=True)
@@ -106,12 +108,12 @@ class LocalLog:
         except OSError as error:
             raise BackendError(f"{self.path.name}: {error.strerror}", retryable=True) from error
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kib: int) -> sqlite3.Connection:
         # A reader that comes before the owner must not create the file; it may have to recover the WAL of a dead owner.
         uri = f"{self.path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
         connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        connection.execute(f"PRAGMA cache_size=-{cache_kib}")
         return connection
 
     @contextmanager

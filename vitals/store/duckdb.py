@@ -122,6 +122,8 @@ class DuckDBStore:
     def write(self, batches: Sequence[VitalBatch], *, expected: int, position: int) -> None:
         """Store batches and move the position in one transaction.
 
+        A revision hides the rows of its identity before it; one that is flagged as retracted hides itself as well.
+
         Raises:
             PositionConflict: the position is not ``expected``; nothing was stored.
             ValueError: a row is unassigned (patient -1); nothing was stored.
@@ -180,6 +182,14 @@ class DuckDBStore:
         rows = self._columns(sql.TRENDS, asked | {"without": NOT_AGGREGATED})
         tokens = [self._patients.names[number] for number in rows["patient"].tolist()]
         return Trends(tokens, rows["vital"], rows["slot"], rows["value"])
+
+    def held(self, device: str, start_ns: int, end_ns: int) -> VitalBatch:
+        """See :class:`vitals.ports.Store`."""
+        return self._of_device(sql.HELD, device, start_ns, end_ns)
+
+    def sent(self, device: str, first_ns: int, last_ns: int) -> VitalBatch:
+        """See :class:`vitals.ports.Store`."""
+        return self._of_device(sql.SENT, device, first_ns, last_ns)
 
     def stored(self) -> Mapping[str, int]:
         """First versions of readings ever stored, per device; erasing a patient does not lower it."""
@@ -267,7 +277,7 @@ class DuckDBStore:
             con.execute(sql.INSERT, {"no_time": NO_TIME})
             con.execute(sql.COUNT, {"revision": int(Flag.REVISION)})
             if (batch.flags & int(Flag.REVISION)).any():
-                con.execute(sql.HIDE, {"revision": int(Flag.REVISION)})
+                con.execute(sql.HIDE, {"revision": int(Flag.REVISION), "retracted": int(Flag.RETRACTED)})
         return assigned
 
     def _load_tokens(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -284,6 +294,10 @@ class DuckDBStore:
 
     def _numbers(self, patients: Collection[str]) -> list[int]:
         return [self._patients.ids.get(patient, -1) for patient in patients]
+
+    def _of_device(self, statement: str, device: str, first_ns: int, last_ns: int) -> VitalBatch:
+        bounds = {"first": first_ns, "last": last_ns}
+        return self._batch(statement, {"device": self._devices.ids.get(device, -1), **bounds})
 
     def _batch(self, statement: str, arguments: Mapping[str, Any]) -> VitalBatch:
         rows = self._columns(statement, arguments)

@@ -33,7 +33,9 @@ FROM (SELECT device, count(*) AS readings FROM incoming WHERE flags & $revision 
 WHERE stored.device = new.device
 """
 HIDE = """
-INSERT INTO hidden SELECT device, vital, source_time_ns, seq, ordinal, false FROM incoming WHERE flags & $revision <> 0
+INSERT INTO hidden SELECT device, vital, source_time_ns, seq,
+  ordinal + CASE WHEN flags & $retracted <> 0 THEN 1 ELSE 0 END, flags & $retracted <> 0
+FROM incoming WHERE flags & $revision <> 0
 """
 RETRACT = "INSERT INTO hidden SELECT $device, $vital, $source_time_ns, $seq, ordinal, true FROM state"
 RAW = """
@@ -69,6 +71,13 @@ WHERE patient IN (SELECT unnest($patients)) AND time_ns >= $start AND time_ns < 
   AND flags & $without = 0
 GROUP BY patient, vital, slot ORDER BY patient, vital, slot
 """
+# Of a device, by time or, for those of unknown time, all; and by the time as sent. In order of arrival.
+HELD = """
+FROM visible WHERE device = $device AND (time_ns >= $first AND time_ns < $last OR basis = 5) ORDER BY ordinal
+"""
+SENT = """
+FROM visible WHERE device = $device AND source_time_ns >= $first AND source_time_ns <= $last ORDER BY ordinal
+"""
 EXPORT = """
 SELECT r.* REPLACE (r.flags | CASE WHEN EXISTS (
   FROM hidden h WHERE h.retracted AND h.device = r.device AND h.vital = r.vital
@@ -79,6 +88,9 @@ FROM readings r WHERE r.patient = $patient ORDER BY vital, time_ns, seq, ordinal
 FORGET = """
 DELETE FROM hidden h WHERE EXISTS (
   FROM readings r WHERE r.patient = $patient AND h.device = r.device AND h.vital = r.vital
+  AND h.source_time_ns = r.source_time_ns AND h.seq = r.seq)
+AND NOT EXISTS (
+  FROM readings r WHERE r.patient <> $patient AND h.device = r.device AND h.vital = r.vital
   AND h.source_time_ns = r.source_time_ns AND h.seq = r.seq)
 """
 DAYS = """

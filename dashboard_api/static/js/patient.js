@@ -59,7 +59,7 @@ function useSeries(patient, vitals, seconds) {
 /** What is newer than the last point is drawn at once; coarse series and late readings wait for the next refresh. */
 function appended(series, reading) {
   const time = Date.parse(reading.time) / 1000;
-  if (series.resolution !== "raw" || time <= (series.time.at(-1) ?? 0)) return series;
+  if (series.resolution !== "raw" || reading.flags.includes("retracted") || time <= (series.time.at(-1) ?? 0)) return series;
   return {
     ...series,
     time: [...series.time, time], value: [...series.value, reading.value], min: [...series.min, reading.value],

@@ -1,0 +1,38 @@
+"""The API over a data directory that nothing runs on, for commands."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.types import ASGIApp
+
+from alerts.service import ControlDesk
+from dashboard_api.app import create_app
+from dashboard_api.auth import local_admin
+from dashboard_api.dependencies import Dependencies
+from deploy.layout import Layout
+from deploy.settings import Settings
+from deploy.wiring import CLOCK, Core, open_core, prepare
+from ingest.adapters import load_adapters
+
+
+@contextmanager
+def idle_api(layout: Layout, settings: Settings) -> Iterator[ASGIApp]:
+    """Take the directory's lock and open it; the API speaks to the local administrator."""
+    layout.create()
+    with layout.lock("owner"), layout.lock("core"):
+        prepare(layout, settings)
+        core = open_core(layout, settings)
+        try:
+            yield local_admin(create_app(_offline(core)))
+        finally:
+            core.close()
+
+
+def _offline(core: Core) -> Dependencies:
+    """No loops run; ``replay`` of quarantine works on the spot."""
+    return Dependencies(
+        registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
+        controls=ControlDesk(core.log, core.book), log=core.log, auth=core.tokens, clock=CLOCK,
+        readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
+        parse_limits=list,
+    )  # fmt: skip

@@ -1,0 +1,40 @@
+"""What a cycle adds to the ledgers (docs/internals/recovery.md)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+COUNTS = ("decoded", "duplicate", "quarantined", "emitted", "repeated", "revision", "unassigned")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Ledger changes of a cycle: device token -> counts in the order of ``COUNTS``, and their sums."""
+
+    counts: dict[str, list[int]] = field(default_factory=dict)
+    _sums: list[int] = field(default_factory=lambda: [0] * len(COUNTS))
+
+    def add(self, device: str, what: str, number: int = 1) -> None:
+        """Count ``number`` more of ``what`` for a device."""
+        self._add(COUNTS.index(what), ((device, number),))
+
+    def add_rows(self, devices: Sequence[str], what: str, rows: npt.NDArray[np.int32]) -> None:
+        """Count one more of ``what`` for each of ``rows``, which are indices into ``devices``."""
+        numbers = np.bincount(rows, minlength=len(devices)).tolist()
+        self._add(
+            COUNTS.index(what), ((token, number) for token, number in zip(devices, numbers, strict=True) if number)
+        )
+
+    def _add(self, place: int, added: Iterable[tuple[str, int]]) -> None:
+        for device, number in added:
+            counts = self.counts.get(device)
+            if counts is None:
+                counts = self.counts[device] = [0] * len(COUNTS)
+            counts[place] += number
+            self._sums[place] += number
+
+    def total(self, what: str) -> int:
+        """The sum of one count over all devices."""
+        return self._sums[COUNTS.index(what)]
