@@ -74,7 +74,7 @@ def _check_zone(zone: str | None) -> None:
 
 
 def _shown(out: Outcome) -> Json:
-    readings = [reading for batch in out.batches for reading in _readings(batch)]
+    readings = [reading for batch in (*out.batches, *out.withdrawn) for reading in _readings(batch)]
     readings += [
         reading | {"unassigned": waiting.reason} for waiting in out.waiting for reading in _readings(waiting.batch)
     ]
