@@ -177,10 +177,11 @@ def _normalise(
     flags[ahead] |= np.uint32(Flag.CLOCK_SUSPECT)
     corrected = (placed.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
     flags[corrected] &= ~np.uint32(Flag.CLOCK_SUSPECT)
+    measured = np.where(ended == NO_TIME, placed.time_ns, ended)
     # A value with a coded side carries its meaning in the flag, whatever number came with it.
-    flags = flags | quality.range_flags(columns.vital, value)
+    flags = flags | quality.range_flags(columns.vital, value, columns.statistic)
     flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
-    flags = flags | quality.late_flags(columns.vital, placed.time_ns, received, placed.basis)
+    flags = flags | quality.late_flags(columns.vital, measured, received, placed.basis)
     flags[resent & np.isin(columns.clock, (SourceClock.NONE, SourceClock.HUB))] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,

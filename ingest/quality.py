@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitals.catalog import BY_KEY, VITALS, table
-from vitals.glossary import Basis, Flag
+from vitals.glossary import Basis, Flag, Statistic
 
 _IMPLAUSIBLE_LOW = table(-np.inf, {v.code: v.implausible[0] for v in VITALS})
 _IMPLAUSIBLE_HIGH = table(np.inf, {v.code: v.implausible[1] for v in VITALS})
@@ -23,14 +23,20 @@ PERFUSION_GATE = 0.3
 _SYS, _DIA, _MEAN, _SPO2, _PI = (BY_KEY[key].code for key in ("bp_sys", "bp_dia", "bp_mean", "spo2", "perf_index"))
 
 _HAS_PARTNERS = table(0, dict.fromkeys((_SYS, _DIA, _MEAN, _SPO2, _PI), 1)).astype(np.bool_)
+_SPREADS = {Statistic.COUNT, Statistic.STANDARD_DEVIATION, Statistic.VARIANCE, Statistic.QUARTILE_DEVIATION}
+_IS_VALUE = np.array([statistic not in _SPREADS for statistic in Statistic])
 
 Flags = npt.NDArray[np.uint32]
 Int64 = npt.NDArray[np.int64]
 
 
-def range_flags(vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64]) -> Flags:
-    """IMPLAUSIBLE, SUSPECT, BELOW_RANGE and ABOVE_RANGE by the catalogue's ranges; NaN gets none."""
+def range_flags(
+    vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64], statistic: npt.NDArray[np.uint8]
+) -> Flags:
+    """IMPLAUSIBLE, SUSPECT, BELOW_RANGE and ABOVE_RANGE by the catalogue's ranges; NaN gets none, nor do counts and
+    spreads, which are no values of the vital."""
     flags = np.zeros(len(value), np.uint32)
+    value = np.where(_IS_VALUE[statistic], value, np.nan)
     with np.errstate(invalid="ignore"):
         implausible = (value < _IMPLAUSIBLE_LOW[vital]) | (value > _IMPLAUSIBLE_HIGH[vital])
         suspect = ~implausible & ((value < _SUSPECT_LOW[vital]) | (value > _SUSPECT_HIGH[vital]))
@@ -45,7 +51,8 @@ def range_flags(vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64]) -
 def late_flags(
     vital: npt.NDArray[np.uint16], time_ns: Int64, received_ns: Int64, basis: npt.NDArray[np.uint8]
 ) -> Flags:
-    """LATE for readings older at receipt than their vital's paging age in its usual mode."""
+    """LATE for readings older at receipt than their vital's paging age in its usual mode; ``time_ns`` of an interval
+    is its end."""
     late = (received_ns - time_ns > _PAGING_AGE_NS[vital]) & (basis != Basis.UNKNOWN)
     return np.where(late, np.uint32(Flag.LATE), np.uint32(0)).astype(np.uint32)
 

@@ -5,7 +5,7 @@ import pytest
 
 from ingest import quality
 from vitals.catalog import BY_KEY, VITALS
-from vitals.glossary import Basis, Flag
+from vitals.glossary import Basis, Flag, Statistic
 
 MINUTE, HOUR = 60_000_000_000, 3_600_000_000_000
 INF = float("inf")
@@ -43,8 +43,15 @@ RANGES = {
 WITHOUT_RANGE = {"height", "acvpu", "fvc", "ecg_rhythm"}
 
 
-def flags_of(key: str, value: float) -> Flag:
-    return Flag(int(quality.range_flags(np.array([BY_KEY[key].code], np.uint16), np.array([value]))[0]))
+def flags_of(key: str, value: float, statistic: Statistic = Statistic.SINGLE) -> Flag:
+    columns = np.array([BY_KEY[key].code], np.uint16), np.array([value]), np.array([statistic], np.uint8)
+    return Flag(int(quality.range_flags(*columns)[0]))
+
+
+@pytest.mark.parametrize("statistic", Statistic)
+def test_ranges_are_those_of_values_not_of_their_spread_or_number(statistic: Statistic) -> None:
+    spread = statistic.name in {"COUNT", "STANDARD_DEVIATION", "VARIANCE", "QUARTILE_DEVIATION"}
+    assert flags_of("heart_rate", 5.0, statistic) == (NONE if spread else Flag.IMPLAUSIBLE)
 
 
 def test_every_vital_is_in_the_table() -> None:
