@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,6 +28,8 @@ from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
 
 _DAY_NS = 86_400_000_000_000
+_LEAD_NS = 1_000_000_000
+"""From connecting to the first measurement of all devices."""
 Recording = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
 Device = Annotated[str, typer.Option("--device", help="The device that it comes from.")]
 
@@ -171,7 +174,15 @@ def _owner(root: Path, config: Path | None, *, running: bool) -> Iterator[None]:
 def simulate(
     patients: Annotated[int, typer.Option(help="How many synthetic patients.", min=1, max=1000)] = 5,
     speed: Annotated[float, typer.Option(help="How many times faster their bodies live.", min=0.001)] = 1.0,
-    faults: Annotated[str, typer.Option(help="e.g. dropout=0.05,duplicate=0.1,garbage=0.01")] = "",
+    faults: Annotated[
+        str, typer.Option(help="e.g. dropout=0.05,garbage=0.01 (shares), clock_reset=60,resync=30 (seconds)")
+    ] = "",
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", help="What every patient's devices speak, e.g. fhir,ble_plx/2a5f; default by condition."
+        ),
+    ] = "",
     seconds: Annotated[float | None, typer.Option(help="How long; default until Ctrl-C.", min=0)] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same patients.")] = 0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -182,23 +193,28 @@ def simulate(
     with control(data_dir, config) as api:
         if not api.live:
             raise BackendError("nothing runs on this data directory: start vitalgate up first", retryable=True)
-        result = _simulate(api, patients, speed, faults, seconds, seed)
+        result = _simulate(api, patients, speed, faults, formats, seconds, seed)
     show(result)
 
 
-def _simulate(api: Any, patients: int, speed: float, faults: str, seconds: float | None, seed: int) -> dict[str, Any]:
+def _simulate(
+    api: Any, patients: int, speed: float, faults: str, formats: str, seconds: float | None, seed: int
+) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415 - loads only for this command
 
     from deploy.control import options  # noqa: PLC0415
     from deploy.demo import enrol  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
     from simulators.faults import parse_faults  # noqa: PLC0415
+    from simulators.formats import parse_formats  # noqa: PLC0415
     from simulators.patients import synthetic_patients  # noqa: PLC0415
     from simulators.simulate import simulate as run  # noqa: PLC0415
 
-    chosen = parse_faults(faults)
+    chosen, spoken = parse_faults(faults), parse_formats(formats)
     now_ns = CLOCK.now_ns()
-    targets = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns)
+    enrolled = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns, formats=spoken)
+    first_ns = CLOCK.now_ns() + _LEAD_NS
+    targets = [replace(target, schedule=replace(target.schedule, first_ns=first_ns)) for target in enrolled]
     try:
         result = asyncio.run(
             run(targets, options(api), clock=CLOCK, speed=speed, faults=chosen, seconds=seconds, seed=seed)

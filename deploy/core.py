@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import httpx
@@ -141,7 +142,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     serving = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers.items()]
     sampling = asyncio.create_task(status.sample())
     try:
-        await loop.run_in_executor(None, _warm, engine, layout)
+        await loop.run_in_executor(None, _warm, engine)
         loops.start("ingest", core.ingest.run)
         loops.start("store", core.writer.run)
         loops.start("alerts", alerts.run)
@@ -165,10 +166,10 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         raise SystemExit(1)
 
 
-def _warm(engine: Engine, layout: Layout) -> None:
+def _warm(engine: Engine) -> None:
     """Have the kernels ready. A cache that is empty is filled by a process of its own: what the compiler takes,
     about 60 MB, would stay with this one."""
-    if not any(layout.kernels.rglob("*.nbi")):
+    if not any(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbi")):
         code = "from alerts.engine import Engine; Engine().warm()"
         # Should it fail, the engine compiles here and says why.
         subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, check=False)

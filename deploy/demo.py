@@ -19,7 +19,8 @@ from deploy.wiring import CLOCK
 from simulators import replay
 from simulators.devices import SimulatedDevice
 from simulators.faults import Garbage
-from simulators.fleet import KITS
+from simulators.fleet import KITS, speaking
+from simulators.formats import Format
 from simulators.patients import Condition, Patient, synthetic_patients
 from simulators.publisher import Options, Publisher
 from simulators.simulate import simulate
@@ -32,7 +33,7 @@ EPISODES_PER_DAY = 96.0
 RECORDING_NOW = datetime(2016, 10, 25, 6, 53, 46)  # noqa: DTZ001 - wall time of the recording
 """The moment of the recording that is now at the first start: half a minute before it falls under 70 mg/dL."""
 FAULTY_SHARE = 0.02
-STATE = "demo.json"
+STATE = "ward.json"
 """Ids and secrets of the demo's devices, so that a second start goes on with the same ward."""
 _DAY_NS = 86_400_000_000_000
 
@@ -62,15 +63,21 @@ LIMITS: dict[Condition, list[dict[str, Any]]] = {
 """The demo's limits, after clinical.md 1.3: for synthetic patients only."""
 
 
-def enrol(api: Control, people: Sequence[Patient], now_ns: int, *, limits: bool = False) -> list[SimulatedDevice]:
-    """Add synthetic patients with their devices; ``limits`` gives them the demo's limits as well."""
+def enrol(
+    api: Control, people: Sequence[Patient], now_ns: int, *, limits: bool = False, formats: Sequence[Format] = ()
+) -> list[SimulatedDevice]:
+    """Add synthetic patients with their devices; ``limits`` gives them the demo's limits as well.
+
+    Each takes home the kit of its condition, or a device of each of ``formats``.
+    """
+    spoken = [speaking(chosen) for chosen in formats]
     targets: list[SimulatedDevice] = []
     for number, person in enumerate(people):
         body = {"name": f"Synthetic {number + 1}", "zone": "UTC", "condition": person.condition.value}
         token = api.request("POST", "patients", json=body)["patient"]
         if limits:
             api.request("PUT", f"patients/{token}/limits", json=LIMITS[person.condition])
-        for product in KITS[person.condition]:
+        for product in spoken or KITS[person.condition]:
             adapter = product("", "", person, now_ns).adapter
             enrolled = api.request("POST", "devices", json={"adapter": adapter})
             api.request("POST", f"devices/{enrolled['device']}/assign", json={"patient": token})

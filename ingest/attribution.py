@@ -214,12 +214,17 @@ def _known_odd(columns: Columns, device: Int64, rows: Bools, worn: WearTable) ->
 
 
 def _between(out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> None:
-    """Rows measured between ``after_ns`` and arrival: given to the person who wore the device over all that time."""
+    """Rows measured between ``after_ns`` and arrival: given to the person who wore the device over all that time.
+
+    Where the gateway's own clock went back, arrival stands before the other bound: then over the time between the two.
+    """
     index = np.flatnonzero(rows)
+    early_ns = np.minimum(out.after_ns[index], received_ns[index])
+    late_ns = np.maximum(out.after_ns[index], received_ns[index])
     for column in range(worn.first_ns.shape[1]):
         number = device[index]
-        held = (worn.parts[number] > column) & (worn.worn_from_ns[number, column] <= out.after_ns[index])
-        held &= received_ns[index] < worn.worn_to_ns[number, column]
+        held = (worn.parts[number] > column) & (worn.worn_from_ns[number, column] <= early_ns)
+        held &= late_ns < worn.worn_to_ns[number, column]
         out.patient[index[held]] = worn.patient[number[held], column]
 
 

@@ -4,16 +4,19 @@ A device keeps no state: what it sends in a span of time follows from its parts,
 and repeated. Measurement ``k`` is the same whoever asks for it, and a full resync sends the very same bytes again.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 
-from simulators import wire
-from simulators.patients import SECOND_NS, Patient
+from simulators import formats, wire
+from simulators.formats import Format, Time
+from simulators.patients import SECOND_NS, SIGNALS, Patient
 from vitals.catalog import BY_KEY
 from vitals.units import from_canonical
 
@@ -189,7 +192,8 @@ class SimulatedDevice:
             return []
         body = (timeline or Timeline()).body(times)
         columns = [self._channel(channel, ordinals, body) for channel in self.encoder.channels]
-        rows = zip(ordinals.tolist(), times.tolist(), zip(*columns, strict=True), strict=True)
+        values = zip(*columns, strict=True) if columns else repeat((), len(ordinals))
+        rows = zip(ordinals.tolist(), times.tolist(), values, strict=True)
         return [Sample(ordinal, at_ns, values) for ordinal, at_ns, values in rows]
 
     def _channel(
@@ -265,3 +269,33 @@ HOME_KIT = json_encoder((
     ("bp_sys", "mm[Hg]", 0, 2.0), ("bp_dia", "mm[Hg]", 0, 1.5), ("temp", "Cel", 1, 0.05), ("weight", "kg", 1, 0.1),
     ("resp_rate", "/min", 0, 0.5),
 ))  # fmt: skip
+
+_NOISE = {
+    "heart_rate": 1.0, "pulse_rate": 1.0, "pulse_rate_nibp": 1.0, "spo2": 0.3, "resp_rate": 0.5, "bp_sys": 2.0,
+    "bp_dia": 1.5, "bp_mean": 1.5, "temp": 0.05, "glucose_bg": 3.0, "glucose_isf": 3.0, "glucose": 3.0, "weight": 0.1,
+    "rr_interval": 15.0,
+}  # fmt: skip
+"""Standard deviation of a device's error, in the canonical unit; the others are exact."""
+_DECIMALS = 4
+
+
+def format_encoder(spoken: Format, seed: int) -> Encoder:
+    """Encoder of one of ``simulators.formats``: a payload per sample, all that a patient has a signal for.
+
+    What a payload leaves open follows from ``seed`` and the ordinal: measurement ``k`` is the same bytes each time.
+    """
+    keys = sorted(spoken.vitals & set(SIGNALS))
+    on_the_wall = spoken.time in {Time.WALL, Time.RELATIVE}
+
+    def encode(samples: Sequence[Sample], clock: DeviceClock) -> list[bytes]:
+        payloads = []
+        for sample in samples:
+            moment = clock.wall(sample.at_ns).replace(tzinfo=UTC) if on_the_wall else clock.instant(sample.at_ns)
+            time_ns = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+            values = {key: float(value) for key, value in zip(keys, sample.values, strict=True)}
+            measured = formats.Sample(values, time_ns, sample.ordinal, hub_ns=sample.at_ns)
+            payloads.append(spoken.encode(measured, random.Random(f"{seed} {sample.ordinal}")))  # noqa: S311
+        return payloads
+
+    channels = tuple((key, BY_KEY[key].unit, _DECIMALS, _NOISE.get(key, 0.0)) for key in keys)
+    return Encoder(channels, encode, 0.0 if spoken.time is Time.NONE else spoken.time_step_s)

@@ -1,19 +1,22 @@
 """What goes wrong between a device and a gateway, as pure seeded transforms of a stream that say what they did.
 
 A stream is a list of (due time in ns, payload). Each fault returns a new stream and a report that accounts for every
-message of the old one, so that a test knows exactly what must arrive. Faults compose from left to right. A wrong
-clock *inside* a payload is a property of the device (``simulators.devices.DeviceClock``), not of the way.
+message of the old one, so that a test knows exactly what must arrive. Faults compose from left to right. What goes
+wrong in a device itself (device-formats.md 8.1: its clock falls back, it keeps what it measures and sends it later, or
+sends its whole memory each time) makes another device of it.
 """
 
 import difflib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 import numpy as np
 
+from simulators.devices import SimulatedDevice
 from vitals.errors import InvalidRequest
 
 Stream = list[tuple[int, bytes]]
@@ -191,10 +194,69 @@ class Garbage:
         return _ordered(out), Report(self.name, len(stream), len(out), dict(counts))
 
 
-FAULTS: Mapping[str, Callable[[float], Fault]] = MappingProxyType({
+FACTORY_TIME = datetime(2000, 1, 1)  # noqa: DTZ001 - wall time
+"""To which a clock falls back (device-formats.md 8.1)."""
+
+
+def _positive(seconds: float) -> None:
+    if not 0 < seconds < float("inf"):
+        raise ValueError("expected seconds greater than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReset:
+    """A battery change ``after_s`` into the run: the wall clock falls back to `FACTORY_TIME` and counts on."""
+
+    after_s: float
+    name: ClassVar[str] = "clock_reset"
+
+    def __post_init__(self) -> None:
+        _positive(self.after_s)
+
+    def afflict(self, device: SimulatedDevice, start_ns: int) -> SimulatedDevice:
+        """``device`` with this in it, in a run from ``start_ns`` on."""
+        reset = (start_ns + int(self.after_s * _SECOND_NS), FACTORY_TIME)
+        return replace(device, clock=replace(device.clock, resets=(*device.clock.resets, reset)))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Measurements wait in the device and go out every ``sync_s``, oldest first."""
+
+    sync_s: float
+    name: ClassVar[str] = "stored"
+
+    def __post_init__(self) -> None:
+        _positive(self.sync_s)
+
+    def afflict(self, device: SimulatedDevice, start_ns: int) -> SimulatedDevice:  # noqa: ARG002 - one shape
+        """See `ClockReset.afflict`."""
+        return replace(device, schedule=replace(device.schedule, sync_s=self.sync_s, resync=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """The device sends its whole memory every ``sync_s``, the same bytes each time."""
+
+    sync_s: float
+    name: ClassVar[str] = "resync"
+
+    def __post_init__(self) -> None:
+        _positive(self.sync_s)
+
+    def afflict(self, device: SimulatedDevice, start_ns: int) -> SimulatedDevice:  # noqa: ARG002 - one shape
+        """See `ClockReset.afflict`."""
+        return replace(device, schedule=replace(device.schedule, sync_s=self.sync_s, resync=True))
+
+
+DeviceFault = ClockReset | Stored | Resync
+AnyFault = Fault | DeviceFault
+
+FAULTS: Mapping[str, Callable[[float], AnyFault]] = MappingProxyType({
     Dropout.name: Dropout, Duplicate.name: Duplicate, Reorder.name: Reorder, Skew.name: Skew, Garbage.name: Garbage,
+    ClockReset.name: ClockReset, Stored.name: Stored, Resync.name: Resync,
 })  # fmt: skip
-"""Each fault by its word; the argument is a probability, for ``skew`` seconds."""
+"""Each fault by its word; the argument is a probability, for ``skew`` and the faults of devices seconds."""
 
 
 def apply_faults(stream: Stream, faults: Sequence[Fault], rng: np.random.Generator) -> tuple[Stream, list[Report]]:
@@ -206,7 +268,7 @@ def apply_faults(stream: Stream, faults: Sequence[Fault], rng: np.random.Generat
     return stream, reports
 
 
-def parse_faults(text: str) -> tuple[Fault, ...]:
+def parse_faults(text: str) -> tuple[AnyFault, ...]:
     """Read ``"dropout=0.1,garbage=0.02,skew=30"``; an empty text is no fault.
 
     Raises:

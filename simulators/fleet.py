@@ -14,7 +14,9 @@ from simulators.devices import (
     Encoder,
     Schedule,
     SimulatedDevice,
+    format_encoder,
 )
+from simulators.formats import Format, parse_formats
 from simulators.patients import Condition, Patient
 
 EXACT = DeviceClock()
@@ -76,13 +78,34 @@ def json_device(
 
 
 Product = Callable[..., SimulatedDevice]
-"""A function above: (device, secret, patient, first_ns, *, clock, seed)."""
+"""A function like those above: (device, secret, patient, first_ns, *, clock, seed)."""
+
+
+def speaking(spoken: Format) -> Product:
+    """A device that speaks a format and measures as often as such devices do."""
+
+    def product(
+        device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+        period_s: float = spoken.period_s,
+    ) -> SimulatedDevice:  # fmt: skip
+        schedule, encoder = Schedule(first_ns, period_s), format_encoder(spoken, seed)
+        return SimulatedDevice(device, secret, spoken.adapter, spoken.kind, patient, schedule, encoder, clock, seed)
+
+    return product
+
+
+cuff, scale, thermometer, phone = (
+    speaking(spoken)
+    for spoken in parse_formats(
+        "ble_blood_pressure/2a35,ble_scale/2a9d,ble_thermometer/2a1c,health_auto_export/metrics"
+    )
+)
 
 KITS: Mapping[Condition, tuple[Product, ...]] = MappingProxyType({
-    Condition.HEALTHY: (heart_rate_strap,),
+    Condition.HEALTHY: (heart_rate_strap, phone),
     Condition.DIABETES: (cgm, glucometer),
-    Condition.HEART_FAILURE: (oximeter, json_device),
+    Condition.HEART_FAILURE: (oximeter, cuff, scale),
     Condition.COPD: (oximeter, spot_oximeter),
-    Condition.POST_SURGICAL: (heart_rate_strap, json_device),
+    Condition.POST_SURGICAL: (heart_rate_strap, thermometer, json_device),
 })  # fmt: skip
 """What a patient of each condition takes home."""

@@ -113,6 +113,11 @@ _HEALTHY: Mapping[str, _Level] = MappingProxyType({
     "temp": _Level(36.7, 0.15, 0.3, 0.08, (35.9, 37.6), 18),
     "glucose_bg": _Level(92, 5, 3, 4, (70, 180), 6),
     "weight": _Level(76, 9, 0.5, 0.2, (45, 160), 20),
+    "height": _Level(170, 8, 0, 0, (140, 205)),
+    "body_fat": _Level(27, 5, 0, 0.2, (8, 55)),
+    "perf_index": _Level(4, 1, 0.5, 0.8, (0.3, 12), 15),
+    "steps": _Level(180, 60, 160, 60, (0, 1500), 14),
+    "sleep": _Level(7.2, 0.6, 0, 0.5, (3, 11)),
 })  # fmt: skip
 
 _CHANGES: Mapping[Condition, Mapping[str, _Level]] = MappingProxyType({
@@ -139,8 +144,8 @@ _MEAL_HEIGHT: Mapping[Condition, float] = MappingProxyType({Condition.DIABETES: 
 _OWN_LEVEL: Mapping[str, str] = MappingProxyType({
     "pulse_rate": "heart_rate", "pulse_rate_nibp": "heart_rate", "glucose_isf": "glucose_bg", "glucose": "glucose_bg",
 })  # fmt: skip
-SIGNALS = (*_HEALTHY, "bp_mean", *_OWN_LEVEL)
-"""Catalogue keys that a patient has a signal for."""
+SIGNALS = (*_HEALTHY, "bp_mean", "bmi", "rr_interval", *_OWN_LEVEL)
+"""Catalogue keys that a patient has a signal for; steps are those of the last quarter of an hour, sleep of a night."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,10 @@ class Patient:
         if vital == "bp_mean":
             dia = self.signal("bp_dia", times_ns)
             return dia + (self.signal("bp_sys", times_ns) - dia) / 3.0
+        if vital == "bmi":
+            return self.signal("weight", times_ns) / (self.signal("height", times_ns) / 100.0) ** 2
+        if vital == "rr_interval":
+            return 60_000.0 / self.signal("heart_rate", times_ns)
         key = _OWN_LEVEL.get(vital, vital)
         level = _CHANGES[self.condition].get(key, _HEALTHY[key])
         times = times_ns - ISF_LAG_NS if vital == "glucose_isf" else times_ns

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from simulators.devices import SimulatedDevice, Timeline
-from simulators.faults import Fault, Stream, apply_faults
+from simulators.faults import AnyFault, DeviceFault, Fault, Stream, apply_faults
 from simulators.publisher import Options, Outgoing, Publisher
 from vitals.errors import InvalidRequest, VitalgateError
 from vitals.ports import Clock
@@ -48,7 +48,7 @@ async def simulate(
     *,
     clock: Clock,
     speed: float = 1.0,
-    faults: Sequence[Fault] = (),
+    faults: Sequence[AnyFault] = (),
     seconds: float | None = None,
     seed: int = 0,
     progress: Callable[[Result], None] | None = None,
@@ -57,7 +57,8 @@ async def simulate(
     """Publish what ``targets`` measure from now on, for ``seconds`` (None: until cancelled).
 
     With ``speed`` X the bodies live X times faster: schedules run X times as often, and the times in the payloads are
-    the real ones, so that nothing is ever in the future. ``seed`` decides the faults. A device that cannot connect is
+    the real ones, so that nothing is ever in the future. ``seed`` decides the faults; those of devices count real
+    seconds. A device that cannot connect is
     a failure of its own and does not stop the others. Messages that a fault delays beyond the end are sent at the
     end.
 
@@ -70,12 +71,16 @@ async def simulate(
     end_ns = None if seconds is None else start_ns + int(seconds * _SECOND_NS)
     line = Timeline(start_ns, speed)
     result = Result()
+    on_the_way = [fault for fault in faults if not isinstance(fault, DeviceFault)]
+    in_devices = [fault for fault in faults if isinstance(fault, DeviceFault)]
     connecting = asyncio.Semaphore(_CONNECTING_AT_ONCE)
     async with asyncio.TaskGroup() as group:
         for number, target in enumerate(targets):
             quick = replace(target, schedule=target.schedule.faster(speed))
+            for fault in in_devices:
+                quick = fault.afflict(quick, start_ns)
             rng = np.random.default_rng([seed, number])
-            source = _Source(quick, line, faults, rng, result, _Waiter(clock, sleep))
+            source = _Source(quick, line, on_the_way, rng, result, _Waiter(clock, sleep))
             group.create_task(_run(source, options, end_ns, connecting, progress), name=target.device)
     return result
 
@@ -93,9 +98,8 @@ def _check(targets: Sequence[SimulatedDevice], speed: float) -> None:
     for target in targets:
         step_s = (target.schedule.period_s - target.schedule.jitter_s) / speed
         if step_s < target.encoder.resolution_s:
-            raise InvalidRequest(
-                "speed", f"{speed:g} is too fast for {target.device}: its format tells whole seconds apart"
-            )
+            apart = f"its format tells times {target.encoder.resolution_s:g} s apart"
+            raise InvalidRequest("speed", f"{speed:g} is too fast for {target.device}: {apart}")
 
 
 @dataclass(slots=True)

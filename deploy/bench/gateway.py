@@ -32,7 +32,8 @@ def endpoint(root: Path) -> Iterator[tuple[str, int]]:
         life_read, life_line = os.pipe()
         ready, ready_write = os.pipe()
         order = {
-            "name": "gateway", "root": str(root), "listen_fd": sock.fileno(), "tls_fd": -1,
+            "name": "gateway", "root": str(root), "listen_fd": sock.fileno(), "tls_fd": -1, "mllp_fd": -1,
+            "mllps_fd": -1, "mllp": "", "mllps": "",
             "life_fd": life_read, "ready_fd": ready_write, "http": "", "mqtt": shown(sock), "mqtts": "", "config": None,
         }  # fmt: skip
         process = subprocess.Popen(

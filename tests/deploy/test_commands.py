@@ -147,6 +147,16 @@ def test_simulate_fills_a_running_ward(running: Running) -> None:
     assert ledger["decoded"] > 0
 
 
+def test_simulated_devices_speak_the_formats_that_are_asked_for(running: Running) -> None:
+    formats = "fhir/bundle,ble_blood_pressure/2a35,omh/step-count-3.0,withings"
+    done = running.cli("simulate", "--patients", "2", "--seconds", "3", "--format", formats, "--faults", "resync=1.5")
+    assert done["devices"] == 8
+    assert done["acked"] == done["messages"] == 8
+    messages = running.get("system")["conservation"]["messages"]
+    assert (messages["received"], messages["quarantined"]) == (8, 0)
+    assert "did you mean" in run_cli("simulate", "--format", "fhir/bundel", *on(running.data), expect=2)
+
+
 def test_undecodable_is_listed_shown_and_replayed(running: Running) -> None:
     device = running.cli("device", "add", "--adapter", "json", "--id", "meter-1")
     running.cli(

@@ -72,7 +72,7 @@ class Reference:
     def between(self, device: Device, row: Row, after_ns: int) -> Result:
         waits = self.waits(row, "clock_reset")
         for one in self.worn(device):
-            if holds(self.stretch(device, one), after_ns, row.received_ns):
+            if holds(self.stretch(device, one), min(after_ns, row.received_ns), max(after_ns, row.received_ns)):
                 return replace(waits, patient=one.patient, reason=None)
         return waits
 

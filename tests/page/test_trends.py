@@ -18,6 +18,7 @@ from tests.support import eventually
 pytestmark = pytest.mark.browser
 HOUR = 3600.0
 CROWD = 130
+LOW_ROWS = 13
 CLARITY = (
     "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Event Subtype,Patient Info,Device Info,Source Device ID,"
     "Glucose Value (mg/dL),Insulin Value (u),Carb Value (grams),Duration (hh:mm:ss),Glucose Rate of Change (mg/dL/min)"
@@ -84,10 +85,13 @@ def test_a_value_beyond_the_sensor_stands_at_the_edge(ward: Ward, watched: Watch
     expect(value).to_contain_text("below range")
     series = f"patients/{patient}/readings"
 
-    def newest() -> list[str]:
-        return [word for flags in ward.running.get(series, vital="glucose_isf")["flags"][-1:] for word in flags]
+    since = (datetime.now(UTC) - timedelta(hours=3)).isoformat()
 
-    eventually(lambda: "below_range" in newest(), within_s=30, what="the newest rows in the store")
+    def low() -> int:
+        flags = ward.running.get(series, vital="glucose_isf", start=since, resolution="raw")["flags"]
+        return sum("below_range" in words for words in flags)
+
+    eventually(lambda: low() == LOW_ROWS, within_s=30, what="all low rows in the store")
     page.goto(f"{ward.running.ready['http']}/#/patient/{patient}?range={span}")
     chart = page.locator('[data-vital="glucose_isf"]')
     expect(chart.locator("canvas")).to_be_visible()
@@ -120,7 +124,7 @@ def export(days: int) -> str:
     rows = [CLARITY]
     for ago in range(max(days * 144, 40), -1, -1):
         time = now - timedelta(minutes=10 * ago)
-        rows.append(f"{len(rows)},{time.isoformat()},EGV,,,,x,{'Low' if ago < 13 else 120 + ago % 9},,,,")
+        rows.append(f"{len(rows)},{time.isoformat()},EGV,,,,x,{'Low' if ago < LOW_ROWS else 120 + ago % 9},,,,")
     return "\n".join(rows) + "\n"
 
 

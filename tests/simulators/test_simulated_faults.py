@@ -137,7 +137,7 @@ def test_faults_are_read_from_text() -> None:
     assert parse_faults("dropout=0.1, skew=30,garbage=1") == (Dropout(0.1), Skew(30.0), Garbage(1.0))
     assert parse_faults("") == ()
     assert {type(fault).__name__ for fault in parse_faults(",".join(f"{name}=0.5" for name in FAULTS))} == {
-        "Dropout", "Duplicate", "Reorder", "Skew", "Garbage",
+        "Dropout", "Duplicate", "Reorder", "Skew", "Garbage", "ClockReset", "Stored", "Resync",
     }  # fmt: skip
     with pytest.raises(InvalidRequest, match="did you mean 'dropout'"):
         parse_faults("dropuot=1")
@@ -145,4 +145,7 @@ def test_faults_are_read_from_text() -> None:
         parse_faults("xyz=1")
     for wrong in ("dropout=2", "dropout", "dropout=lots"):
         with pytest.raises(InvalidRequest, match="faults: dropout"):
+            parse_faults(wrong)
+    for wrong in ("stored=0", "stored=inf", "stored=nan", "stored=-1"):
+        with pytest.raises(InvalidRequest, match="faults: stored"):
             parse_faults(wrong)
