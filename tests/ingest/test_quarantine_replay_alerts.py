@@ -68,7 +68,8 @@ def alerting(world: World, folder: Path) -> Iterator[SqlAlertBook]:
 def raised(world: World, book: SqlAlertBook) -> list[AlertEvent]:
     """What was raised, once the alert service has read everything up to now, a tick included."""
     world.log.append([("vitals", encoding.encode(Tick(world.clock.now_ns())))])
-    eventually(lambda: book.position() == world.log.end(), what="the alert service to catch up")
+    # The first time its kernels may have to be compiled.
+    eventually(lambda: book.position() == world.log.end(), within_s=60, what="the alert service to catch up")
     return [booked.event for booked in book.events_between(0, 2**60) if booked.event.kind == "raised"]
 
 
