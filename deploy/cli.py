@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deploy import settings
@@ -71,7 +72,8 @@ def show_list(items: Sequence[Mapping[str, Any]], columns: Sequence[str], as_jso
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for item in items:
-        table.add_row(*("–" if item.get(name) in (None, "") else str(item[name]) for name in columns))
+        # Units and field paths have brackets, which are no markup.
+        table.add_row(*("–" if item.get(name) in (None, "") else escape(str(item[name])) for name in columns))
     console = Console()
     console.print(table if items else "none")
 
@@ -126,9 +128,10 @@ def check_config(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises ``SystemExit`` with it."""
-    from deploy import cli_bench, cli_devices, cli_people, cli_traffic  # noqa: PLC0415 - they hang their commands on ``app``
+    # They hang their commands on ``app``.
+    from deploy import cli_adapters, cli_bench, cli_devices, cli_people, cli_traffic  # noqa: PLC0415
 
-    for part in (cli_people, cli_devices, cli_traffic, cli_bench):
+    for part in (cli_people, cli_devices, cli_adapters, cli_traffic, cli_bench):
         part.register(app)
     try:
         app(args=None if arguments is None else list(arguments), prog_name="vitalgate")

@@ -18,7 +18,7 @@ from deploy.settings import DEFAULT_DATA_DIR
 from simulators.load import PAYLOADS, Credential, Plan, run_load
 from vitals.errors import BackendError, InvalidRequest
 
-NAMES = ("gateway", "store", "engine", "e2e", "import")
+NAMES = ("gateway", "store", "engine", "adapters", "e2e", "import")
 
 
 def register(app: typer.Typer) -> None:
@@ -109,7 +109,7 @@ def _allow_files(connections: int) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="gateway, store, engine, e2e or import.")],
+    name: Annotated[str, typer.Argument(help="gateway, store, engine, adapters, e2e or import.")],
     runs: Annotated[int, typer.Option(help="Figures are medians of so many runs.", min=1, max=100)] = 5,
     seconds: Annotated[float, typer.Option(help="gateway, e2e: how long each part of a run sends.", min=0.1)] = 10.0,
     connections: Annotated[str, typer.Option(help="gateway, e2e: connections, e.g. 1000,5000.")] = "1000,5000",
@@ -142,6 +142,10 @@ def _measure(name: str, runs: int, seconds: float, counts: list[int], rate: floa
             workload, found = store.measure(runs, rows or store.ROWS)
         case "engine":
             workload, found = engine.measure(runs, rows or engine.ROWS)
+        case "adapters":
+            from deploy.bench import adapters  # noqa: PLC0415
+
+            workload, found = adapters.measure(runs)
         case "import":
             workload, found = importing.measure(runs, rows or importing.RECORDS)
         case "gateway":

@@ -123,6 +123,15 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     )
 
 
+def open_journal(folder: Path) -> "Journal":
+    """An empty ingest journal in a folder of its own; its log is the caller's to close."""
+    from ingest.journal import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415 - see above
+    from ingest.journal import Journal  # noqa: PLC0415
+
+    log = LocalLog(folder / "vitals.db", CLOCK, schema=JOURNAL_SCHEMA)
+    return Journal(log, Vault.open(folder / "vault.key").zone("quarantine"))
+
+
 def open_ingest(
     raw: LocalLog,
     journal: "Journal",

@@ -13,12 +13,13 @@ PACKAGES: Final = ("numpy", "numba", "duckdb", "msgspec", "uvloop")
 
 
 class Figure(NamedTuple):
-    """One measured value; ``connections`` 0 where there are none."""
+    """One measured value; ``connections`` 0 where there are none, ``of`` what it is about where there are several."""
 
     metric: str
     value: float
     unit: str
     connections: int = 0
+    of: str = ""
 
 
 def environment() -> dict[str, Any]:
@@ -45,15 +46,16 @@ def _memory_mb() -> int:
 
 def repeat(runs: int, once: Callable[[], Sequence[Figure]]) -> list[dict[str, Any]]:
     """Call ``once`` ``runs`` times: the median of each metric, with every value beside it."""
-    found: dict[tuple[str, str, int], list[float]] = {}
+    found: dict[tuple[str, str, int, str], list[float]] = {}
     for _ in range(runs):
         for figure in once():
-            found.setdefault((figure.metric, figure.unit, figure.connections), []).append(figure.value)
+            found.setdefault((figure.metric, figure.unit, figure.connections, figure.of), []).append(figure.value)
     return [
         {"metric": metric, "value": _rounded(statistics.median(values)), "unit": unit}
         | ({"connections": connections} if connections else {})
+        | ({"of": of} if of else {})
         | {"all": [_rounded(value) for value in values]}
-        for (metric, unit, connections), values in found.items()
+        for (metric, unit, connections, of), values in found.items()
     ]
 
 

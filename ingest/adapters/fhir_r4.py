@@ -82,6 +82,8 @@ def _observation(entry: Any, path: str) -> Node | None:
     if isinstance(entry, Repeated):
         raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
     resource = required(entry, "resource", dict, f"{path}.")
+    if isinstance(resource, Repeated):
+        raise DecodeError(Reason.MALFORMED, f"{path}.resource: a member is given twice")
     return resource if _resource_type(resource, f"{path}.resource.") == _OBSERVATION else None
 
 

@@ -2,17 +2,34 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any
 
-from ingest.adapter import Columns, Context, Decoded, SourceClock
+from ingest.adapter import Adapter, Columns, Context, Decoded, SourceClock
 from ingest.adapters import BUILT_IN
-from vitals.catalog import BY_CODE
+from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Flag, Statistic
 from vitals.model import NO_TIME, Message
 from vitals.units import UNIT_BY_CODE
 
-ADAPTERS = {adapter.name: adapter for adapter in BUILT_IN}
+
+def declaring(adapter: Adapter) -> Adapter:
+    """The adapter, failing the test in which it emits a vital sign that it does not declare."""
+    declared = {BY_KEY[key].code for key in adapter.vitals}
+
+    @wraps(adapter.decode)
+    def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
+        decoded = adapter.decode(messages, contexts)
+        undeclared = set(decoded.batch.vital.tolist()) - declared
+        assert not undeclared, f"{adapter.name} emits {[BY_CODE[code].key for code in undeclared]} undeclared"
+        return decoded
+
+    return replace(adapter, decode=decode)
+
+
+ADAPTERS = {adapter.name: declaring(adapter) for adapter in BUILT_IN}
 DEFAULT_KINDS = {
     "json": "",
     "ble_glucose": "2a18",

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from deploy.bench.adapters import kinds, payloads, us_per_message
 from deploy.bench.e2e import quantile_s
 from deploy.bench.processes import MemoryPeak, cpu_s, rss_mb
 from deploy.bench.report import Figure, repeat
+from ingest.adapter import Context
+from simulators.formats import FORMATS
+from tests.adapters.decoding import ADAPTERS
 from tests.deploy.conftest import Running, run_cli
+from vitals.catalog import BY_CODE
+from vitals.errors import BackendError
 
 E2E = {
     "acked_messages_per_s", "server_cpu_us_per_message", "ack_ms_p50", "ack_ms_p99", "device_to_stored_ms_p99",
@@ -103,6 +110,40 @@ def test_bench_import_accounts_for_every_record() -> None:
     assert answer["workload"]["distinct"] == 4980
     assert runs["records_per_s"]["value"] == pytest.approx(5020 / runs["import_s"]["value"], rel=0.01)
     assert runs["peak_rss_mb"]["value"] > 100
+
+
+@pytest.mark.slow
+def test_bench_adapters_measures_every_format() -> None:
+    answer = run_cli("bench", "adapters", "--runs", "1")
+    assert (answer["name"], set(answer)) == ("adapters", {"name", "env", "workload", "runs"})
+    names = list(kinds())
+    assert [entry["of"] for entry in answer["runs"]] == names
+    assert {name.partition("/")[0] for name in names} == {one.adapter for one in FORMATS} <= set(ADAPTERS)
+    assert all((entry["metric"], entry["unit"]) == ("us_per_message", "us") for entry in answer["runs"])
+    assert all(0 < entry["value"] == entry["all"][0] for entry in answer["runs"])
+    assert set(answer["workload"]["per_message"]) == set(names)
+    assert answer["workload"]["per_message"]["json/none"]["readings"] == 2
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_the_payloads_of_a_benchmark_decode(name: str) -> None:
+    formats = kinds()[name]
+    messages = payloads(formats, 60)
+    assert messages == payloads(formats, 60), "alike each time"
+    assert len({message.payload for message in messages}) > 1
+    decoded = ADAPTERS[formats[0].adapter].decode(messages, [Context()] * 60)
+    assert not decoded.rejects
+    assert {*decoded.batch.message.tolist(), *(event.message for event in decoded.events)} == set(range(60))
+    stated = {BY_CODE[code].key for code in decoded.batch.vital.tolist()}
+    carried = {key for one in formats for key in one.vitals}
+    assert stated <= carried
+    assert stated or not carried
+
+
+def test_a_benchmark_of_payloads_that_are_refused_is_an_error() -> None:
+    wrong = [structs.replace(message, payload=b"\x00") for message in payloads(FORMATS[:1], 3)]
+    with pytest.raises(BackendError, match="3 of 3 messages rejected"):
+        us_per_message(ADAPTERS[FORMATS[0].adapter], wrong)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The generated blocks of the pages under docs/: each from the one table that the code itself reads.
 
-A block stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. A test fails when one is stale;
-``python -m tests.docs.pages --write`` rewrites all of them.
+A block stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the pages of adapters are generated whole.
+A test fails when one is stale; ``python -m tests.docs.pages --write`` rewrites all of them.
 """
 
 import re
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ingest.attribution import Unplaced
-from tests.docs import surfaces, tables
+from tests.docs import adapter_pages, surfaces, tables
 from tests.docs.tables import ROOT
 from vitals import glossary
 
@@ -35,7 +35,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({
     "control-kinds": lambda: tables.words_block(glossary.ControlKind),
     "modes": lambda: tables.plain_block(glossary.Mode),
     "statistics": lambda: tables.plain_block(glossary.Statistic),
-    "adapters": tables.adapters_block,
+    "adapters": adapter_pages.index_block,
     "vitals": tables.vitals_block,
     "currency": tables.currency_block,
     "coded": tables.coded_block,
@@ -60,19 +60,37 @@ def refreshed(text: str) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found['name']]()}\n{found['end']}", text)
 
 
+def wanted() -> dict[Path, str | None]:
+    """Every page as it should be, None for one that should not be there."""
+    whole = adapter_pages.pages()
+    left = {page: None for page in adapter_pages.FOLDER.glob("*.md") if page not in whole}
+    blocks = {
+        page: refreshed(page.read_text(encoding="utf-8")) for page in pages() if page.parent != adapter_pages.FOLDER
+    }
+    return {**blocks, **whole, **left}
+
+
+def stale() -> dict[Path, str | None]:
+    """The pages that are not as they should be."""
+    found = {}
+    for page, text in wanted().items():
+        if (page.read_text(encoding="utf-8") if page.exists() else None) != text:
+            found[page] = text
+    return found
+
+
 def main(arguments: Sequence[str]) -> int:
     """List stale pages, or with ``--write`` rewrite them."""
-    stale = 0
-    for page in pages():
-        text = page.read_text(encoding="utf-8")
-        fresh = refreshed(text)
-        if fresh == text:
-            continue
-        stale += 1
+    found = stale()
+    for page, text in found.items():
         sys.stdout.write(f"{page.relative_to(ROOT)}\n")
         if "--write" in arguments:
-            page.write_text(fresh, encoding="utf-8")
-    return 0 if "--write" in arguments else min(stale, 1)
+            if text is None:
+                page.unlink()
+            else:
+                page.parent.mkdir(exist_ok=True)
+                page.write_text(text, encoding="utf-8")
+    return 0 if "--write" in arguments else min(len(found), 1)
 
 
 if __name__ == "__main__":

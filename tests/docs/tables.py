@@ -16,8 +16,6 @@ from pydantic_core import PydanticUndefined
 from alerts import lifecycle
 from deploy.settings import Settings
 from device_gateway.settings import GatewaySettings
-from ingest.adapter import Adapter
-from ingest.adapters import BUILT_IN
 from vitals import glossary
 from vitals.catalog import VITALS, Vital
 from vitals.glossary import Mode
@@ -197,28 +195,7 @@ def shelves_block() -> str:
     return table(("severity", "longest shelf"), rows)
 
 
-# Adapters and vital signs.
-
-
-def adapters_block() -> str:
-    """Every built-in adapter."""
-    return "\n\n".join(_adapter(adapter) for adapter in BUILT_IN)
-
-
-def _adapter(adapter: Adapter) -> str:
-    module = inspect.getmodule(adapter.decode)
-    paragraphs = inspect.cleandoc(str(module.__doc__)).split("\n\n")
-    identity = next((text for text in paragraphs if text.startswith("Identity")), None)
-    assert identity, f"{adapter.name} does not say what identifies a reading"
-    text = identity.replace("``", "`").replace("\n", " ")
-    rows = [
-        ("version", adapter.version),
-        ("vital signs", ", ".join(map(code, sorted(adapter.vitals)))),
-        ("largest payload", f"{adapter.max_payload} bytes"),
-        *[("kind " + (code(kind) if kind else "(none)"), meaning) for kind, meaning in adapter.kinds.items()],
-        *[("setting " + code(key), meaning) for key, meaning in adapter.settings.items()],
-    ]
-    return f"### `{adapter.name}`: {adapter.title}\n\n" + table(("what", "value"), rows) + f"\n\n{text}"
+# Vital signs.
 
 
 def vitals_block() -> str:

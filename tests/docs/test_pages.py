@@ -10,8 +10,9 @@ import pytest
 from dashboard_api.auth import ROLES
 from deploy.settings import known_keys
 from device_gateway.settings import GatewaySettings
+from ingest.adapter import Adapter
 from ingest.adapters import BUILT_IN
-from tests.docs import pages, surfaces, tables
+from tests.docs import adapter_pages, pages, surfaces, tables
 from vitals.glossary import FLAG_MEANINGS, Flag, Reason
 
 ROOT: Final = tables.ROOT
@@ -50,12 +51,8 @@ def citations(text: str) -> set[tuple[str, str]]:
 
 
 def test_generated_blocks_are_fresh() -> None:
-    stale = [
-        str(page.relative_to(ROOT))
-        for page in pages.pages()
-        if pages.refreshed(text := page.read_text(encoding="utf-8")) != text
-    ]
-    assert not stale, "run: python -m tests.docs.pages --write"
+    found = [str(page.relative_to(ROOT)) for page in pages.stale()]
+    assert not found, "run: python -m tests.docs.pages --write"
 
 
 def test_every_block_is_on_one_page() -> None:
@@ -66,6 +63,29 @@ def test_every_block_is_on_one_page() -> None:
 def test_a_stale_block_is_noticed() -> None:
     text = "x\n<!-- generated: modes -->\n`spot`\n<!-- end -->\ny"
     assert pages.refreshed(text) == "x\n<!-- generated: modes -->\n`spot`, `continuous`\n<!-- end -->\ny"
+
+
+def test_a_missing_and_a_left_over_page_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter_pages, "FOLDER", tmp_path)
+    (tmp_path / "telepathy.md").write_text("# gone")
+    found = pages.stale()
+    assert found[tmp_path / "telepathy.md"] is None
+    assert found[tmp_path / "json.md"] == adapter_pages.pages()[tmp_path / "json.md"]
+
+
+@pytest.mark.parametrize("adapter", BUILT_IN, ids=lambda adapter: adapter.name)
+def test_an_adapter_page_works_through_examples(adapter: Adapter) -> None:
+    shown = adapter_pages.examples(adapter)
+    page = reference(f"adapters/{adapter.name}.md")
+    assert len(shown) <= adapter_pages.MOST_EXAMPLES
+    assert any(one.expected["rejects"] for one in shown)
+    for one in shown:
+        part = page.partition(f"\n### {one.name.replace('_', ' ')}\n")[2].partition("\n### ")[0]
+        assert "```" in part, one.name
+        for reading in one.expected["readings"][: adapter_pages.MOST_ROWS]:
+            assert f"| `{reading['vital']}` |" in part, one.name
+        for reject in one.expected["rejects"]:
+            assert f"| `{reject['reason']}` |" in part, one.name
 
 
 def test_every_setting_is_documented() -> None:
@@ -85,7 +105,10 @@ def test_every_word_is_documented() -> None:
 
 def test_every_adapter_metric_and_role_is_documented() -> None:
     for adapter in BUILT_IN:
-        assert f"### `{adapter.name}`:" in reference("adapters.md")
+        assert f"](adapters/{adapter.name}.md)" in reference("adapters.md")
+        page = reference(f"adapters/{adapter.name}.md")
+        for word in (*adapter.kinds.values(), *adapter.settings, *adapter.vitals, f"vitals/DEVICE/{adapter.name}"):
+            assert " ".join(word.split()).replace("|", "\\|") in page, (adapter.name, word)
     metrics = reference("metrics.md")
     assert "vitalgate_messages_total" in tables.metrics_in_code()
     for name in tables.metrics_in_code():

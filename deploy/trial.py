@@ -1,0 +1,106 @@
+"""What one payload would give: through the stages that ingest itself runs, in a folder that is gone afterwards."""
+
+import inspect
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+
+from dashboard_api.shapes import readings_json
+from dashboard_api.times import rfc3339
+from deploy.wiring import open_journal
+from ingest import pipeline
+from ingest.adapter import Adapter, Context
+from ingest.attribution import WearTable
+from ingest.pipeline import Outcome
+from vitals.catalog import BY_CODE
+from vitals.errors import InvalidRequest
+from vitals.model import DeviceEvent, Message, Provenance, VitalBatch
+from vitals.ports import Assignment, Device
+
+Json = dict[str, Any]
+DEVICE: Final = "trial"
+_WEARER: Final = "p_trial"
+
+
+def try_payload(
+    adapter: Adapter,
+    payload: bytes,
+    kind: str = "",
+    *,
+    received_ns: int,
+    zone: str | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> Json:
+    """What ``adapter`` and the stages after it make of a payload of a device that one person always wore.
+
+    ``zone`` is the IANA zone of that person and of the device's clock, ``settings`` the device's model settings.
+
+    Returns:
+        ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_members", "duplicates"}``. Readings
+        have the contract's shape without the patient; one that would wait on the unassigned worklist says why as
+        ``unassigned``. ``duplicates`` counts readings that the payload holds more than once.
+
+    Raises:
+        InvalidRequest: no such zone.
+    """
+    _check_zone(zone)
+    message = Message(DEVICE, adapter.name, kind, received_ns, payload, ordinal=0)
+    device = Device(DEVICE, adapter.name, zone=zone, settings=settings or {})
+    worn = WearTable([device], [Assignment(DEVICE, _WEARER, zone=zone)])
+    contexts = {DEVICE: Context(zone, device.settings)}
+    source = Provenance(adapter=adapter.name, adapter_version=adapter.version)
+    out = Outcome()
+    with tempfile.TemporaryDirectory(prefix="vitalgate-") as scratch:
+        journal = open_journal(Path(scratch))
+        try:
+            with journal.log.transaction() as tx:
+                pipeline.run(adapter, [message], contexts, worn, journal.begin(tx), out, provenance=source)
+        finally:
+            journal.log.close()
+    return {"adapter": adapter.name, "version": adapter.version, "kind": kind} | _shown(out)
+
+
+def _check_zone(zone: str | None) -> None:
+    if zone is None:
+        return
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise InvalidRequest("--zone", "not an IANA time zone") from error
+
+
+def _shown(out: Outcome) -> Json:
+    readings = [reading for batch in (*out.batches, *out.withdrawn) for reading in _readings(batch)]
+    readings += [
+        reading | {"unassigned": waiting.reason} for waiting in out.waiting for reading in _readings(waiting.batch)
+    ]
+    return {
+        "readings": readings,
+        "events": [_event(event) for event in out.events],
+        "rejects": [{"reason": held.reason.value, "detail": held.detail} for held in out.held],
+        "unknown_members": out.unknown_members,
+        "duplicates": out.tally.total("repeated"),
+    }
+
+
+def _readings(batch: VitalBatch) -> list[Json]:
+    worn = batch.replace(patients=(_WEARER,), patient=np.zeros(len(batch), np.int32))
+    return [{key: value for key, value in one.items() if key != "patient"} for one in readings_json(worn)]
+
+
+def _event(event: DeviceEvent) -> Json:
+    vital = BY_CODE[event.vital].key if event.vital else None
+    return {"kind": event.kind.value, "time": rfc3339(event.time_ns), "vital": vital, "value": event.value,
+            "detail": event.detail}  # fmt: skip
+
+
+def identity_note(adapter: Adapter) -> str | None:
+    """What tells two readings apart: the paragraph of the adapter's module that begins with ``Identity``."""
+    module = inspect.getmodule(adapter.decode)
+    paragraphs = inspect.cleandoc(str(module.__doc__ if module else "")).split("\n\n")
+    found = next((text for text in paragraphs if text.startswith("Identity")), None)
+    return None if found is None else " ".join(found.replace("``", "`").split())
