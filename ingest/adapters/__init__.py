@@ -69,7 +69,7 @@ _IMPORT_FAILURES: Final = (
 def _problem(adapter: Adapter) -> str | None:
     """What is wrong with an adapter of another package, None when nothing is."""
     if not _NAME.fullmatch(adapter.name):
-        return f"name {adapter.name!r} is not fit for a topic: a-z, 0-9, _ and -, at most 64"
+        return f"name {adapter.name!r} is not fit for a topic: a-z, 0-9 and _, at most 32"
     if not adapter.kinds:
         return "has no kinds"
     unknown = sorted(set(adapter.vitals) - BY_KEY.keys())

@@ -18,11 +18,13 @@ WANTED: Final = [
     *(f"S{number}" for number in range(1, 9)),
     *(f"F1{letter}" for letter in "abcdef"),
     "F2a", "F2b", "F3", "F4a", "F4b", "F5",
+    "D1a", "D1b", "D1c", "D2", "D3a", "D3b", "D3c", "D4a", "D4b", "D5a", "D5b", "D5c", "D5d", "D6a", "D6b", "D7", "D8a",
+    "D8b", "D9a", "D9b", "D10a", "D10b",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
     for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines())
-    if re.fullmatch(r"[PMBSF]\d+[a-z]?", row[0])
+    if re.fullmatch(r"[PMBSFD]\d+[a-z]?", row[0])
 }
 
 
@@ -53,7 +55,7 @@ def problem(reference: str) -> str | None:
 
 
 def test_every_promise_and_point_has_one_row() -> None:
-    named = re.findall(r"^\| ([PMBSF]\d+[a-z]?) \|", PAGE, re.MULTILINE)
+    named = re.findall(r"^\| ([PMBSFD]\d+[a-z]?) \|", PAGE, re.MULTILINE)
     assert sorted(named) == sorted(WANTED)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == [str(number) for number in range(1, 11)]
