@@ -126,9 +126,9 @@ def check_config(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises ``SystemExit`` with it."""
-    from deploy import cli_bench, cli_devices, cli_people, cli_traffic  # noqa: PLC0415 - they hang their commands on ``app``
+    from deploy import cli_bench, cli_devices, cli_people, cli_report, cli_traffic  # noqa: PLC0415 - they hang their commands on ``app``
 
-    for part in (cli_people, cli_devices, cli_traffic, cli_bench):
+    for part in (cli_people, cli_devices, cli_traffic, cli_report, cli_bench):
         part.register(app)
     try:
         app(args=None if arguments is None else list(arguments), prog_name="vitalgate")
