@@ -29,6 +29,7 @@ PERCENTILES: Final = (5, 25, 50, 75, 95)
 MAX_INTERPOLATED_S: Final = 45 * 60.0
 _DEFAULT_INTERVAL_S: Final = 300.0
 _TOLERANCE: Final = 0.9
+_OVERLAP: Final = 0.75
 _LOCAL_STEPS: Final = 13
 _LOW, _HIGH = BY_KEY["glucose_isf"].sensor_range or (40.0, 400.0)
 _RISK_SCALE: Final = 22.77
@@ -128,9 +129,9 @@ def covered_s(frame: pd.DataFrame) -> FloatArray:
 
 
 def uniform(frame: pd.DataFrame) -> bool:
-    """Whether readings may be counted: one interval, and no step under half of it (two sensors at once)."""
+    """Whether readings may be counted: one interval, and no step well under it, as of two sensors at once."""
     intervals = frame["interval_s"].to_numpy(np.float64)
-    return bool((intervals == intervals[:1]).all() and (np.diff(seconds(frame)) >= intervals[1:] / 2).all())
+    return bool((intervals == intervals[:1]).all() and (np.diff(seconds(frame)) >= intervals[1:] * _OVERLAP).all())
 
 
 def _weights(frame: pd.DataFrame) -> FloatArray:

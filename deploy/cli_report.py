@@ -31,11 +31,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(report, name="report")
 
 
-@report.callback()
-def _reports() -> None:
-    """Keeps ``glucose`` a command of its own while it is the only report."""
-
-
 @report.command("glucose", epilog="Example: vitalgate report glucose p_1a2b --days 14 --unit mmol/L")
 def glucose(
     patient: Annotated[str, typer.Argument(help="The patient's token.")],
@@ -90,7 +85,7 @@ def _remarks(readings: Record) -> Iterator[str]:
             f"{readings['above_range']} high): counted in ranges and episodes; without a number, not in averages."
         )
     if readings["left_out"]:
-        counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in readings["left_out"].items())
+        counts = ", ".join(f"{word.replace('_', ' ')} {count}" for word, count in readings["left_out"].items())
         yield f"Readings left out: {counts}."
 
 
