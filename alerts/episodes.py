@@ -17,6 +17,7 @@ RECOVERED: Final = "recovered"
 BY_GAP: Final = "by_gap"
 OPEN: Final = "open"
 _HOLD_S: Final = 15 * 60.0
+_JITTER: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def episodes(frame: pd.DataFrame, kind: EpisodeKind) -> pd.DataFrame:
     ``extreme_mg_dl`` (nadir or peak; NaN when that has no number) and ``ended``: ``recovered``, ``by_gap`` (more than
     45 minutes without a reading; not counted as recovered) or ``open`` (the trace ends).
 
-    A reading stands for one interval at most, and a run's length is rounded to whole intervals: three readings five
+    A reading stands for one interval at most. Lengths are taken within a tenth of an interval: three readings five
     minutes apart are 15 minutes, though their times jitter by seconds.
     """
     stretch = _stretches(frame)
@@ -106,10 +107,11 @@ def _runs(frame: pd.DataFrame, kind: EpisodeKind, stretch: Rows) -> _Runs:
     first = np.flatnonzero(changes)
     last = np.append(first[1:], len(frame))[: len(first)] - 1
     at_s, interval_s = seconds(frame), frame["interval_s"].to_numpy(np.float64)[first]
-    length_s = np.rint((at_s[last] + covered_s(frame)[last] - at_s[first]) / interval_s) * interval_s
-    enough = length_s >= _HOLD_S
+    length_s = at_s[last] + covered_s(frame)[last] - at_s[first]
+    jitter_s = interval_s * _JITTER
+    enough = length_s >= _HOLD_S - jitter_s
     if kind.over_s is not None:
-        enough = np.where(inside[first], length_s > kind.over_s, enough)
+        enough = np.where(inside[first], length_s > kind.over_s + jitter_s, enough)
     first = first[enough]
     return _Runs(first, inside[first], stretch[first])
 

@@ -41,6 +41,7 @@ def test_two_low_readings_that_jitter_are_not_three() -> None:
     minutes = [second / 60 for second in seconds]
     assert len(found(at(minutes, [75, 69, 68, 67, 71, 72, 73]))) == 1, "fifteen minutes but for four seconds"
     assert found(at(minutes, [75, 69, 68, 71, 72, 73, 74])) == []
+    assert found(at([0, 5, 13, 18, 23, 28, 33, 38], [75, 69, 68, 71, 72, 73, 74, 75])) == [], "13 minutes are not 15"
 
 
 @pytest.mark.parametrize(("step", "lows", "counts"), [(1, 14, 0), (1, 15, 1), (15, 1, 1), (5, 2, 0), (5, 3, 1)])
