@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from dashboard_api.auth import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
-from vitals.ports import AlertBook, Clock, Controls, IngestView, Log, Registry, Store
+from vitals.ports import AlertBook, Clock, Controls, IngestView, Log, Patient, Registry, Store
 from vitals.vault import Identity
 
 
@@ -73,8 +73,9 @@ class Dependencies:
 
     ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
     text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
-    and completes the limits of one patient and raises ``InvalidRequest``. ``device_side`` leads to the gateway's HTTP
-    ingest; None where no gateway runs.
+    and completes the limits of one patient and raises ``InvalidRequest``. ``glucose_report`` is the report of a
+    patient over ``start_ns <= time < end_ns``. ``device_side`` leads to the gateway's HTTP ingest; None where no
+    gateway runs.
     """
 
     registry: Census
@@ -91,6 +92,7 @@ class Dependencies:
     system: Callable[[], Mapping[str, Any]]
     adapters: Collection[str]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
+    glucose_report: Callable[[Patient, int, int], dict[str, Any]]
     device_side: httpx.AsyncBaseTransport | None = None
 
 

@@ -13,6 +13,8 @@ MAX_PAGE: Final = 1000
 MAX_RAW: Final = 100_000
 """Points in one answer of the readings route."""
 DEFAULT_POINTS: Final = 2_000
+MAX_REPORT_DAYS: Final = 92
+DEFAULT_REPORT_DAYS: Final = 14
 _YEAR_MIN: Final = 366 * 24 * 60
 _LONGEST_SHIFT_S: Final = 100 * 366 * 86_400
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -206,6 +208,14 @@ class SeriesQuery(Query):
     end: Time | None = None
     resolution: Literal["auto", "raw", "1m", "1h", "1d"] = "auto"
     max_points: Annotated[int, Field(ge=1, le=MAX_RAW)] | None = None
+
+
+class ReportQuery(Query):
+    """``days`` before ``end``, where no ``start`` is given."""
+
+    start: Time | None = None
+    end: Time | None = None
+    days: Annotated[int, Field(ge=1, le=MAX_REPORT_DAYS)] | None = None
 
 
 class LimitsQuery(Query):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -126,12 +127,16 @@ def check_config(
         show({"ok": True})
 
 
+def parts() -> tuple[ModuleType, ...]:
+    """Modules that hang their commands on an app with ``register``."""
+    from deploy import cli_adapters, cli_bench, cli_devices, cli_people, cli_report, cli_traffic  # noqa: PLC0415
+
+    return cli_people, cli_devices, cli_adapters, cli_traffic, cli_report, cli_bench
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises ``SystemExit`` with it."""
-    # They hang their commands on ``app``.
-    from deploy import cli_adapters, cli_bench, cli_devices, cli_people, cli_traffic  # noqa: PLC0415
-
-    for part in (cli_people, cli_devices, cli_adapters, cli_traffic, cli_bench):
+    for part in parts():
         part.register(app)
     try:
         app(args=None if arguments is None else list(arguments), prog_name="vitalgate")

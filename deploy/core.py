@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from alerts.engine import Engine
+from alerts.glucose_report import glucose_report
 from alerts.rules import parse_limits
 from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
@@ -119,6 +121,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk) -> Dependencies:
         system=status.system,
         adapters=tuple(load_adapters()),
         parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
+        glucose_report=partial(glucose_report, core.store),
         device_side=httpx.AsyncHTTPTransport(uds=str(core.layout.ingest)),
     )
 

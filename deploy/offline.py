@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from starlette.types import ASGIApp
 
+from alerts.glucose_report import glucose_report
 from alerts.service import ControlDesk
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
@@ -34,5 +36,5 @@ def _offline(core: Core) -> Dependencies:
         registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
         controls=ControlDesk(core.log, core.book), log=core.log, auth=core.tokens, clock=CLOCK,
         readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
-        parse_limits=list,
+        parse_limits=list, glucose_report=partial(glucose_report, core.store),
     )  # fmt: skip

@@ -79,7 +79,8 @@ class Log(Protocol):
 class Window:
     """A series of one vital of one patient, columns of equal length, by time.
 
-    Raw windows have device, seq and basis; aggregated ones have min, max and count, and ``value`` is the mean.
+    Raw windows have device, seq, basis and the code of the reported unit; aggregated ones have min, max and count, and
+    ``value`` is the mean.
     """
 
     resolution: str
@@ -92,6 +93,7 @@ class Window:
     device: Sequence[str] = ()
     seq: Sequence[int] = ()
     basis: Sequence[int] = ()
+    unit: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

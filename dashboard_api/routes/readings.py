@@ -27,7 +27,8 @@ STORE_QUERIES: Final = 4
 Result = TypeVar("Result")
 
 
-async def _bounded(request: Request, work: Callable[[], Result]) -> Result:
+async def bounded(request: Request, work: Callable[[], Result]) -> Result:
+    """What ``work`` returns, from a thread; ``STORE_QUERIES`` at once."""
     state = request.app.state
     if not hasattr(state, "store_queries"):
         state.store_queries = CapacityLimiter(STORE_QUERIES)
@@ -44,7 +45,7 @@ async def latest(request: Request, deps: Deps, live: Live, patient: str) -> Resp
         now_ns = deps.clock.now_ns()
         return answer(whole([_aged(newest, now_ns) for newest in live.latest(patient)]))
 
-    return await _bounded(request, read)
+    return await bounded(request, read)
 
 
 @router.get("/latest", **needs(Permission.VITALS_READ))
@@ -63,7 +64,7 @@ async def latest_of_all(request: Request, deps: Deps, live: Live, query: Annotat
 
         return answer(page(tokens, query.limit, shape, str))
 
-    return await _bounded(request, read)
+    return await bounded(request, read)
 
 
 @router.get("/trends", **needs(Permission.VITALS_READ))
@@ -80,7 +81,7 @@ async def trends(request: Request, deps: Deps, query: Annotated[TrendQuery, Quer
         body = page(tokens, query.limit, lambda token: {"patient": token, "vitals": found.get(token, {})}, str)
         return answer({"start": rfc3339(start_ns), "step_s": width_ns // SECOND_NS} | body)
 
-    return await _bounded(request, read)
+    return await bounded(request, read)
 
 
 def _asked(deps: Dependencies, query: WardQuery) -> Sequence[str]:
@@ -116,7 +117,7 @@ async def series(request: Request, deps: Deps, patient: str, query: Annotated[Se
     def read() -> Response:
         return answer(_series(deps, patient, vital, start_ns, end_ns, query))
 
-    return await _bounded(request, read)
+    return await bounded(request, read)
 
 
 def _series(deps: Dependencies, patient: str, vital: Vital, start_ns: int, end_ns: int, query: SeriesQuery) -> Json:

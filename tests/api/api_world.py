@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp
 
 from alerts.book import SqlAlertBook
 from alerts.engine import Engine
+from alerts.glucose_report import glucose_report
 from alerts.rules import parse_limits
 from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
@@ -125,6 +127,7 @@ class World:
             metrics=lambda: generate_latest(self.metrics).decode(), system=lambda: {"rates": {"messages_per_s": 0.0}},
             adapters=[adapter.name for adapter in BUILT_IN],
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
+            glucose_report=partial(glucose_report, self.store),
         )  # fmt: skip
         self.app = create_app(self.deps)
         self._stop = threading.Event()

@@ -11,6 +11,7 @@ from vitals.errors import PositionConflict
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import COLUMNS, NO_TIME, VitalBatch, batch_from_rows
 from vitals.ports import Store
+from vitals.units import UNIT_BY_NAME
 
 Open = Callable[[], Store]
 
@@ -84,11 +85,11 @@ def test_raw_windows_are_ordered_by_time_then_seq(store: Store) -> None:
     assert list(window.seq) == [1, 2, 0]
 
 
-def test_raw_windows_tell_device_seq_basis_and_flags(store: Store) -> None:
+def test_raw_windows_tell_device_seq_basis_unit_and_flags(store: Store) -> None:
     put(
         store,
-        reading(T0, 1.0, seq=7, basis=Basis.HUB, flags=int(Flag.MANUAL)),
-        reading(T0 + 1, 2.0, device="d2", seq=8, basis=Basis.RECEIVED),
+        reading(T0, 1.0, seq=7, basis=Basis.HUB, flags=int(Flag.MANUAL), unit=UNIT_BY_NAME["/min"].code),
+        reading(T0 + 1, 2.0, device="d2", seq=8, basis=Basis.RECEIVED, unit=UNIT_BY_NAME["%"].code),
     )
     window = store.window("p_1", HR, *ALL_TIME)
     assert window.resolution == "raw"
@@ -97,6 +98,7 @@ def test_raw_windows_tell_device_seq_basis_and_flags(store: Store) -> None:
         [7, 8],
         [Basis.HUB, Basis.RECEIVED],
     )
+    assert list(window.unit) == [UNIT_BY_NAME["/min"].code, UNIT_BY_NAME["%"].code]
     assert window.flags.tolist() == [Flag.MANUAL, 0]
     assert window.time_ns.tolist() == [T0, T0 + 1]
     assert window.count.tolist() == [1, 1]
@@ -144,7 +146,7 @@ def test_buckets_are_aligned_to_the_epoch(store: Store, resolution: str, width: 
     assert window.resolution == resolution
     assert window.time_ns.tolist() == [-width, 0, width, 3 * width]
     assert window.count.tolist() == [1, 2, 1, 1]
-    assert (window.device, window.seq, window.basis) == ((), (), ())
+    assert (window.device, window.seq, window.basis, window.unit) == ((), (), (), ())
 
 
 @pytest.mark.parametrize("flag", [Flag.BELOW_RANGE, Flag.ABOVE_RANGE])

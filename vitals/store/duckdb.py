@@ -165,7 +165,7 @@ class DuckDBStore:
         devices = [self._devices.names[number] for number in rows["device"].tolist()]
         return Window(
             resolution, rows["time_ns"], value, value, value, ones, rows["flags"],
-            devices, rows["seq"].tolist(), rows["basis"].tolist(),
+            devices, rows["seq"].tolist(), rows["basis"].tolist(), rows["unit"].tolist(),
         )  # fmt: skip
 
     def latest(self, patient: str) -> VitalBatch:

@@ -39,7 +39,7 @@ FROM incoming WHERE flags & $revision <> 0
 """
 RETRACT = "INSERT INTO hidden SELECT $device, $vital, $source_time_ns, $seq, ordinal, true FROM state"
 RAW = """
-SELECT time_ns, value, flags, device, seq, basis FROM visible
+SELECT time_ns, value, flags, device, seq, basis, unit FROM visible
 WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < $end
 ORDER BY time_ns, seq, ordinal LIMIT $limit
 """

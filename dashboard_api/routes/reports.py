@@ -1,0 +1,39 @@
+"""Reports about one patient."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from dashboard_api.auth import Permission, needs
+from dashboard_api.dependencies import Deps
+from dashboard_api.routes.readings import bounded
+from dashboard_api.schemas import DEFAULT_REPORT_DAYS, MAX_REPORT_DAYS, ReportQuery
+from dashboard_api.shapes import answer
+from dashboard_api.times import SECOND_NS, parse_time
+from vitals.errors import InvalidRequest
+
+router = APIRouter(tags=["reports"])
+DAY_NS: Final = 86_400 * SECOND_NS
+
+
+@router.get("/patients/{patient}/reports/glucose", **needs(Permission.VITALS_READ))
+async def glucose(request: Request, deps: Deps, patient: str, query: Annotated[ReportQuery, Query()]) -> Response:
+    """Glucose metrics, daily profile and episodes (clinical.md 3) over ``start <= time < end``; ``end`` is now when
+    left out or later than now, and ``days`` (14) go before it where no ``start`` is given."""
+    now_ns = deps.clock.now_ns() // SECOND_NS * SECOND_NS
+    end_ns = now_ns if query.end is None else min(parse_time(query.end, "end"), now_ns)
+    if query.start is not None and query.days is not None:
+        raise InvalidRequest("days", "either start or days")
+    if query.start is None:
+        start_ns = end_ns - (query.days or DEFAULT_REPORT_DAYS) * DAY_NS
+    else:
+        start_ns = parse_time(query.start, "start")
+    if not 0 <= start_ns < end_ns:
+        raise InvalidRequest("start", "must be after 1970, before end and before now")
+    if end_ns - start_ns > MAX_REPORT_DAYS * DAY_NS:
+        raise InvalidRequest("start", f"more than {MAX_REPORT_DAYS} days before end")
+
+    def read() -> Response:
+        return answer(deps.glucose_report(deps.registry.patient(patient), start_ns, end_ns))
+
+    return await bounded(request, read)
