@@ -126,9 +126,15 @@ def check_config(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises ``SystemExit`` with it."""
-    from deploy import cli_bench, cli_devices, cli_people, cli_traffic  # noqa: PLC0415 - they hang their commands on ``app``
+    from deploy import (  # noqa: PLC0415 - they hang their commands on ``app``
+        cli_bench,
+        cli_detect,
+        cli_devices,
+        cli_people,
+        cli_traffic,
+    )
 
-    for part in (cli_people, cli_devices, cli_traffic, cli_bench):
+    for part in (cli_people, cli_devices, cli_traffic, cli_bench, cli_detect):
         part.register(app)
     try:
         app(args=None if arguments is None else list(arguments), prog_name="vitalgate")

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from dashboard_api.auth import ROLES, Permission
-from deploy import cli, cli_bench, cli_devices, cli_people, cli_traffic
+from deploy import cli, cli_bench, cli_detect, cli_devices, cli_people, cli_traffic
 from deploy.control import open_control
 from deploy.layout import Layout
 from deploy.settings import Settings
@@ -28,7 +28,7 @@ def commands() -> dict[str, TyperCommand]:
     """``"patient add"`` -> its command, for every leaf of the command line."""
     app = typer.Typer(name="vitalgate", add_completion=False)
     app.registered_commands += cli.app.registered_commands
-    for part in (cli_people, cli_devices, cli_traffic, cli_bench):
+    for part in (cli_people, cli_devices, cli_traffic, cli_bench, cli_detect):
         part.register(app)
     return dict(_leaves("", typer.main.get_command(app)))
 
