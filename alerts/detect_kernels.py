@@ -21,11 +21,15 @@ LONGEST_PERIOD: Final = 1024
 PERIOD_EVERY: Final = 256
 """Rows between two looks for a period."""
 
+# Forecasts: the last value, a fast average, a slow one, what the time of day and of week usually have, the period found
+# in the rows, and the best of those that do not follow the last rows corrected by its last error.
 LAST, SMOOTH, CENTER, DAY, WEEK, PERIOD, CORRECTED = range(7)
 FORECASTS: Final = 7
 DAY_BUCKETS: Final = 288
 WEEK_BUCKETS: Final = 672
 
+# Detectors: error of the best forecast, error of the best that does not follow the last rows, its mean, its CUSUM, errors
+# larger or smaller than usual, equal values, distance from the slow average.
 POINT, SEASON, LEVEL, DRIFT, VARIANCE, QUIET, FLAT, RANGE = range(8)
 DETECTORS: Final = 8
 BINS: Final = 192
@@ -40,20 +44,26 @@ LARGEST: Final = 1e100
 WARM_UP: Final = 30
 """Rows with a value before the first score above 0."""
 LEVEL_GAIN: Final = 0.08
+"""The share of a row in the mean error of the last rows."""
 SLACK: Final = 1.0
+"""What the CUSUM lets pass per row, in mean absolute errors (clinical.md 6.1)."""
 ENERGY_GAIN: Final = 0.06
-FLAT_EASE: Final = 1.0
-"""Rows added to a run of equal values, so that a first repetition says little."""
+"""The share of a row in the size of the last errors."""
+COINCIDENCE: Final = 2.0
+"""Repetitions of a value that rounding alone explains."""
 CENTER_MEMORY: Final = 2000.0
+"""Rows that the slow average remembers."""
 DAY_MEMORY: Final = 14
 WEEK_MEMORY: Final = 6
+"""Days and weeks that an hour's usual value remembers."""
 AGREE_FROM: Final = 2.0
 AGREEMENT: Final = 1.3
+"""What the surprise of a further detector above ``AGREE_FROM`` adds."""
 HABITUATION: Final = 0.5
 SHORTEST_MEMORY: Final = 100.0
 MEMORY_SHARE: Final = 0.5
 """The memory of a surprise fades over so many rows, or this share of all rows so far, whichever is more."""
-HALF_NEWS: Final = 2.0
+HALF_NEWS: Final = 2.1
 """The news that scores 0.5."""
 GAUSSIAN_WINDOW: Final = 6400
 GAUSSIAN_STEP: Final = 100
@@ -109,7 +119,7 @@ def find_period(ring: Array, count: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def forecast(model: Model, seconds: float, guess: Array) -> None:
+def _forecast(model: Model, seconds: float, guess: Array) -> None:
     """Fill ``guess``; NaN where there is nothing to go by."""
     numbers, ring = model.numbers, model.ring
     count = int(numbers[COUNT])
@@ -167,7 +177,7 @@ def surprise(histogram: Array, statistic: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _err(model: Model, guess: Array, value: float) -> None:
+def _judge(model: Model, guess: Array, value: float) -> None:
     """Let every forecast's error into its mean absolute error, far ones clipped."""
     for one in range(FORECASTS):
         if np.isnan(guess[one]):
@@ -194,7 +204,7 @@ def _best(model: Model, guess: Array, first: int, last: int, otherwise: int) -> 
 def _choose(model: Model, seconds: float, guess: Array) -> tuple[int, int]:
     """Fill ``guess``; (best forecast that does not follow the last rows, best one that does)."""
     numbers = model.numbers
-    forecast(model, seconds, guess)
+    _forecast(model, seconds, guess)
     guess[CENTER] = numbers[EVER]
     guess[SMOOTH] = numbers[SMOOTHED]
     slow = _best(model, guess, DAY, PERIOD, CENTER)
@@ -226,7 +236,7 @@ def _statistics(model: Model, value: float, guess: Array, slow: int, fast: int, 
     found[LEVEL] = abs(numbers[LEVEL_MEAN])
     found[DRIFT] = max(numbers[UP], numbers[DOWN])
     found[VARIANCE] = numbers[ENERGY]
-    found[FLAT] = numbers[RUN] + FLAT_EASE
+    found[FLAT] = 1.0 + max(numbers[RUN] - COINCIDENCE, 0.0)
     found[RANGE] = min(abs(value - guess[CENTER]) / max(error[CENTER], 1e-300), 1e6)
 
 
@@ -234,7 +244,7 @@ def _statistics(model: Model, value: float, guess: Array, slow: int, fast: int, 
 def _learn(model: Model, value: float, seconds: float, guess: Array, slow: int) -> None:
     """Let a row into everything that forecasts."""
     numbers = model.numbers
-    _err(model, guess, value)
+    _judge(model, guess, value)
     count = numbers[COUNT]
     reach = 3.0 * model.error[CENTER] if count > 20 else np.inf
     numbers[EVER] += min(max(value - numbers[EVER], -reach), reach) / min(count + 1.0, CENTER_MEMORY)

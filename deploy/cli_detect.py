@@ -1,6 +1,7 @@
 """The command that scores a series of a file: detect."""
 
 import csv
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import IO, Annotated, Any, Final, NamedTuple
 import typer
 
 from deploy.cli import AsJson, ConfigFile, DataDir, show
+from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
 
@@ -49,11 +51,13 @@ def detect(
     output: Annotated[
         Path | None, typer.Option(help="File for the scores; default standard output. With --json no scores go there.")
     ] = None,
-    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - every command takes it
-    config: ConfigFile = None,  # noqa: ARG001
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,  # noqa: ARG001 - every command takes it
     as_json: AsJson = False,
 ) -> None:
     """Score every row of a column for how anomalous it is, 0 to 1, from the rows up to it alone."""
+    if data_dir.is_dir():
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
     from alerts.detect import FIRES_AT, Detector  # noqa: PLC0415 - numba loads in a second; --help must not wait for it
 
     detector = Detector(method)
