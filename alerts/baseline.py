@@ -22,12 +22,12 @@ _MEAN_TO_SIGMA: Final = 1.2533
 
 
 class Baseline(NamedTuple):
-    """``center``, ``spread`` (mean absolute deviation, float64) and ``count`` (int64) are series x buckets;
+    """``center``, ``spread`` (mean absolute deviation, float64) and ``seen`` (values, int64) are series x buckets;
     ``days`` (distinct days, int64) and ``last_day`` (int64, -1 = none) are one per series."""
 
     center: Array
     spread: Array
-    count: Array
+    seen: Array
     days: Array
     last_day: Array
 
@@ -50,8 +50,8 @@ def learn(base: Baseline, series: int, bucket: int, day: int, value: float, memo
     if day > base.last_day[series]:
         base.last_day[series] = day
         base.days[series] += 1
-    count = base.count[series, bucket] + 1
-    base.count[series, bucket] = count
+    count = base.seen[series, bucket] + 1
+    base.seen[series, bucket] = count
     if count == 1:
         base.center[series, bucket] = value
         return
@@ -72,7 +72,7 @@ def learn(base: Baseline, series: int, bucket: int, day: int, value: float, memo
 @njit(cache=True, nogil=True)
 def usable(base: Baseline, series: int, bucket: int) -> bool:
     """Whether a bucket may judge: a week has been seen, and this hour of it more than once."""
-    return base.days[series] >= USABLE_DAYS and base.count[series, bucket] > 1
+    return bool(base.days[series] >= USABLE_DAYS and base.seen[series, bucket] > 1)
 
 
 @njit(cache=True, nogil=True)

@@ -28,8 +28,8 @@ FORECASTS: Final = 7
 DAY_BUCKETS: Final = 288
 WEEK_BUCKETS: Final = 672
 
-# Detectors: error of the best forecast, error of the best that does not follow the last rows, its mean, its CUSUM, errors
-# larger or smaller than usual, equal values, distance from the slow average.
+# Detectors: error of the best forecast, error of the best that does not follow the last rows, its mean, its CUSUM,
+# errors larger or smaller than usual, equal values, distance from the slow average.
 POINT, SEASON, LEVEL, DRIFT, VARIANCE, QUIET, FLAT, RANGE = range(8)
 DETECTORS: Final = 8
 BINS: Final = 192
@@ -103,7 +103,7 @@ def find_period(ring: Array, count: int) -> int:
         return 0
     for place in range(size):
         recent[place] = min(max((recent[place] - middle) / spread, -4.0), 4.0)
-    whole = np.mean(recent * recent)
+    whole = float(np.mean(recent * recent))
     longest = min(LONGEST_PERIOD, size // 2)
     found, highest, lowest = 0, 0.3, 1.0
     for lag in range(2, longest):
@@ -127,10 +127,10 @@ def _forecast(model: Model, seconds: float, guess: Array) -> None:
     guess[LAST] = numbers[PREVIOUS]
     if np.isfinite(seconds):
         bucket = bucket_of(seconds, DAY_S, DAY_BUCKETS)
-        if model.day.count[0, bucket] > 1:
+        if model.day.seen[0, bucket] > 1:
             guess[DAY] = model.day.center[0, bucket]
         bucket = bucket_of(seconds, 7 * DAY_S, WEEK_BUCKETS)
-        if model.week.count[0, bucket] > 0:
+        if model.week.seen[0, bucket] > 0:
             guess[WEEK] = model.week.center[0, bucket]
     period = int(model.period[0])
     if period > 0 and count > 3 * period:
@@ -303,7 +303,7 @@ def _news(numbers: Array, surprises: Array, weights: Array) -> float:
     news = strongest - HABITUATION * numbers[SHIELD]
     fade = np.exp(-1.0 / max(SHORTEST_MEMORY, MEMORY_SHARE * numbers[COUNT]))
     numbers[SHIELD] = max(numbers[SHIELD] * fade, strongest)
-    return news
+    return float(news)
 
 
 @njit(cache=True, nogil=True)
