@@ -41,6 +41,8 @@ NUMBERS: Final = 17
 
 LARGEST: Final = 1e100
 """Values are clipped to this size, so that squares stay finite."""
+SMALLEST: Final = 1e-200
+"""No error is taken for less, so that quotients stay finite."""
 WARM_UP: Final = 30
 """Rows with a value before the first score above 0."""
 LEVEL_GAIN: Final = 0.08
@@ -221,7 +223,7 @@ def _statistics(model: Model, value: float, guess: Array, slow: int, fast: int, 
     """Fill ``found`` with a statistic per detector, in units of what is usual."""
     numbers, error = model.numbers, model.error
     # A forecast that hardly ever errs must not make a crumb into an event.
-    floor = max(0.02 * error[CENTER], 1e-300)
+    floor = max(0.02 * error[CENTER], SMALLEST)
     near = (value - guess[fast]) / max(error[fast], floor)
     far = (value - guess[slow]) / max(error[slow], floor)
     pull = min(max(far, -6.0), 6.0)
@@ -237,7 +239,7 @@ def _statistics(model: Model, value: float, guess: Array, slow: int, fast: int, 
     found[DRIFT] = max(numbers[UP], numbers[DOWN])
     found[VARIANCE] = numbers[ENERGY]
     found[FLAT] = 1.0 + max(numbers[RUN] - COINCIDENCE, 0.0)
-    found[RANGE] = min(abs(value - guess[CENTER]) / max(error[CENTER], 1e-300), 1e6)
+    found[RANGE] = min(abs(value - guess[CENTER]) / max(error[CENTER], SMALLEST), 1e6)
 
 
 @njit(cache=True, nogil=True)

@@ -3,6 +3,7 @@
 import math
 from typing import Any, Final
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,7 +15,7 @@ from vitals.errors import InvalidRequest
 
 Array = npt.NDArray[Any]
 NAN, INF = math.nan, math.inf
-MINUTE_S: Final = 60.0
+compiled: Final = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="many rows, for compiled kernels only")
 
 anything: Final = st.one_of(
     st.floats(width=64), st.sampled_from([0.0, -0.0, NAN, INF, -INF, 1e308, -1e308, 5e-324]), st.integers(-3, 3)
@@ -50,6 +51,7 @@ def test_a_score_depends_on_nothing_behind_it(
     assert Detector(method).score(values[:cut], seconds[:cut]).tobytes() == whole[:cut].tobytes()
 
 
+@compiled
 @pytest.mark.parametrize("method", METHODS)
 def test_pieces_and_snapshots_give_the_same_scores(method: str) -> None:
     values, seconds = wavy(1, 9000)
@@ -76,6 +78,7 @@ def test_a_snapshot_does_not_follow_its_detector() -> None:
     assert detector.score(values[1000:], seconds[1000:]).tobytes() == first.tobytes()
 
 
+@compiled
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("scale", "shift"), [(4.0, 0.0), (0.125, 32.0), (-2.0, 0.0), (1e-6, 3.7), (1e9, -5e11)])
 def test_units_do_not_matter(method: str, scale: float, shift: float) -> None:
@@ -151,6 +154,7 @@ def disturbed(kind: str, seed: int) -> tuple[Array, Array]:
     return values, seconds
 
 
+@compiled
 @pytest.mark.parametrize("kind", ["spike", "shift", "noise", "flatline", "missing peak"])
 @pytest.mark.parametrize("clock", [True, False], ids=["clock", "rows"])
 def test_every_kind_of_anomaly_fires_soon(kind: str, clock: bool) -> None:

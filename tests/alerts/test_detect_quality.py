@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+import numba
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ SETS: Final[Mapping[str, tuple[tuple[labelled.Family, ...], tuple[labelled.Kind,
     "held-out families": (labelled.HELD_OUT, labelled.ALL_KINDS, 2000),
 }
 """Families, kinds of anomaly and first seed; only the first was looked at while the detector was built."""
+compiled: Final = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="many rows, for compiled kernels only")
 PROFILES: Final = (nab.STANDARD, nab.LOW_FP, nab.LOW_FN)
 
 
@@ -29,6 +31,7 @@ def ledgers(name: str, seeds: int, method: str) -> nab.Ledger:
     return nab.joined([nab.ledger(Detector(method).score(one.values, one.seconds), one.windows) for one in series])
 
 
+@compiled
 @pytest.mark.parametrize("name", ["held-out seeds", "held-out families"])
 def test_the_default_beats_a_sliding_gaussian(name: str) -> None:
     found, yardstick = ledgers(name, 3, DEFAULT), ledgers(name, 3, GAUSSIAN)
@@ -37,6 +40,7 @@ def test_the_default_beats_a_sliding_gaussian(name: str) -> None:
     assert nab.best(found, nab.STANDARD)[0] > 45
 
 
+@compiled
 def test_the_fixed_threshold_is_near_the_best_one() -> None:
     found = ledgers("held-out families", 3, DEFAULT)
     assert nab.score(found, FIRES_AT, nab.STANDARD) > nab.best(found, nab.STANDARD)[0] - 8
