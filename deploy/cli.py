@@ -129,9 +129,17 @@ def check_config(
 
 def parts() -> tuple[ModuleType, ...]:
     """Modules that hang their commands on an app with ``register``."""
-    from deploy import cli_adapters, cli_bench, cli_devices, cli_people, cli_report, cli_traffic  # noqa: PLC0415
+    from deploy import (  # noqa: PLC0415 - loads only when the command line does
+        cli_adapters,
+        cli_bench,
+        cli_detect,
+        cli_devices,
+        cli_people,
+        cli_report,
+        cli_traffic,
+    )
 
-    return cli_people, cli_devices, cli_adapters, cli_traffic, cli_report, cli_bench
+    return cli_people, cli_devices, cli_adapters, cli_traffic, cli_report, cli_detect, cli_bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
