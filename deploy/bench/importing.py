@@ -21,8 +21,8 @@ SEED: Final = 7
 DEVICE: Final = "phone"
 
 
-async def _import(root: Path, file: Path) -> tuple[dict[str, Any], float, dict[str, float], float]:
-    """(answer, seconds, CPU seconds by process, peak memory in MB) of one import."""
+async def _import(root: Path, file: Path) -> tuple[dict[str, Any], float, dict[str, float], MemoryPeak]:
+    """(answer, seconds, CPU seconds by process, peak memory) of one import."""
     async with serving(root) as server:
         patient = (await server.post("patients", {"name": "Import", "zone": "Europe/Berlin"}))["patient"]
         await server.post("devices", {"adapter": "apple_health", "id": DEVICE})
@@ -39,12 +39,12 @@ async def _import(root: Path, file: Path) -> tuple[dict[str, Any], float, dict[s
         if process.returncode:
             raise BackendError(f"import: {errors.decode()}", retryable=False)
         spent = {name: cpu_s(pid) - before[name] for name, pid in server.pids.items()}
-    return json.loads(out), took_s, spent, memory.peak_mb
+    return json.loads(out), took_s, spent, memory
 
 
 def _once(file: Path, written: Written) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="vitalgate-bench-") as scratch:
-        answer, took_s, spent, memory_mb = asyncio.run(_import(Path(scratch) / "d", file))
+        answer, took_s, spent, memory = asyncio.run(_import(Path(scratch) / "d", file))
     readings = answer["ledger"]["readings"]
     found = {name: readings[name] for name in ("emitted", "stored", "duplicate")}
     wanted = {"emitted": written.records, "stored": written.distinct, "duplicate": written.records - written.distinct}
@@ -55,7 +55,8 @@ def _once(file: Path, written: Written) -> list[Figure]:
         Figure("records_per_s", written.records / took_s, "1/s"),
         Figure("core_cpu_us_per_record", 1e6 * spent["core"] / written.records, "us"),
         Figure("gateway_cpu_us_per_record", 1e6 * spent["gateway"] / written.records, "us"),
-        Figure("peak_rss_mb", memory_mb, "MB"),
+        Figure("peak_rss_mb", memory.peak_mb, "MB"),
+        Figure("peak_pss_mb", memory.used_mb, "MB"),
     ]
 
 
