@@ -25,7 +25,7 @@ def environment(where: Path) -> dict[str, str]:
     return {**os.environ, **chosen, "MQTT_PORT": str(free_port())}
 
 
-def run(script: str, where: Path, variables: Mapping[str, str], timeout_s: float = 60.0) -> str:
+def run(script: str, where: Path, variables: Mapping[str, str], timeout_s: float = 300.0) -> str:
     """Run a script in bash, in ``where``; what it printed. Fails the test when any command fails."""
     guarded = f"set -euo pipefail\ntrap 'jobs -p | xargs -r kill 2>/dev/null' EXIT\n{script}"
     done = subprocess.run(

@@ -33,7 +33,7 @@ def test_every_recipe(tmp_path: Path) -> None:
     ]
     assert sorted(pages) == sorted(INDEX.parent.glob("*.md")), "a recipe that the index does not list"
     script = "\n".join(block for page in pages for block in shell.blocks(page))
-    output = shell.run(script, tmp_path, shell.environment(tmp_path), timeout_s=180.0)
+    output = shell.run(script, tmp_path, shell.environment(tmp_path), timeout_s=600.0)
     # Replayed as history: every reading is stored once, at its own time, and again adds nothing.
     assert '"emitted": 2148, "stored": 2148, "duplicate": 0' in output
     assert '"emitted": 2148, "stored": 0, "duplicate": 2148' in output
