@@ -37,13 +37,13 @@ function useTheme() {
   return [theme, next];
 }
 
-function useKeys({ keys, setKeys, nextTheme }) {
+function useKeys({ setKeys, nextTheme }) {
   const after = useRef("");
   useEffect(() => {
     const press = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "Escape") {
-        if (keys) return; // the dialog closes itself
+        if (document.querySelector("dialog[open]")) return; // it closes itself
         if (event.target.closest("input")) event.target.blur();
         else location.hash = "#/";
         return;
@@ -55,7 +55,7 @@ function useKeys({ keys, setKeys, nextTheme }) {
       if (before === "g" && GO[event.key]) {
         location.hash = GO[event.key];
         event.preventDefault();
-      } else if (event.key === "?") setKeys(!keys);
+      } else if (event.key === "?") setKeys((open) => !open); // two quick keys meet one render
       else if (event.key === "t") nextTheme();
       else if (event.key === "/") {
         event.preventDefault();
@@ -66,7 +66,7 @@ function useKeys({ keys, setKeys, nextTheme }) {
     // Before the views: what is a second key after g is no key of theirs.
     addEventListener("keydown", press, true);
     return () => removeEventListener("keydown", press, true);
-  }, [keys, nextTheme]);
+  }, [nextTheme]);
 }
 
 function View({ view, id, query, theme }) {
@@ -84,7 +84,7 @@ function App() {
   const [, draw] = useReducer((number) => number + 1, 0);
   const [keys, setKeys] = useState(false);
   const [theme, nextTheme] = useTheme();
-  useKeys({ keys, setKeys, nextTheme });
+  useKeys({ setKeys, nextTheme });
   useEffect(() => {
     const stop = subscribe(draw);
     addEventListener("hashchange", draw);
