@@ -85,6 +85,8 @@ def test_a_patient_added_meanwhile_appears(ward: Ward, watched: Watched) -> None
 def test_an_old_value_is_stale_by_word_and_look(ward: Ward, watched: Watched) -> None:
     ward.admit("Old Value", "old-1")
     ward.read("old-1", "temp", 36.7, "Cel", ago_s=20 * 3600)
+    ward.admit("With A Pulse", "old-2")  # a column is there when anybody has its vital
+    ward.read("old-2", "heart_rate", 70, "/min")
     page = sign_in(ward, watched)
     value = cell(page, "Old Value", "Temp")
     expect(value).to_contain_text("stale 20 h")
