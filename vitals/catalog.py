@@ -27,6 +27,7 @@ class Vital:
     ``mdc`` is the 32-bit ISO/IEEE 11073-10101 code, None where there is none. ``implausible`` and ``suspect`` are
     inclusive ranges in the canonical unit: a value outside the first is flagged IMPLAUSIBLE, outside the second
     SUSPECT. ``staleness_ns`` and ``paging_age_ns`` are by mode. ``values`` lists the codes of an enumeration.
+    ``derived`` streams are computed here and accepted from no device.
     """
 
     code: int
@@ -46,6 +47,7 @@ class Vital:
     silence_spot_h: float = 48.0
     silence_continuous_min: float = 60.0
     values: tuple[str, ...] = ()
+    derived: bool = False
     sensor_range: tuple[float, float] | None = None
     panel: tuple[str, ...] = ()
     other_codes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -132,8 +134,18 @@ VITALS: tuple[Vital, ...] = (
     Vital(33, "ecg_rhythm", "ECG rhythm", ("8884-9",), 184327, "{code}",
           values=("sinus", "af", "tachy", "sv_brady"),
           other_codes=MappingProxyType({"sinus": 147474, "af": 147720, "tachy": 147688, "sv_brady": 147984})),
+    Vital(34, "news2", "NEWS2 score", (), None, "{score}", (), (0, 20), derived=True),
+    Vital(35, "news2_min", "NEWS2 score, at least", (), None, "{score}", (), (0, 20), derived=True),
+    Vital(36, "news2_max", "NEWS2 score, at most", (), None, "{score}", (), (0, 20), derived=True),
+    Vital(37, "news2_red", "NEWS2 parameters with 3 points", (), None, "{score}", (), (0, 7), derived=True),
+    Vital(38, "symptoms", "Symptoms reported", (), None, "{code}", values=("none", "present", "alarming"),
+          staleness_spot_h=24.0),
+    Vital(39, "pain", "Pain (0 to 10)", (), None, "{score}", (), (0, 10)),
+    Vital(40, "rescue_inhaler", "Rescue inhaler uses a day", (), None, "{uses}/d", (), (0, 100), (0, 30),
+          staleness_spot_h=36.0, paging_age_spot_h=24.0),
 )  # fmt: skip
-"""Every row of clinical.md 1.1. ``bp`` and ``bp_avg`` are panels: they carry no value of their own."""
+"""Every row of clinical.md 1.1. ``bp`` and ``bp_avg`` are panels: they carry no value of their own. From 34 on: scores
+that are computed (clinical.md 2.3) and what programmes ask people for (clinical.md 4)."""
 
 BY_KEY: Mapping[str, Vital] = MappingProxyType({vital.key: vital for vital in VITALS})
 BY_CODE: Mapping[int, Vital] = MappingProxyType({vital.code: vital for vital in VITALS})
@@ -150,9 +162,9 @@ def table(default: float, values: Mapping[int, float]) -> npt.NDArray[np.float64
 
 
 def accepts(vital: Vital, unit: str) -> bool:
-    """Whether ``unit`` (UCUM or a known synonym) measures ``vital``; panels accept nothing."""
+    """Whether ``unit`` (UCUM or a known synonym) measures ``vital``; panels and derived streams accept nothing."""
     known = UNIT_BY_NAME.get(unit)
-    if known is None or vital.panel:
+    if known is None or vital.panel or vital.derived:
         return False
     names = {vital.unit} | {UNIT_BY_NAME[name].ucum for name in vital.accepts if name in UNIT_BY_NAME}
     return known.ucum in names and convertible(known.ucum, vital.unit)

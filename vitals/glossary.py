@@ -183,4 +183,8 @@ class ControlKind(Described):
     REASSIGN = "reassign", "readings followed a changed assignment of their device"
     ASSIGN = "assign", "somebody gave readings that waited to a patient"
     DISCARD = "discard", "somebody gave up readings that waited"
+    PROGRAMME = "programme", "a programme adopted a version of its protocols"
+    ENROLMENT = "enrolment", "the programmes and overrides of a patient were replaced"
+    CONTEXT = "context", "the clinical context of a patient was replaced"
+    STATUS = "status", "a patient's monitoring status changed from a time on"
     TECHNICAL = "technical", "the system says that a trouble of its own began or ended; people cannot"

@@ -380,7 +380,9 @@ class AlertEvent(msgspec.Struct, frozen=True):
     """One transition of an alert, as the engine derives it from the log.
 
     ``id`` is stable across restarts and replays: hash of alert, number and kind. ``number`` counts the alert's events
-    from 0. ``values`` are ``{"vital","value","unit","time_ns","flags"}`` of the readings behind it.
+    from 0. ``values`` are ``{"vital","value","unit","time_ns","flags"}`` of the readings behind it. ``incident`` groups
+    the alerts of one patient and cause. ``page`` says whether the event interrupts a person now, ``role`` whom, at step
+    ``level`` of the ladder; ``due_ns`` is when the next step comes. ``resolves`` says what ends the alert.
     """
 
     id: str
@@ -399,6 +401,12 @@ class AlertEvent(msgspec.Struct, frozen=True):
     text: str = ""
     author: str = ""
     note: str = ""
+    incident: str = ""
+    page: bool = True
+    level: int = 0
+    role: str = ""
+    due_ns: int | None = None
+    resolves: str = ""
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -418,6 +426,11 @@ class Alert(msgspec.Struct, frozen=True):
     quality: tuple[str, ...] = ()
     text: str = ""
     owner: str = ""
+    incident: str = ""
+    level: int = 0
+    role: str = ""
+    due_ns: int | None = None
+    resolves: str = ""
 
 
 class BookedEvent(NamedTuple):

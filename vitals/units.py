@@ -68,6 +68,8 @@ UNITS: tuple[Unit, ...] = (
     Unit(27, "L"),
     Unit(28, "mL"),
     Unit(29, "{code}", ("code",)),
+    Unit(30, "{score}", ("score",)),
+    Unit(31, "{uses}/d", ("uses/d",)),
 )
 
 UNIT_BY_CODE: Mapping[int, Unit] = MappingProxyType({unit.code: unit for unit in UNITS})

@@ -186,7 +186,7 @@ ADAPTER = Adapter(
             "": "either; the member resourceType decides",
         }
     ),
-    vitals=frozenset(vital.key for vital in VITALS if not vital.panel),
+    vitals=frozenset(vital.key for vital in VITALS if not vital.panel and (vital.loinc or vital.mdc)),
     decode=decode,
     max_payload=255 * 1024,
     settings=MappingProxyType(

@@ -1,7 +1,7 @@
 """``json``: readings as JSON, for hubs and programs that can write a line of it.
 
 Layout (CONTRACTS, "JSON"): ``{"vital","value","unit","time","seq"?}``, an array of such objects, or
-``{"readings":[…]}``. ``vital`` is a catalogue key that is no panel. ``unit`` is UCUM or a known spelling that fits the
+``{"readings":[…]}``. ``vital`` is a catalogue key that is no panel and no score. ``unit`` is UCUM or a known spelling that fits the
 vital; it is never assumed. ``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time. ``value`` is
 a finite number, and for a coded vital one of its code words. Unknown members are ignored and counted. A member given
 twice makes its reading unreadable: which of the two was meant is a guess.
@@ -154,7 +154,7 @@ def _series(item: dict[str, Any], path: str) -> _Series:
     for name, member in (("vital", vital), ("unit", unit)):
         if not isinstance(member, str):
             raise DecodeError(Reason.BAD_TYPE, f"{path}.{name}")
-    if vital not in BY_KEY or BY_KEY[vital].panel:
+    if vital not in BY_KEY or BY_KEY[vital].panel or BY_KEY[vital].derived:
         raise DecodeError(Reason.UNKNOWN_VITAL, f"{path}.vital")
     series = _SERIES.get((vital, unit))
     if series is None:
@@ -262,7 +262,7 @@ ADAPTER = Adapter(
     version=1,
     title="Readings as JSON",
     kinds=MappingProxyType({"": "one reading, an array of readings, or an object with the member readings"}),
-    vitals=frozenset(vital.key for vital in VITALS if not vital.panel),
+    vitals=frozenset(vital.key for vital in VITALS if not vital.panel and not vital.derived),
     decode=decode,
     files=MappingProxyType({"": JsonRecords(("readings",))}),
 )
