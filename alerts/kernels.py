@@ -1,50 +1,69 @@
 """The hot loop: conditions of all slots over the rows of a batch, and over a tick, as numba kernels.
 
-State is struct-of-arrays, one element per slot (a side of a limit of a patient). The kernels run the *condition* of a
-slot only (clear, pending, holding, ...); alerts are opened and closed from the transitions that they emit, which are
-few. Rows are taken strictly in order and each depends on nothing but the slot's state, so the transitions are the same
-however the rows were cut into batches. With ``NUMBA_DISABLE_JIT=1`` the same functions run as Python.
+The kernels run the *condition* of a slot only (clear, pending, holding, ...); alerts are opened and closed from the
+transitions that they emit, which are few. Rows are taken strictly in order and each depends on nothing but the state of
+its patient's slots, so the transitions are the same however the rows were cut into batches. With
+``NUMBA_DISABLE_JIT=1`` the same functions run as Python.
 
 ``NUMBA_CACHE_DIR`` is read by numba when it is first imported: whoever starts the process sets it before.
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import numba
 import numpy as np
-import numpy.typing as npt
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
+from alerts.slot_kernels import (
+    CLEAR,
+    DOUBTED,
+    ENDED,
+    FADED,
+    HOLDS,
+    NOTHING,
+    ONSET,
+    PENDING,
+    REFUTED,
+    REVIEWED,
+    SUSPECTED,
+    UNCONFIRMED,
+    WORSENED,
+    elapse,
+    inherit,
+    move,
+)
+from alerts.days import Days
+from alerts.measures import JUDGED, judge, outside
+from alerts.series import Recent, Usual, learn_usual, push_recent, series_types
+from alerts.spec import Kind
+from alerts.state import (
+    EMITTED_DTYPES,
+    ROW_DTYPES,
+    RULE_DTYPES,
+    SLOT_DTYPES,
+    Array,
+    Emitted,
+    Rows,
+    Rules,
+    Slots,
+    record_type,
+)
+from vitals.catalog import HOUR_NS
 from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
 from vitals.model import NO_TIME
 
-Array = npt.NDArray[Any]
+__all__ = [
+    "CLEAR", "DOUBTED", "ENDED", "FADED", "HOLDS", "LONGEST_CHAIN", "NOTHING", "ONSET", "PENDING", "REFUTED",
+    "REVIEWED", "SUSPECTED", "UNCONFIRMED", "WORSENED", "load",
+]  # fmt: skip
 
-CLEAR: Final = 0
-SUSPECTED: Final = 1
-"""One suspect row was out of limits, on a slot that does not page on one."""
-PENDING: Final = 2
-"""Out of limits, the on-delay runs from ``first_time_ns``."""
-HOLDS: Final = 3
-"""The condition is true; ``timer_ns`` is when the values came back, or NO_TIME."""
-UNCONFIRMED: Final = 4
-"""An S1 condition on one suspect row; ``timer_ns`` is the time by which a second reading must refute it."""
-
-NOTHING: Final = 0
-ONSET: Final = 1
-DOUBTED: Final = 2
-WORSENED: Final = 3
-REFUTED: Final = 4
-ENDED: Final = 5
-
-CONFIRM_NS: Final = 15 * 60 * 1_000_000_000
-"""How long a second reading may take to refute a suspect S1 sample (clinical.md 1.3)."""
-SLOTS_PER_READING: Final = 6
-"""A vital of a patient has at most two sides in three severities."""
+LONGEST_CHAIN: Final = 256
+"""Slots that one reading can be judged by."""
+REVIEW_AGE_NS: Final = 72 * HOUR_NS
+"""An urgent value that comes too late to page is somebody's task if it was measured no longer ago than this."""
 
 _LOW: Final = 0
 _S1: Final = int(Severity.S1)
@@ -52,195 +71,13 @@ _SINGLE: Final = int(Statistic.SINGLE)
 _DAY: Final = int(Basis.DAY)
 _UNKNOWN: Final = int(Basis.UNKNOWN)
 _UNSCORED: Final = int(NOT_SCORED)
-_SUSPECT: Final = int(Flag.SUSPECT)
-_BELOW: Final = int(Flag.BELOW_RANGE)
-_ABOVE: Final = int(Flag.ABOVE_RANGE)
-_EXTREME: Final = _BELOW | _ABOVE
-
-
-class Slots(NamedTuple):
-    """Parameters, links and condition of every slot; dtypes in ``SLOT_DTYPES``."""
-
-    patient: Array
-    vital: Array
-    side: Array
-    severity: Array
-    unit: Array
-    limit: Array
-    deadband: Array
-    enter: Array
-    leave: Array
-    on_delay_ns: Array
-    off_delay_ns: Array
-    staleness_ns: Array
-    live: Array
-    sibling: Array
-    following: Array
-    condition: Array
-    last_time_ns: Array
-    timer_ns: Array
-    first_time_ns: Array
-    first_value: Array
-    first_flags: Array
-    first_message: Array
-    first_source_ns: Array
-    first_seq: Array
-    latest_time_ns: Array
-    latest_value: Array
-    latest_flags: Array
-    near_misses: Array
-
-
-class Rows(NamedTuple):
-    """The columns of a batch that rules read, contiguous and read-only; dtypes in ``ROW_DTYPES``."""
-
-    patient: Array
-    vital: Array
-    time_ns: Array
-    basis: Array
-    statistic: Array
-    value: Array
-    flags: Array
-    message: Array
-    source_time_ns: Array
-    seq: Array
-    received_ns: Array
-
-
-class Emitted(NamedTuple):
-    """Transitions in order; ``first_*`` is the first row of the condition, the plain columns the row that acted.
-
-    ``row`` is the number of that row in its batch, and means nothing for what a tick caused.
-    """
-
-    slot: Array
-    kind: Array
-    at_ns: Array
-    time_ns: Array
-    value: Array
-    flags: Array
-    first_time_ns: Array
-    first_value: Array
-    first_flags: Array
-    first_message: Array
-    first_source_ns: Array
-    first_seq: Array
-    row: Array
-
-
-SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
-    "patient": "<i4", "vital": "<u2", "side": "<u1", "severity": "<u1", "unit": "<u1", "limit": "<f8",
-    "deadband": "<f8", "enter": "<f8", "leave": "<f8", "on_delay_ns": "<i8", "off_delay_ns": "<i8",
-    "staleness_ns": "<i8", "live": "<u1", "sibling": "<i4", "following": "<i4", "condition": "<u1",
-    "last_time_ns": "<i8", "timer_ns": "<i8", "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4",
-    "first_message": "<i8", "first_source_ns": "<i8", "first_seq": "<i8", "latest_time_ns": "<i8",
-    "latest_value": "<f8", "latest_flags": "<u4", "near_misses": "<u4",
-})  # fmt: skip
-ROW_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
-    "patient": "<i4", "vital": "<u2", "time_ns": "<i8", "basis": "<u1", "statistic": "<u1", "value": "<f8",
-    "flags": "<u4", "message": "<i8", "source_time_ns": "<i8", "seq": "<i8", "received_ns": "<i8",
-})  # fmt: skip
-EMITTED_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
-    "slot": "<i4", "kind": "<u1", "at_ns": "<i8", "time_ns": "<i8", "value": "<f8", "flags": "<u4",
-    "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4", "first_message": "<i8",
-    "first_source_ns": "<i8", "first_seq": "<i8", "row": "<i8",
-})  # fmt: skip
-
-
-@njit(cache=True, nogil=True)
-def _violation(slots: Slots, slot: int, rows: Rows, row: int, suspect: bool) -> int:
-    """A row beyond the limit moves a slot whose condition does not hold yet; the transition, or NOTHING."""
-    condition = slots.condition[slot]
-    urgent = slots.severity[slot] == _S1
-    if condition == CLEAR and suspect and not urgent:
-        slots.condition[slot] = SUSPECTED
-        return NOTHING
-    time_ns = rows.time_ns[row]
-    slots.latest_time_ns[slot] = time_ns
-    slots.latest_value[slot] = rows.value[row]
-    slots.latest_flags[slot] = rows.flags[row]
-    if condition == UNCONFIRMED:
-        slots.condition[slot] = HOLDS
-        slots.timer_ns[slot] = NO_TIME
-        return WORSENED
-    if condition != PENDING:
-        slots.first_time_ns[slot] = time_ns
-        slots.first_value[slot] = rows.value[row]
-        slots.first_flags[slot] = rows.flags[row]
-        slots.first_message[slot] = rows.message[row]
-        slots.first_source_ns[slot] = rows.source_time_ns[row]
-        slots.first_seq[slot] = rows.seq[row]
-    held = time_ns - slots.first_time_ns[slot] >= slots.on_delay_ns[slot]
-    if suspect and urgent and not (condition == PENDING and held):
-        deadline = rows.received_ns[row] + CONFIRM_NS
-        if condition == PENDING:
-            # A sound reading was out of limits before: doubt about this one must not delay what that one would raise.
-            deadline = min(deadline, slots.first_time_ns[slot] + slots.on_delay_ns[slot])
-        slots.condition[slot] = UNCONFIRMED
-        slots.timer_ns[slot] = deadline
-        return DOUBTED
-    if not held:
-        slots.condition[slot] = PENDING
-        return NOTHING
-    slots.condition[slot] = HOLDS
-    slots.timer_ns[slot] = NO_TIME
-    return ONSET
-
-
-@njit(cache=True, nogil=True)
-def _recovery(slots: Slots, slot: int, time_ns: int, beyond_deadband: bool, suspect: bool) -> int:
-    """A row within the limit moves the slot; the transition, or NOTHING."""
-    condition = slots.condition[slot]
-    if condition == UNCONFIRMED:
-        if suspect:
-            return NOTHING
-        slots.condition[slot] = CLEAR
-        return REFUTED
-    if condition != HOLDS:
-        slots.condition[slot] = CLEAR
-        if condition == PENDING:
-            slots.near_misses[slot] += 1
-        return NOTHING
-    if not beyond_deadband:
-        slots.timer_ns[slot] = NO_TIME
-        return NOTHING
-    if slots.timer_ns[slot] == NO_TIME:
-        slots.timer_ns[slot] = time_ns
-    if time_ns - slots.timer_ns[slot] < slots.off_delay_ns[slot]:
-        return NOTHING
-    slots.condition[slot] = CLEAR
-    return ENDED
-
-
-@njit(cache=True, nogil=True)
-def _outside(value: float, flags: int, low: bool, limit: float) -> int:
-    """1 when a value is beyond ``limit``, 0 when it is not, -1 when there is nothing to compare."""
-    if flags & (_BELOW if low else _ABOVE):
-        return 1
-    if flags & _EXTREME:
-        return 0
-    if np.isnan(value):
-        return -1
-    return 1 if (value < limit if low else value > limit) else 0
-
-
-@njit(cache=True, nogil=True)
-def _current(flags: int, statistic: int, basis: int) -> bool:
-    """Whether rules read a row at all."""
-    return flags & _UNSCORED == 0 and statistic == _SINGLE and basis != _DAY and basis != _UNKNOWN  # noqa: PLR1714
-
-
-@njit(cache=True, nogil=True)
-def _move(slots: Slots, slot: int, rows: Rows, row: int, outside: bool) -> int:
-    """Let a row move the condition of a slot; the transition, or NOTHING."""
-    value, flags = rows.value[row], rows.flags[row]
-    coded = flags & _EXTREME != 0
-    suspect = flags & _SUSPECT != 0 and not coded
-    if outside:
-        return _violation(slots, slot, rows, row, suspect)
-    leave = slots.leave[slot]
-    beyond = coded or (value >= leave if slots.side[slot] == _LOW else value <= leave)
-    return _recovery(slots, slot, rows.time_ns[row], beyond, suspect)
+_LATE: Final = int(Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
+_REFUSED: Final = _UNSCORED & ~_LATE
+_BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
+_NOT_LEARNED: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY | Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.ESTIMATED)
+_LIMIT: Final = int(Kind.LIMIT)
+_FAULT: Final = int(Kind.FAULT)
+_STUCK: Final = int(Kind.STUCK)
 
 
 @njit(cache=True, nogil=True)
@@ -257,10 +94,73 @@ def _emit(out: Emitted, place: int, slots: Slots, slot: int, kind: int, at_ns: i
     out.first_message[place] = slots.first_message[slot]
     out.first_source_ns[place] = slots.first_source_ns[slot]
     out.first_seq[place] = slots.first_seq[slot]
+    out.measured[place] = slots.latest_value[slot]
 
 
 @njit(cache=True, nogil=True)
-def scan_rows(slots: Slots, heads: Array, index: Array, rows: Rows, start: int, out: Emitted) -> tuple[int, int]:
+def _emit_row(
+    out: Emitted, place: int, slots: Slots, slot: int, kind: int, rows: Rows, row: int, measured: float
+) -> None:
+    _emit(out, place, slots, slot, kind, rows.received_ns[row])
+    out.time_ns[place], out.value[place], out.flags[place] = rows.time_ns[row], rows.value[row], rows.flags[row]
+    out.measured[place] = measured
+    out.row[place] = row
+    if kind == REVIEWED:
+        out.first_time_ns[place], out.first_value[place] = rows.time_ns[row], rows.value[row]
+        out.first_flags[place], out.first_message[place] = rows.flags[row], rows.message[row]
+        out.first_source_ns[place], out.first_seq[place] = rows.source_time_ns[row], rows.seq[row]
+
+
+@njit(cache=True, nogil=True)
+def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: int, time_ns: int) -> int:
+    """A member of a combination was judged: whether the combination is true (1), is not (0), or nobody knows (-1)."""
+    parent = slots.parent[slot]
+    combo, rule = slots.combo[parent], slots.rule[parent]
+    if verdict == 1 and slots.condition[slot] == HOLDS:
+        true_ns[combo, slots.member[slot]] = max(true_ns[combo, slots.member[slot]], time_ns)
+    elif verdict == 0 and slots.condition[slot] == CLEAR:
+        true_ns[combo, slots.member[slot]] = NO_TIME
+    answer = 1
+    for member in range(int(rules.a[rule])):
+        since = true_ns[combo, member]
+        if since == NO_TIME:
+            return 0
+        if time_ns - since > rules.window_ns[rule]:
+            answer = -1
+    return answer
+
+
+@njit(cache=True, nogil=True)
+def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
+    """A row that no rule reads as current: an urgent value that came late is for review, a fault is counted."""
+    flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
+    late = flags & _LATE != 0 and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
+    broken = flags & _BROKEN != 0 and flags & _UNSCORED & ~_BROKEN == 0
+    if rows.statistic[row] != _SINGLE or rows.basis[row] == _DAY or rows.basis[row] == _UNKNOWN:
+        return count
+    while slot >= 0:
+        rule = slots.rule[slot]
+        kind = rules.kind[rule]
+        if broken and kind == _FAULT and rows.time_ns[row] >= slots.last_time_ns[slot]:
+            slots.last_time_ns[slot] = rows.time_ns[row]
+            moved = move(slots, slot, rules, rule, rows, row, 1, False)
+            if moved != NOTHING:
+                _emit_row(out, count, slots, slot, moved, rows, row, rows.value[row])
+                count += 1
+        elif late and kind == _LIMIT and rules.severity[rule] == _S1 and slots.parent[slot] < 0:
+            low = rules.side[rule] == _LOW
+            if outside(rows.value[row], flags, low, rules.enter[rule], rules.inclusive[rule]) == 1:
+                _emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
+                count += 1
+        slot = slots.following[slot]
+    return count
+
+
+@njit(cache=True, nogil=True)
+def scan_rows(
+    slots: Slots, rules: Rules, recent: Recent, usual: Usual, days: Days, true_ns: Array, heads: Array, index: Array,
+    rows: Rows, start: int, out: Emitted,
+) -> tuple[int, int]:  # fmt: skip
     """Judge rows from ``start`` in order, each by all slots of its (patient, vital).
 
     ``heads`` (patients x vital codes, int32) starts the chain of slots, ``index`` maps the batch's patient vocabulary
@@ -270,77 +170,111 @@ def scan_rows(slots: Slots, heads: Array, index: Array, rows: Rows, start: int, 
     # Arrays used for every row are bound once: a field access inside the loop counts references, 60 times the work.
     patients, vitals, times, values, flags = rows.patient, rows.vital, rows.time_ns, rows.value, rows.flags
     statistics, bases = rows.statistic, rows.basis
-    side, enter, following = slots.side, slots.enter, slots.following
-    last_time_ns, condition, timer_ns = slots.last_time_ns, slots.condition, slots.timer_ns
-    size, room, count = patients.size, out.slot.size - SLOTS_PER_READING, 0
+    rule_of, following, last_time_ns, condition = slots.rule, slots.following, slots.last_time_ns, slots.condition
+    parent_of, recent_of, usual_of, timer_ns = slots.parent, slots.recent, slots.usual, slots.timer_ns
+    cleared, stale = slots.cleared, slots.stale
+    kinds, sides, enters, inclusive = rules.kind, rules.side, rules.enter, rules.inclusive
+    medians, from_min, to_min = rules.median_of, rules.from_min, rules.to_min
+    size, room, count = patients.size, out.slot.size - 2 * LONGEST_CHAIN, 0
     for row in range(start, size):
         if count > room:
             return row, count
         token, vital = patients[row], vitals[row]
         if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
             continue
-        slot = heads[index[token], vital]
-        if slot < 0 or not _current(flags[row], statistics[row], bases[row]):
+        slot = first = heads[index[token], vital]
+        if slot < 0:
             continue
-        time_ns = times[row]
+        flag = flags[row]
+        if flag & _UNSCORED != 0 or statistics[row] != _SINGLE or bases[row] == _DAY or bases[row] == _UNKNOWN:
+            count = _aside(slots, rules, slot, rows, row, out, count)
+            continue
+        time_ns, value, quiet = times[row], values[row], True
+        sound = flag & _NOT_LEARNED == 0 and not np.isnan(value)
+        if sound and recent_of[first] >= 0:
+            push_recent(recent, recent_of[first], time_ns, value)
         while slot >= 0:
-            outside = _outside(values[row], flags[row], side[slot] == _LOW, enter[slot])
-            if outside >= 0 and time_ns >= last_time_ns[slot]:
+            rule = rule_of[slot]
+            kind = kinds[rule]
+            if time_ns >= last_time_ns[slot]:
                 last_time_ns[slot] = time_ns
-                if outside == 1 and condition[slot] == HOLDS:
+                stale[slot] = 0
+                beyond, measured = False, value
+                if kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]:
+                    verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
+                    plain = True
+                else:
+                    verdict, measured, beyond = judge(slots, slot, rules, rule, recent, usual, days, rows, row, sound)
+                    plain = False
+                if verdict == 1 and condition[slot] == HOLDS:
                     timer_ns[slot] = NO_TIME
-                elif outside == 1 or condition[slot] != CLEAR:
-                    kind = _move(slots, slot, rows, row, outside == 1)
-                    if kind != NOTHING:
-                        _emit(out, count, slots, slot, kind, rows.received_ns[row])
-                        out.time_ns[count], out.value[count], out.flags[count] = time_ns, values[row], flags[row]
-                        out.row[count] = row
+                    cleared[slot] = 0
+                elif verdict == 1 or (verdict == 0 and condition[slot] != CLEAR):
+                    if plain:
+                        coded = flag & JUDGED != 0
+                        beyond = coded or (value >= rules.leave[rule] if sides[rule] == _LOW else
+                                           value <= rules.leave[rule])  # fmt: skip
+                    moved = move(slots, slot, rules, rule, rows, row, verdict, beyond)
+                    if moved != NOTHING and parent_of[slot] < 0:
+                        _emit_row(out, count, slots, slot, moved, rows, row, measured)
                         count += 1
+                if parent_of[slot] >= 0 and verdict >= 0:
+                    parent = parent_of[slot]
+                    answer = _together(slots, rules, true_ns, slot, verdict, time_ns)
+                    if answer == 1 and condition[parent] == HOLDS:
+                        timer_ns[parent] = NO_TIME
+                    elif answer == 1 or (answer == 0 and condition[parent] != CLEAR):
+                        last_time_ns[parent] = max(last_time_ns[parent], time_ns)
+                        moved = move(slots, parent, rules, rule_of[parent], rows, row, answer, True)
+                        if moved != NOTHING:
+                            _emit_row(out, count, slots, parent, moved, rows, row, measured)
+                            count += 1
+                quiet = quiet and (condition[slot] == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
             slot = following[slot]
+        if quiet and sound and usual_of[first] >= 0:
+            learn_usual(usual, usual_of[first], time_ns, rows.tz_min[row], value)
     return size, count
 
 
 @njit(cache=True, nogil=True)
-def scan_tick(slots: Slots, watermark_ns: int, start: int, out: Emitted) -> tuple[int, int]:
+def scan_tick(
+    slots: Slots, rules: Rules, true_ns: Array, watermark_ns: int, start: int, out: Emitted
+) -> tuple[int, int]:
     """Let delays elapse up to ``watermark_ns``, for all slots from ``start``; returns as :func:`scan_rows`.
 
     A pending condition is raised only while its last reading is not stale; nothing is ever cleared here.
     """
-    size = slots.condition.size
-    count = 0
+    conditions, size, room, count = slots.condition, slots.condition.size, out.slot.size - 2, 0
     for slot in range(start, size):
-        condition = slots.condition[slot]
-        if condition != PENDING and condition != UNCONFIRMED:  # noqa: PLR1714  a set is slow in the kernel
+        condition = conditions[slot]
+        if condition == CLEAR or condition == SUSPECTED:  # noqa: PLR1714, SIM109  a set is slow in the kernel
             continue
-        if count == out.slot.size:
+        if count > room:
             return slot, count
-        if condition == PENDING:
-            deadline = slots.first_time_ns[slot] + slots.on_delay_ns[slot]
-            due = watermark_ns >= deadline and watermark_ns - slots.last_time_ns[slot] <= slots.staleness_ns[slot]
-        else:
-            deadline = slots.timer_ns[slot]
-            due = watermark_ns >= deadline
-        if due:
-            _emit(out, count, slots, slot, ONSET if condition == PENDING else WORSENED, deadline)
-            slots.condition[slot] = HOLDS
-            slots.timer_ns[slot] = NO_TIME
+        rule = slots.rule[slot]
+        moved, at_ns = elapse(slots, slot, rules, rule, watermark_ns)
+        if moved == NOTHING:
+            continue
+        if slots.parent[slot] < 0:
+            _emit(out, count, slots, slot, moved, at_ns)
             count += 1
+        elif moved == ONSET:
+            parent = slots.parent[slot]
+            answer = _together(slots, rules, true_ns, slot, 1, max(at_ns, slots.latest_time_ns[slot]))
+            if answer == 1 and conditions[parent] == CLEAR:
+                inherit(slots, parent, slot)
+                conditions[parent] = HOLDS
+                slots.timer_ns[parent] = NO_TIME
+                _emit(out, count, slots, parent, ONSET, at_ns)
+                count += 1
     return size, count
 
 
 class Kernels(NamedTuple):
     """The two kernels, compiled."""
 
-    scan_rows: Callable[[Slots, Array, Array, Rows, int, Emitted], tuple[int, int]]
-    scan_tick: Callable[[Slots, int, int, Emitted], tuple[int, int]]
-
-
-def record_type(cls: Any, dtypes: Mapping[str, str], *, readonly: bool) -> Any:
-    """The numba type of a NamedTuple of one-dimensional columns."""
-    fields = [
-        numba.types.Array(numba.from_dtype(np.dtype(dtypes[name])), 1, "C", readonly=readonly) for name in cls._fields
-    ]
-    return numba.types.NamedTuple(fields, cls)  # type: ignore[no-untyped-call]
+    scan_rows: Callable[..., tuple[int, int]]
+    scan_tick: Callable[..., tuple[int, int]]
 
 
 @functools.cache
@@ -348,10 +282,13 @@ def load() -> Kernels:
     """Compile both kernels for their one signature, or take them from numba's cache; later calls are free."""
     if isinstance(scan_rows, Dispatcher) and isinstance(scan_tick, Dispatcher):
         slots = record_type(Slots, SLOT_DTYPES, readonly=False)
+        rules = record_type(Rules, RULE_DTYPES, readonly=False)
         rows = record_type(Rows, ROW_DTYPES, readonly=True)
         out = record_type(Emitted, EMITTED_DTYPES, readonly=False)
-        int32 = numba.types.int32
+        recent, usual, days = series_types()
+        int32, int64 = numba.types.int32, numba.types.int64
+        true_ns = numba.types.Array(int64, 2, "C")
         heads, index = numba.types.Array(int32, 2, "C"), numba.types.Array(int32, 1, "C")
-        scan_rows.compile((slots, heads, index, rows, numba.types.int64, out))
-        scan_tick.compile((slots, numba.types.int64, numba.types.int64, out))
+        scan_rows.compile((slots, rules, recent, usual, days, true_ns, heads, index, rows, int64, out))
+        scan_tick.compile((slots, rules, true_ns, int64, int64, out))
     return Kernels(scan_rows, scan_tick)

@@ -8,14 +8,15 @@ of 3.9 mmol/L is never below a limit of 3.9 mmol/L (clinical.md 1.2).
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic import model_validator as whole
 
+from alerts.spec import Kind, Op, RuleSpec
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
-from vitals.glossary import Flag, Severity
+from vitals.glossary import Flag, Mode, Severity
 from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, from_canonical, to_canonical
 
 MAX_LIMITS = 32
@@ -105,26 +106,6 @@ class Limit(BaseModel):
         return self
 
 
-class SlotSpec(NamedTuple):
-    """The parameters of one slot: a side of a limit.
-
-    ``enter`` and ``leave`` are in the vital's canonical unit, ``limit`` and ``deadband`` in unit ``unit`` (a code of
-    ``vitals.units``) as written.
-    """
-
-    vital: int
-    side: int
-    severity: int
-    unit: int
-    limit: float
-    deadband: float
-    enter: float
-    leave: float
-    on_delay_ns: int
-    off_delay_ns: int
-    staleness_ns: int
-
-
 _LIMITS = TypeAdapter(list[Limit])
 
 
@@ -172,8 +153,8 @@ def rule_id(vital: str, side: str, severity: str) -> str:
     return f"limit:{vital}:{side}:{severity}"
 
 
-def compile_limit(limit: Limit) -> list[SlotSpec]:
-    """One :class:`SlotSpec` per side.
+def compile_limit(limit: Limit) -> list[RuleSpec]:
+    """One :class:`RuleSpec` per side.
 
     The deadband is a difference, so it is converted as part of the limit: 100.4 [degF] with 0.6 is left at 99.8 [degF].
     """
@@ -186,12 +167,14 @@ def compile_limit(limit: Limit) -> list[SlotSpec]:
         inner = round(written + (limit.deadband if side is Side.LOW else -limit.deadband), _DECIMALS)
         enter, leave = to_canonical([written, inner], limit.unit, vital.unit).tolist()
         specs.append(
-            SlotSpec(
-                vital=vital.code, side=int(side), severity=int(Severity[limit.severity]),
+            RuleSpec(
+                kind=Kind.LIMIT, vital=vital.code, side=int(side), severity=int(Severity[limit.severity]),
                 unit=UNIT_BY_NAME[limit.unit].code, limit=written, deadband=limit.deadband,
-                enter=enter, leave=leave,
-                on_delay_ns=round(limit.on_delay_s * _SECOND_NS), off_delay_ns=round(limit.off_delay_s * _SECOND_NS),
-                staleness_ns=_staleness_ns(limit.vital),
+                enter=enter, leave=leave, inclusive=0,
+                on_delay_ns=round(limit.on_delay_s * _SECOND_NS), on_count=1, apart_ns=0,
+                off_delay_ns=round(limit.off_delay_s * _SECOND_NS), off_count=1,
+                staleness_ns=_staleness_ns(limit.vital), continuous=int(vital.mode is Mode.CONTINUOUS), sticky=0,
+                patient_limit=1, median_of=1, op=Op.NONE, window_ns=0, a=0.0, b=0.0, c=0.0, from_min=0, to_min=0,
             )
         )  # fmt: skip
     return specs
@@ -226,7 +209,7 @@ def _word(vital: Vital, code: float) -> str:
     return vital.values[int(code)] if code in range(len(vital.values)) else f"code {code:g}"
 
 
-def describe(spec: SlotSpec, value: float, flags: int) -> str:
+def describe_limit(spec: RuleSpec, value: float, flags: int) -> str:
     """A reading against its limit in a nurse's words, in the limit's unit.
 
     ``value`` is canonical. Worked: ``Interstitial glucose (CGM) 62 mg/dL, limit 70 mg/dL (low)``.
@@ -241,3 +224,10 @@ def describe(spec: SlotSpec, value: float, flags: int) -> str:
     else:
         seen = _quantity(_rounded(float(from_canonical(value, vital.unit, unit)), unit, spec.limit), unit)
     return f"{vital.name} {seen}, limit {line} ({side})"
+
+
+def quantity(vital: Vital, value: float) -> str:
+    """A canonical value with its unit, as it is shown: ``62 mg/dL``, ``82.3 kg``."""
+    if vital.values:
+        return _word(vital, value)
+    return _quantity(f"{value:.{_SHOWN_DECIMALS.get(vital.unit, 1)}f}", vital.unit)

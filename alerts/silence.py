@@ -1,7 +1,7 @@
-"""Who has fallen silent: one watch per (patient, vital) that has limits in force, judged by the watermark of ticks.
+"""Who has fallen silent: watches of (patient, vital), one per silence rule, judged by the watermark of ticks.
 
-A watch counts silence from its *anchor*: the receipt of the last reading that shows contact, or the time its limits
-were set. Only processed time counts: over a pause of the ticks longer than ``LONGEST_BEAT_NS`` the anchors move along,
+A watch counts silence from its *anchor*: the receipt of the last reading that shows contact, or the time its rule
+was set. Only processed time counts: over a pause of the ticks longer than ``LONGEST_BEAT_NS`` the anchors move along,
 so that silence counted before an outage is kept and the outage itself is not (DESIGN section 2, promise 5).
 
 Contact is a reading received no earlier than the anchor, less than a window behind the watermark, with a time that is
@@ -10,7 +10,7 @@ with a suspect clock is not, since it may be history; meter checks and test data
 """
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -20,8 +20,10 @@ import numpy.typing as npt
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
-from alerts.kernels import ROW_DTYPES, Array, Rows, record_type
-from vitals.catalog import BY_CODE, CODE_SPACE, HOUR_NS, MINUTE_NS
+from alerts.rule_table import RuleTable
+from alerts.spec import RuleFace, SilenceRule
+from alerts.state import ROW_DTYPES, Array, Rows, record_type
+from vitals.catalog import CODE_SPACE
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, Int32, Int64
 
@@ -36,7 +38,8 @@ _DAY: Final = int(Basis.DAY)
 _UNKNOWN: Final = int(Basis.UNKNOWN)
 _FIRST_WATCHES: Final = 64
 _DTYPES: Final[Mapping[str, str]] = MappingProxyType({
-    "patient": "<i4", "vital": "<u2", "live": "<u1", "raised": "<u1", "episode": "<u4", "window_ns": "<i8",
+    "patient": "<i4", "vital": "<u2", "name": "<i4", "face": "<i4", "severity": "<u1", "following": "<i4",
+    "live": "<u1", "raised": "<u1", "episode": "<u4", "window_ns": "<i8",
     "anchor_ns": "<i8", "last_time_ns": "<i8", "last_value": "<f8", "last_flags": "<u4",
 })  # fmt: skip
 
@@ -46,6 +49,10 @@ class Watches(NamedTuple):
 
     patient: Array
     vital: Array
+    name: Array
+    face: Array
+    severity: Array
+    following: Array
     live: Array
     raised: Array
     episode: Array
@@ -60,32 +67,34 @@ class Watches(NamedTuple):
 def scan_contacts(watches: Watches, heads: Array, index: Array, rows: Rows, watermark_ns: int, ended: Array) -> int:
     """Let every row that shows contact move its watch, in order; returns how many silences ended.
 
-    ``heads`` (patients x vital codes, int32) names the watch, ``index`` maps the batch's patient vocabulary to rows of
-    it. ``ended`` (int64, at least one element of two per watch) gets watch and row of each silence that ended.
+    ``heads`` (patients x vital codes, int32) starts the chain of watches, ``index`` maps the batch's patient
+    vocabulary to rows of it. ``ended`` (int64, at least one element of two per watch) gets watch and row of each
+    silence that ended.
     """
     # Bound once: see kernels.scan_rows.
     patients, vitals, times, flags, bases = rows.patient, rows.vital, rows.time_ns, rows.flags, rows.basis
     received, values = rows.received_ns, rows.value
     live, raised, window_ns, anchor_ns = watches.live, watches.raised, watches.window_ns, watches.anchor_ns
+    following = watches.following
     last_time_ns, last_value, last_flags = watches.last_time_ns, watches.last_value, watches.last_flags
     count = 0
     for row in range(patients.size):
         token, vital = patients[row], vitals[row]
         if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
             continue
+        if times[row] == NO_TIME or flags[row] & _NO_CONTACT != 0 or bases[row] == _DAY or bases[row] == _UNKNOWN:
+            continue
         watch = heads[index[token], vital]
-        if watch < 0 or live[watch] == 0 or times[row] == NO_TIME or flags[row] & _NO_CONTACT != 0:
-            continue
-        if bases[row] == _DAY or bases[row] == _UNKNOWN or received[row] < anchor_ns[watch]:
-            continue
-        if watermark_ns != NO_TIME and received[row] <= watermark_ns - window_ns[watch]:
-            continue
-        anchor_ns[watch] = received[row]
-        last_time_ns[watch], last_value[watch], last_flags[watch] = times[row], values[row], flags[row]
-        if raised[watch] != 0:
-            raised[watch] = 0
-            ended[count, 0], ended[count, 1] = watch, row
-            count += 1
+        while watch >= 0:
+            late = watermark_ns != NO_TIME and received[row] <= watermark_ns - window_ns[watch]
+            if live[watch] != 0 and not late and received[row] >= anchor_ns[watch]:
+                anchor_ns[watch] = received[row]
+                last_time_ns[watch], last_value[watch], last_flags[watch] = times[row], values[row], flags[row]
+                if raised[watch] != 0:
+                    raised[watch] = 0
+                    ended[count, 0], ended[count, 1] = watch, row
+                    count += 1
+            watch = following[watch]
     return count
 
 
@@ -110,6 +119,8 @@ class Watch(NamedTuple):
 
     number: int
     patient: str
+    face: RuleFace
+    severity: int
     vital: int
     episode: int
     window_ns: int
@@ -127,19 +138,6 @@ class Contact(NamedTuple):
     received_ns: int
 
 
-def rule(vital: int) -> str:
-    """Stable name of the rule within a patient: ``silence:glucose_isf``."""
-    return f"silence:{BY_CODE[vital].key}"
-
-
-def describe(vital: int, window_ns: int) -> str:
-    """Worked: ``No interstitial glucose (CGM) for 60 min``, ``No body weight for 48 h``."""
-    name = BY_CODE[vital].name
-    spoken = name[0].lower() + name[1:] if name[1].islower() else name
-    span = f"{window_ns // MINUTE_NS} min" if window_ns < 2 * HOUR_NS else f"{window_ns // HOUR_NS} h"
-    return f"No {spoken} for {span}"
-
-
 def _blank(size: int) -> dict[str, npt.NDArray[Any]]:
     return {name: np.zeros(size, dtype=dtype) for name, dtype in _DTYPES.items()}
 
@@ -147,8 +145,9 @@ def _blank(size: int) -> dict[str, npt.NDArray[Any]]:
 class SilenceTable:
     """All watches, as arrays of which the first ``size`` elements are in use. A watch is never given away."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: RuleTable) -> None:
         self.size = 0
+        self._rules = rules
         self.watermark_ns = NO_TIME
         self._columns = _blank(_FIRST_WATCHES)
         self._tokens: list[str] = []
@@ -156,24 +155,61 @@ class SilenceTable:
         self._heads: Int32 = np.full((1, CODE_SPACE), -1, dtype=np.int32)
         self._ended: Int64 = np.empty((_FIRST_WATCHES, 2), np.int64)
 
-    def expect(self, patient: str, vitals: Collection[int], from_ns: int) -> None:
-        """The vitals of a patient that have limits in force now; ``from_ns`` is when they were set.
+    def expect(self, patient: str, rules: Sequence[SilenceRule], from_ns: int) -> None:
+        """The silence rules of a patient that are in force now; ``from_ns`` is when they were set.
 
         One that was expected before keeps its count; one that is no longer keeps an alert that is open.
         """
+        dense = self._dense.get(patient, -1)
+        if dense < 0 and not rules:
+            return
         dense = self._admit(patient)
-        columns = self._columns
-        for vital in sorted(vitals):
-            number = int(self._heads[dense, vital])
-            if number < 0:
-                number = self._add(dense, vital)
-                columns = self._columns
-            elif columns["live"][number]:
-                continue
+        known = {int(self._columns["name"][number]): number for number in self._of(dense)}
+        wanted = {self._rules.intern_name(rule.face.name): rule for rule in rules}
+        for name in known.keys() - wanted.keys():
+            self._columns["live"][known[name]] = 0
+        for name, rule in wanted.items():
+            number = known[name] if name in known else self._add(dense, rule.vital, name)
+            columns = self._columns
+            columns["face"][number], columns["severity"][number] = self._rules.intern_face(rule.face), rule.severity
+            columns["window_ns"][number] = rule.window_ns
+            if not columns["live"][number]:
+                columns["anchor_ns"][number] = max(int(columns["anchor_ns"][number]), from_ns)
             columns["live"][number] = 1
-            columns["anchor_ns"][number] = max(int(columns["anchor_ns"][number]), from_ns)
-        known = self._heads[dense][self._heads[dense] >= 0]
-        columns["live"][known] = np.isin(columns["vital"][known], list(vitals))
+
+    def restart(self, patient: str, time_ns: int) -> None:
+        """Monitoring of a patient goes on from ``time_ns``: silence is counted anew where it was not told yet."""
+        for number in self._of(self._dense.get(patient, -1)):
+            if not self._columns["raised"][number]:
+                self.rearm(number, time_ns)
+
+    def number_of(self, patient: str, name: str) -> int | None:
+        """The watch of a rule of a patient."""
+        for number in self._of(self._dense.get(patient, -1)):
+            if self.watch(number).face.name == name:
+                return number
+        return None
+
+    def share(self) -> tuple[int, int]:
+        """Patients of whom a watch is silent, and patients who are watched."""
+        live = self._columns["live"][: self.size] != 0
+        patient, raised = self._columns["patient"][: self.size], self._columns["raised"][: self.size] != 0
+        return len(np.unique(patient[live & raised])), len(np.unique(patient[live]))
+
+    def silent(self) -> list[str]:
+        """Tokens of the patients of whom a watch is silent."""
+        due = (self._columns["live"][: self.size] != 0) & (self._columns["raised"][: self.size] != 0)
+        return [self._tokens[number] for number in np.unique(self._columns["patient"][: self.size][due]).tolist()]
+
+    def _of(self, dense: int) -> list[int]:
+        """The watches of a patient, in order of their number."""
+        out = []
+        for head in self._heads[dense][self._heads[dense] >= 0].tolist() if dense >= 0 else ():
+            number = head
+            while number >= 0:
+                out.append(number)
+                number = int(self._columns["following"][number])
+        return sorted(out)
 
     def advance(self, watermark_ns: int) -> list[Watch]:
         """Move to a tick's watermark; the watches whose window elapsed, marked as raised, in order of deadline."""
@@ -208,7 +244,7 @@ class SilenceTable:
         return [Contact(number, row, int(rows.received_ns[row])) for number, row in self._ended[:count].tolist()]
 
     def rearm(self, number: int, time_ns: int) -> None:
-        """A person closed the alert of this watch at ``time_ns``: another window may elapse before the next."""
+        """Count anew from ``time_ns``: another window may elapse before the next silence."""
         columns = self._columns
         columns["raised"][number] = 0
         columns["anchor_ns"][number] = max(int(columns["anchor_ns"][number]), time_ns, self.watermark_ns)
@@ -217,8 +253,9 @@ class SilenceTable:
         """One watch as it stands."""
         cell = {name: column[number].item() for name, column in self._columns.items()}
         return Watch(
-            number, self._tokens[cell["patient"]], cell["vital"], cell["episode"], cell["window_ns"],
-            cell["anchor_ns"] + cell["window_ns"], cell["last_time_ns"], cell["last_value"], cell["last_flags"],
+            number, self._tokens[cell["patient"]], self._rules.face(cell["face"]), cell["severity"], cell["vital"],
+            cell["episode"], cell["window_ns"], cell["anchor_ns"] + cell["window_ns"], cell["last_time_ns"],
+            cell["last_value"], cell["last_flags"],
         )  # fmt: skip
 
     def _admit(self, patient: str) -> int:
@@ -231,17 +268,17 @@ class SilenceTable:
             self._heads = np.concatenate([self._heads, np.full_like(self._heads, -1)])
         return dense
 
-    def _add(self, dense: int, vital: int) -> int:
+    def _add(self, dense: int, vital: int, name: int) -> int:
         number = self.size
         if number == len(self._columns["patient"]):
             self._columns = {
                 name: np.concatenate([column, np.zeros_like(column)]) for name, column in self._columns.items()
             }
         self.size += 1
-        fields = {"patient": dense, "vital": vital, "window_ns": BY_CODE[vital].silence_ns(BY_CODE[vital].mode),
-                  "anchor_ns": NO_TIME, "last_time_ns": NO_TIME}  # fmt: skip
-        for name, value in fields.items():
-            self._columns[name][number] = value
+        fields = {"patient": dense, "vital": vital, "name": name, "anchor_ns": NO_TIME, "last_time_ns": NO_TIME,
+                  "following": self._heads[dense, vital]}  # fmt: skip
+        for column, value in fields.items():
+            self._columns[column][number] = value
         self._heads[dense, vital] = number
         return number
 
@@ -251,9 +288,9 @@ class SilenceTable:
         return {"watermark_ns": self.watermark_ns, "tokens": self._tokens, "columns": columns}
 
     @classmethod
-    def load(cls, state: Mapping[str, Any]) -> "SilenceTable":
+    def load(cls, state: Mapping[str, Any], rules: RuleTable) -> "SilenceTable":
         """The inverse of :meth:`dump`. Raises ``KeyError`` or ``ValueError`` when ``state`` is not one."""
-        table = cls()
+        table = cls(rules)
         stored = {name: np.frombuffer(state["columns"][name], dtype=dtype) for name, dtype in _DTYPES.items()}
         lengths = {len(column) for column in stored.values()}
         if len(lengths) != 1:
@@ -264,5 +301,6 @@ class SilenceTable:
         table._columns = _blank(max(table.size, _FIRST_WATCHES))
         for name, column in stored.items():
             table._columns[name][: table.size] = column
+        # The newest watch of a (patient, vital) is the head of its chain.
         table._heads[stored["patient"], stored["vital"]] = np.arange(table.size, dtype=np.int32)
         return table

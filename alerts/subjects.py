@@ -1,0 +1,114 @@
+"""What conditions say of themselves when they begin and end: subjects and reports for the casebook."""
+
+from typing import Any, NamedTuple
+
+from alerts.casebook import Subject
+from alerts.lifecycle import Report
+from alerts.own_rules import plain_face
+from alerts.protocol_words import resolves_words
+from alerts.reports import describe, limit_of, value_of, words
+from alerts.silence import Watch
+from alerts.slots import SlotTable
+from alerts.spec import Kind, RuleFace
+from vitals.glossary import Severity
+from vitals.model import NO_TIME
+
+
+class Transition(NamedTuple):
+    """One element of ``alerts.state.Emitted`` as Python numbers."""
+
+    slot: int
+    kind: int
+    at_ns: int
+    time_ns: int
+    value: float
+    flags: int
+    first_time_ns: int
+    first_value: float
+    first_flags: int
+    first_message: int
+    first_source_ns: int
+    first_seq: int
+    measured: float
+    row: int
+
+
+def slot_subject(table: SlotTable, move: Transition) -> Subject:
+    """The condition of a slot that began."""
+    spec, face = table.spec(move.slot), table.face(move.slot)
+    return Subject(
+        patient=table.token(move.slot), face=face, severity=Severity(spec.severity), spot=not spec.continuous,
+        limit=_limit(table, move.slot, face), resolves=resolves_words(spec, face),
+        identity=(move.first_message, spec.vital, move.first_source_ns, move.first_seq),
+    )  # fmt: skip
+
+
+def _limit(table: SlotTable, slot: int, face: RuleFace) -> dict[str, Any]:
+    limit = limit_of(table.spec(slot))
+    if face.override:
+        limit["override"] = face.override
+    return limit
+
+
+def onset_report(table: SlotTable, move: Transition, remark: str = "") -> Report:
+    """The readings that a condition began on, and acted on, in words."""
+    slots, spec = table.slots, table.spec(move.slot)
+    if spec.kind == Kind.COMBINATION:
+        members = [(table.spec(slot), slot) for slot in table.members(move.slot)]
+        values = tuple(
+            value_of(part.vital, int(slots.latest_time_ns[slot]), float(slots.latest_value[slot]),
+                     int(slots.latest_flags[slot]))
+            for part, slot in members
+        )  # fmt: skip
+        told = [
+            describe(part, float(slots.latest_value[slot]), int(slots.latest_flags[slot]), table.measured(slot))
+            for part, slot in members
+        ]
+        flags = [int(slots.latest_flags[slot]) for _, slot in members]
+        text = f"{table.face(move.slot).title}: {'; '.join(told)}"
+        return Report(values, words(_any(flags)), f"{text}: {remark}" if remark else text)
+    first = value_of(spec.vital, move.first_time_ns, move.first_value, move.first_flags)
+    acted = value_of(spec.vital, move.time_ns, move.value, move.flags)
+    text = describe(spec, move.value, move.flags, move.measured)
+    values = (first,) if first == acted else (first, acted)
+    return Report(values, words(move.first_flags | move.flags), f"{text}: {remark}" if remark else text)
+
+
+def end_report(table: SlotTable, move: Transition, remark: str) -> Report:
+    """The reading that ended a condition."""
+    spec = table.spec(move.slot)
+    if spec.kind == Kind.COMBINATION:
+        return Report((), (), f"{table.face(move.slot).title}: {remark}")
+    end = value_of(spec.vital, move.time_ns, move.value, move.flags)
+    text = f"{describe(spec, move.value, move.flags, move.measured)}: {remark}"
+    return Report((end,), words(move.flags), text)
+
+
+def _any(flags: list[int]) -> int:
+    out = 0
+    for flag in flags:
+        out |= flag
+    return out
+
+
+def silence_subject(watch: Watch) -> Subject:
+    """A window that elapsed with no reading."""
+    return Subject(
+        patient=watch.patient, face=watch.face, severity=Severity(watch.severity), spot=False, limit={},
+        resolves="Ends when readings come again.", identity=(-1, watch.vital, watch.deadline_ns, watch.episode),
+    )  # fmt: skip
+
+
+def silence_report(watch: Watch) -> Report:
+    """What was last heard."""
+    seen = watch.time_ns != NO_TIME
+    values = (value_of(watch.vital, watch.time_ns, watch.value, watch.flags),) if seen else ()
+    return Report(values, words(watch.flags), watch.face.title)
+
+
+def site_subject(rule: str, title: str, identity: tuple[int, int, int, int], severity: Severity) -> Subject:
+    """A trouble that is nobody's: of the system, the site, or of readings that belong to nobody yet."""
+    face = plain_face(rule, 0, title, "monitoring", severity, technical=True)
+    return Subject(
+        patient="", face=face, severity=severity, spot=False, limit={}, resolves="", identity=identity
+    )  # fmt: skip
