@@ -15,9 +15,9 @@ Array = npt.NDArray[Any]
 USABLE_DAYS: Final = 7
 """Distinct days a series must have been seen on before its baseline may judge (clinical.md 6.1)."""
 DAY_S: Final = 86400.0
-_CLIP: Final = 3.0
+CLIP: Final = 3.0
 """Spreads beyond which a value pulls no harder: what makes centre and spread robust."""
-_MEAN_TO_SIGMA: Final = 1.2533
+MEAN_TO_SIGMA: Final = 1.2533
 """Standard deviations per mean absolute deviation, for Gaussian values."""
 
 
@@ -59,10 +59,10 @@ def learn(base: Baseline, series: int, bucket: int, day: int, value: float, memo
     error = value - base.center[series, bucket]
     spread = base.spread[series, bucket]
     size = abs(error)
-    if count > 5 and size > _CLIP * spread * _MEAN_TO_SIGMA:
+    if count > 5 and size > CLIP * spread * MEAN_TO_SIGMA:
         # A value far out moves the centre no further than one at the edge, and lets the spread grow by a factor at
         # most; a spread of zero has no edge yet.
-        edge = _CLIP * spread * _MEAN_TO_SIGMA
+        edge = CLIP * spread * MEAN_TO_SIGMA
         size = edge if edge > 0.0 else size
         error = size if error > 0.0 else -size
     base.center[series, bucket] += gain * error

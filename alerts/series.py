@@ -1,0 +1,364 @@
+"""What rules derive from the readings of one (patient, vital): slopes, medians, stuck values, what is usual.
+
+Three independent tables of series, each a :class:`Table`: :class:`Recent` (the last minutes), :class:`Usual` (what is
+usual at this hour of the patient's day) and :class:`alerts.days.Days` (the last 16 days). A series is a row of all
+columns; which (patient, vital) it stands for is the caller's business. The functions are compiled into the kernels that
+call them, and run as Python with ``NUMBA_DISABLE_JIT=1``. They allocate nothing, and without numba's runtime
+(``_nrt=False``) count no references, which would take most of the time. Values are finite and canonical: readings
+without a value (beyond the sensor's range) are not passed. Measures come as ``(ok, measured)``.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from alerts.baseline import CLIP, MEAN_TO_SIGMA, USABLE_DAYS
+from alerts.days import DAY_NS, DAYS_DTYPES, DAYS_INITIAL, HOUR_NS, MINUTE_NS, NO_DAY, Days
+from alerts.spec import Op
+
+Array = npt.NDArray[Any]
+
+LAST_POINTS: Final = 9
+"""The last values, for medians: as many as a median may take."""
+SLOPE_POINTS: Final = 27
+SPACING_NS: Final = 48_000_000_000
+"""Points for slopes are so far apart, but for the newest: 27 of them reach 20 minutes back at any rate."""
+LEAST_POINTS: Final = 3
+GAP_NS: Final = 10 * MINUTE_NS
+"""A slope bridges no longer gap (clinical.md 3.2), nor does a value that never changes."""
+MEDIAN_AGE_NS: Final = 5 * MINUTE_NS
+"""Values older than this before the newest are in no median (clinical.md 2.3)."""
+STUCK_POINTS: Final = 10
+"""Equal values from which a series may be stuck."""
+
+BUCKETS: Final = 25
+"""24 hours of the day, then the whole day."""
+WHOLE_DAY: Final = 24
+FADE_DAYS: Final = 7
+"""A new day is so great a part of what is usual: its days are 7 days old in the mean, as those of 14 days are."""
+MEMORY_DAYS: Final = 14
+"""What was not confirmed for so many days is not usual any more (clinical.md 6.1)."""
+_CLIP_DAYS: Final = 5
+"""Days from which values far out are clipped: a spread of fewer days is not known well enough."""
+_MAD_PER_SIGMA: Final = 0.6745
+_DIFFERENCE: Final = int(Op.DIFFERENCE)
+_RATIO: Final = int(Op.RATIO)
+
+_FIRST_SERIES: Final = 64
+State = TypeVar("State", bound=tuple[Any, ...])
+
+
+class Recent(NamedTuple):
+    """The last minutes of a series. ``last_*`` (series x 9) are the last ``last_count`` points as they came, the newest
+    first; ``slope_*`` (series x 27) is a ring of ``slope_count`` points that reach further back, the newest at
+    ``slope_place``. ``since_ns`` is the time of the first of the last ``repeats`` points, which have the same value."""
+
+    last_ns: Array
+    last_value: Array
+    last_count: Array
+    slope_ns: Array
+    slope_value: Array
+    slope_place: Array
+    slope_count: Array
+    since_ns: Array
+    repeats: Array
+
+
+class Usual(NamedTuple):
+    """What is usual, series x 25 buckets: ``center`` and ``spread`` (mean absolute deviation) of the ``days`` (at most
+    14 are counted) before ``day``, the newest day of the bucket (NO_DAY: none); ``error`` and ``size`` are the sums of
+    the deviations of its ``count`` values from ``center`` and of their sizes, clipped."""
+
+    center: Array
+    spread: Array
+    error: Array
+    size: Array
+    count: Array
+    day: Array
+    days: Array
+
+
+RECENT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
+    "last_ns": "(9,)<i8", "last_value": "(9,)<f8", "last_count": "<i1",
+    "slope_ns": "(27,)<i8", "slope_value": "(27,)<f8", "slope_place": "<i1", "slope_count": "<i1",
+    "since_ns": "<i8", "repeats": "<i4",
+})  # fmt: skip
+RECENT_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"slope_place": -1})
+USUAL_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
+    "center": "(25,)<f4", "spread": "(25,)<f4", "error": "(25,)<f4", "size": "(25,)<f4", "count": "(25,)<i4",
+    "day": "(25,)<i4", "days": "(25,)<i1",
+})  # fmt: skip
+USUAL_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY})
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
+    """Take the newest point of a series; whether it was taken: one that is not newer than the last is not.
+
+    Every point is among the last nine. For slopes the newest point gives way to the next one unless it is
+    ``SPACING_NS`` or more after the point before it.
+    """
+    times, values, known = recent.last_ns, recent.last_value, int(recent.last_count[s])
+    before_ns = times[s, 0]
+    if known > 0 and time_ns <= before_ns:
+        return False
+    if known > 0 and value == values[s, 0] and time_ns - before_ns <= GAP_NS:
+        recent.repeats[s] += 1
+    else:
+        recent.since_ns[s], recent.repeats[s] = time_ns, 1
+    for place in range(min(known, LAST_POINTS - 1), 0, -1):
+        times[s, place], values[s, place] = times[s, place - 1], values[s, place - 1]
+    times[s, 0], values[s, 0] = time_ns, value
+    recent.last_count[s] = min(known + 1, LAST_POINTS)
+    place, count = int(recent.slope_place[s]), recent.slope_count[s]
+    previous = place - 1 if place > 0 else SLOPE_POINTS - 1
+    if count < 2 or recent.slope_ns[s, place] - recent.slope_ns[s, previous] >= SPACING_NS:
+        place = place + 1 if place + 1 < SLOPE_POINTS else 0
+        recent.slope_place[s] = place
+        if count < SLOPE_POINTS:
+            recent.slope_count[s] += 1
+    recent.slope_ns[s, place], recent.slope_value[s, place] = time_ns, value
+    return True
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def median_recent(recent: Recent, s: int, n: int) -> float:
+    """Median of the last ``n`` values (1 to 9) of a series that has one, or of fewer: those of the last 5 minutes."""
+    times, values = recent.last_ns, recent.last_value
+    count, oldest_ns, used = min(n, int(recent.last_count[s])), times[s, 0] - MEDIAN_AGE_NS, 1
+    while used < count and times[s, used] >= oldest_ns:
+        used += 1
+    # The k-th of them is the value that not more than k are smaller than, and more than k not greater than.
+    lower, upper = 0.0, 0.0
+    for i in range(used):
+        value, smaller, not_greater = values[s, i], 0, 0
+        for j in range(used):
+            smaller += values[s, j] < value
+            not_greater += values[s, j] <= value
+        if smaller <= (used - 1) // 2 < not_greater:
+            lower = value
+        if smaller <= used // 2 < not_greater:
+            upper = value
+    return float((lower + upper) / 2.0)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
+    """For how long, up to ``time_ns``, the value has not changed at all; 0 for fewer than 10 equal points in a row.
+
+    A gap of more than 10 minutes begins anew: a patient who measures 36.6 degC each morning has no stuck sensor.
+    """
+    if recent.repeats[s] < STUCK_POINTS:
+        return 0.0
+    return float(max(time_ns - recent.since_ns[s], 0) / MINUTE_NS)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
+    """Least-squares slope per minute over the points of the ``window_ns`` (20 minutes at most) before the newest.
+
+    Not computable with fewer than 3 points, with a gap of more than 10 minutes between two of them or between the
+    beginning of the window and the first, or when they span less than half of the window (clinical.md 3.2).
+    """
+    times, values = recent.slope_ns, recent.slope_value
+    place, count = int(recent.slope_place[s]), int(recent.slope_count[s])
+    if count < LEAST_POINTS:
+        return 0, 0.0
+    newest_ns, newest_value = times[s, place], values[s, place]
+    after_ns, used = newest_ns, 0
+    x_sum, y_sum, xx_sum, xy_sum = 0.0, 0.0, 0.0, 0.0
+    for _ in range(count):
+        point_ns = times[s, place]
+        if newest_ns - point_ns > window_ns:
+            break
+        if after_ns - point_ns > GAP_NS:
+            return 0, 0.0
+        x, y = (point_ns - newest_ns) / MINUTE_NS, values[s, place] - newest_value
+        x_sum += x
+        y_sum += y
+        xx_sum += x * x
+        xy_sum += x * y
+        after_ns = point_ns
+        used += 1
+        place = place - 1 if place > 0 else SLOPE_POINTS - 1
+    span_ns = newest_ns - after_ns
+    if used < LEAST_POINTS or span_ns < max(window_ns // 2, window_ns - GAP_NS):
+        return 0, 0.0
+    return 1, float((used * xy_sum - x_sum * y_sum) / (used * xx_sum - x_sum * x_sum))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def forecast(
+    recent: Recent, s: int, window_ns: int, minutes: float, value: float, limit: float, only_below: float,
+    slope_below: float,
+) -> tuple[int, float]:  # fmt: skip
+    """The value ``minutes`` ahead on the line of :func:`slope` (clinical.md 3.5).
+
+    1 with the forecast that may raise: ``value`` (the newest) is under ``only_below`` and above ``limit``, and falls
+    faster than ``slope_below`` per minute; 0 with one that may only clear; -1 with ``value`` when not computable.
+    """
+    ok, per_minute = slope(recent, s, window_ns)
+    if ok == 0:
+        return -1, value
+    may_raise = limit < value < only_below and per_minute < slope_below
+    return 1 if may_raise else 0, value + minutes * per_minute
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _settled(usual: Usual, s: int, bucket: int, today: int) -> tuple[int, float, float]:
+    """Days, centre and spread of a bucket as the days before ``today`` left them; 0 days when there is nothing."""
+    day = int(usual.day[s, bucket])
+    if today - day > MEMORY_DAYS:
+        return 0, 0.0, 0.0
+    days, center, spread = int(usual.days[s, bucket]), float(usual.center[s, bucket]), float(usual.spread[s, bucket])
+    if day < today:
+        days = min(days + 1, MEMORY_DAYS)
+        part, count = 1.0 / min(days, FADE_DAYS), int(usual.count[s, bucket])
+        center += part * (float(usual.error[s, bucket]) / count)
+        spread += part * (float(usual.size[s, bucket]) / count - spread)
+    return days, center, spread
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
+    if day > usual.day[s, bucket]:
+        days, center, spread = _settled(usual, s, bucket, day)
+        usual.days[s, bucket] = days
+        usual.center[s, bucket] = center if days > 0 else value
+        usual.spread[s, bucket] = spread
+        usual.day[s, bucket] = day
+        usual.count[s, bucket] = 0
+        usual.error[s, bucket] = 0.0
+        usual.size[s, bucket] = 0.0
+    elif day < usual.day[s, bucket]:
+        return
+    error = value - float(usual.center[s, bucket])
+    edge = CLIP * MEAN_TO_SIGMA * float(usual.spread[s, bucket])
+    if usual.days[s, bucket] >= _CLIP_DAYS and edge > 0.0:
+        error = min(max(error, -edge), edge)
+    usual.count[s, bucket] += 1
+    usual.error[s, bucket] = float(usual.error[s, bucket]) + error
+    usual.size[s, bucket] = float(usual.size[s, bucket]) + abs(error)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def learn_usual(usual: Usual, s: int, time_ns: int, tz_min: int, value: float) -> None:
+    """Learn a valid value that alarms nothing, at its hour of the patient's day and for the whole day.
+
+    Each day has the same weight, however many values it has: the mean of its deviations, clipped (robust as
+    :mod:`alerts.baseline` is), is folded in when the next day begins, as a seventh (of the first days: its share). So
+    the memory is that of 14 days at any rate, and a day is not judged by itself. Values of days before are ignored.
+    """
+    local_ns = time_ns + int(tz_min) * MINUTE_NS
+    day = local_ns // DAY_NS
+    _learn(usual, s, (local_ns - day * DAY_NS) // HOUR_NS, day, value)
+    _learn(usual, s, WHOLE_DAY, day, value)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def deviation(
+    usual: Usual, s: int, op: int, floor: float, time_ns: int, tz_min: int, value: float
+) -> tuple[int, float]:
+    """What a DEVIATION rule measures: ``value`` against what is usual at this hour (clinical.md 6.1).
+
+    The hour judges when it was seen on 7 of the days before within memory; else the whole day on the same terms; else
+    (0, 0.0). ROBUST_Z is ``0.6745 * (value - center) / MAD``; the MAD follows from the mean absolute deviation as for
+    Gaussian values, and is ``floor`` (device noise) or more.
+    """
+    local_ns = time_ns + int(tz_min) * MINUTE_NS
+    today = local_ns // DAY_NS
+    days, center, spread = _settled(usual, s, (local_ns - today * DAY_NS) // HOUR_NS, today)
+    if days < USABLE_DAYS:
+        days, center, spread = _settled(usual, s, WHOLE_DAY, today)
+    if days < USABLE_DAYS:
+        return 0, 0.0
+    if op == _DIFFERENCE:
+        return 1, value - center
+    if op == _RATIO:
+        return (1, value / center) if center > 0.0 else (0, 0.0)
+    mad = max(_MAD_PER_SIGMA * MEAN_TO_SIGMA * spread, floor)
+    return (1, _MAD_PER_SIGMA * (value - center) / mad) if mad > 0.0 else (0, 0.0)
+
+
+class Table(Generic[State]):
+    """Series of one kind as arrays that grow. ``state`` is what the kernels take, anew after each :meth:`add`; its
+    first ``size`` rows are in use."""
+
+    def __init__(self, record: type[State], dtypes: Mapping[str, str], initial: Mapping[str, int]) -> None:
+        self.size = 0
+        self._record, self._dtypes, self._initial = record, dtypes, initial
+        self.state = self._room(_FIRST_SERIES)
+
+    def _room(self, rows: int) -> State:
+        """Rows of series that know nothing."""
+        columns = {name: np.full(rows, self._initial.get(name, 0), dtype) for name, dtype in self._dtypes.items()}
+        return self._record(**columns)
+
+    def add(self) -> int:
+        """A new series that knows nothing; its row."""
+        if self.size == len(self.state[0]):
+            self._fill(self._room(2 * self.size), self.state)
+        self.size += 1
+        return self.size - 1
+
+    def _fill(self, room: State, columns: tuple[Array, ...]) -> None:
+        for target, source in zip(room, columns, strict=True):
+            target[: len(source)] = source
+        self.state = room
+
+    def dump(self) -> dict[str, bytes]:
+        """Everything, as msgpack can hold it; equal tables give equal bytes."""
+        columns = zip(self._dtypes, self.state, strict=True)
+        return {name: column[: self.size].tobytes() for name, column in columns}
+
+    def load(self, stored: Mapping[str, bytes]) -> None:
+        """Become what was dumped. Raises ``KeyError`` or ``ValueError`` when ``stored`` is not that."""
+        columns = tuple(
+            np.frombuffer(stored[name], np.dtype(dtype).base).reshape(-1, *np.dtype(dtype).shape)
+            for name, dtype in self._dtypes.items()
+        )
+        if len({len(column) for column in columns}) != 1:
+            raise ValueError("columns differ in length")
+        self.size = len(columns[0])
+        self._fill(self._room(max(self.size, _FIRST_SERIES)), columns)
+
+
+def recent_table() -> Table[Recent]:
+    """No series of recent points yet."""
+    return Table(Recent, RECENT_DTYPES, RECENT_INITIAL)
+
+
+def usual_table() -> Table[Usual]:
+    """No series of usual values yet."""
+    return Table(Usual, USUAL_DTYPES, USUAL_INITIAL)
+
+
+def days_table() -> Table[Days]:
+    """No series of days yet."""
+    return Table(Days, DAYS_DTYPES, DAYS_INITIAL)
+
+
+class SeriesTypes(NamedTuple):
+    """The numba types of the three records, writable, for explicit signatures."""
+
+    recent: Any
+    usual: Any
+    days: Any
+
+
+def series_types() -> SeriesTypes:
+    """Types of what :attr:`Table.state` is, column by column, of one or two dimensions."""
+
+    def record_type(record: type[Any], dtypes: Mapping[str, str]) -> Any:
+        kinds = [np.dtype(dtypes[name]) for name in record._fields]
+        columns = [numba.types.Array(numba.from_dtype(kind.base), 1 + kind.ndim, "C") for kind in kinds]
+        return numba.types.NamedTuple(columns, record)  # type: ignore[no-untyped-call]
+
+    return SeriesTypes(
+        record_type(Recent, RECENT_DTYPES), record_type(Usual, USUAL_DTYPES), record_type(Days, DAYS_DTYPES)
+    )
