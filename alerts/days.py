@@ -60,13 +60,13 @@ DAYS_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 DAYS_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY, "newest": NO_DAY, "record_day": NO_DAY})
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def local_day(time_ns: int, tz_min: int) -> int:
     """The patient's calendar day of a time, in days since 1970-01-01; ``tz_min`` is minutes east of UTC."""
     return (time_ns + int(tz_min) * MINUTE_NS) // DAY_NS
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def push_day(days: Days, s: int, time_ns: int, tz_min: int, value: float, share_limit: float) -> bool:
     """Let a valid value into its day; whether it was let in (a day before the last 16 is not).
 
@@ -104,7 +104,7 @@ def push_day(days: Days, s: int, time_ns: int, tz_min: int, value: float, share_
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def reset_days(days: Days, s: int) -> None:
     """Forget everything: the values come from another device now (clinical.md 4.2)."""
     days.day[s] = NO_DAY
@@ -120,12 +120,12 @@ def reset_days(days: Days, s: int) -> None:
     days.record_last[s] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _has(days: Days, s: int, day: int) -> bool:
     return bool(days.day[s, day % RING_DAYS] == day)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _has_morning(days: Days, s: int, day: int, time_ns: int, hours: float) -> bool:
     """Whether a day has a first reading, not more than ``hours`` of the clock from that of ``time_ns`` (0: any)."""
     if not _has(days, s, day):
@@ -134,7 +134,7 @@ def _has_morning(days: Days, s: int, day: int, time_ns: int, hours: float) -> bo
     return bool(hours <= 0.0 or min(apart, DAY_NS - apart) <= hours * HOUR_NS)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _change(days: Days, s: int, n: int, hours: float, today: int, time_ns: int, value: float) -> tuple[int, float]:
     """``value`` minus the morning (first reading) of ``n`` days before, or of the nearest day, one day off at most.
 
@@ -169,7 +169,7 @@ def _change(days: Days, s: int, n: int, hours: float, today: int, time_ns: int, 
     return 1, float(np.rint(exact * _DECIMALS) / _DECIMALS)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _mean(days: Days, s: int, n: int, readings: float, on_days: float, today: int) -> tuple[int, float]:
     """Mean of the readings of the last ``n`` days, today among them, but for the first day that has some (4.3)."""
     total, count, found = 0.0, 0, 0
@@ -184,7 +184,7 @@ def _mean(days: Days, s: int, n: int, readings: float, on_days: float, today: in
     return 1, total / count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _below_mean_sd(days: Days, s: int, n: int, least: float, today: int, value: float) -> tuple[int, float]:
     """SDs between ``value`` and the mean of the ``n`` days before; SD of daily means, ``least`` or more (4.4 P4)."""
     total, found = 0.0, 0
@@ -205,7 +205,7 @@ def _below_mean_sd(days: Days, s: int, n: int, least: float, today: int, value: 
     return 1, float((value - mean) / deviation)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _fraction(days: Days, s: int, today: int) -> tuple[int, float]:
     """Yesterday's last value over that of the first day on record (4.6 S8)."""
     record = float(days.record_last[s])
@@ -214,7 +214,7 @@ def _fraction(days: Days, s: int, today: int) -> tuple[int, float]:
     return 1, float(days.last[s, (today - 1) % RING_DAYS] / record)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _share_below(days: Days, s: int, n: int, readings: float, today: int) -> tuple[int, float]:
     """Percent of the readings of the last ``n`` days, today among them, under the share limit (4.1 D6)."""
     low, count = 0, 0
@@ -227,7 +227,7 @@ def _share_below(days: Days, s: int, n: int, readings: float, today: int) -> tup
     return 1, 100.0 * low / count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def trend(
     days: Days, s: int, op: int, window_ns: int, a: float, b: float, time_ns: int, tz_min: int, value: float
 ) -> tuple[int, float]:

@@ -3,8 +3,9 @@
 Three independent tables of series, each a :class:`Table`: :class:`Recent` (the last minutes), :class:`Usual` (what is
 usual at this hour of the patient's day) and :class:`alerts.days.Days` (the last 16 days). A series is a row of all
 columns; which (patient, vital) it stands for is the caller's business. The functions are compiled into the kernels that
-call them, and run as Python with ``NUMBA_DISABLE_JIT=1``; they allocate nothing. Values are finite and canonical:
-readings without a value (beyond the sensor's range) are not passed. Measures come as ``(ok, measured)``.
+call them, and run as Python with ``NUMBA_DISABLE_JIT=1``. They allocate nothing, and without numba's runtime
+(``_nrt=False``) count no references, which would take most of the time. Values are finite and canonical: readings
+without a value (beyond the sensor's range) are not passed. Measures come as ``(ok, measured)``.
 """
 
 from collections.abc import Mapping
@@ -53,13 +54,12 @@ State = TypeVar("State", bound=tuple[Any, ...])
 
 
 class Recent(NamedTuple):
-    """The last minutes of a series. ``last_*`` (series x 9) are the last points as they came, ``slope_*`` (series x 27)
-    points that reach further back; both are rings, ``*_place`` is where the newest is (-1: none). ``since_ns`` is the
-    time of the first of the last ``repeats`` points, that all have the same value."""
+    """The last minutes of a series. ``last_*`` (series x 9) are the last ``last_count`` points as they came, the newest
+    first; ``slope_*`` (series x 27) is a ring of ``slope_count`` points that reach further back, the newest at
+    ``slope_place``. ``since_ns`` is the time of the first of the last ``repeats`` points, which have the same value."""
 
     last_ns: Array
     last_value: Array
-    last_place: Array
     last_count: Array
     slope_ns: Array
     slope_value: Array
@@ -84,11 +84,11 @@ class Usual(NamedTuple):
 
 
 RECENT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
-    "last_ns": "(9,)<i8", "last_value": "(9,)<f8", "last_place": "<i1", "last_count": "<i1",
+    "last_ns": "(9,)<i8", "last_value": "(9,)<f8", "last_count": "<i1",
     "slope_ns": "(27,)<i8", "slope_value": "(27,)<f8", "slope_place": "<i1", "slope_count": "<i1",
     "since_ns": "<i8", "repeats": "<i4",
 })  # fmt: skip
-RECENT_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"last_place": -1, "slope_place": -1})
+RECENT_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"slope_place": -1})
 USUAL_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "center": "(25,)<f4", "spread": "(25,)<f4", "error": "(25,)<f4", "size": "(25,)<f4", "count": "(25,)<i4",
     "day": "(25,)<i4", "days": "(25,)<i1",
@@ -96,30 +96,25 @@ USUAL_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 USUAL_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY})
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
     """Take the newest point of a series; whether it was taken: one that is not newer than the last is not.
 
     Every point is among the last nine. For slopes the newest point gives way to the next one unless it is
     ``SPACING_NS`` or more after the point before it.
     """
-    place = int(recent.last_place[s])
-    if place >= 0:
-        before_ns = recent.last_ns[s, place]
-        if time_ns <= before_ns:
-            return False
-        if value == recent.last_value[s, place] and time_ns - before_ns <= GAP_NS:
-            recent.repeats[s] += 1
-        else:
-            recent.since_ns[s], recent.repeats[s] = time_ns, 1
+    times, values, known = recent.last_ns, recent.last_value, int(recent.last_count[s])
+    before_ns = times[s, 0]
+    if known > 0 and time_ns <= before_ns:
+        return False
+    if known > 0 and value == values[s, 0] and time_ns - before_ns <= GAP_NS:
+        recent.repeats[s] += 1
     else:
         recent.since_ns[s], recent.repeats[s] = time_ns, 1
-    place = place + 1 if place + 1 < LAST_POINTS else 0
-    recent.last_place[s] = place
-    recent.last_ns[s, place], recent.last_value[s, place] = time_ns, value
-    if recent.last_count[s] < LAST_POINTS:
-        recent.last_count[s] += 1
-
+    for place in range(min(known, LAST_POINTS - 1), 0, -1):
+        times[s, place], values[s, place] = times[s, place - 1], values[s, place - 1]
+    times[s, 0], values[s, 0] = time_ns, value
+    recent.last_count[s] = min(known + 1, LAST_POINTS)
     place, count = int(recent.slope_place[s]), recent.slope_count[s]
     previous = place - 1 if place > 0 else SLOPE_POINTS - 1
     if count < 2 or recent.slope_ns[s, place] - recent.slope_ns[s, previous] >= SPACING_NS:
@@ -131,25 +126,20 @@ def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def median_recent(recent: Recent, s: int, n: int) -> float:
     """Median of the last ``n`` values (1 to 9) of a series that has one, or of fewer: those of the last 5 minutes."""
     times, values = recent.last_ns, recent.last_value
-    newest, count = int(recent.last_place[s]), min(n, int(recent.last_count[s]))
-    oldest_ns, used = times[s, newest] - MEDIAN_AGE_NS, 1
-    while used < count and times[s, newest - used + (LAST_POINTS if used > newest else 0)] >= oldest_ns:
+    count, oldest_ns, used = min(n, int(recent.last_count[s])), times[s, 0] - MEDIAN_AGE_NS, 1
+    while used < count and times[s, used] >= oldest_ns:
         used += 1
-    if used == 1:
-        return float(values[s, newest])
-    # A value is the k-th of them when not more than k are smaller and more than k are not greater.
+    # The k-th of them is the value that not more than k are smaller than, and more than k not greater than.
     lower, upper = 0.0, 0.0
     for i in range(used):
-        value = values[s, newest - i + (LAST_POINTS if i > newest else 0)]
-        smaller, not_greater = 0, 0
+        value, smaller, not_greater = values[s, i], 0, 0
         for j in range(used):
-            other = values[s, newest - j + (LAST_POINTS if j > newest else 0)]
-            smaller += other < value
-            not_greater += other <= value
+            smaller += values[s, j] < value
+            not_greater += values[s, j] <= value
         if smaller <= (used - 1) // 2 < not_greater:
             lower = value
         if smaller <= used // 2 < not_greater:
@@ -157,7 +147,7 @@ def median_recent(recent: Recent, s: int, n: int) -> float:
     return float((lower + upper) / 2.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
     """For how long, up to ``time_ns``, the value has not changed at all; 0 for fewer than 10 equal points in a row.
 
@@ -168,7 +158,7 @@ def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
     return float(max(time_ns - recent.since_ns[s], 0) / MINUTE_NS)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     """Least-squares slope per minute over the points of the ``window_ns`` (20 minutes at most) before the newest.
 
@@ -202,7 +192,7 @@ def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     return 1, float((used * xy_sum - x_sum * y_sum) / (used * xx_sum - x_sum * x_sum))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def forecast(
     recent: Recent, s: int, window_ns: int, minutes: float, value: float, limit: float, only_below: float,
     slope_below: float,
@@ -219,7 +209,7 @@ def forecast(
     return 1 if may_raise else 0, value + minutes * per_minute
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _settled(usual: Usual, s: int, bucket: int, today: int) -> tuple[int, float, float]:
     """Days, centre and spread of a bucket as the days before ``today`` left them; 0 days when there is nothing."""
     day = int(usual.day[s, bucket])
@@ -234,7 +224,7 @@ def _settled(usual: Usual, s: int, bucket: int, today: int) -> tuple[int, float,
     return days, center, spread
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
     if day > usual.day[s, bucket]:
         days, center, spread = _settled(usual, s, bucket, day)
@@ -256,7 +246,7 @@ def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
     usual.size[s, bucket] = float(usual.size[s, bucket]) + abs(error)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def learn_usual(usual: Usual, s: int, time_ns: int, tz_min: int, value: float) -> None:
     """Learn a valid value that alarms nothing, at its hour of the patient's day and for the whole day.
 
@@ -270,7 +260,7 @@ def learn_usual(usual: Usual, s: int, time_ns: int, tz_min: int, value: float) -
     _learn(usual, s, WHOLE_DAY, day, value)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def deviation(
     usual: Usual, s: int, op: int, floor: float, time_ns: int, tz_min: int, value: float
 ) -> tuple[int, float]:
