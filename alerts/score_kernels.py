@@ -100,7 +100,7 @@ SOURCE_OF[[BY_KEY[key].code for key in KEYS]] = range(len(KEYS))
 
 def blank(patients: int, rings: int) -> Inputs:
     """Room for that many."""
-    shapes = dict.fromkeys(("programme", "evaluated_ns", "due_ns"), (patients,))
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("programme", "evaluated_ns", "due_ns"), (patients,))
     shapes |= dict.fromkeys(("sample_ns", "sample", "doubted"), (rings, SAMPLES))
     return Inputs(**{
         name: np.full(shapes.get(name, (patients, len(KEYS))), BLANK[name], dtype) for name, dtype in DTYPES.items()
@@ -125,7 +125,7 @@ def _withdraw(inputs: Inputs, patient: int, source: int, time_ns: int, first_ns:
         slot = (time_ns // SAMPLE_NS) % SAMPLES
         if inputs.sample_ns[ring, slot] == time_ns:
             inputs.sample_ns[ring, slot] = NO_TIME
-        newest = np.argmax(inputs.sample_ns[ring])
+        newest = int(np.argmax(inputs.sample_ns[ring]))
     if inputs.time_ns[patient, source] != time_ns:
         return
     inputs.time_ns[patient, source] = NO_TIME
@@ -230,7 +230,7 @@ def gather(
         programme = inputs.programme[patient]
         for source in range(kinds.size):
             time_ns, value = inputs.time_ns[patient, source], inputs.value[patient, source]
-            flags = np.int64(inputs.flags[patient, source])
+            flags = int(inputs.flags[patient, source])
             ring = inputs.ring[patient, source]
             if ring >= 0 and continuous[programme, source]:
                 sampled_ns, middle, coded, changes_ns = _median(inputs, ring, now_ns, ordered)
@@ -260,16 +260,20 @@ class Kernels(NamedTuple):
     gather: Callable[[Inputs, Array, Array, Array, Array, int, Gathered], None]
 
 
+def _type_of(columns: Inputs | Gathered) -> Any:
+    return numba.typeof(columns)  # type: ignore[no-untyped-call]
+
+
 @functools.cache
 def load() -> Kernels:
     """Compile both for their one signature, or take them from numba's cache; later calls are free."""
     if isinstance(take, Dispatcher) and isinstance(gather, Dispatcher):
-        inputs, int64s = numba.typeof(blank(1, 1)), numba.types.Array(numba.types.int64, 1, "C")
-        index = numba.types.Array(numba.types.int32, 1, "C")
-        rows = record_type(Rows, ROW_DTYPES, readonly=True)
-        take.compile((inputs, index, int64s, int64s, numba.types.int64, rows))
-        tables = numba.typeof(np.zeros((1, 1), np.bool_)), numba.typeof(np.zeros((1, 1), np.int64))
-        gather.compile((inputs, int64s, *tables, int64s, numba.types.int64, numba.typeof(gathered(1))))
+        types = numba.types
+        inputs, out = _type_of(blank(1, 1)), _type_of(gathered(1))
+        index, int64s = types.Array(types.int32, 1, "C"), types.Array(types.int64, 1, "C")
+        continuous, staleness_ns = types.Array(types.boolean, 2, "C"), types.Array(types.int64, 2, "C")
+        take.compile((inputs, index, int64s, int64s, types.int64, record_type(Rows, ROW_DTYPES, readonly=True)))
+        gather.compile((inputs, int64s, continuous, staleness_ns, int64s, types.int64, out))
     return Kernels(take, gather)
 
 
