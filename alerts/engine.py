@@ -36,6 +36,7 @@ from alerts.lifecycle import (
 )
 from alerts.reports import limit_of, value_of, words
 from alerts.rules import SlotSpec, compile_limit, describe
+from alerts.scoring import is_scores
 from alerts.silence import Contact, SilenceTable, Watch
 from alerts.slots import SlotTable, emitted, rows_of
 from vitals.errors import BackendError, InvalidRequest
@@ -98,6 +99,8 @@ class Engine:
 
     def __init__(self) -> None:
         self.position = 0
+        self.derived: VitalBatch | None = None
+        """Readings that the last entry made: scores, to be stored as a stream of their own."""
         self._table = SlotTable()
         self._alerts: dict[str, OpenAlert] = {}
         self._by_slot: dict[int, OpenAlert] = {}
@@ -132,10 +135,11 @@ class Engine:
         """
         if position <= self.position:
             raise ValueError(f"entry {position} after {self.position}")
-        self.position = position
+        self.position, self.derived = position, None
         match entry:
             case VitalBatch():
-                return self._batch(entry)
+                # What was made here was judged when it was made.
+                return [] if is_scores(entry) else self._batch(entry)
             case Tick():
                 return self._tick(entry.watermark_ns)
             case Control():
