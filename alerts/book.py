@@ -71,6 +71,9 @@ _snapshots = Table(
     Column("position", BigInteger, primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )  # fmt: skip
+_derived = Table(
+    "derived_readings", _metadata, Column("position", BigInteger, primary_key=True), Column("body", LargeBinary)
+)
 
 _TELLING = frozenset({"raised", "escalated", "recurred"})
 _event_json = msgspec.json.Decoder(AlertEvent)
@@ -162,12 +165,13 @@ class SqlAlertBook:
 
     def apply(
         self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
-        evaluated_to_ns: int | None = None,
+        evaluated_to_ns: int | None = None, derived: Sequence[tuple[int, bytes]] = (),
     ) -> None:  # fmt: skip
         """Record events, and the limits of ``limits`` controls; move the position, in one transaction.
 
         An event that is recorded already is passed over. ``controls`` are those the engine accepted or ignored alike:
         a version that is not new is not recorded. ``evaluated_to_ns`` is the watermark of the last tick among them.
+        ``derived`` are encoded readings that an entry made, kept until they are published: (its position, body).
 
         Raises:
             PositionConflict: the book does not stand at ``expected``.
@@ -177,12 +181,29 @@ class SqlAlertBook:
             _move(tx, expected, position, evaluated_to_ns)
             if events:
                 _record_events(tx, events)
+            if derived:
+                tx.execute(_derived.insert(), [{"position": at, "body": body} for at, body in derived])
             for at, control in controls:
                 if control.kind is ControlKind.LIMITS:
                     _record_limits(tx, at, control)
         with self._moved:
             self._reached = position
             self._moved.notify_all()
+
+    def derived(self, after: int, limit: int) -> tuple[int, list[bytes]]:
+        """Readings to publish that entries after ``after`` made, in order, and the position that they complete."""
+        c = _derived.c
+        with self._reading() as tx:
+            # The position first: what is recorded up to it, the second statement sees.
+            stands = int(tx.execute(sql.select(_progress.c.position)).scalar_one())
+            query = sql.select(c.position, c.body).where(c.position > after, c.position <= stands)
+            rows = tx.execute(query.order_by(c.position).limit(limit)).all()
+        return (int(rows[-1][0]) if len(rows) == limit else stands), [bytes(body) for _, body in rows]
+
+    def forget_derived(self, upto: int) -> None:
+        """What entries up to ``upto`` made is published."""
+        with self._transaction() as tx:
+            tx.execute(_derived.delete().where(_derived.c.position <= upto))
 
     def alerts(
         self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,

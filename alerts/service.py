@@ -36,7 +36,7 @@ class ServiceBook(Protocol):
 
     def apply(
         self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
-        evaluated_to_ns: int | None = None,
+        evaluated_to_ns: int | None = None, derived: Sequence[tuple[int, bytes]] = (),
     ) -> None:  # fmt: skip
         """Record in one transaction; raises ``PositionConflict``."""
 
@@ -76,6 +76,8 @@ class _Output(NamedTuple):
     prompt: set[str]
     """Events that a reading caused as it came in; their ``at_ns`` is its receipt."""
     evaluated_to_ns: int | None
+    derived: list[tuple[int, bytes]]
+    """Readings that an entry made, encoded: (its position, body)."""
 
 
 class AlertService:
@@ -160,7 +162,7 @@ class AlertService:
         reached = rows[-1].position
         self._book.apply(
             output.events, output.controls, expected=position, position=reached,
-            evaluated_to_ns=output.evaluated_to_ns,
+            evaluated_to_ns=output.evaluated_to_ns, derived=output.derived,
         )  # fmt: skip
         self._tell(output)
         self._entries_since += len(rows)
@@ -174,10 +176,13 @@ class AlertService:
         controls: list[tuple[int, Control]] = []
         prompt: set[str] = set()
         evaluated_to_ns: int | None = None
+        derived: list[tuple[int, bytes]] = []
         for row in rows:
             entry = decode(row.body)
             caused = self._engine.apply(row.position, entry)
             events += [BookedEvent(row.position, event) for event in caused]
+            if self._engine.derived is not None:
+                derived.append((row.position, encode(self._engine.derived)))
             match entry:
                 case VitalBatch():
                     prompt.update(event.id for event in caused if event.kind in _TELLING)
@@ -185,7 +190,7 @@ class AlertService:
                     evaluated_to_ns = entry.watermark_ns
                 case Control():
                     controls.append((row.position, entry))
-        return _Output(events, controls, prompt, evaluated_to_ns)
+        return _Output(events, controls, prompt, evaluated_to_ns, derived)
 
     def _tell(self, output: _Output) -> None:
         if self._observe is None:

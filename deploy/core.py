@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from alerts.engine import Engine
 from alerts.glucose_report import glucose_report
+from alerts.publish import ScorePublisher
 from alerts.rules import parse_limits
 from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
@@ -149,6 +150,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         loops.start("ingest", core.ingest.run)
         loops.start("store", core.writer.run)
         loops.start("alerts", alerts.run)
+        loops.start("scores", ScorePublisher(core.log, core.book).run)
         loops.start("watchdog", Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s).run)
         loops.start("housekeeping", lambda ended: _keep_house(core, ended))
         status.warm = True
