@@ -10,47 +10,52 @@ scores. What becomes of an alert once its condition began is the casebook's (``a
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from alerts import kernels, silence
+from alerts import kernels, score_kernels, silence
+from alerts.cases import Case
 from alerts.casebook import Casebook
-from alerts.controls import LimitsBody, TechnicalBody, read_body, read_limits
-from alerts.gates import PatientContext
-from alerts.lifecycle import Report, Trigger
-from alerts.own_rules import limit_rules, silence_rule
-from alerts.programmes import Programmes
-from alerts.scoring import ScoreContext, ScoreTable, is_scores, score_rows
-from alerts.silence import Contact, SilenceTable, Watch
-from alerts.slots import SlotTable, emitted, rows_of
+from alerts.controls import TROUBLES, TechnicalBody, read_body
+from alerts.lifecycle import Report, Trigger, technical_rule
+from alerts.programmes import read_status
+from alerts.reports import describe
+from alerts.scoring import is_scores, rule_rows, score_rows
+from alerts.silence import Contact, Watch
+from alerts.slots import emitted, rows_of
 from alerts.spec import Compiled
 from alerts.state import Rows
-from alerts.subjects import Transition, onset_report, silence_subject, slot_subject, technical_subject
-from alerts.troubles import DeviceTroubles
+from alerts.subjects import (
+    Transition,
+    end_report,
+    onset_report,
+    silence_report,
+    silence_subject,
+    site_subject,
+    slot_subject,
+    trouble_subject,
+)
 from alerts.troubles import Move as TroubleMove
+from alerts.unclaimed import read_unclaimed, unclaimed_rule, unclaimed_text
+from alerts.watching import Watching
 from vitals.errors import BackendError, InvalidRequest
-from vitals.glossary import ControlKind, Flag
+from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBatch
 from vitals.ports import AlertEvent
 
 SNAPSHOT_VERSION: Final = 3
 _ROOM: Final = 4096
+_ASK: Final = "unusual value, please repeat the measurement now"
 _DELAY_ELAPSES, _FALLS_SILENT, _TROUBLES = 1, 2, 3
-_NOTHING: Final = Compiled()
-_OF_PROGRAMMES: Final = frozenset({ControlKind.PROGRAMME, ControlKind.ENROLMENT, ControlKind.CONTEXT})
 
 
 class _Snapshot(msgspec.Struct, array_like=True):
     version: int
     position: int
-    limits: dict[str, tuple[int, list[int]]]
-    table: dict[str, Any]
-    silence: dict[str, Any]
-    scores: dict[str, Any]
-    troubles: dict[str, Any]
-    programmes: dict[str, Any]
+    watching: dict[str, Any]
     casebook: dict[str, Any]
 
 
@@ -62,19 +67,13 @@ def key_of(patient: str, rule: str) -> str:
 class Engine:
     """Alert state of every patient. Not thread-safe: one owner folds entries in order of position.
 
-    ``derived`` collects the scores that entries led to, for whoever stores them; taking them is the owner's business.
+    ``derived`` is what the last entry made: scores, to be stored as a stream of their own.
     """
 
     def __init__(self) -> None:
         self.position = 0
-        self.derived: list[VitalBatch] = []
-        self._limits: dict[str, tuple[int, list[int]]] = {}
-        self._compiled: dict[str, Compiled] = {}
-        self._table = SlotTable()
-        self._silence = SilenceTable(self._table.rules)
-        self._scores = ScoreTable()
-        self._troubles = DeviceTroubles()
-        self._programmes = Programmes()
+        self.derived: VitalBatch | None = None
+        self._watching = Watching()
         self._casebook = Casebook()
         self._out = emitted(_ROOM)
 
@@ -82,27 +81,27 @@ class Engine:
         """Compile the kernels, or load them from numba's cache, before the first entry must be fast."""
         kernels.load()
         silence.load()
-        ScoreTable.warm()
+        score_kernels.load()
 
-    def open_alerts(self) -> list[Any]:
-        """Alerts that are not resolved, in order of their rank."""
+    def open_alerts(self) -> list[Case]:
+        """Alerts that are not resolved, as they were raised."""
         return self._casebook.open_alerts()
 
     def slot_count(self) -> int:
         """Slots ever given to a rule of a patient."""
-        return self._table.size
+        return self._watching.table.size
 
     def near_misses(self, patient: str) -> int:
         """How often a condition of this patient ended before its on-delay did."""
-        return sum(self._table.near_misses(patient).values())
+        return sum(self._watching.table.near_misses(patient).values())
 
     def near_misses_by_rule(self, patient: str) -> dict[str, int]:
         """The same by rule, where there were any."""
-        return self._table.near_misses(patient)
+        return self._watching.table.near_misses(patient)
 
     def compiled(self, patient: str) -> Compiled:
         """What the programmes of a patient watch him by now."""
-        return self._compiled.get(patient, _NOTHING)
+        return self._watching.compiled(patient)
 
     def apply(self, position: int, entry: Entry) -> list[AlertEvent]:
         """Fold one entry; the events that it causes, in order.
@@ -112,7 +111,7 @@ class Engine:
         """
         if position <= self.position:
             raise ValueError(f"entry {position} after {self.position}")
-        self.position = position
+        self.position, self.derived = position, None
         match entry:
             case VitalBatch():
                 return self._batch(entry)
@@ -130,8 +129,8 @@ class Engine:
         if is_scores(batch):
             return []
         events: list[AlertEvent] = []
-        self._troubles.observe(batch)
-        self._scores.observe(batch.patients, rows_of(batch))
+        self._watching.troubles.observe(batch)
+        self._watching.scores.observe(batch.patients, rows_of(batch))
         start = 0
         for row in np.flatnonzero(batch.flags & np.uint32(Flag.RETRACTED)).tolist():
             if row > start:
@@ -148,28 +147,28 @@ class Engine:
             return
         token, at_ns = batch.patients[batch.patient[row]], int(batch.received_ns[row])
         reading = (batch.vital[row], batch.source_time_ns[row], batch.seq[row], batch.time_ns[row])
-        for slot in sorted(self._table.slots_of(token)):
-            told, over = self._table.withdraw(slot, *map(int, reading))
-            key = key_of(token, self._table.face(slot).name)
+        for slot in sorted(self._watching.table.slots_of(token)):
+            told, over = self._watching.table.withdraw(slot, *map(int, reading))
+            key = key_of(token, self._watching.table.face(slot).name)
             if not told or not self._casebook.is_open(key):
                 continue
-            told_of = self._table.describe(slot, float(batch.value[row]), int(batch.flags[row]), float(batch.value[row]))
-            events += self._casebook.move(key, Trigger.WITHDRAWN, at_ns, Report(text=f"{told_of}: retracted"))
+            value, flags = float(batch.value[row]), int(batch.flags[row])
+            text = f"{describe(self._watching.table.spec(slot), value, flags, value)}: retracted"
+            events += self._casebook.move(key, Trigger.WITHDRAWN, at_ns, Report(text=text))
             if over:
                 report = Report(text="no reading holds it up any more")
-                ends = Trigger.REFUTED if self._casebook.is_doubted(key) else Trigger.ENDS
-                events += self._casebook.move(key, ends, at_ns, report)
+                events += self._casebook.move(key, Trigger.REFUTED, at_ns, report)
 
     def _readings(self, batch: VitalBatch, events: list[AlertEvent]) -> None:
         rows = rows_of(batch)
-        contacts = deque(self._silence.hear(batch.patients, rows))
+        contacts = deque(self._watching.silence.hear(batch.patients, rows))
         self._judge(batch.patients, rows, contacts, events)
 
     def _judge(
         self, patients: Sequence[str], rows: Rows, contacts: "deque[Contact]", events: list[AlertEvent]
     ) -> None:  # fmt: skip
         """Let rows move slots; in their order, with the silences that they end, as if each had come alone."""
-        table, scan_rows, row, size = self._table, kernels.load().scan_rows, 0, len(rows.value)
+        table, scan_rows, row, size = self._watching.table, kernels.load().scan_rows, 0, len(rows.value)
         index = table.index(patients)
         while row < size and table.size:
             row, count = scan_rows(
@@ -186,7 +185,7 @@ class Engine:
 
     def _hear(self, contact: Contact, events: list[AlertEvent]) -> None:
         """A reading ends a silence."""
-        watch = self._silence.watch(contact.number)
+        watch = self._watching.silence.watch(contact.number)
         report = Report(text=f"{watch.face.title}: readings come again")
         events += self._casebook.move(key_of(watch.patient, watch.face.name), Trigger.ENDS, contact.received_ns, report)
 
@@ -196,41 +195,46 @@ class Engine:
 
     def _follow(self, move: Transition, doubt_ended: str, events: list[AlertEvent]) -> None:
         """Turn a transition of a slot's condition into a step of its alert."""
-        table, book = self._table, self._casebook
+        table, book = self._watching.table, self._casebook
         patient, face = table.token(move.slot), table.face(move.slot)
         key, at_ns = key_of(patient, face.name), move.at_ns
         match move.kind:
-            case kernels.ONSET | kernels.DOUBTED:
-                doubted = move.kind == kernels.DOUBTED
-                report = onset_report(table, move, "unusual value, please repeat the measurement now" if doubted else "")
-                events += book.begin(key, self._subject(move), Trigger.DOUBTED if doubted else Trigger.HOLDS, at_ns, report)
+            case kernels.ONSET:
+                report = onset_report(table, move)
+                events += book.begin(key, slot_subject(table, move), Trigger.HOLDS, at_ns, report)
+            case kernels.DOUBTED:
+                report = onset_report(table, move, _ASK)
+                events += book.begin(key, slot_subject(table, move), Trigger.DOUBTED, at_ns, report)
             case kernels.WORSENED:
                 events += book.move(key, Trigger.WORSENS, at_ns, onset_report(table, move, doubt_ended))
-            case kernels.REFUTED | kernels.ENDED:
-                refuted = move.kind == kernels.REFUTED
-                report = table.end_report(move, "refuted by a second reading" if refuted else "back within the limit")
-                events += book.move(key, Trigger.REFUTED if refuted else Trigger.ENDS, at_ns, report)
+            case kernels.REFUTED:
+                report = end_report(table, move, "refuted by a second reading")
+                events += book.move(key, Trigger.REFUTED, at_ns, report)
+            case kernels.ENDED:
+                events += book.move(key, Trigger.ENDS, at_ns, end_report(table, move, "back within the limit"))
             case kernels.REVIEWED:
-                report = onset_report(table, move, "came too late to page")
-                events += book.review(key, self._subject(move), at_ns, report)
+                report = onset_report(table, move, "it came too late to page")
+                events += book.review(slot_subject(table, move), at_ns, report, at_ns - move.time_ns)
+            case kernels.HEARD:
+                events += book.heard(key, at_ns, Report(text="readings come again"))
             case _:
-                events += book.stale(key, at_ns)
+                events += book.stale(key, at_ns, Report(text=f"{face.title}: no current reading, this may still hold"))
 
     def _tick(self, watermark_ns: int) -> list[AlertEvent]:
         """What time brings, each at its own deadline: delays, silences, troubles, and the casebook's own timers."""
         events: list[AlertEvent] = []
-        self._rule(self._programmes.due(watermark_ns), watermark_ns)
+        self._watching.due(watermark_ns)
         due: list[tuple[int, int, int, Transition | Watch | TroubleMove]] = []
-        scan_tick, slot, table = kernels.load().scan_tick, 0, self._table
+        scan_tick, slot, table = kernels.load().scan_tick, 0, self._watching.table
         while slot < len(table.slots.condition):
             slot, count = scan_tick(table.slots, table.rules.rules, table.true_ns, watermark_ns, slot, self._out)
             due += [(move.at_ns, _DELAY_ELAPSES, move.slot, move) for move in self._drain(count)]
-        silent = self._silence.advance(watermark_ns)
+        silent = self._watching.silence.advance(watermark_ns)
         due += [(watch.deadline_ns, _FALLS_SILENT, watch.number, watch) for watch in silent]
-        troubles = self._troubles.advance(watermark_ns)
+        troubles = self._watching.troubles.advance(watermark_ns)
         due += [(move.at_ns, _TROUBLES, number, move) for number, move in enumerate(troubles)]
         for at_ns, _, _, what in sorted(due, key=lambda item: item[:3]):
-            events += self._casebook.advance(at_ns)
+            events += self._casebook.advance(at_ns, watermark_ns)
             if isinstance(what, Transition):
                 self._follow(what, "no second reading within 15 minutes", events)
             elif isinstance(what, Watch):
@@ -238,8 +242,8 @@ class Engine:
             else:
                 self._trouble(what, events)
         events += self._casebook.advance(watermark_ns)
-        if silent or self._casebook.storms():
-            self._storm(watermark_ns, events)
+        silent_now, watched = self._watching.silence.share()
+        events += self._casebook.storm(silent_now, watched, watermark_ns)
         self._score(watermark_ns, events)
         return events
 
@@ -250,32 +254,28 @@ class Engine:
             key, silence_subject(watch), Trigger.HOLDS, watch.deadline_ns, silence_report(watch)
         )  # fmt: skip
 
-    def _storm(self, watermark_ns: int, events: list[AlertEvent]) -> None:
-        silent, watched = self._silence.share()
-        events += self._casebook.storm(silent, watched, self._silence.silent(), watermark_ns)
-
     def _trouble(self, move: TroubleMove, events: list[AlertEvent]) -> None:
         """A trouble of a device began or ended."""
         report = Report(text=move.text)
         if move.begins:
-            events += self._casebook.begin(move.key, move.subject, Trigger.HOLDS, move.at_ns, report)
+            events += self._casebook.begin(move.key, trouble_subject(move), Trigger.HOLDS, move.at_ns, report)
         else:
             events += self._casebook.move(move.key, Trigger.ENDS, move.at_ns, report)
 
     def _events(self, told: Sequence[DeviceEvent]) -> list[AlertEvent]:
         events: list[AlertEvent] = []
-        for move in self._troubles.events(told):
+        for move in self._watching.troubles.events(told):
             self._trouble(move, events)
         return events
 
     def _score(self, watermark_ns: int, events: list[AlertEvent]) -> None:
-        scored = self._scores.tick(watermark_ns)
+        scored = self._watching.scores.tick(watermark_ns)
         if not len(scored):
             return
         stored = score_rows(scored)
         if len(stored):
-            self.derived.append(stored)
-        self._judge(scored.patients, judged_rows(scored), deque(), events)
+            self.derived = stored
+        self._judge(scored.patients, rule_rows(scored), deque(), events)
 
     def _control(self, control: Control) -> list[AlertEvent]:
         """A malformed control, or one about an alert that is not open, changes nothing."""
@@ -283,9 +283,9 @@ class Engine:
         with suppress(InvalidRequest):
             match control.kind:
                 case ControlKind.LIMITS:
-                    self._set_limits(control)
+                    self._watching.set_limits(control)
                 case ControlKind.PROGRAMME | ControlKind.ENROLMENT | ControlKind.CONTEXT:
-                    self._rule(self._programmes.apply(control), control.time_ns)
+                    self._watching.set_rules(control)
                 case ControlKind.STATUS:
                     self._status(control, events)
                 case ControlKind.UNCLAIMED:
@@ -302,60 +302,27 @@ class Engine:
     def _close(self, key: str, time_ns: int) -> None:
         """A person closed an alert: its condition is judged anew."""
         patient, _, rule = key.partition("|")
-        for slot in self._table.slots_of(patient):
-            if self._table.face(slot).name == rule:
-                self._table.reset(slot)
-        watch = self._silence.number_of(patient, rule)
-        if watch is not None:
-            self._silence.rearm(watch, time_ns)
-        self._troubles.closed(key)
-
-    def _set_limits(self, control: Control) -> None:
-        body, limits = read_limits(control)
-        if body.version <= self._limits.get(body.patient, (0, []))[0]:
-            return
-        rules = limit_rules(limits, body.version)
-        self._limits[body.patient] = (body.version, sorted({rule.spec.vital for rule in rules}))
-        self._table.assign([body.patient], rules, own=True)
-        self._expect(body.patient, control.time_ns)
-
-    def _rule(self, patients: Sequence[str], time_ns: int) -> None:
-        """The programmes, overrides or contexts of patients changed: put in force what follows for each."""
-        for compiled, group in self._programmes.groups(patients):
-            changed = [patient for patient in group if self.compiled(patient) != compiled]
-            before = {patient: self.compiled(patient) for patient in changed}
-            self._compiled.update(dict.fromkeys(changed, compiled))
-            if changed:
-                self._table.assign(changed, compiled.rules, own=False)
-            for patient in changed:
-                old = before[patient]
-                if old.silences != compiled.silences:
-                    self._expect(patient, time_ns)
-                if old.troubles != compiled.troubles:
-                    self._troubles.expect(patient, compiled.troubles)
-            for patient in group:
-                self._scores.expect(patient, compiled.score, score_context(self._programmes.context(patient)))
-
-    def _expect(self, patient: str, time_ns: int) -> None:
-        """The silences that a patient's programmes watch, and those of his own limits that they do not."""
-        silences = list(self.compiled(patient).silences)
-        watched = {rule.vital for rule in silences}
-        version, vitals = self._limits.get(patient, (0, []))
-        silences += [silence_rule(vital, version) for vital in vitals if vital not in watched]
-        self._silence.expect(patient, silences, time_ns)
+        self._watching.close(patient, rule, time_ns)
 
     def _status(self, control: Control, events: list[AlertEvent]) -> None:
-        body = read_status(control)
+        body, at_ns, silence_of = read_status(control), control.time_ns, self._watching.silence
         if body.status == "active":
-            for watch in self._silence.raised(body.patient):
-                if not self._casebook.is_open(key_of(body.patient, watch.face.name)):
+            for watch in silence_of.raised(body.patient):
+                key = key_of(body.patient, watch.face.name)
+                if not self._casebook.is_open(key):
                     # Nobody was told while monitoring rested; what counts is whether readings come from now on.
-                    events += self._casebook.move(
-                        key_of(body.patient, watch.face.name), Trigger.ENDS, control.time_ns, Report()
-                    )  # fmt: skip
-                    self._silence.rearm(watch.number, control.time_ns)
-            self._silence.restart(body.patient, control.time_ns)
-        events += self._casebook.status(body.patient, body.status, body.from_ns, body.check_ns)
+                    events += self._casebook.move(key, Trigger.ENDS, at_ns, Report())
+                    silence_of.rearm(watch.number, at_ns)
+            silence_of.restart(body.patient, at_ns)
+        events += self._casebook.status(body.patient, body.status, body.from_ns, body.check_ns, at_ns)
+
+    def _unclaimed(self, control: Control, events: list[AlertEvent]) -> None:
+        """An extreme that belongs to nobody yet: somebody must look whose it is."""
+        body = read_unclaimed(control)
+        rule = unclaimed_rule(body)
+        subject = site_subject(rule, "Extreme reading of nobody", (-1, 0, body.received_ns, self.position), Severity.S2)
+        report = Report(text=unclaimed_text(body))
+        events += self._casebook.begin(key_of("", rule), subject, Trigger.HOLDS, control.time_ns, report)
 
     def _technical(self, control: Control, events: list[AlertEvent]) -> None:
         """A trouble of the system is one alert of the site (patient ``""``), however often it is told."""
@@ -366,15 +333,12 @@ class Engine:
         if not body.active:
             events += self._casebook.move(key, Trigger.ENDS, control.time_ns, Report(text=f"{text}: over"))
         elif not self._casebook.is_open(key):
-            subject = site_subject(rule, text, (-1, 0, body.since_ns, self._casebook.raised), Severity.S2)
+            subject = site_subject(rule, text, (-1, 0, body.since_ns, self.position), Severity.S2)
             events += self._casebook.begin(key, subject, Trigger.HOLDS, control.time_ns, Report(text=text))
 
     def snapshot(self) -> bytes:
         """State and last position, versioned; equal states give equal bytes."""
-        state = _Snapshot(
-            SNAPSHOT_VERSION, self.position, self._limits, self._table.dump(), self._silence.dump(),
-            self._scores.dump(), self._troubles.dump(), self._programmes.dump(), self._casebook.dump(),
-        )  # fmt: skip
+        state = _Snapshot(SNAPSHOT_VERSION, self.position, self._watching.dump(), self._casebook.dump())
         return msgspec.msgpack.encode(state)
 
     @classmethod
@@ -389,16 +353,8 @@ class Engine:
             if state.version != SNAPSHOT_VERSION:
                 raise ValueError(f"version {state.version}")
             engine = cls()
-            engine._table = SlotTable.load(state.table)
-            engine._silence = SilenceTable.load(state.silence, engine._table.rules)
-            engine._scores = ScoreTable.load(state.scores)
-            engine._troubles = DeviceTroubles.load(state.troubles)
-            engine._programmes = Programmes.load(state.programmes)
-            engine._casebook = Casebook.load(state.casebook)
+            engine._watching, engine._casebook = Watching.load(state.watching), Casebook.load(state.casebook)
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise BackendError(f"alert snapshot cannot be read: {error}", retryable=False) from error
-        engine.position, engine._limits = state.position, state.limits
-        patients = engine._programmes.enrolled()
-        for compiled, group in engine._programmes.groups(patients):
-            engine._compiled.update(dict.fromkeys(group, compiled))
+        engine.position = state.position
         return engine

@@ -22,6 +22,7 @@ from alerts.slot_kernels import (
     DOUBTED,
     ENDED,
     FADED,
+    HEARD,
     HOLDS,
     NOTHING,
     ONSET,
@@ -56,7 +57,7 @@ from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
 from vitals.model import NO_TIME
 
 __all__ = [
-    "CLEAR", "DOUBTED", "ENDED", "FADED", "HOLDS", "LONGEST_CHAIN", "NOTHING", "ONSET", "PENDING", "REFUTED",
+    "CLEAR", "DOUBTED", "ENDED", "FADED", "HEARD", "HOLDS", "LONGEST_CHAIN", "NOTHING", "ONSET", "PENDING", "REFUTED",
     "REVIEWED", "SUSPECTED", "UNCONFIRMED", "WORSENED", "load",
 ]  # fmt: skip
 
@@ -198,7 +199,11 @@ def scan_rows(
             kind = kinds[rule]
             if time_ns >= last_time_ns[slot]:
                 last_time_ns[slot] = time_ns
-                stale[slot] = 0
+                if stale[slot] != 0:
+                    stale[slot] = 0
+                    if parent_of[slot] < 0:
+                        _emit_row(out, count, slots, slot, HEARD, rows, row, value)
+                        count += 1
                 beyond, measured = False, value
                 if kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]:
                     verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from alerts import score_words
-from alerts.kernels import ROW_DTYPES, Rows
+from alerts.state import ROW_DTYPES, Rows
 from alerts.score_kernels import (
     DTYPES,
     EVERY_NS,

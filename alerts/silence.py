@@ -183,6 +183,11 @@ class SilenceTable:
             if not self._columns["raised"][number]:
                 self.rearm(number, time_ns)
 
+    def raised(self, patient: str) -> list[Watch]:
+        """The silences of a patient that last."""
+        mine = self._of(self._dense.get(patient, -1))
+        return [self.watch(number) for number in mine if self._columns["raised"][number]]
+
     def number_of(self, patient: str, name: str) -> int | None:
         """The watch of a rule of a patient."""
         for number in self._of(self._dense.get(patient, -1)):
@@ -195,11 +200,6 @@ class SilenceTable:
         live = self._columns["live"][: self.size] != 0
         patient, raised = self._columns["patient"][: self.size], self._columns["raised"][: self.size] != 0
         return len(np.unique(patient[live & raised])), len(np.unique(patient[live]))
-
-    def silent(self) -> list[str]:
-        """Tokens of the patients of whom a watch is silent."""
-        due = (self._columns["live"][: self.size] != 0) & (self._columns["raised"][: self.size] != 0)
-        return [self._tokens[number] for number in np.unique(self._columns["patient"][: self.size][due]).tolist()]
 
     def _of(self, dense: int) -> list[int]:
         """The watches of a patient, in order of their number."""

@@ -28,6 +28,8 @@ REVIEWED: Final = 6
 """An urgent value that came too late to page; the condition is as it was."""
 FADED: Final = 7
 """Nothing came for longer than a value may count as current; the condition is as it was."""
+HEARD: Final = 8
+"""Readings come again for a condition that faded."""
 
 CONFIRM_NS: Final = 15 * 60 * 1_000_000_000
 """How long a second reading may take to refute a suspect S1 sample (clinical.md 1.3)."""

@@ -183,9 +183,15 @@ class SlotTable:
             self.reset(slot)
         return bool(first or acted), over
 
-    def near_misses(self, slots: Sequence[int]) -> int:
-        """How often conditions of these slots ended before their delay did."""
-        return int(sum(self.slots.near_misses[slot] for slot in slots if self.slots.parent[slot] < 0))
+    def measured(self, slot: int) -> float:
+        """What the slot's rule compared last, as far as words need it: the value."""
+        return float(self.slots.latest_value[slot])
+
+    def near_misses(self, patient: str) -> dict[str, int]:
+        """How often conditions of a patient ended before their delay did, by rule."""
+        mine = [slot for slot in self.slots_of(patient) if self.slots.parent[slot] < 0]
+        missed = {self.face(slot).name: int(self.slots.near_misses[slot]) for slot in sorted(mine)}
+        return {rule: count for rule, count in missed.items() if count}
 
     def _slots_among(self, patients: Sequence[str], group: Int64) -> Int64:
         if len(group) <= _FEW:

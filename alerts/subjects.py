@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from alerts.casebook import Subject
+from alerts.cases import Subject
 from alerts.lifecycle import Report
 from alerts.own_rules import plain_face
 from alerts.protocol_words import resolves_words
@@ -10,6 +10,7 @@ from alerts.reports import describe, limit_of, value_of, words
 from alerts.silence import Watch
 from alerts.slots import SlotTable
 from alerts.spec import Kind, RuleFace
+from alerts.troubles import Move
 from vitals.glossary import Severity
 from vitals.model import NO_TIME
 
@@ -111,4 +112,12 @@ def site_subject(rule: str, title: str, identity: tuple[int, int, int, int], sev
     face = plain_face(rule, 0, title, "monitoring", severity, technical=True)
     return Subject(
         patient="", face=face, severity=severity, spot=False, limit={}, resolves="", identity=identity
+    )  # fmt: skip
+
+
+def trouble_subject(move: Move) -> Subject:
+    """A trouble of a device that began."""
+    return Subject(
+        patient=move.patient, face=move.rule.face, severity=Severity(move.rule.severity), spot=False, limit={},
+        identity=(move.message, move.vital, move.since_ns, move.number), resolves="Ends when the device says so.",
     )  # fmt: skip
