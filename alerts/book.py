@@ -17,9 +17,9 @@ import sqlalchemy as sql
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 from sqlalchemy.engine import Connection
 
-from alerts.lifecycle import read_limits
+from alerts.controls import read_limits
 from vitals.errors import BackendError, InvalidRequest, NotFound, PositionConflict
-from vitals.glossary import AlertState, ControlKind, Severity
+from vitals.glossary import TELLING, AlertState, ControlKind, Severity
 from vitals.model import Control
 from vitals.ports import Alert, AlertEvent, BookedEvent
 
@@ -75,7 +75,6 @@ _derived = Table(
     "derived_readings", _metadata, Column("position", BigInteger, primary_key=True), Column("body", LargeBinary)
 )
 
-_TELLING = frozenset({"raised", "escalated", "recurred"})
 _event_json = msgspec.json.Decoder(AlertEvent)
 _alert_json = msgspec.json.Decoder(Alert)
 
@@ -97,7 +96,7 @@ def fold(alert: Alert | None, booked: BookedEvent) -> Alert:
         "rule": event.rule, "severity": event.severity, "state": event.state, "updated_ns": event.at_ns,
         "position": position,
     }  # fmt: skip
-    if event.kind in _TELLING:
+    if event.kind in TELLING:
         changes |= {"values": event.values, "limit": event.limit, "quality": event.quality, "text": event.text}
     if event.kind == "acknowledged":
         changes["owner"] = event.author
