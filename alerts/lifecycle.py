@@ -24,7 +24,10 @@ LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
 )
 """How long an alert may be muted (clinical.md 5.3, maintenance)."""
 TROUBLES: Final[Mapping[str, str]] = MappingProxyType(
-    {"pipeline_lag": "Readings are evaluated late: the pipeline is behind"}
+    {
+        "pipeline_lag": "Readings are evaluated late: the pipeline is behind",
+        "canary": "The check from end to end got no answer: readings may raise no alerts",
+    }
 )
 """Causes of a ``technical`` control, and what the alert says."""
 CONFIRM_SUFFIX: Final = ":confirm"
@@ -233,7 +236,7 @@ class ResolveBody(msgspec.Struct, frozen=True):
 class TechnicalBody(msgspec.Struct, frozen=True):
     """Body of ``technical``: a trouble of the system began (``active``) or ended; ``since_ns`` is UTC."""
 
-    cause: Literal["pipeline_lag"]
+    cause: Literal["pipeline_lag", "canary"]
     active: bool
     since_ns: int
 

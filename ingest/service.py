@@ -23,6 +23,7 @@ from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
 from ingest.tally import Tally
 from vitals import encoding
+from vitals.canary import is_canary
 from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
@@ -330,10 +331,13 @@ class IngestService:
             return self._commit(drop)
 
     def ledger(self, device: str) -> Ledger:
-        found = {ledger.device: ledger for ledger in self.ledgers()}
+        found = {ledger.device: ledger for ledger in self._ledgers()}
         return found.get(device, Ledger(device, MessageLedger(), ReadingLedger()))
 
     def ledgers(self) -> list[Ledger]:
+        return [ledger for ledger in self._ledgers() if not is_canary(ledger.device)]
+
+    def _ledgers(self) -> list[Ledger]:
         # Downstream first: what moves on meanwhile is then in flight, never negative.
         stored = self._store.stored()
         counts = self._journal.counts()

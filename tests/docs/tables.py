@@ -76,7 +76,7 @@ def gateway_rows() -> list[tuple[str, str, str]]:
 
 
 def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _documented_fields(kind: type) -> dict[str, str]:
