@@ -38,6 +38,7 @@ from alerts.reports import limit_of, value_of, words
 from alerts.rules import SlotSpec, compile_limit, describe
 from alerts.silence import Contact, SilenceTable, Watch
 from alerts.slots import SlotTable, emitted, rows_of
+from alerts.unclaimed import UnclaimedBody
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Flag, Severity
 from vitals.model import NO_TIME, UNASSIGNED, Control, Entry, Tick, VitalBatch
@@ -316,7 +317,7 @@ class Engine:
         except InvalidRequest:
             return events
         assert not isinstance(body, LimitsBody)
-        if isinstance(body, RecordBody):
+        if isinstance(body, RecordBody | UnclaimedBody):
             return events
         if isinstance(body, TechnicalBody):
             self._trouble(body, control, events)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol
 import msgspec
 
 from alerts.rules import Limit, parse_limits
+from alerts.unclaimed import UnclaimedBody
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
@@ -242,7 +243,7 @@ class TechnicalBody(msgspec.Struct, frozen=True):
 
 
 AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
-Body = LimitsBody | AlertBody | TechnicalBody | RecordBody
+Body = LimitsBody | AlertBody | TechnicalBody | RecordBody | UnclaimedBody
 
 _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
     {
@@ -252,6 +253,7 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
         ControlKind.NOTE: NoteBody,
         ControlKind.RESOLVE: ResolveBody,
         ControlKind.TECHNICAL: TechnicalBody,
+        ControlKind.UNCLAIMED: UnclaimedBody,
         ControlKind.REASSIGN: RecordBody,
         ControlKind.ASSIGN: RecordBody,
         ControlKind.DISCARD: RecordBody,
@@ -260,7 +262,7 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
 
 
 _OF_THE_SYSTEM: Final = frozenset(
-    {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD}
+    {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD, ControlKind.UNCLAIMED}
 )
 """Kinds that the desk refuses: the watchdog and ingest write them, beside what they tell of."""
 
@@ -318,7 +320,7 @@ def check_control(book: AlertReader, control: Control) -> None:
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
         return
     body = read_body(control)
-    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody)
+    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody | UnclaimedBody)
     alert = book.alert(body.alert)
     over = alert.state is AlertState.RESOLVED
     if over and isinstance(body, ShelveBody | NoteBody):

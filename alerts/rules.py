@@ -241,3 +241,8 @@ def describe(spec: SlotSpec, value: float, flags: int) -> str:
     else:
         seen = _quantity(_rounded(float(from_canonical(value, vital.unit, unit)), unit, spec.limit), unit)
     return f"{vital.name} {seen}, limit {line} ({side})"
+
+
+def shown(value: float, unit: str) -> str:
+    """A canonical value with its unit, rounded for display: ``84 %``, ``35.0 °C``."""
+    return _quantity(f"{value:.{_SHOWN_DECIMALS.get(unit, 1)}f}", unit)

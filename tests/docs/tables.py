@@ -202,10 +202,12 @@ def vitals_block() -> str:
     """The catalogue."""
     rows = [
         (code(one.key), one.name, ", ".join(one.loinc), one.mdc or "", code(one.unit),
-         ", ".join(map(code, one.accepts)), _span(one.implausible), _span(one.suspect))
+         ", ".join(map(code, one.accepts)), _span(one.implausible), _span(one.suspect),
+         " / ".join(word or "–" for word in one.urgent) if any(one.urgent) else "")
         for one in VITALS
     ]  # fmt: skip
-    head = ("key", "name", "LOINC", "MDC", "unit", "also accepts", "implausible outside", "suspect outside")
+    head = ("key", "name", "LOINC", "MDC", "unit", "also accepts", "implausible outside", "suspect outside",
+            "urgent low / high")  # fmt: skip
     return table(head, rows)
 
 

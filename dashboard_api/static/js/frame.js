@@ -56,7 +56,7 @@ export function Strip({ onKeys, onTheme, theme }) {
     <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
       <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
       ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
-    ${checked && html`<span class=${checked.late ? "late" : "wide"} id="checked" title="A test reading goes from the gateway to the alerts all the time">
+    ${checked && html`<span class="wide ${checked.late ? "late" : ""}" id="checked" title="A test reading goes from the gateway to the alerts all the time">
       ${checked.late ? "no answer end to end, last" : "checked end to end"}${" "}
       <b>${checked.last_success ? `${age((now() - Date.parse(checked.last_success)) / 1000)} ago` : "–"}</b></span>`}
     ${!late && html`<span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
