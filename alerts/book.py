@@ -18,6 +18,7 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, Str
 from sqlalchemy.engine import Connection
 
 from alerts.controls import read_limits
+from vitals.canary import CANARY_PATIENT
 from vitals.errors import BackendError, InvalidRequest, NotFound, PositionConflict
 from vitals.glossary import TELLING, AlertState, ControlKind, Severity
 from vitals.model import Control
@@ -213,8 +214,8 @@ class SqlAlertBook:
             query = query.where(_alerts.c.state.in_([str(state) for state in states]))
         if severity is not None:
             query = query.where(_alerts.c.severity == int(severity))
-        if patient is not None:
-            query = query.where(_alerts.c.patient == patient)
+        # Of everybody: the canary's alerts are nobody's to see.
+        query = query.where(_alerts.c.patient != CANARY_PATIENT if patient is None else _alerts.c.patient == patient)
         if after:
             raised_ns = self.alert(after).raised_ns
             older = sql.and_(_alerts.c.raised_ns == raised_ns, _alerts.c.id < after)
@@ -247,10 +248,11 @@ class SqlAlertBook:
             return [BookedEvent(position, _event_json.decode(body)) for position, body in tx.execute(query)]
 
     def counts(self) -> Mapping[tuple[Severity, AlertState], int]:
-        """How many alerts are in each severity and state, resolved ones left out: the ``vitalgate_alerts`` gauge."""
+        """How many alerts are in each severity and state, resolved ones and the canary's left out: the
+        ``vitalgate_alerts`` gauge."""
         query = (
             sql.select(_alerts.c.severity, _alerts.c.state, sql.func.count())
-            .where(_alerts.c.state != str(AlertState.RESOLVED))
+            .where(_alerts.c.state != str(AlertState.RESOLVED), _alerts.c.patient != CANARY_PATIENT)
             .group_by(_alerts.c.severity, _alerts.c.state)
         )
         with self._reading() as tx:
@@ -286,6 +288,15 @@ class SqlAlertBook:
                 # Woken by this process's engine; another process's shows at the next poll.
                 self._moved.wait(min(left, _POLL_S))
         return True
+
+    def forget(self, patient: str, before_ns: int) -> int:
+        """Delete a patient's alerts that were raised before then and are resolved, with their events; how many."""
+        over = sql.and_(
+            _alerts.c.patient == patient, _alerts.c.state == str(AlertState.RESOLVED), _alerts.c.raised_ns < before_ns
+        )
+        with self._transaction() as tx:
+            tx.execute(_events.delete().where(_events.c.alert.in_(sql.select(_alerts.c.id).where(over))))
+            return int(tx.execute(_alerts.delete().where(over)).rowcount)
 
     def save_snapshot(self, position: int, data: bytes) -> None:
         """Keep an engine snapshot; all but the newest two go."""

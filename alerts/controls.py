@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Protocol
 import msgspec
 
 from alerts.rules import Limit, parse_limits
+from alerts.unclaimed import UnclaimedBody
 from vitals.catalog import MINUTE_NS
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Severity
@@ -20,7 +21,10 @@ LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
 SHELF_ALONE_NS: Final = 4 * 60 * MINUTE_NS
 """More than this within 24 hours needs a second person (clinical.md 5.5)."""
 TROUBLES: Final[Mapping[str, str]] = MappingProxyType(
-    {"pipeline_lag": "Readings are evaluated late: the pipeline is behind"}
+    {
+        "pipeline_lag": "Readings are evaluated late: the pipeline is behind",
+        "canary": "The check from end to end got no answer: readings may raise no alerts",
+    }
 )
 """Causes of a ``technical`` control, and what the alert says."""
 
@@ -74,13 +78,13 @@ class ResolveBody(msgspec.Struct, frozen=True):
 class TechnicalBody(msgspec.Struct, frozen=True):
     """Body of ``technical``: a trouble of the system began (``active``) or ended; ``since_ns`` is UTC."""
 
-    cause: Literal["pipeline_lag"]
+    cause: Literal["pipeline_lag", "canary"]
     active: bool
     since_ns: int
 
 
 AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
-Body = LimitsBody | AlertBody | TechnicalBody | RecordBody
+Body = LimitsBody | AlertBody | TechnicalBody | RecordBody | UnclaimedBody
 
 _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
     {
@@ -90,6 +94,7 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
         ControlKind.NOTE: NoteBody,
         ControlKind.RESOLVE: ResolveBody,
         ControlKind.TECHNICAL: TechnicalBody,
+        ControlKind.UNCLAIMED: UnclaimedBody,
         ControlKind.REASSIGN: RecordBody,
         ControlKind.ASSIGN: RecordBody,
         ControlKind.DISCARD: RecordBody,
@@ -101,7 +106,7 @@ ALERT_KINDS: Final = frozenset({ControlKind.ACKNOWLEDGE, ControlKind.SHELVE, Con
 """Kinds that are about one alert."""
 
 _OF_THE_SYSTEM: Final = frozenset(
-    {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD}
+    {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD, ControlKind.UNCLAIMED}
 )
 """Kinds that the desk refuses: the watchdog and ingest write them, beside what they tell of."""
 
@@ -164,7 +169,7 @@ def check_control(book: AlertReader, control: Control) -> None:
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
         return
     body = read_body(control)
-    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody)
+    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody | UnclaimedBody)
     alert = book.alert(body.alert)
     over = alert.state is AlertState.RESOLVED
     if over and isinstance(body, ShelveBody | NoteBody):

@@ -39,7 +39,8 @@ from alerts.subjects import (
     trouble_subject,
 )
 from alerts.troubles import Move as TroubleMove
-from alerts.unclaimed import read_unclaimed, unclaimed_rule, unclaimed_text
+from alerts.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
+from alerts.unclaimed import SEVERITY as UNCLAIMED
 from alerts.watching import Watching
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import ControlKind, Flag, Severity
@@ -318,10 +319,10 @@ class Engine:
 
     def _unclaimed(self, control: Control, events: list[AlertEvent]) -> None:
         """An extreme that belongs to nobody yet: somebody must look whose it is."""
-        body = read_unclaimed(control)
-        rule = unclaimed_rule(body)
-        subject = site_subject(rule, "Extreme reading of nobody", (-1, 0, body.received_ns, self.position), Severity.S2)
-        report = Report(text=unclaimed_text(body))
+        body = read_body(control)
+        assert isinstance(body, UnclaimedBody)
+        rule, report = unclaimed_rule(body.device), Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
+        subject = site_subject(rule, "An extreme reading is nobody's yet", (-1, 0, body.received_ns, self.position), UNCLAIMED)
         events += self._casebook.begin(key_of("", rule), subject, Trigger.HOLDS, control.time_ns, report)
 
     def _technical(self, control: Control, events: list[AlertEvent]) -> None:

@@ -230,4 +230,9 @@ def quantity(vital: Vital, value: float) -> str:
     """A canonical value with its unit, as it is shown: ``62 mg/dL``, ``82.3 kg``."""
     if vital.values:
         return _word(vital, value)
-    return _quantity(f"{value:.{_SHOWN_DECIMALS.get(vital.unit, 1)}f}", vital.unit)
+    return shown(value, vital.unit)
+
+
+def shown(value: float, unit: str) -> str:
+    """A canonical value with its unit, rounded for display: ``84 %``, ``35.0 °C``."""
+    return _quantity(f"{value:.{_SHOWN_DECIMALS.get(unit, 1)}f}", unit)

@@ -14,6 +14,7 @@ import structlog
 
 from dashboard_api.shapes import Json, device_event_json, readings_json, to_json, transition_json
 from dashboard_api.times import rfc3339
+from vitals.canary import CANARY_PATIENT, is_canary
 from vitals.encoding import CorruptEntry, decode
 from vitals.model import DeviceEvent, Entry, Tick, VitalBatch
 from vitals.ports import AlertBook, Log
@@ -77,10 +78,19 @@ def read_groups(log: Log, book: AlertBook, after: int, upto: int) -> tuple[list[
     groups: dict[int, Group] = {}
     for row in rows:
         try:
-            groups[row.position] = Group(row.position, decode(row.body))
+            groups[row.position] = Group(row.position, _of_the_ward(decode(row.body)))
         except CorruptEntry:
             _log.error("live.corrupt_entry", position=row.position)
     for position, event in book.events_between(after, reached):
+        if is_canary(event.patient):
+            continue
         group = groups.setdefault(position, Group(position))
         group.alerts.append(transition_json(book.alert(event.alert), event))
     return [groups[position] for position in sorted(groups)], reached
+
+
+def _of_the_ward(entry: Entry) -> Entry:
+    """An entry without the readings of the canary."""
+    if isinstance(entry, VitalBatch) and CANARY_PATIENT in entry.patients:
+        return entry.take(~rows_of(entry, frozenset({CANARY_PATIENT})))
+    return entry

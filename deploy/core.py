@@ -21,11 +21,12 @@ from alerts.engine import Engine
 from alerts.glucose_report import glucose_report
 from alerts.publish import ScorePublisher
 from alerts.rules import parse_limits
-from alerts.service import AlertService, ControlDesk
+from alerts.service import AlertService, ControlDesk, Observation
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.session import Sessions
+from deploy.canary import Canary
 from deploy.layout import Layout
 from deploy.meters import AlertMeters, CoreCollector
 from deploy.settings import HttpSection, Settings
@@ -33,6 +34,7 @@ from deploy.status import Status
 from deploy.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core, open_core, open_raw_log, open_vault
 from ingest.adapters import load_adapters
+from vitals.canary import CANARY_PATIENT
 from vitals.errors import BackendError
 
 if TYPE_CHECKING:
@@ -134,10 +136,18 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     loops = Loops(on_death=lambda: _call(loop, stop.set))
     meters = AlertMeters(core.meters)
     engine = Engine()
-    alerts = AlertService(core.log, core.book, engine, CLOCK, observe=meters.observe)
-    status = Status(core, loops.died, order.http, order.mqtt)
+    desk, watchdog = ControlDesk(core.log, core.book), Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s)
+    gateway = httpx.HTTPTransport(uds=str(layout.ingest))
+    canary = Canary(core.registry, desk, core.log, core.book, CLOCK, gateway, config.alerts)
+
+    def observe(seen: Observation) -> None:
+        meters.observe(seen)
+        canary.observe(seen)
+
+    alerts = AlertService(core.log, core.book, engine, CLOCK, observe=observe)
+    status = Status(core, loops.died, order.http, order.mqtt, watchdog, canary)
     core.meters.register(CoreCollector(core, status))
-    ports = dependencies(core, status, ControlDesk(core.log, core.book))
+    ports = dependencies(core, status, desk)
     app = create_app(ports)
     servers = {
         _server(app, "on", config.http): socket.socket(fileno=order.listen_fd),
@@ -151,7 +161,8 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         loops.start("store", core.writer.run)
         loops.start("alerts", alerts.run)
         loops.start("scores", ScorePublisher(core.log, core.book).run)
-        loops.start("watchdog", Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s).run)
+        loops.start("watchdog", watchdog.run)
+        loops.start("canary", canary.run if config.alerts.canary else canary.retire)
         loops.start("housekeeping", lambda ended: _keep_house(core, ended))
         status.warm = True
         await _announce(order, config.http.scheme, app.state.sessions, status, stop)
@@ -187,7 +198,7 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
 
 async def _announce(order: "Order", scheme: str, sessions: Sessions, status: Status, stop: asyncio.Event) -> None:
     """Tell the supervisor once everything, the gateway included, is ready."""
-    while status.reasons() and not stop.is_set():
+    while status.unready() and not stop.is_set():
         await asyncio.sleep(0.05)
     token = await asyncio.get_running_loop().run_in_executor(None, sessions.link, "admin")
     order.tell_ready(
@@ -217,7 +228,8 @@ def _keep_house(core: Core, stop: threading.Event) -> None:
 
 
 def keep_house(core: Core) -> None:
-    """One round: raw entries past retention, vitals entries a day after all passed them, closed days of the store."""
+    """One round: raw entries past retention, vitals entries a day after all passed them, closed days of the store, and
+    what the canary left behind."""
     now_ns = CLOCK.now_ns()
     raw = open_raw_log(core.layout, open_vault(core.layout, core.settings), read_only=False)
     try:
@@ -226,5 +238,7 @@ def keep_house(core: Core) -> None:
     finally:
         raw.close()
     trimmed = core.log.trim(now_ns - DAY_NS)
+    core.book.forget(CANARY_PATIENT, now_ns - DAY_NS)
+    core.store.erase(CANARY_PATIENT)
     compacted = core.store.compact(now_ns // DAY_NS * DAY_NS)
     _log.info("house_kept", raw=removed, vitals=trimmed, compacted=compacted)

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from alerts.service import Observation
 from ingest.metrics import STAGE_BUCKETS
+from vitals.canary import is_canary
 
 if TYPE_CHECKING:
     from deploy.status import Status
@@ -27,7 +28,7 @@ class AlertMeters:
 
     def observe(self, seen: Observation) -> None:
         """Take in one recorded event."""
-        if seen.latency_s is not None:
+        if seen.latency_s is not None and not is_canary(seen.event.patient):
             self._latency.observe(seen.latency_s)
 
 
@@ -42,7 +43,7 @@ class CoreCollector(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """In-flight messages, log lags, evaluated-to, alerts by severity and state."""
+        """In-flight messages, log lags, evaluated-to, the canary, alerts by severity and state."""
         conservation = self._status.conservation()
         yield GaugeMetricFamily(
             "vitalgate_in_flight_messages", "Messages received and not yet decoded", conservation.messages.in_flight
@@ -58,6 +59,15 @@ class CoreCollector(Collector):
             "vitalgate_evaluated_to_timestamp_seconds", "Everything received before this time has been evaluated",
             self._core.book.evaluated_to_ns() / 1e9,
         )  # fmt: skip
+        if (proof := self._status.proof) is not None:
+            yield GaugeMetricFamily(
+                "vitalgate_canary_last_success_timestamp_seconds", "When the check from end to end was last answered",
+                proof.at_ns / 1e9,
+            )  # fmt: skip
+            yield GaugeMetricFamily(
+                "vitalgate_canary_seconds", "Time from publishing the last such reading to its alert in the book",
+                proof.seconds,
+            )  # fmt: skip
         alerts = GaugeMetricFamily("vitalgate_alerts", "Alerts by severity and state", labels=("severity", "state"))
         for (severity, state), count in self._core.book.counts().items():
             alerts.add_metric((severity.name, state.value), count)

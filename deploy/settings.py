@@ -177,6 +177,13 @@ class AlertsSection(_Section):
     lag_s: float = Field(
         60.0, ge=1.0, le=86_400.0, description="seconds that evaluation may be behind before that is a technical alert"
     )
+    canary: bool = Field(
+        True, description="whether a reading of a patient of the site's own checks the whole way to the alert book"
+    )
+    canary_every_s: float = Field(60.0, ge=1.0, le=3_600.0, description="seconds from one such check to the next")
+    canary_s: float = Field(
+        10.0, ge=1.0, le=600.0, description="seconds within which its alert must come, or that is a technical alert"
+    )
 
 
 class Settings(_Section):

@@ -7,7 +7,10 @@ from typing import Any
 
 from prometheus_client import generate_latest
 
+from dashboard_api.times import rfc3339
+from deploy.canary import Canary, Proof
 from deploy.meters import merge
+from deploy.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core
 from vitals.ports import Ledger, MessageLedger, ReadingLedger
 
@@ -19,8 +22,11 @@ STATUS_TIMEOUT_S = 1.0
 class Status:
     """What readiness, ``system`` and metrics say, sampled each second."""
 
-    def __init__(self, core: Core, died: list[str], http: str, mqtt: str) -> None:
+    def __init__(
+        self, core: Core, died: list[str], http: str, mqtt: str, watchdog: Watchdog, canary: Canary
+    ) -> None:
         self._core, self._died, self._http, self._mqtt = core, died, http, mqtt
+        self._watchdog, self._canary = watchdog, canary
         self._gateway: dict[str, Any] = {"ready": False, "reasons": ["gateway_unreachable"], "metrics": ""}
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_WINDOW_S + 1)
         self.warm = False
@@ -47,12 +53,22 @@ class Status:
             return unreachable
         return answer if isinstance(answer, dict) else unreachable
 
+    @property
+    def proof(self) -> Proof | None:
+        """The canary's last answer."""
+        return self._canary.proof
+
     def conservation(self) -> Ledger:
         """Both ledgers, summed over all devices."""
         return total(self._core.ingest.ledgers())
 
     def reasons(self) -> list[str]:
-        """Why the system is not ready; empty when it is."""
+        """Why the system is not ready, or does not do its work in time; empty when it does."""
+        late = [("evaluated_late", self._watchdog.late), ("canary_failing", self._canary.failing)]
+        return self.unready() + [reason for reason, holds in late if holds]
+
+    def unready(self) -> list[str]:
+        """What still has to start, or cannot go on."""
         found = [] if self.warm else ["warming"]
         found += self._gateway["reasons"] or ([] if self._gateway["ready"] else ["gateway_not_ready"])
         problems = (self._core.ingest.problem, self._core.writer.problem)
@@ -95,7 +111,18 @@ class Status:
             "rates": rates,
             "lags": self.lags(),
             "conservation": {"messages": _fields(ledger.messages), "readings": _fields(ledger.readings)},
+            "canary": self._checked(),
         }
+
+    def _checked(self) -> dict[str, Any] | None:
+        """The last check from end to end; None where there are none."""
+        settings, proof = self._core.settings.alerts, self.proof
+        if not settings.canary:
+            return None
+        due_ns = int((2 * settings.canary_every_s + settings.canary_s) * 1e9)
+        late = self._canary.failing or (proof is not None and CLOCK.now_ns() - proof.at_ns > due_ns)
+        answered = {"last_success": None if proof is None else rfc3339(proof.at_ns)}
+        return answered | {"seconds": None if proof is None else proof.seconds, "late": late}
 
 
 def _fields(struct: Any) -> dict[str, int]:

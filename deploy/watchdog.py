@@ -20,24 +20,56 @@ from vitals.model import Control
 from vitals.ports import Alert, Clock, Log
 
 _log = structlog.get_logger(__name__)
-AUTHOR: Final = "watchdog"
 CAUSE: Final = "pipeline_lag"
 LOOK_S: Final = 1.0
-_STREAM: Final = "vitals"
-_OPEN: Final = tuple(state for state in AlertState if state is not AlertState.RESOLVED)
+STREAM: Final = "vitals"
+OPEN: Final = tuple(state for state in AlertState if state is not AlertState.RESOLVED)
 
 
-class WatchedBook(Protocol):
-    """What the watchdog needs of the alert book."""
-
-    def evaluated_to_ns(self) -> int:
-        """Everything received before this has been evaluated."""
+class SiteBook(Protocol):
+    """What telling a trouble of the site needs of the alert book."""
 
     def alerts(
         self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,
         after: str = "", limit: int = 100,
     ) -> list[Alert]:  # fmt: skip
         """Alerts, newest first."""
+
+
+class WatchedBook(SiteBook, Protocol):
+    """What the watchdog needs of the alert book."""
+
+    def evaluated_to_ns(self) -> int:
+        """Everything received before this has been evaluated."""
+
+
+class Trouble:
+    """A trouble of the site, told to the log when it begins and when it ends: one alert.
+
+    Whether it was told before this process started is read from the book.
+    """
+
+    def __init__(self, cause: str, author: str, log: Log, book: SiteBook, clock: Clock) -> None:
+        self._cause, self._author = cause, author
+        self._log, self._book, self._clock = log, book, clock
+        self._told: bool | None = None
+
+    def told(self) -> bool:
+        """Whether it began and did not end, as far as the log was told."""
+        if self._told is None:
+            rule = technical_rule(self._cause)
+            self._told = any(alert.rule == rule for alert in self._book.alerts(states=OPEN, patient=""))
+        return self._told
+
+    def tell(self, active: bool, since_ns: int) -> None:
+        """Append a control entry when this is news; raises ``BackendError``, and then it may be told again."""
+        if active == self.told():
+            return
+        body: dict[str, Any] = {"cause": self._cause, "active": active, "since_ns": since_ns}
+        control = Control(ControlKind.TECHNICAL, self._clock.now_ns(), self._author, body)
+        self._log.append([(STREAM, encode(control))])
+        self._told = active
+        _log.warning(self._cause, active=active)
 
 
 class Watchdog:
@@ -50,9 +82,11 @@ class Watchdog:
     def __init__(
         self, log: Log, book: WatchedBook, clock: Clock, lag_s: float, uptime_s: Callable[[], float] = time.monotonic
     ) -> None:
-        self._log, self._book, self._clock, self._lag_ns = log, book, clock, int(lag_s * 1e9)
+        self._book, self._clock, self._lag_ns = book, clock, int(lag_s * 1e9)
         self._uptime_s, self._quiet_until_s = uptime_s, uptime_s() + lag_s
-        self._told: bool | None = None
+        self._trouble = Trouble(CAUSE, "watchdog", log, book, clock)
+        self.late = False
+        """Whether the pipeline is behind, as of the last look; true too when the log could not be told."""
 
     def run(self, stop: threading.Event) -> None:
         """Look once a second until ``stop``; raises ``BackendError`` that is not retryable."""
@@ -68,20 +102,10 @@ class Watchdog:
         """Compare once; append a control entry when a lag began or ended."""
         evaluated_to_ns = self._book.evaluated_to_ns()
         behind_ns = self._clock.now_ns() - evaluated_to_ns
-        if self._told is None:
-            self._told = self._is_open()
-        if not self._told and behind_ns > self._lag_ns and self._uptime_s() >= self._quiet_until_s:
-            self._tell(True, evaluated_to_ns)
-        elif self._told and 2 * behind_ns <= self._lag_ns:
-            self._tell(False, evaluated_to_ns)
-
-    def _is_open(self) -> bool:
-        rule = technical_rule(CAUSE)
-        return any(alert.rule == rule for alert in self._book.alerts(states=_OPEN, patient=""))
-
-    def _tell(self, active: bool, since_ns: int) -> None:
-        body: dict[str, Any] = {"cause": CAUSE, "active": active, "since_ns": since_ns}
-        control = Control(ControlKind.TECHNICAL, self._clock.now_ns(), AUTHOR, body)
-        self._log.append([(_STREAM, encode(control))])
-        self._told = active
-        _log.warning("pipeline_lag", active=active)
+        if not self.late and behind_ns > self._lag_ns and self._uptime_s() >= self._quiet_until_s:
+            self.late = True
+        elif self.late and 2 * behind_ns <= self._lag_ns:
+            self.late = False
+        # What was told before this process started holds until the pipeline has caught up.
+        if self.late or 2 * behind_ns <= self._lag_ns:
+            self._trouble.tell(self.late, evaluated_to_ns)

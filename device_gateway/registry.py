@@ -147,10 +147,13 @@ class SqlRegistry:
 
     # -- patients
 
-    def add_patient(self, *, zone: str | None = None, condition: str | None = None) -> Patient:
+    def add_patient(
+        self, *, zone: str | None = None, condition: str | None = None, token: str | None = None
+    ) -> Patient:
+        """A new patient with a random token, or with ``token``, which is the canary's."""
         checked_zone(zone)
         _check_condition(condition)
-        token, now_ns = f"p_{secrets.token_hex(8)}", self._clock.now_ns()
+        token, now_ns = token or f"p_{secrets.token_hex(8)}", self._clock.now_ns()
         with self._change() as (connection, version):
             connection.execute(
                 PATIENTS.insert().values(id=token, condition=condition, created_ns=now_ns, changed=version)

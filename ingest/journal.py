@@ -68,6 +68,7 @@ CREATE TABLE IF NOT EXISTS processed(
   one INTEGER PRIMARY KEY CHECK(one = 1), watermark_ns INTEGER NOT NULL, pause_from_ns INTEGER NOT NULL,
   pause_to_ns INTEGER NOT NULL);
 INSERT OR IGNORE INTO processed VALUES(1, 0, 0, 0);
+CREATE TABLE IF NOT EXISTS unclaimed(device TEXT PRIMARY KEY, told_ns INTEGER NOT NULL) WITHOUT ROWID;
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"

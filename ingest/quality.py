@@ -24,7 +24,7 @@ _SYS, _DIA, _MEAN, _SPO2, _PI = (BY_KEY[key].code for key in ("bp_sys", "bp_dia"
 
 _HAS_PARTNERS = table(0, dict.fromkeys((_SYS, _DIA, _MEAN, _SPO2, _PI), 1)).astype(np.bool_)
 _SPREADS = {Statistic.COUNT, Statistic.STANDARD_DEVIATION, Statistic.VARIANCE, Statistic.QUARTILE_DEVIATION}
-_IS_VALUE = np.array([statistic not in _SPREADS for statistic in Statistic])
+IS_VALUE = np.array([statistic not in _SPREADS for statistic in Statistic])
 
 Flags = npt.NDArray[np.uint32]
 Int64 = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ def range_flags(
     """IMPLAUSIBLE, SUSPECT, BELOW_RANGE and ABOVE_RANGE by the catalogue's ranges; NaN gets none, nor do counts and
     spreads, which are no values of the vital."""
     flags = np.zeros(len(value), np.uint32)
-    value = np.where(_IS_VALUE[statistic], value, np.nan)
+    value = np.where(IS_VALUE[statistic], value, np.nan)
     with np.errstate(invalid="ignore"):
         implausible = (value < _IMPLAUSIBLE_LOW[vital]) | (value > _IMPLAUSIBLE_HIGH[vital])
         suspect = ~implausible & ((value < _SUSPECT_LOW[vital]) | (value > _SUSPECT_HIGH[vital]))

@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 from msgspec import structs
 
-from ingest import corrections, pipeline, worklist
+from ingest import corrections, pipeline, unclaimed, worklist
 from ingest.adapter import Adapter, Context
 from ingest.attribution import WearTable
 from ingest.corrections import Archive
@@ -23,6 +23,7 @@ from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
 from ingest.tally import Tally
 from vitals import encoding
+from vitals.canary import is_canary
 from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
@@ -247,7 +248,7 @@ class IngestService:
             out = Outcome()
             source = Provenance(provenance.first, provenance.last, name, version)
             pipeline.run(adapter, messages, self._contexts, self._worn, cycle, out, provenance=source, extra=extra)
-            _record(out, cycle)
+            _record(out, cycle, live=not extra)
             for device, lesson in out.clocks.items():
                 cycle.learn(device, lesson.odd, lesson.epochs, self._clock.now_ns())
                 if lesson.others:
@@ -330,10 +331,13 @@ class IngestService:
             return self._commit(drop)
 
     def ledger(self, device: str) -> Ledger:
-        found = {ledger.device: ledger for ledger in self.ledgers()}
+        found = {ledger.device: ledger for ledger in self._ledgers()}
         return found.get(device, Ledger(device, MessageLedger(), ReadingLedger()))
 
     def ledgers(self) -> list[Ledger]:
+        return [ledger for ledger in self._ledgers() if not is_canary(ledger.device)]
+
+    def _ledgers(self) -> list[Ledger]:
         # Downstream first: what moves on meanwhile is then in flight, never negative.
         stored = self._store.stored()
         counts = self._journal.counts()
@@ -365,14 +369,16 @@ def _place(cursor: str) -> int:
     return int(cursor)
 
 
-def _record(out: Outcome, cycle: Cycle) -> None:
+def _record(out: Outcome, cycle: Cycle, *, live: bool) -> None:
     """Write one adapter's outcome in the cycle's transaction."""
     for batch in out.batches:
         cycle.append(batch)
     if out.events:
         cycle.append(out.events)
     cycle.hold(out.held)
-    worklist.wait(cycle.sql, out.waiting)
+    idents = worklist.wait(cycle.sql, out.waiting)
+    if live:
+        unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
     cycle.trust(out.heads)
     cycle.count(out.tally)
 

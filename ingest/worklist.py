@@ -81,8 +81,9 @@ def of_device(sql: Connection, device: str) -> list[Held]:
     return [_opened(row) for row in sql.execute(f"{_WHOLE} AND device=? ORDER BY id", (device,)).fetchall()]
 
 
-def wait(sql: Connection, items: Sequence[Waiting]) -> None:
-    """Put readings on the worklist."""
+def wait(sql: Connection, items: Sequence[Waiting]) -> list[str]:
+    """Put readings on the worklist; their items' ids."""
+    idents = []
     for item in items:
         ident = sql.execute(
             "INSERT INTO unassigned(device, readings, reason, first_ns, last_ns, received_ns, body) "
@@ -91,6 +92,8 @@ def wait(sql: Connection, items: Sequence[Waiting]) -> None:
         ).lastrowid
         if item.recalled:
             sql.execute("INSERT INTO recalled VALUES(?)", (ident,))
+        idents.append(str(ident))
+    return idents
 
 
 def take(sql: Connection, item: Held, rows: npt.NDArray[np.bool_]) -> None:

@@ -5,6 +5,8 @@ staleness, paging ages and silence windows are design defaults; an organisation 
 append-only: it is written to logs and stores.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,7 +29,8 @@ class Vital:
     ``mdc`` is the 32-bit ISO/IEEE 11073-10101 code, None where there is none. ``implausible`` and ``suspect`` are
     inclusive ranges in the canonical unit: a value outside the first is flagged IMPLAUSIBLE, outside the second
     SUSPECT. ``staleness_ns`` and ``paging_age_ns`` are by mode. ``values`` lists the codes of an enumeration.
-    ``derived`` streams are computed here and accepted from no device.
+    ``derived`` streams are computed here and accepted from no device. ``urgent`` are the red limits of one sample, low and
+    high, in the words of clinical.md 1.3 (``<=40``, ``>180``; empty: none); see :func:`is_urgent`.
     """
 
     code: int
@@ -50,6 +53,7 @@ class Vital:
     derived: bool = False
     sensor_range: tuple[float, float] | None = None
     panel: tuple[str, ...] = ()
+    urgent: tuple[str, str] = ("", "")
     other_codes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def staleness_ns(self, mode: Mode) -> int:
@@ -74,23 +78,28 @@ class Vital:
 
 
 _PER_MIN = ("{beats}/min", "{beat}/min", "bpm")
+_PULSE = ("<=40", ">=131")
 _PRESSURE = ("kPa",)
 _GLUCOSE = ("mmol/L", "kg/L", "mol/L")
 
 VITALS: tuple[Vital, ...] = (
-    Vital(1, "heart_rate", "Heart rate", ("8867-4",), 147842, "/min", _PER_MIN, (20, 300), (30, 220)),
+    Vital(1, "heart_rate", "Heart rate", ("8867-4",), 147842, "/min", _PER_MIN, (20, 300), (30, 220),
+          urgent=_PULSE),
     Vital(2, "pulse_rate", "Pulse rate (oximeter)", ("8889-8", "8867-4"), 149530, "/min", _PER_MIN, (20, 300),
-          (30, 220)),
-    Vital(3, "pulse_rate_nibp", "Pulse rate (cuff)", ("8867-4",), 149546, "/min", _PER_MIN, (20, 300), (30, 220)),
-    Vital(4, "spo2", "Oxygen saturation", ("59408-5", "2708-6"), 150456, "%", ("{fraction}",), (50, 100), (70, 100)),
-    Vital(5, "resp_rate", "Respiratory rate", ("9279-1",), 151562, "/min", ("{breaths}/min",), (2, 80), (4, 60)),
+          (30, 220), urgent=_PULSE),
+    Vital(3, "pulse_rate_nibp", "Pulse rate (cuff)", ("8867-4",), 149546, "/min", _PER_MIN, (20, 300), (30, 220),
+          urgent=_PULSE),
+    Vital(4, "spo2", "Oxygen saturation", ("59408-5", "2708-6"), 150456, "%", ("{fraction}",), (50, 100), (70, 100),
+          urgent=("<=91", "")),
+    Vital(5, "resp_rate", "Respiratory rate", ("9279-1",), 151562, "/min", ("{breaths}/min",), (2, 80), (4, 60),
+          urgent=("<=8", ">=25")),
     Vital(6, "bp", "Blood pressure panel", ("85354-9",), 150020, "mm[Hg]", panel=("bp_sys", "bp_dia", "bp_mean")),
     Vital(7, "bp_sys", "Systolic blood pressure", ("8480-6",), 150021, "mm[Hg]", _PRESSURE, (40, 300), (60, 260),
-          staleness_continuous_min=60.0),
+          staleness_continuous_min=60.0, urgent=("<=90", ">180")),
     Vital(8, "bp_dia", "Diastolic blood pressure", ("8462-4",), 150022, "mm[Hg]", _PRESSURE, (20, 200), (30, 160),
-          staleness_continuous_min=60.0),
+          staleness_continuous_min=60.0, urgent=("", ">120")),
     Vital(9, "bp_mean", "Mean arterial pressure", ("8478-0",), 150023, "mm[Hg]", _PRESSURE, (25, 250), (40, 200),
-          staleness_continuous_min=60.0),
+          staleness_continuous_min=60.0, urgent=("<65", "")),
     Vital(10, "bp_avg", "Average blood pressure panel", ("96607-7",), None, "mm[Hg]",
           panel=("bp_avg_sys", "bp_avg_dia")),
     Vital(11, "bp_avg_sys", "Average systolic blood pressure", ("96608-5",), None, "mm[Hg]", _PRESSURE, (40, 300),
@@ -98,14 +107,14 @@ VITALS: tuple[Vital, ...] = (
     Vital(12, "bp_avg_dia", "Average diastolic blood pressure", ("96609-3",), None, "mm[Hg]", _PRESSURE, (20, 200),
           (30, 160), staleness_spot_h=168.0),
     Vital(13, "temp", "Body temperature", ("8310-5",), 150364, "Cel", ("[degF]", "K"), (25, 45), (32, 42.5),
-          staleness_continuous_min=240.0,
+          staleness_continuous_min=240.0, urgent=("<=35.0", ">=39.1"),
           other_codes=MappingProxyType({"oral": 188424, "ear": 188428, "axilla": 188452, "tympanic": 150392})),
     Vital(14, "glucose_bg", "Capillary blood glucose", ("41653-7", "2345-7", "14743-9"), 160184, "mg/dL", _GLUCOSE,
-          (10, 1500), (20, 800), other_codes=MappingProxyType({"capillary_plasma": 160188})),
+          (10, 1500), (20, 800), urgent=("<54", ">400"), other_codes=MappingProxyType({"capillary_plasma": 160188})),
     Vital(15, "glucose_isf", "Interstitial glucose (CGM)", ("99504-3", "105272-9"), 160212, "mg/dL", _GLUCOSE,
-          (20, 600), (40, 400), mode=Mode.CONTINUOUS, staleness_continuous_min=15.0, sensor_range=(40, 400)),
+          (20, 600), (40, 400), mode=Mode.CONTINUOUS, staleness_continuous_min=15.0, sensor_range=(40, 400), urgent=("<54", "")),
     Vital(16, "glucose", "Glucose, sample type unknown", ("2339-0",), 160364, "mg/dL", _GLUCOSE, (10, 1500),
-          (20, 800), other_codes=MappingProxyType({"undetermined_plasma": 160368})),
+          (20, 800), urgent=("<54", ">400"), other_codes=MappingProxyType({"undetermined_plasma": 160368})),
     Vital(17, "weight", "Body weight", ("29463-7",), 188736, "kg", ("g", "[lb_av]", "[stone_av]"), (20, 500),
           staleness_spot_h=48.0, paging_age_spot_h=24.0),
     Vital(18, "height", "Body height", ("8302-2",), 188740, "cm", ("m", "[in_i]"), staleness_spot_h=8760.0),
@@ -159,6 +168,24 @@ def table(default: float, values: Mapping[int, float]) -> npt.NDArray[np.float64
     for code, value in values.items():
         out[code] = value
     return out
+
+
+def _bound(words: str) -> float:
+    """The last value that is urgent: ``<=40`` is 40, ``<54`` the greatest number under 54."""
+    found = re.fullmatch(r"([<>])(=?)(\d+(?:\.\d+)?)", words)
+    assert found is not None, words
+    limit = float(found[3])
+    return limit if found[2] else math.nextafter(limit, -INF if found[1] == "<" else INF)
+
+
+_URGENT_LOW = table(-INF, {one.code: _bound(one.urgent[0]) for one in VITALS if one.urgent[0]})
+_URGENT_HIGH = table(INF, {one.code: _bound(one.urgent[1]) for one in VITALS if one.urgent[1]})
+
+
+def is_urgent(vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Whether canonical values are beyond the red limits of their vital; NaN is not."""
+    low, high = _URGENT_LOW[vital], _URGENT_HIGH[vital]
+    return ((value <= low) & (low > -INF)) | ((value >= high) & (high < INF))
 
 
 def accepts(vital: Vital, unit: str) -> bool:

@@ -224,4 +224,5 @@ class ControlKind(Described):
     ENROLMENT = "enrolment", "the programmes and overrides of a patient were replaced"
     CONTEXT = "context", "the clinical context of a patient was replaced"
     STATUS = "status", "a patient's monitoring status changed from a time on"
+    UNCLAIMED = "unclaimed", "ingest says that an extreme value came live and is nobody's yet; people cannot"
     TECHNICAL = "technical", "the system says that a trouble of its own began or ended; people cannot"

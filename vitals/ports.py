@@ -364,7 +364,7 @@ class IngestView(Protocol):
         """Both ledgers of a device; zeros for one that never sent anything."""
 
     def ledgers(self) -> list[Ledger]:
-        """Of every device that ever sent anything."""
+        """Of every device that ever sent anything, but for the canary."""
 
     def device_state(self, device: str) -> DeviceState:
         """Last contact, presence, battery, faults."""
@@ -459,7 +459,10 @@ class AlertBook(Protocol):
         self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,
         after: str = "", limit: int = 100,
     ) -> list[Alert]:  # fmt: skip
-        """Newest first; ``after`` is the id that the page before ended with, ``NotFound`` when there is none such."""
+        """Newest first; ``after`` is the id that the page before ended with, ``NotFound`` when there is none such.
+
+        The canary's alerts are left out unless ``patient`` names it.
+        """
 
     def alert(self, ident: str) -> Alert:
         """Raises ``NotFound``."""

@@ -10,6 +10,7 @@ from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DeviceChange, NewAssignment, NewDevice, NewGrant, Paging, Rotation
 from dashboard_api.shapes import Json, answer, assignment_json, device_json, page, told_event_json
 from dashboard_api.times import SECOND_NS, parse_time
+from vitals.canary import is_canary
 from vitals.device_state import (
     BATTERY_LOW_PERCENT,
     EXPECTED_INTERVAL_S,
@@ -27,7 +28,7 @@ router = APIRouter(tags=["devices"])
 @router.get("/devices", **needs(Permission.DEVICES_READ))
 def list_devices(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
     """By creation."""
-    found = after_cursor(deps.registry.devices(), query, _ident)
+    found = after_cursor([one for one in deps.registry.devices() if not is_canary(one.id)], query, _ident)
     return answer(page(found, query.limit, lambda device: _shown(deps, device), _ident))
 
 
@@ -36,6 +37,8 @@ def enrol(deps: Deps, body: NewDevice) -> Response:
     """Enrol a device; its secret is shown this once."""
     if body.adapter not in deps.adapters:
         raise InvalidRequest("adapter", f"not one of {', '.join(sorted(deps.adapters))}")
+    if body.id is not None and is_canary(body.id):
+        raise InvalidRequest("id", "is reserved")
     settings = {**(body.settings or {}), **{name: value for name, value in _own(body).items() if value is not None}}
     device, secret = deps.registry.enrol(
         body.adapter, device=body.id, hub=body.hub, parent=body.parent, zone=body.zone, settings=settings

@@ -12,6 +12,7 @@ from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
 from dashboard_api.shapes import Json, answer, assignment_json, page, patient_json, whole
 from dashboard_api.times import SECOND_NS, parse_time, rfc3339
+from vitals.canary import is_canary
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
@@ -26,7 +27,7 @@ router = APIRouter(tags=["patients"])
 @router.get("/patients", **needs(Permission.PATIENTS_READ))
 def list_patients(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
     """By creation, with identities."""
-    found = after_cursor(deps.registry.patients(), query, _token)
+    found = after_cursor([one for one in deps.registry.patients() if not is_canary(one.id)], query, _token)
     identities = deps.identities.all()
     return answer(page(found, query.limit, lambda one: patient_json(one, identities.get(one.id)), _token))
 

@@ -14,6 +14,7 @@ from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery, TrendQuery, WardQuery
 from dashboard_api.shapes import Json, answer, page, whole, window_json
 from dashboard_api.times import FIRST_NS, LAST_NS, SECOND_NS, parse_time, rfc3339
+from vitals.canary import is_canary
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.errors import InvalidRequest
 from vitals.ports import Store, Trends, Window
@@ -87,7 +88,8 @@ async def trends(request: Request, deps: Deps, query: Annotated[TrendQuery, Quer
 def _asked(deps: Dependencies, query: WardQuery) -> Sequence[str]:
     """Up to ``limit + 1`` patients of the page."""
     chosen = [deps.registry.patient(token).id for token in dict.fromkeys(query.patient)]
-    return after_cursor(chosen or [one.id for one in deps.registry.patients()], query, str)
+    everybody = [one.id for one in deps.registry.patients() if not is_canary(one.id)]
+    return after_cursor(chosen or everybody, query, str)
 
 
 def _slots(trends: Trends) -> dict[str, dict[str, list[float | None]]]:

@@ -27,7 +27,7 @@ def impatient(data: Path) -> Iterator[Running]:
     """``vitalgate up`` that calls 3 s a lag."""
     data.mkdir()
     config = data.parent / "settings.toml"
-    config.write_text(f"[alerts]\nlag_s = {LAG_S}\n")
+    config.write_text(f"[alerts]\nlag_s = {LAG_S}\ncanary = false\n")
     up = Running(data, "--config", str(config))
     yield up
     up.stop()

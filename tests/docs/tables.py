@@ -76,7 +76,7 @@ def gateway_rows() -> list[tuple[str, str, str]]:
 
 
 def _toml(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _documented_fields(kind: type) -> dict[str, str]:
@@ -202,10 +202,12 @@ def vitals_block() -> str:
     """The catalogue."""
     rows = [
         (code(one.key), one.name, ", ".join(one.loinc), one.mdc or "", code(one.unit),
-         ", ".join(map(code, one.accepts)), _span(one.implausible), _span(one.suspect))
+         ", ".join(map(code, one.accepts)), _span(one.implausible), _span(one.suspect),
+         " / ".join(word or "–" for word in one.urgent) if any(one.urgent) else "")
         for one in VITALS
     ]  # fmt: skip
-    head = ("key", "name", "LOINC", "MDC", "unit", "also accepts", "implausible outside", "suspect outside")
+    head = ("key", "name", "LOINC", "MDC", "unit", "also accepts", "implausible outside", "suspect outside",
+            "urgent low / high")  # fmt: skip
     return table(head, rows)
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.page.conftest import LONG, Ward, Watched, limit, open_page, sign_in
 
@@ -72,6 +72,25 @@ def test_a_reading_changes_its_value_in_place(ward: Ward, watched: Watched) -> N
         "performance.getEntriesByType('resource').filter(one => one.name.includes('/stream')).length"
     )
     assert streams <= 1, "one connection for everything"
+
+
+def test_the_strip_says_when_the_whole_way_was_checked_and_stands_out_when_it_fails(ward: Ward, watched: Watched) -> None:
+    page = sign_in(ward, watched)
+    checked, evaluated = page.locator("#checked"), page.locator("#evaluated")
+    expect(checked).to_have_text(re.compile(r"checked end to end \d+ (s|min) ago"))
+    expect(checked).not_to_have_class(re.compile("late"))
+
+    def silent(route: Route) -> None:
+        answer = route.fetch()
+        answered = answer.json()
+        route.fulfill(response=answer, json=answered | {"canary": answered["canary"] | {"late": True}})
+
+    page.route("**/api/v1/system", silent)
+    expect(checked).to_have_text(re.compile(r"no answer end to end, last \d+ (s|min) ago"), timeout=15_000)
+    expect(checked).to_have_class(re.compile("late"))
+    ink = "one => getComputedStyle(one).color"
+    assert checked.evaluate(ink) != evaluated.evaluate(ink), "it stands out"
+    page.unroute_all(behavior="wait")
 
 
 def test_a_patient_added_meanwhile_appears(ward: Ward, watched: Watched) -> None:

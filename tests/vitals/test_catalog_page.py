@@ -1,5 +1,6 @@
 """The catalogue against docs/reference/clinical-vitals.md: both say the same, or the difference is named here."""
 
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from vitals.catalog import BY_CODE, BY_KEY, CODE_SPACE, HOUR_NS, INF, MINUTE_NS, VITALS, Vital, accepts, table
+from vitals.catalog import BY_CODE, BY_KEY, CODE_SPACE, HOUR_NS, INF, MINUTE_NS, VITALS, Vital, accepts, is_urgent, table
 from vitals.glossary import Mode
 from vitals.units import UNIT_BY_NAME, to_canonical
 
@@ -287,3 +288,38 @@ def test_table_is_indexed_by_code() -> None:
     assert (low.shape, low.dtype) == ((CODE_SPACE,), np.float64)
     assert low[BY_KEY["spo2"].code] == 50
     assert low[0] == -INF
+
+
+NO_RED_LIMIT_OF_ONE_SAMPLE = {
+    # Judged over time, against a patient's own values, or flagged implausible before it is urgent.
+    "rr_interval", "weight", "pef", "fev1", "o2_flow",
+}  # fmt: skip
+RED_AS = {"pulse_rate_nibp": "heart_rate", "glucose": "glucose_bg"}
+
+
+@pytest.mark.parametrize("vital", OF_THE_PAGE, ids=lambda vital: vital.key)
+def test_red_limits_are_those_of_the_page(vital: Vital) -> None:
+    key = RED_AS.get(vital.key, vital.key)
+    if key not in RANGE_ROWS or key in NO_RED_LIMIT_OF_ONE_SAMPLE:
+        assert vital.urgent == ("", "")
+        return
+    low, _, high = RANGE_ROWS[key][3].partition(" / ")
+    # Behind the first number stand other populations (88-92 target, acute care) and durations ("for 2 h").
+    first = [re.match(r"[<>]=?[\d.]+", side) for side in (low, high)]
+    page = tuple("" if one is None or " for " in side else one[0] for one, side in zip(first, (low, high), strict=True))
+    assert vital.urgent == page
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("spo2", {91: True, 91.5: False, 100: False, math.nan: False}),
+        ("bp_sys", {90: True, 90.5: False, 180: False, 180.5: True}),
+        ("glucose_bg", {53.9: True, 54: False, 400: False, 401: True}),
+        ("bp_dia", {0: False, 120: False, 121: True}),
+        ("weight", {0: False, math.inf: False, -math.inf: False}),
+    ],
+)
+def test_a_red_limit_that_is_reached_counts_where_the_page_says_so(key: str, values: dict[float, bool]) -> None:
+    vital = np.full(len(values), BY_KEY[key].code, np.uint16)
+    assert is_urgent(vital, np.array(list(values), float)).tolist() == list(values.values())

@@ -49,12 +49,16 @@ export function Strip({ onKeys, onTheme, theme }) {
   const link = connection();
   const behind = state.evaluatedTo === null ? null : (now() - state.evaluatedTo) / 1000;
   const late = link !== "live" || behind === null || behind > 10;
+  const checked = state.system?.canary;
   return html`<header class="strip">
     <strong class="brand">vitalgate</strong>
     <span class="link ${link}" role="status" title="State of the live stream"><i aria-hidden="true"></i>${CONNECTION[link]}</span>
     <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
       <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
       ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
+    ${checked && html`<span class="wide ${checked.late ? "late" : ""}" id="checked" title="A test reading goes from the gateway to the alerts all the time">
+      ${checked.late ? "no answer end to end, last" : "checked end to end"}${" "}
+      <b>${checked.last_success ? `${age((now() - Date.parse(checked.last_success)) / 1000)} ago` : "–"}</b></span>`}
     ${!late && html`<span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
     <span class="wide"><b>${rates ? rates.stored_per_s.toFixed(1) : "–"}</b> stored/s</span>
     <span class="wide">lag <b>${slowest ? slowest.seconds.toFixed(1) : "–"}</b> s</span>`}

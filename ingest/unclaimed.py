@@ -1,0 +1,86 @@
+"""Extremes that are nobody's yet: a live one is told to the log, so that somebody is told (DESIGN section 2, promise 6).
+
+Readings whose wearer is not known wait as unassigned and page nobody. Among them may be a meter's LO or a value beyond
+the red limits of clinical.md 1.3, from a person who is in danger now.
+"""
+
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest import clocks
+from ingest.journal import Cycle
+from ingest.quality import IS_VALUE
+from ingest.worklist import Waiting
+from vitals.catalog import BY_CODE, is_urgent
+from vitals.glossary import Basis, ControlKind, Flag
+from vitals.model import NO_TIME, Control, VitalBatch
+
+APART_NS: Final = 15 * clocks.MINUTE_NS
+"""A device's next extreme is told of after this long: what was told stays until a person acts."""
+HISTORY_NS: Final = 72 * clocks.HOUR_NS
+"""What is known to be older is a memory that was read out, not somebody's state."""
+_CODED: Final = np.uint32(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
+_NOBODY: Final = np.uint32(
+    Flag.REPLAYED | Flag.RETRACTED | Flag.REVISION | Flag.CONTROL_SOLUTION | Flag.TEST_DATA | Flag.SENSOR_FAULT
+)
+"""History, or no value of a person."""
+
+
+def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author: str) -> None:
+    """Append an ``unclaimed`` control for each device with live extremes among ``waiting``, whose items are ``idents``,
+    in the cycle's transaction; none within ``APART_NS`` after the one before, by the times of receipt.
+
+    The body: device, vital (key), value (canonical; None without a number) and flags of the first of them, when it was
+    received, why it waits, and the items that hold extremes.
+    """
+    bodies: dict[str, dict[str, Any]] = {}
+    for item, ident in zip(waiting, idents, strict=True):
+        rows = np.flatnonzero(live_extremes(item.batch))
+        if len(rows):
+            body = bodies.setdefault(item.device, _body(item, int(rows[0])))
+            body["items"].append(ident)
+    for device, body in bodies.items():
+        if _is_due(cycle.sql, device, body["received_ns"]):
+            cycle.append(Control(ControlKind.UNCLAIMED, body["received_ns"], author, body))
+
+
+def live_extremes(batch: VitalBatch) -> npt.NDArray[np.bool_]:
+    """Rows beyond the sensor's range or the red limits that may tell how somebody is now."""
+    urgent = is_urgent(batch.vital, batch.value) & IS_VALUE[batch.statistic]
+    urgent &= (batch.flags & np.uint32(Flag.IMPLAUSIBLE)) == 0
+    extreme = (urgent | ((batch.flags & _CODED) != 0)) & ((batch.flags & _NOBODY) == 0)
+    return np.asarray(extreme & ~_history(batch), np.bool_)
+
+
+def _history(batch: VitalBatch) -> npt.NDArray[np.bool_]:
+    """Rows that are older than ``HISTORY_NS`` whatever their time can mean."""
+    measured_ns = np.where(batch.end_ns == NO_TIME, batch.time_ns, batch.end_ns)
+    # A wall time of no known zone, and a day, may have been that much later.
+    measured_ns = measured_ns + np.where(np.isin(batch.basis, (Basis.UNKNOWN, Basis.DAY)), clocks.WEST_NS, 0)
+    measured_ns += np.where(batch.basis == Basis.DAY, clocks.DAY_NS, 0)
+    return np.asarray(batch.received_ns - measured_ns > HISTORY_NS, np.bool_)
+
+
+def _body(item: Waiting, row: int) -> dict[str, Any]:
+    batch, value = item.batch, float(item.batch.value[row])
+    return {
+        "device": item.device, "vital": BY_CODE[int(batch.vital[row])].key, "value": None if np.isnan(value) else value,
+        "flags": int(batch.flags[row]), "received_ns": int(batch.received_ns[row]), "reason": str(item.reason),
+        "items": [],
+    }  # fmt: skip
+
+
+def _is_due(sql: Connection, device: str, received_ns: int) -> bool:
+    """Whether the device's last one is long enough ago; writes down that it is told now."""
+    told = sql.execute("SELECT told_ns FROM unclaimed WHERE device=?", (device,)).fetchone()
+    if told is not None and received_ns - told[0] < APART_NS:
+        return False
+    sql.execute(
+        "INSERT INTO unclaimed VALUES(?,?) ON CONFLICT(device) DO UPDATE SET told_ns=excluded.told_ns",
+        (device, received_ns),
+    )
+    return True
