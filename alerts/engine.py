@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 
 from alerts import kernels, score_kernels, silence
-from alerts.cases import Case
 from alerts.casebook import Casebook
+from alerts.cases import Case
 from alerts.controls import TROUBLES, TechnicalBody, read_body
 from alerts.lifecycle import Report, Trigger, technical_rule
-from alerts.programmes import read_status
+from alerts.programme_bodies import read_status
 from alerts.reports import describe
 from alerts.scoring import is_scores, rule_rows, score_rows
 from alerts.silence import Contact, Watch
@@ -39,8 +39,8 @@ from alerts.subjects import (
     trouble_subject,
 )
 from alerts.troubles import Move as TroubleMove
-from alerts.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
 from alerts.unclaimed import SEVERITY as UNCLAIMED
+from alerts.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
 from alerts.watching import Watching
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import ControlKind, Flag, Severity
@@ -224,7 +224,15 @@ class Engine:
     def _tick(self, watermark_ns: int) -> list[AlertEvent]:
         """What time brings, each at its own deadline: delays, silences, troubles, and the casebook's own timers."""
         events: list[AlertEvent] = []
-        self._watching.due(watermark_ns)
+        for reminder in self._watching.due(watermark_ns):
+            rule = f"technical:review:{reminder.programme}"
+            subject = site_subject(
+                rule, "A programme is past its review", (-1, 0, reminder.review_ns, reminder.version)
+            )
+            text = f"Programme {reminder.programme} ({reminder.title}) is past its review; its rules go on"
+            events += self._casebook.begin(
+                key_of("", rule), subject, Trigger.HOLDS, reminder.review_ns, Report(text=text)
+            )  # fmt: skip
         due: list[tuple[int, int, int, Transition | Watch | TroubleMove]] = []
         scan_tick, slot, table = kernels.load().scan_tick, 0, self._watching.table
         while slot < len(table.slots.condition):
@@ -306,7 +314,7 @@ class Engine:
         self._watching.close(patient, rule, time_ns)
 
     def _status(self, control: Control, events: list[AlertEvent]) -> None:
-        body, at_ns, silence_of = read_status(control), control.time_ns, self._watching.silence
+        body, at_ns, silence_of = read_status(control.body), control.time_ns, self._watching.silence
         if body.status == "active":
             for watch in silence_of.raised(body.patient):
                 key = key_of(body.patient, watch.face.name)
@@ -321,8 +329,10 @@ class Engine:
         """An extreme that belongs to nobody yet: somebody must look whose it is."""
         body = read_body(control)
         assert isinstance(body, UnclaimedBody)
-        rule, report = unclaimed_rule(body.device), Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
-        subject = site_subject(rule, "An extreme reading is nobody's yet", (-1, 0, body.received_ns, self.position), UNCLAIMED)
+        rule = unclaimed_rule(body.device)
+        report = Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
+        identity = (-1, 0, body.received_ns, self.position)
+        subject = site_subject(rule, "An extreme reading is nobody's yet", identity, UNCLAIMED)
         events += self._casebook.begin(key_of("", rule), subject, Trigger.HOLDS, control.time_ns, report)
 
     def _technical(self, control: Control, events: list[AlertEvent]) -> None:

@@ -17,6 +17,9 @@ import numpy as np
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
+from alerts.days import Days
+from alerts.measures import JUDGED, judge, outside
+from alerts.series import Recent, Usual, learn_usual, push_recent, series_types
 from alerts.slot_kernels import (
     CLEAR,
     DOUBTED,
@@ -36,9 +39,6 @@ from alerts.slot_kernels import (
     inherit,
     move,
 )
-from alerts.days import Days
-from alerts.measures import JUDGED, judge, outside
-from alerts.series import Recent, Usual, learn_usual, push_recent, series_types
 from alerts.spec import Kind
 from alerts.state import (
     EMITTED_DTYPES,

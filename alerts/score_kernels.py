@@ -17,8 +17,8 @@ import numpy.typing as npt
 from numba import njit
 from numba.core.dispatcher import Dispatcher
 
-from alerts.state import ROW_DTYPES, Array, Rows, record_type
 from alerts.score_tables import SOURCES, Parameter
+from alerts.state import ROW_DTYPES, Array, Rows, record_type
 from vitals.catalog import BY_KEY, CODE_SPACE, MINUTE_NS
 from vitals.glossary import NOT_SCORED, Basis, Flag, Statistic
 from vitals.model import NO_TIME

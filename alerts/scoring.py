@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from alerts import score_words
-from alerts.state import ROW_DTYPES, Rows
 from alerts.score_kernels import (
     DTYPES,
     EVERY_NS,
@@ -33,6 +32,7 @@ from alerts.score_kernels import (
 from alerts.score_tables import Bool, Int8, Parameter, Refusal
 from alerts.scores import ClinicalContext, Column, News2, Programme, UInt8, news2
 from alerts.spec import ScoreRule
+from alerts.state import ROW_DTYPES, Rows
 from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, Flag, Mode
 from vitals.model import COLUMNS, NO_TIME, Int64, VitalBatch
@@ -272,7 +272,7 @@ class ScoreTable:
         for name in _PATIENT_COLUMNS:
             column = getattr(table._inputs, name)[:size]
             column[:] = np.frombuffer(state["columns"][name], DTYPES[name]).reshape(column.shape)
-        table._context[:, :size] = np.frombuffer(state["context"], np.uint8).reshape(-1, size)
+        table._context[:, :size] = np.frombuffer(state["context"], np.uint8).reshape(len(_CONTEXT_COLUMNS), size)
         stored = state["samples"]
         ring, sample_ns = (np.frombuffer(stored[name], "<i8") for name in ("ring", "sample_ns"))
         for name in _SAMPLE_COLUMNS:

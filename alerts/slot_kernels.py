@@ -12,7 +12,7 @@ CLEAR: Final = 0
 SUSPECTED: Final = 1
 """One suspect row was out of limits, on a slot that does not page on one."""
 PENDING: Final = 2
-"""Out of limits; the on-delay runs from ``first_time_ns``, ``count`` readings have counted."""
+"""Out of limits; the on-delay runs from ``first_time_ns``, ``counted`` readings have counted."""
 HOLDS: Final = 3
 """The condition is true; ``timer_ns`` is when the values came back, or NO_TIME."""
 UNCONFIRMED: Final = 4
@@ -55,7 +55,7 @@ def _begin(slots: Slots, slot: int, rows: Rows, row: int, counts: int) -> None:
     slots.first_message[slot] = rows.message[row]
     slots.first_source_ns[slot] = rows.source_time_ns[row]
     slots.first_seq[slot] = rows.seq[row]
-    slots.count[slot] = counts
+    slots.counted[slot] = counts
     slots.counted_ns[slot] = rows.time_ns[row]
     # By then somebody is asked for the second reading that the rule waits for.
     slots.timer_ns[slot] = rows.received_ns[row] + CONFIRM_NS
@@ -95,9 +95,9 @@ def _violation(slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row
     if condition != PENDING:
         _begin(slots, slot, rows, row, counts)
     elif counts == 1 and time_ns - slots.counted_ns[slot] >= rules.apart_ns[rule]:
-        slots.count[slot] += 1
+        slots.counted[slot] += 1
         slots.counted_ns[slot] = time_ns
-    held = time_ns - slots.first_time_ns[slot] >= rules.on_delay_ns[rule] and slots.count[slot] >= rules.on_count[rule]
+    held = time_ns - slots.first_time_ns[slot] >= rules.on_delay_ns[rule] and slots.counted[slot] >= rules.on_count[rule]
     if suspect and urgent and not persists and not (condition == PENDING and held):
         deadline = rows.received_ns[row] + CONFIRM_NS
         if condition == PENDING and rules.on_count[rule] <= 1:
@@ -161,7 +161,7 @@ def move(
 def _pending_elapses(slots: Slots, slot: int, rules: Rules, rule: int, watermark_ns: int) -> tuple[int, int]:
     deadline = slots.first_time_ns[slot] + rules.on_delay_ns[rule]
     fresh = watermark_ns - slots.last_time_ns[slot] <= rules.staleness_ns[rule]
-    if slots.count[slot] >= rules.on_count[rule]:
+    if slots.counted[slot] >= rules.on_count[rule]:
         if watermark_ns < deadline or not fresh:
             return NOTHING, 0
         slots.condition[slot] = HOLDS

@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from alerts.slot_kernels import CLEAR, HOLDS, PENDING, SUSPECTED, UNCONFIRMED
 from alerts.rule_table import RuleTable
 from alerts.series_table import SeriesTable
+from alerts.slot_kernels import CLEAR, HOLDS, PENDING, SUSPECTED, UNCONFIRMED
 from alerts.spec import CompiledRule, Kind, RuleFace, RuleSpec
 from alerts.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots
 from vitals.catalog import CODE_SPACE

@@ -66,7 +66,7 @@ class Slots(NamedTuple):
     usual: Array
     days: Array
     condition: Array
-    count: Array
+    counted: Array
     cleared: Array
     stale: Array
     last_time_ns: Array
@@ -134,7 +134,7 @@ RULE_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "rule": "<i4", "face": "<i4", "name": "<i4", "own": "<u1", "live": "<u1", "sibling": "<i4",
     "following": "<i4", "parent": "<i4", "member": "<u1", "combo": "<i4", "recent": "<i4", "usual": "<i4",
-    "days": "<i4", "condition": "<u1", "count": "<i4", "cleared": "<i4", "stale": "<u1", "last_time_ns": "<i8",
+    "days": "<i4", "condition": "<u1", "counted": "<i4", "cleared": "<i4", "stale": "<u1", "last_time_ns": "<i8",
     "timer_ns": "<i8", "counted_ns": "<i8", "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4",
     "first_message": "<i8", "first_source_ns": "<i8", "first_seq": "<i8", "latest_time_ns": "<i8",
     "latest_value": "<f8", "latest_flags": "<u4", "near_misses": "<u4",

@@ -5,8 +5,7 @@ from typing import Any, NamedTuple
 from alerts.cases import Subject
 from alerts.lifecycle import Report
 from alerts.own_rules import plain_face
-from alerts.protocol_words import resolves_words
-from alerts.reports import describe, limit_of, value_of, words
+from alerts.reports import describe, limit_of, resolves_of, value_of, words
 from alerts.silence import Watch
 from alerts.slots import SlotTable
 from alerts.spec import Kind, RuleFace
@@ -39,7 +38,7 @@ def slot_subject(table: SlotTable, move: Transition) -> Subject:
     spec, face = table.spec(move.slot), table.face(move.slot)
     return Subject(
         patient=table.token(move.slot), face=face, severity=Severity(spec.severity), spot=not spec.continuous,
-        limit=_limit(table, move.slot, face), resolves=resolves_words(spec, face),
+        limit=_limit(table, move.slot, face), resolves=resolves_of(spec),
         identity=(move.first_message, spec.vital, move.first_source_ns, move.first_seq),
     )  # fmt: skip
 
@@ -107,7 +106,9 @@ def silence_report(watch: Watch) -> Report:
     return Report(values, words(watch.flags), watch.face.title)
 
 
-def site_subject(rule: str, title: str, identity: tuple[int, int, int, int], severity: Severity) -> Subject:
+def site_subject(
+    rule: str, title: str, identity: tuple[int, int, int, int], severity: Severity = Severity.S3
+) -> Subject:  # fmt: skip
     """A trouble that is nobody's: of the system, the site, or of readings that belong to nobody yet."""
     face = plain_face(rule, 0, title, "monitoring", severity, technical=True)
     return Subject(

@@ -5,16 +5,28 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from alerts.controls import read_limits
+from alerts.gates import PatientContext
 from alerts.own_rules import limit_rules, silence_rule
-from alerts.programmes import Programmes, score_context
-from alerts.scoring import ScoreTable
+from alerts.programme_bodies import read_context, read_enrolment, read_programme
+from alerts.programmes import Programmes, Reminder
+from alerts.score_tables import AgeBand, Pregnancy
+from alerts.scoring import ScoreContext, ScoreTable
 from alerts.silence import SilenceTable
 from alerts.slots import SlotTable
 from alerts.spec import Compiled
 from alerts.troubles import DeviceTroubles
+from vitals.glossary import ControlKind
 from vitals.model import Control
 
 _NOTHING: Final = Compiled()
+_AGES: Final = {"unknown": AgeBand.UNKNOWN, "under_16": AgeBand.UNDER_16, "adult": AgeBand.ADULT}
+_PREGNANT: Final = {"unknown": Pregnancy.UNKNOWN, "no": Pregnancy.NO, "yes": Pregnancy.YES}
+
+
+def _scored(context: PatientContext) -> ScoreContext:
+    """The clinical context as scores read it."""
+    pregnancy, confusion = _PREGNANT[context.pregnancy], int(context.usual_confusion)
+    return ScoreContext(int(_AGES[context.age_band]), int(pregnancy), context.spo2_scale, confusion)
 
 
 class Watching:
@@ -45,11 +57,21 @@ class Watching:
 
     def set_rules(self, control: Control) -> None:
         """A programme, an enrolment or a context changed; raises ``InvalidRequest``."""
-        self._put_in_force(self._programmes.apply(control), control.time_ns)
+        programmes, body = self._programmes, control.body
+        match control.kind:
+            case ControlKind.PROGRAMME:
+                patients = programmes.adopt(read_programme(body), control.time_ns)
+            case ControlKind.ENROLMENT:
+                patients = programmes.enrol(read_enrolment(body))
+            case _:
+                patients = programmes.set_context(read_context(body))
+        self._put_in_force(patients, control.time_ns)
 
-    def due(self, watermark_ns: int) -> None:
-        """What was said to begin or end by now."""
-        self._put_in_force(self._programmes.due(watermark_ns), watermark_ns)
+    def due(self, watermark_ns: int) -> list[Reminder]:
+        """What was said to begin or end by now; the programmes that are past their review."""
+        due = self._programmes.due(watermark_ns)
+        self._put_in_force(due.patients, watermark_ns)
+        return due.reminders
 
     def close(self, patient: str, rule: str, time_ns: int) -> None:
         """A person closed the alert of a rule: its condition is judged anew."""
@@ -74,7 +96,7 @@ class Watching:
                     self.troubles.expect(patient, compiled.troubles)
             if compiled.score is not None or any(before.score is not None for _, before in changed):
                 for patient in group:
-                    self.scores.expect(patient, compiled.score, score_context(self._programmes.context(patient)))
+                    self.scores.expect(patient, compiled.score, _scored(self._programmes.context(patient)))
 
     def _expect(self, patient: str, time_ns: int) -> None:
         """The silences that a patient's programmes watch, and those of his own limits that they do not."""
@@ -89,6 +111,7 @@ class Watching:
         return {
             "table": self.table.dump(), "silence": self.silence.dump(), "scores": self.scores.dump(),
             "troubles": self.troubles.dump(), "programmes": self._programmes.dump(), "limits": self._limits,
+            "ruled": sorted(self._compiled),
         }  # fmt: skip
 
     @classmethod
@@ -100,6 +123,6 @@ class Watching:
         own.scores, own.troubles = ScoreTable.load(state["scores"]), DeviceTroubles.load(state["troubles"])
         own._programmes = Programmes.load(state["programmes"])
         own._limits = {patient: (version, vitals) for patient, (version, vitals) in state["limits"].items()}
-        for compiled, group in own._programmes.groups(own._programmes.enrolled()):
+        for compiled, group in own._programmes.groups(state["ruled"]):
             own._compiled.update(dict.fromkeys(group, compiled))
         return own
