@@ -56,6 +56,7 @@ _DELAY_ELAPSES, _FALLS_SILENT, _TROUBLES = 1, 2, 3
 class _Snapshot(msgspec.Struct, array_like=True):
     version: int
     position: int
+    told: int
     watching: dict[str, Any]
     casebook: dict[str, Any]
 
@@ -74,6 +75,8 @@ class Engine:
     def __init__(self) -> None:
         self.position = 0
         self.derived: VitalBatch | None = None
+        self._told = 0
+        """Troubles of the site that were ever told: numbers their alerts."""
         self._watching = Watching()
         self._casebook = Casebook()
         self._out = emitted(_ROOM)
@@ -331,7 +334,8 @@ class Engine:
         assert isinstance(body, UnclaimedBody)
         rule = unclaimed_rule(body.device)
         report = Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
-        identity = (-1, 0, body.received_ns, self.position)
+        self._told += 1
+        identity = (-1, 0, body.received_ns, self._told)
         subject = site_subject(rule, "An extreme reading is nobody's yet", identity, UNCLAIMED)
         events += self._casebook.begin(key_of("", rule), subject, Trigger.HOLDS, control.time_ns, report)
 
@@ -344,12 +348,13 @@ class Engine:
         if not body.active:
             events += self._casebook.move(key, Trigger.ENDS, control.time_ns, Report(text=f"{text}: over"))
         elif not self._casebook.is_open(key):
-            subject = site_subject(rule, text, (-1, 0, body.since_ns, self.position), Severity.S2)
+            self._told += 1
+            subject = site_subject(rule, text, (-1, 0, body.since_ns, self._told), Severity.S2)
             events += self._casebook.begin(key, subject, Trigger.HOLDS, control.time_ns, Report(text=text))
 
     def snapshot(self) -> bytes:
         """State and last position, versioned; equal states give equal bytes."""
-        state = _Snapshot(SNAPSHOT_VERSION, self.position, self._watching.dump(), self._casebook.dump())
+        state = _Snapshot(SNAPSHOT_VERSION, self.position, self._told, self._watching.dump(), self._casebook.dump())
         return msgspec.msgpack.encode(state)
 
     @classmethod
@@ -367,5 +372,5 @@ class Engine:
             engine._watching, engine._casebook = Watching.load(state.watching), Casebook.load(state.casebook)
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise BackendError(f"alert snapshot cannot be read: {error}", retryable=False) from error
-        engine.position = state.position
+        engine.position, engine._told = state.position, state.told
         return engine

@@ -18,7 +18,7 @@ from numba import njit
 from numba.core.dispatcher import Dispatcher
 
 from alerts.days import Days
-from alerts.measures import JUDGED, judge, outside
+from alerts.measures import JUDGED, judge, outside, within
 from alerts.series import Recent, Usual, learn_usual, push_recent, series_types
 from alerts.slot_kernels import (
     CLEAR,
@@ -132,6 +132,36 @@ def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: in
 
 
 @njit(cache=True, nogil=True)
+def _moved(
+    slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, verdict: int, beyond: bool, measured: float,
+    out: Emitted, count: int,
+) -> int:  # fmt: skip
+    """Let a row move a slot; transitions in ``out`` by now. Those of a combination's members are nobody's alert."""
+    moved = move(slots, slot, rules, slots.rule[slot], rows, row, verdict, beyond)
+    if moved == NOTHING or slots.parent[slot] >= 0:
+        return count
+    _emit_row(out, count, slots, slot, moved, rows, row, measured)
+    return count + 1
+
+
+@njit(cache=True, nogil=True)
+def _joined(
+    slots: Slots, slot: int, rules: Rules, true_ns: Array, rows: Rows, row: int, verdict: int, measured: float,
+    out: Emitted, count: int,
+) -> int:  # fmt: skip
+    """A member was judged: let its combination move; transitions in ``out`` by now."""
+    parent, time_ns = slots.parent[slot], rows.time_ns[row]
+    answer = _together(slots, rules, true_ns, slot, verdict, time_ns)
+    slots.last_time_ns[parent], slots.stale[parent] = max(slots.last_time_ns[parent], time_ns), 0
+    if answer == 1 and slots.condition[parent] == HOLDS:
+        slots.timer_ns[parent] = NO_TIME
+        return count
+    if answer == 1 or (answer == 0 and slots.condition[parent] != CLEAR):
+        return _moved(slots, parent, rules, rows, row, answer, True, measured, out, count)
+    return count
+
+
+@njit(cache=True, nogil=True)
 def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """A row that no rule reads as current: an urgent value that came late is for review, a fault is counted."""
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
@@ -172,8 +202,8 @@ def scan_rows(
     patients, vitals, times, values, flags = rows.patient, rows.vital, rows.time_ns, rows.value, rows.flags
     statistics, bases = rows.statistic, rows.basis
     rule_of, following, last_time_ns, condition = slots.rule, slots.following, slots.last_time_ns, slots.condition
-    parent_of, recent_of, usual_of, timer_ns = slots.parent, slots.recent, slots.usual, slots.timer_ns
-    cleared, stale = slots.cleared, slots.stale
+    parent_of, recent_of, usual_of = slots.parent, slots.recent, slots.usual
+    timer_ns, cleared, stale = slots.timer_ns, slots.cleared, slots.stale
     kinds, sides, enters, inclusive = rules.kind, rules.side, rules.enter, rules.inclusive
     medians, from_min, to_min = rules.median_of, rules.from_min, rules.to_min
     size, room, count = patients.size, out.slot.size - 2 * LONGEST_CHAIN, 0
@@ -197,43 +227,28 @@ def scan_rows(
         while slot >= 0:
             rule = rule_of[slot]
             kind = kinds[rule]
-            if time_ns >= last_time_ns[slot]:
+            plain = kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]
+            beyond, measured, verdict = False, value, -1
+            if plain:
+                verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
+            if time_ns >= last_time_ns[slot] and not (plain and verdict < 0):
                 last_time_ns[slot] = time_ns
                 if stale[slot] != 0:
                     stale[slot] = 0
                     if parent_of[slot] < 0:
                         _emit_row(out, count, slots, slot, HEARD, rows, row, value)
                         count += 1
-                beyond, measured = False, value
-                if kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]:
-                    verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
-                    plain = True
-                else:
+                if not plain:
                     verdict, measured, beyond = judge(slots, slot, rules, rule, recent, usual, days, rows, row, sound)
-                    plain = False
                 if verdict == 1 and condition[slot] == HOLDS:
                     timer_ns[slot] = NO_TIME
                     cleared[slot] = 0
                 elif verdict == 1 or (verdict == 0 and condition[slot] != CLEAR):
                     if plain:
-                        coded = flag & JUDGED != 0
-                        beyond = coded or (value >= rules.leave[rule] if sides[rule] == _LOW else
-                                           value <= rules.leave[rule])  # fmt: skip
-                    moved = move(slots, slot, rules, rule, rows, row, verdict, beyond)
-                    if moved != NOTHING and parent_of[slot] < 0:
-                        _emit_row(out, count, slots, slot, moved, rows, row, measured)
-                        count += 1
+                        beyond = flag & JUDGED != 0 or within(value, rules.leave[rule], sides[rule] == _LOW)
+                    count = _moved(slots, slot, rules, rows, row, verdict, beyond, measured, out, count)
                 if parent_of[slot] >= 0 and verdict >= 0:
-                    parent = parent_of[slot]
-                    answer = _together(slots, rules, true_ns, slot, verdict, time_ns)
-                    if answer == 1 and condition[parent] == HOLDS:
-                        timer_ns[parent] = NO_TIME
-                    elif answer == 1 or (answer == 0 and condition[parent] != CLEAR):
-                        last_time_ns[parent] = max(last_time_ns[parent], time_ns)
-                        moved = move(slots, parent, rules, rule_of[parent], rows, row, answer, True)
-                        if moved != NOTHING:
-                            _emit_row(out, count, slots, parent, moved, rows, row, measured)
-                            count += 1
+                    count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
                 quiet = quiet and (condition[slot] == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
             slot = following[slot]
         if quiet and sound and usual_of[first] >= 0:

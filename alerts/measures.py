@@ -46,6 +46,12 @@ def outside(value: float, flags: int, low: bool, limit: float, inclusive: int) -
 
 
 @njit(cache=True, nogil=True)
+def within(value: float, leave: float, low: bool) -> bool:
+    """Whether a value is back beyond the line at which the condition may end."""
+    return bool(value >= leave if low else value <= leave)
+
+
+@njit(cache=True, nogil=True)
 def _asleep(rules: Rules, rule: int, rows: Rows, row: int) -> bool:
     """Whether a row is of a time of the patient's day that the rule does not watch."""
     begins, ends = rules.from_min[rule], rules.to_min[rule]
@@ -113,7 +119,7 @@ def judge(
         verdict = -1
     if verdict == 0 and kind == _SCORE and flags & _ESTIMATED != 0:
         verdict = -1
-    beyond = coded or (measured >= rules.leave[rule] if low else measured <= rules.leave[rule])
+    beyond = coded or within(measured, rules.leave[rule], low)
     if known == 0:
         verdict = 0 if beyond else -1
     return verdict, measured, beyond
