@@ -132,6 +132,16 @@ def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: in
 
 
 @njit(cache=True, nogil=True)
+def _heard(slots: Slots, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
+    """A reading came again for a condition that faded."""
+    slots.stale[slot] = 0
+    if slots.parent[slot] >= 0:
+        return count
+    _emit_row(out, count, slots, slot, HEARD, rows, row, rows.value[row])
+    return count + 1
+
+
+@njit(cache=True, nogil=True)
 def _moved(
     slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, verdict: int, beyond: bool, measured: float,
     out: Emitted, count: int,
@@ -234,10 +244,7 @@ def scan_rows(
             if time_ns >= last_time_ns[slot] and not (plain and verdict < 0):
                 last_time_ns[slot] = time_ns
                 if stale[slot] != 0:
-                    stale[slot] = 0
-                    if parent_of[slot] < 0:
-                        _emit_row(out, count, slots, slot, HEARD, rows, row, value)
-                        count += 1
+                    count = _heard(slots, slot, rows, row, out, count)
                 if not plain:
                     verdict, measured, beyond = judge(slots, slot, rules, rule, recent, usual, days, rows, row, sound)
                 if verdict == 1 and condition[slot] == HOLDS:

@@ -140,7 +140,7 @@ def test_a_shelf_that_worsening_breaks_in_the_same_tick_does_not_expire_too() ->
     ward = Ward(S1)
     ward.suspect(0, 65.0)
     ward.do(SHELVE, 5, until_ns=at(2 * HOUR), reason="bath")
-    assert kinds(ward.tick(3 * HOUR)) == ["worsened", "escalated", "stale"]
+    assert kinds(ward.tick(3 * HOUR)) == ["worsened", "escalated"]
 
 
 def test_a_shelf_ends_before_a_delay_that_elapses_at_the_same_instant() -> None:
