@@ -138,35 +138,34 @@ def _has_morning(days: Days, s: int, day: int, time_ns: int, hours: float) -> bo
 def _change(days: Days, s: int, n: int, hours: float, today: int, time_ns: int, value: float) -> tuple[int, float]:
     """``value`` minus the morning (first reading) of ``n`` days before, or of the nearest day, one day off at most.
 
-    A morning that was mistyped must not raise: the mornings of three days around (the last three for ``n`` = 1) say how
+    A morning that was mistyped must not raise: the three mornings nearest to that day, two days off at most, say how
     much of the change is real. Where their median (of two: the one nearer to ``value``) knows less than half of the
     change, its own is taken instead (clinical.md 4.2, baseline = median of three mornings).
     """
-    newest = max(n - 1, 1)
-    chosen, best = -1, 2
-    low, middle, found = 0.0, 0.0, 0
-    for back in range(newest, newest + 3):
-        if not _has_morning(days, s, today - back, time_ns, hours):
+    change, low, middle, found = 0.0, 0.0, 0.0, 0
+    for step in range(5):
+        # In the order n, n - 1, n + 1, n - 2, n + 2.
+        back = n + (step + 1) // 2 * (1 if step % 2 == 0 else -1)
+        if back < 1 or found == 3 or not _has_morning(days, s, today - back, time_ns, hours):
             continue
-        change = value - days.first[s, (today - back) % RING_DAYS]
-        if abs(back - n) < best:
-            chosen, best = back, abs(back - n)
+        other = value - days.first[s, (today - back) % RING_DAYS]
         found += 1
         if found == 1:
-            low = change
+            if step > 2:
+                return 0, 0.0
+            change = low = middle = other
         elif found == 2:
-            low, middle = min(low, change), max(low, change)
+            low, middle = min(low, other), max(low, other)
         else:
-            middle = max(low, min(middle, change))
-    if chosen < 0:
+            middle = max(low, min(middle, other))
+    if found == 0:
         return 0, 0.0
-    exact = value - days.first[s, (today - chosen) % RING_DAYS]
     if found == 2 and abs(low) < abs(middle):
         middle = low
-    if found > 1 and 2.0 * abs(middle) < abs(exact):
-        exact = middle
+    if 2.0 * abs(middle) < abs(change):
+        change = middle
     # Scales tell decimals: 81.36 - 80.0 is 1.36.
-    return 1, float(np.rint(exact * _DECIMALS) / _DECIMALS)
+    return 1, float(np.rint(change * _DECIMALS) / _DECIMALS)
 
 
 @njit(cache=True, nogil=True, _nrt=False)
