@@ -3,21 +3,19 @@
 Three independent tables of series, each a :class:`Table`: :class:`Recent` (the last minutes), :class:`Usual` (what is
 usual at this hour of the patient's day) and :class:`alerts.days.Days` (the last 16 days). A series is a row of all
 columns; which (patient, vital) it stands for is the caller's business. The functions are compiled into the kernels that
-call them, and run as Python with ``NUMBA_DISABLE_JIT=1``. They allocate nothing, and without numba's runtime
-(``_nrt=False``) count no references, which would take most of the time. Values are finite and canonical: readings
-without a value (beyond the sensor's range) are not passed. Measures come as ``(ok, measured)``.
+call them, and run as Python with ``NUMBA_DISABLE_JIT=1``; they allocate nothing. Values are finite and canonical:
+readings without a value (beyond the sensor's range) are not passed. Measures come as ``(ok, measured)``.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from alerts.baseline import CLIP, MEAN_TO_SIGMA, USABLE_DAYS
+from alerts.compiling import lean, record_type
 from alerts.days import DAY_NS, DAYS_DTYPES, DAYS_INITIAL, HOUR_NS, MINUTE_NS, NO_DAY, Days
 from alerts.spec import Op
 
@@ -72,13 +70,13 @@ class Recent(NamedTuple):
 class Usual(NamedTuple):
     """What is usual, series x 25 buckets: ``center`` and ``spread`` (mean absolute deviation) of the ``days`` (at most
     14 are counted) before ``day``, the newest day of the bucket (NO_DAY: none); ``error`` and ``size`` are the sums of
-    the deviations of its ``count`` values from ``center`` and of their sizes, clipped."""
+    the deviations of its ``learned`` values from ``center`` and of their sizes, clipped."""
 
     center: Array
     spread: Array
     error: Array
     size: Array
-    count: Array
+    learned: Array
     day: Array
     days: Array
 
@@ -90,13 +88,13 @@ RECENT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 RECENT_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"slope_place": -1})
 USUAL_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
-    "center": "(25,)<f4", "spread": "(25,)<f4", "error": "(25,)<f4", "size": "(25,)<f4", "count": "(25,)<i4",
+    "center": "(25,)<f4", "spread": "(25,)<f4", "error": "(25,)<f4", "size": "(25,)<f4", "learned": "(25,)<i4",
     "day": "(25,)<i4", "days": "(25,)<i1",
 })  # fmt: skip
 USUAL_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY})
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
     """Take the newest point of a series; whether it was taken: one that is not newer than the last is not.
 
@@ -126,7 +124,7 @@ def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def median_recent(recent: Recent, s: int, n: int) -> float:
     """Median of the last ``n`` values (1 to 9) of a series that has one, or of fewer: those of the last 5 minutes."""
     times, values = recent.last_ns, recent.last_value
@@ -147,7 +145,7 @@ def median_recent(recent: Recent, s: int, n: int) -> float:
     return float((lower + upper) / 2.0)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
     """For how long, up to ``time_ns``, the value has not changed at all; 0 for fewer than 10 equal points in a row.
 
@@ -158,7 +156,7 @@ def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
     return float(max(time_ns - recent.since_ns[s], 0) / MINUTE_NS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     """Least-squares slope per minute over the points of the ``window_ns`` (20 minutes at most) before the newest.
 
@@ -192,7 +190,7 @@ def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     return 1, float((used * xy_sum - x_sum * y_sum) / (used * xx_sum - x_sum * x_sum))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def forecast(
     recent: Recent, s: int, window_ns: int, minutes: float, value: float, limit: float, only_below: float,
     slope_below: float,
@@ -209,7 +207,7 @@ def forecast(
     return 1 if may_raise else 0, value + minutes * per_minute
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _settled(usual: Usual, s: int, bucket: int, today: int) -> tuple[int, float, float]:
     """Days, centre and spread of a bucket as the days before ``today`` left them; 0 days when there is nothing."""
     day = int(usual.day[s, bucket])
@@ -218,13 +216,13 @@ def _settled(usual: Usual, s: int, bucket: int, today: int) -> tuple[int, float,
     days, center, spread = int(usual.days[s, bucket]), float(usual.center[s, bucket]), float(usual.spread[s, bucket])
     if day < today:
         days = min(days + 1, MEMORY_DAYS)
-        part, count = 1.0 / min(days, FADE_DAYS), int(usual.count[s, bucket])
+        part, count = 1.0 / min(days, FADE_DAYS), int(usual.learned[s, bucket])
         center += part * (float(usual.error[s, bucket]) / count)
         spread += part * (float(usual.size[s, bucket]) / count - spread)
     return days, center, spread
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
     if day > usual.day[s, bucket]:
         days, center, spread = _settled(usual, s, bucket, day)
@@ -232,7 +230,7 @@ def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
         usual.center[s, bucket] = center if days > 0 else value
         usual.spread[s, bucket] = spread
         usual.day[s, bucket] = day
-        usual.count[s, bucket] = 0
+        usual.learned[s, bucket] = 0
         usual.error[s, bucket] = 0.0
         usual.size[s, bucket] = 0.0
     elif day < usual.day[s, bucket]:
@@ -241,12 +239,12 @@ def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
     edge = CLIP * MEAN_TO_SIGMA * float(usual.spread[s, bucket])
     if usual.days[s, bucket] >= _CLIP_DAYS and edge > 0.0:
         error = min(max(error, -edge), edge)
-    usual.count[s, bucket] += 1
+    usual.learned[s, bucket] += 1
     usual.error[s, bucket] = float(usual.error[s, bucket]) + error
     usual.size[s, bucket] = float(usual.size[s, bucket]) + abs(error)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def learn_usual(usual: Usual, s: int, time_ns: int, tz_min: int, value: float) -> None:
     """Learn a valid value that alarms nothing, at its hour of the patient's day and for the whole day.
 
@@ -260,7 +258,7 @@ def learn_usual(usual: Usual, s: int, time_ns: int, tz_min: int, value: float) -
     _learn(usual, s, WHOLE_DAY, day, value)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def deviation(
     usual: Usual, s: int, op: int, floor: float, time_ns: int, tz_min: int, value: float
 ) -> tuple[int, float]:
@@ -353,12 +351,8 @@ class SeriesTypes(NamedTuple):
 
 def series_types() -> SeriesTypes:
     """Types of what :attr:`Table.state` is, column by column, of one or two dimensions."""
-
-    def record_type(record: type[Any], dtypes: Mapping[str, str]) -> Any:
-        kinds = [np.dtype(dtypes[name]) for name in record._fields]
-        columns = [numba.types.Array(numba.from_dtype(kind.base), 1 + kind.ndim, "C") for kind in kinds]
-        return numba.types.NamedTuple(columns, record)  # type: ignore[no-untyped-call]
-
     return SeriesTypes(
-        record_type(Recent, RECENT_DTYPES), record_type(Usual, USUAL_DTYPES), record_type(Days, DAYS_DTYPES)
+        record_type(Recent, RECENT_DTYPES, readonly=False),
+        record_type(Usual, USUAL_DTYPES, readonly=False),
+        record_type(Days, DAYS_DTYPES, readonly=False),
     )

@@ -214,7 +214,7 @@ def test_a_change_of_the_clock_loses_no_reading(zone: str) -> None:
         offset = local.utcoffset()
         assert offset is not None
         assert push_day(days, 0, int(now.timestamp()) * 10**9, int(offset.total_seconds() // 60), 1.0, np.nan)
-        assert days.count[0, day % RING_DAYS] == expected[day]
+        assert days.readings[0, day % RING_DAYS] == expected[day]
     assert len({expected[day] for day in sorted(expected)[1:-1]}) == 3, "days of three lengths"
 
 

@@ -113,9 +113,9 @@ def test_every_hour_of_a_year_is_learned(zone: str) -> None:
     for hour in range(365 * 24):
         offset = datetime.fromtimestamp((START + hour * HOUR_NS) / 1e9, clock).utcoffset()
         assert offset is not None
-        days = usual.day[0, WHOLE_DAY], usual.count[0, WHOLE_DAY]
+        days = usual.day[0, WHOLE_DAY], usual.learned[0, WHOLE_DAY]
         learn_usual(usual, 0, START + hour * HOUR_NS, int(offset.total_seconds() // 60), 70.0)
-        assert (usual.day[0, WHOLE_DAY], usual.count[0, WHOLE_DAY]) > days, "a change of the clock loses nothing"
+        assert (usual.day[0, WHOLE_DAY], usual.learned[0, WHOLE_DAY]) > days, "a change of the clock loses nothing"
 
 
 def test_spot_measures_fall_back_on_the_whole_day() -> None:
