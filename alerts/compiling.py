@@ -17,6 +17,7 @@ def lean(function: Function) -> Function:
 
     It reads fields of records that its caller holds, so nothing needs to be counted; counting takes 20 times as long
     as the work does. What would allocate does not compile. With ``NUMBA_DISABLE_JIT=1`` it stays a Python function.
+    A row that is ``np.uintp`` halves what is left: an index that may be negative is tested at each access.
     """
     compiled: Function = njit(cache=True, nogil=True, **_WITHOUT_RUNTIME)(function)
     return compiled

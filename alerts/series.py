@@ -101,43 +101,45 @@ def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
     Every point is among the last nine. For slopes the newest point gives way to the next one unless it is
     ``SPACING_NS`` or more after the point before it.
     """
-    times, values, known = recent.last_ns, recent.last_value, int(recent.last_count[s])
-    before_ns = times[s, 0]
+    row = np.uintp(s)
+    times, values, known = recent.last_ns, recent.last_value, int(recent.last_count[row])
+    before_ns = times[row, 0]
     if known > 0 and time_ns <= before_ns:
         return False
-    if known > 0 and value == values[s, 0] and time_ns - before_ns <= GAP_NS:
-        recent.repeats[s] += 1
+    if known > 0 and value == values[row, 0] and time_ns - before_ns <= GAP_NS:
+        recent.repeats[row] += 1
     else:
-        recent.since_ns[s], recent.repeats[s] = time_ns, 1
+        recent.since_ns[row], recent.repeats[row] = time_ns, 1
     for place in range(min(known, LAST_POINTS - 1), 0, -1):
-        times[s, place], values[s, place] = times[s, place - 1], values[s, place - 1]
-    times[s, 0], values[s, 0] = time_ns, value
-    recent.last_count[s] = min(known + 1, LAST_POINTS)
-    place, count = int(recent.slope_place[s]), recent.slope_count[s]
+        times[row, place], values[row, place] = times[row, place - 1], values[row, place - 1]
+    times[row, 0], values[row, 0] = time_ns, value
+    recent.last_count[row] = min(known + 1, LAST_POINTS)
+    place, count = int(recent.slope_place[row]), recent.slope_count[row]
     previous = place - 1 if place > 0 else SLOPE_POINTS - 1
-    if count < 2 or recent.slope_ns[s, place] - recent.slope_ns[s, previous] >= SPACING_NS:
+    if count < 2 or recent.slope_ns[row, place] - recent.slope_ns[row, previous] >= SPACING_NS:
         place = place + 1 if place + 1 < SLOPE_POINTS else 0
-        recent.slope_place[s] = place
+        recent.slope_place[row] = place
         if count < SLOPE_POINTS:
-            recent.slope_count[s] += 1
-    recent.slope_ns[s, place], recent.slope_value[s, place] = time_ns, value
+            recent.slope_count[row] += 1
+    recent.slope_ns[row, place], recent.slope_value[row, place] = time_ns, value
     return True
 
 
 @lean
 def median_recent(recent: Recent, s: int, n: int) -> float:
     """Median of the last ``n`` values (1 to 9) of a series that has one, or of fewer: those of the last 5 minutes."""
+    row = np.uintp(s)
     times, values = recent.last_ns, recent.last_value
-    count, oldest_ns, used = min(n, int(recent.last_count[s])), times[s, 0] - MEDIAN_AGE_NS, 1
-    while used < count and times[s, used] >= oldest_ns:
+    count, oldest_ns, used = min(n, int(recent.last_count[row])), times[row, 0] - MEDIAN_AGE_NS, 1
+    while used < count and times[row, used] >= oldest_ns:
         used += 1
     # The k-th of them is the value that not more than k are smaller than, and more than k not greater than.
     lower, upper = 0.0, 0.0
     for i in range(used):
-        value, smaller, not_greater = values[s, i], 0, 0
+        value, smaller, not_greater = values[row, i], 0, 0
         for j in range(used):
-            smaller += values[s, j] < value
-            not_greater += values[s, j] <= value
+            smaller += values[row, j] < value
+            not_greater += values[row, j] <= value
         if smaller <= (used - 1) // 2 < not_greater:
             lower = value
         if smaller <= used // 2 < not_greater:
@@ -163,20 +165,21 @@ def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     Not computable with fewer than 3 points, with a gap of more than 10 minutes between two of them or between the
     beginning of the window and the first, or when they span less than half of the window (clinical.md 3.2).
     """
+    row = np.uintp(s)
     times, values = recent.slope_ns, recent.slope_value
-    place, count = int(recent.slope_place[s]), int(recent.slope_count[s])
+    place, count = int(recent.slope_place[row]), int(recent.slope_count[row])
     if count < LEAST_POINTS:
         return 0, 0.0
-    newest_ns, newest_value = times[s, place], values[s, place]
+    newest_ns, newest_value = times[row, place], values[row, place]
     after_ns, used = newest_ns, 0
     x_sum, y_sum, xx_sum, xy_sum = 0.0, 0.0, 0.0, 0.0
     for _ in range(count):
-        point_ns = times[s, place]
+        point_ns = times[row, place]
         if newest_ns - point_ns > window_ns:
             break
         if after_ns - point_ns > GAP_NS:
             return 0, 0.0
-        x, y = (point_ns - newest_ns) / MINUTE_NS, values[s, place] - newest_value
+        x, y = (point_ns - newest_ns) / MINUTE_NS, values[row, place] - newest_value
         x_sum += x
         y_sum += y
         xx_sum += x * x
@@ -210,38 +213,40 @@ def forecast(
 @lean
 def _settled(usual: Usual, s: int, bucket: int, today: int) -> tuple[int, float, float]:
     """Days, centre and spread of a bucket as the days before ``today`` left them; 0 days when there is nothing."""
-    day = int(usual.day[s, bucket])
+    row, part = np.uintp(s), np.uintp(bucket)
+    day = int(usual.day[row, part])
     if today - day > MEMORY_DAYS:
         return 0, 0.0, 0.0
-    days, center, spread = int(usual.days[s, bucket]), float(usual.center[s, bucket]), float(usual.spread[s, bucket])
+    days, center, spread = int(usual.days[row, part]), float(usual.center[row, part]), float(usual.spread[row, part])
     if day < today:
         days = min(days + 1, MEMORY_DAYS)
-        part, count = 1.0 / min(days, FADE_DAYS), int(usual.learned[s, bucket])
-        center += part * (float(usual.error[s, bucket]) / count)
-        spread += part * (float(usual.size[s, bucket]) / count - spread)
+        gain, count = 1.0 / min(days, FADE_DAYS), int(usual.learned[row, part])
+        center += gain * (float(usual.error[row, part]) / count)
+        spread += gain * (float(usual.size[row, part]) / count - spread)
     return days, center, spread
 
 
 @lean
 def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
-    if day > usual.day[s, bucket]:
+    row, part = np.uintp(s), np.uintp(bucket)
+    if day > usual.day[row, part]:
         days, center, spread = _settled(usual, s, bucket, day)
-        usual.days[s, bucket] = days
-        usual.center[s, bucket] = center if days > 0 else value
-        usual.spread[s, bucket] = spread
-        usual.day[s, bucket] = day
-        usual.learned[s, bucket] = 0
-        usual.error[s, bucket] = 0.0
-        usual.size[s, bucket] = 0.0
-    elif day < usual.day[s, bucket]:
+        usual.days[row, part] = days
+        usual.center[row, part] = center if days > 0 else value
+        usual.spread[row, part] = spread
+        usual.day[row, part] = day
+        usual.learned[row, part] = 0
+        usual.error[row, part] = 0.0
+        usual.size[row, part] = 0.0
+    elif day < usual.day[row, part]:
         return
-    error = value - float(usual.center[s, bucket])
-    edge = CLIP * MEAN_TO_SIGMA * float(usual.spread[s, bucket])
-    if usual.days[s, bucket] >= _CLIP_DAYS and edge > 0.0:
+    error = value - float(usual.center[row, part])
+    edge = CLIP * MEAN_TO_SIGMA * float(usual.spread[row, part])
+    if usual.days[row, part] >= _CLIP_DAYS and edge > 0.0:
         error = min(max(error, -edge), edge)
-    usual.learned[s, bucket] += 1
-    usual.error[s, bucket] = float(usual.error[s, bucket]) + error
-    usual.size[s, bucket] = float(usual.size[s, bucket]) + abs(error)
+    usual.learned[row, part] += 1
+    usual.error[row, part] = float(usual.error[row, part]) + error
+    usual.size[row, part] = float(usual.size[row, part]) + abs(error)
 
 
 @lean
