@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from alerts.compiling import lean
 from alerts.spec import Op
 
 Array = npt.NDArray[Any]
@@ -34,10 +34,10 @@ _DECIMALS: Final = 1e6
 
 
 class Days(NamedTuple):
-    """A row per series. Series x 16, the place of a day is its number modulo 16: ``day`` (days since 1970-01-01 of the
-    patient's clock, NO_DAY = none), ``first`` and ``last`` reading of the day and their times, ``total``, ``count`` and
-    ``low`` (readings under the share limit) of its readings. One per series: ``newest`` day, and day and last value of
-    the first day on record."""
+    """Series x 16, the place of a day is its number modulo 16: ``day`` (days since 1970-01-01 of the patient's clock,
+    NO_DAY = none), its ``first`` and ``last`` reading and their times, the ``total`` and number of its ``readings`` and
+    how many were ``low`` (under the share limit). One per series: the ``newest`` day, and day and last reading of the
+    first day on record."""
 
     day: Array
     first_ns: Array
@@ -45,7 +45,7 @@ class Days(NamedTuple):
     last_ns: Array
     last: Array
     total: Array
-    count: Array
+    readings: Array
     low: Array
     newest: Array
     record_day: Array
@@ -54,19 +54,19 @@ class Days(NamedTuple):
 
 DAYS_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "day": "(16,)<i4", "first_ns": "(16,)<i8", "first": "(16,)<f8", "last_ns": "(16,)<i8", "last": "(16,)<f8",
-    "total": "(16,)<f8", "count": "(16,)<i4", "low": "(16,)<i4", "newest": "<i4", "record_day": "<i4",
+    "total": "(16,)<f8", "readings": "(16,)<i4", "low": "(16,)<i4", "newest": "<i4", "record_day": "<i4",
     "record_last": "<f8",
 })  # fmt: skip
 DAYS_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY, "newest": NO_DAY, "record_day": NO_DAY})
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def local_day(time_ns: int, tz_min: int) -> int:
     """The patient's calendar day of a time, in days since 1970-01-01; ``tz_min`` is minutes east of UTC."""
     return (time_ns + int(tz_min) * MINUTE_NS) // DAY_NS
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def push_day(days: Days, s: int, time_ns: int, tz_min: int, value: float, share_limit: float) -> bool:
     """Let a valid value into its day; whether it was let in (a day before the last 16 is not).
 
@@ -86,7 +86,7 @@ def push_day(days: Days, s: int, time_ns: int, tz_min: int, value: float, share_
         days.last_ns[s, place] = time_ns
         days.last[s, place] = value
         days.total[s, place] = 0.0
-        days.count[s, place] = 0
+        days.readings[s, place] = 0
         days.low[s, place] = 0
     if time_ns < days.first_ns[s, place]:
         days.first_ns[s, place] = time_ns
@@ -95,7 +95,7 @@ def push_day(days: Days, s: int, time_ns: int, tz_min: int, value: float, share_
         days.last_ns[s, place] = time_ns
         days.last[s, place] = value
     days.total[s, place] += value
-    days.count[s, place] += 1
+    days.readings[s, place] += 1
     if value < share_limit:
         days.low[s, place] += 1
     if days.record_day[s] == NO_DAY or day <= days.record_day[s]:
@@ -104,7 +104,7 @@ def push_day(days: Days, s: int, time_ns: int, tz_min: int, value: float, share_
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def reset_days(days: Days, s: int) -> None:
     """Forget everything: the values come from another device now (clinical.md 4.2)."""
     days.day[s] = NO_DAY
@@ -113,19 +113,19 @@ def reset_days(days: Days, s: int) -> None:
     days.last_ns[s] = 0
     days.last[s] = 0.0
     days.total[s] = 0.0
-    days.count[s] = 0
+    days.readings[s] = 0
     days.low[s] = 0
     days.newest[s] = NO_DAY
     days.record_day[s] = NO_DAY
     days.record_last[s] = 0.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _has(days: Days, s: int, day: int) -> bool:
     return bool(days.day[s, day % RING_DAYS] == day)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _has_morning(days: Days, s: int, day: int, time_ns: int, hours: float) -> bool:
     """Whether a day has a first reading, not more than ``hours`` of the clock from that of ``time_ns`` (0: any)."""
     if not _has(days, s, day):
@@ -134,42 +134,41 @@ def _has_morning(days: Days, s: int, day: int, time_ns: int, hours: float) -> bo
     return bool(hours <= 0.0 or min(apart, DAY_NS - apart) <= hours * HOUR_NS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _change(days: Days, s: int, n: int, hours: float, today: int, time_ns: int, value: float) -> tuple[int, float]:
     """``value`` minus the morning (first reading) of ``n`` days before, or of the nearest day, one day off at most.
 
-    A morning that was mistyped must not raise: the mornings of three days around (the last three for ``n`` = 1) say how
+    A morning that was mistyped must not raise: the three mornings nearest to that day, two days off at most, say how
     much of the change is real. Where their median (of two: the one nearer to ``value``) knows less than half of the
     change, its own is taken instead (clinical.md 4.2, baseline = median of three mornings).
     """
-    newest = max(n - 1, 1)
-    chosen, best = -1, 2
-    low, middle, found = 0.0, 0.0, 0
-    for back in range(newest, newest + 3):
-        if not _has_morning(days, s, today - back, time_ns, hours):
+    change, low, middle, found = 0.0, 0.0, 0.0, 0
+    for step in range(5):
+        # In the order n, n - 1, n + 1, n - 2, n + 2.
+        back = n + (step + 1) // 2 * (1 if step % 2 == 0 else -1)
+        if back < 1 or found == 3 or not _has_morning(days, s, today - back, time_ns, hours):
             continue
-        change = value - days.first[s, (today - back) % RING_DAYS]
-        if abs(back - n) < best:
-            chosen, best = back, abs(back - n)
+        other = value - days.first[s, (today - back) % RING_DAYS]
         found += 1
         if found == 1:
-            low = change
+            if step > 2:
+                return 0, 0.0
+            change = low = middle = other
         elif found == 2:
-            low, middle = min(low, change), max(low, change)
+            low, middle = min(low, other), max(low, other)
         else:
-            middle = max(low, min(middle, change))
-    if chosen < 0:
+            middle = max(low, min(middle, other))
+    if found == 0:
         return 0, 0.0
-    exact = value - days.first[s, (today - chosen) % RING_DAYS]
     if found == 2 and abs(low) < abs(middle):
         middle = low
-    if found > 1 and 2.0 * abs(middle) < abs(exact):
-        exact = middle
+    if 2.0 * abs(middle) < abs(change):
+        change = middle
     # Scales tell decimals: 81.36 - 80.0 is 1.36.
-    return 1, float(np.rint(exact * _DECIMALS) / _DECIMALS)
+    return 1, float(np.rint(change * _DECIMALS) / _DECIMALS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _mean(days: Days, s: int, n: int, readings: float, on_days: float, today: int) -> tuple[int, float]:
     """Mean of the readings of the last ``n`` days, today among them, but for the first day that has some (4.3)."""
     total, count, found = 0.0, 0, 0
@@ -178,26 +177,26 @@ def _mean(days: Days, s: int, n: int, readings: float, on_days: float, today: in
             found += 1
             if found > 1:
                 total += days.total[s, day % RING_DAYS]
-                count += int(days.count[s, day % RING_DAYS])
+                count += int(days.readings[s, day % RING_DAYS])
     if count == 0 or count < readings or found - 1 < on_days:
         return 0, 0.0
     return 1, total / count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _below_mean_sd(days: Days, s: int, n: int, least: float, today: int, value: float) -> tuple[int, float]:
     """SDs between ``value`` and the mean of the ``n`` days before; SD of daily means, ``least`` or more (4.4 P4)."""
     total, found = 0.0, 0
     for day in range(today - n, today):
         if _has(days, s, day):
-            total += days.total[s, day % RING_DAYS] / days.count[s, day % RING_DAYS]
+            total += days.total[s, day % RING_DAYS] / days.readings[s, day % RING_DAYS]
             found += 1
     if found < LEAST_DAYS:
         return 0, 0.0
     mean, squares = total / found, 0.0
     for day in range(today - n, today):
         if _has(days, s, day):
-            error = days.total[s, day % RING_DAYS] / days.count[s, day % RING_DAYS] - mean
+            error = days.total[s, day % RING_DAYS] / days.readings[s, day % RING_DAYS] - mean
             squares += error * error
     deviation = max(np.sqrt(squares / (found - 1)), least)
     if deviation <= 0.0:
@@ -205,7 +204,7 @@ def _below_mean_sd(days: Days, s: int, n: int, least: float, today: int, value: 
     return 1, float((value - mean) / deviation)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _fraction(days: Days, s: int, today: int) -> tuple[int, float]:
     """Yesterday's last value over that of the first day on record (4.6 S8)."""
     record = float(days.record_last[s])
@@ -214,20 +213,20 @@ def _fraction(days: Days, s: int, today: int) -> tuple[int, float]:
     return 1, float(days.last[s, (today - 1) % RING_DAYS] / record)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _share_below(days: Days, s: int, n: int, readings: float, today: int) -> tuple[int, float]:
     """Percent of the readings of the last ``n`` days, today among them, under the share limit (4.1 D6)."""
     low, count = 0, 0
     for day in range(today - n + 1, today + 1):
         if _has(days, s, day):
             low += int(days.low[s, day % RING_DAYS])
-            count += int(days.count[s, day % RING_DAYS])
+            count += int(days.readings[s, day % RING_DAYS])
     if count == 0 or count < readings:
         return 0, 0.0
     return 1, 100.0 * low / count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def trend(
     days: Days, s: int, op: int, window_ns: int, a: float, b: float, time_ns: int, tz_min: int, value: float
 ) -> tuple[int, float]:

@@ -3,21 +3,19 @@
 Three independent tables of series, each a :class:`Table`: :class:`Recent` (the last minutes), :class:`Usual` (what is
 usual at this hour of the patient's day) and :class:`alerts.days.Days` (the last 16 days). A series is a row of all
 columns; which (patient, vital) it stands for is the caller's business. The functions are compiled into the kernels that
-call them, and run as Python with ``NUMBA_DISABLE_JIT=1``. They allocate nothing, and without numba's runtime
-(``_nrt=False``) count no references, which would take most of the time. Values are finite and canonical: readings
-without a value (beyond the sensor's range) are not passed. Measures come as ``(ok, measured)``.
+call them, and run as Python with ``NUMBA_DISABLE_JIT=1``; they allocate nothing. Values are finite and canonical:
+readings without a value (beyond the sensor's range) are not passed. Measures come as ``(ok, measured)``.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from alerts.baseline import CLIP, MEAN_TO_SIGMA, USABLE_DAYS
+from alerts.compiling import lean, record_type
 from alerts.days import DAY_NS, DAYS_DTYPES, DAYS_INITIAL, HOUR_NS, MINUTE_NS, NO_DAY, Days
 from alerts.spec import Op
 
@@ -72,13 +70,13 @@ class Recent(NamedTuple):
 class Usual(NamedTuple):
     """What is usual, series x 25 buckets: ``center`` and ``spread`` (mean absolute deviation) of the ``days`` (at most
     14 are counted) before ``day``, the newest day of the bucket (NO_DAY: none); ``error`` and ``size`` are the sums of
-    the deviations of its ``count`` values from ``center`` and of their sizes, clipped."""
+    the deviations of its ``learned`` values from ``center`` and of their sizes, clipped."""
 
     center: Array
     spread: Array
     error: Array
     size: Array
-    count: Array
+    learned: Array
     day: Array
     days: Array
 
@@ -90,56 +88,58 @@ RECENT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 RECENT_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"slope_place": -1})
 USUAL_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
-    "center": "(25,)<f4", "spread": "(25,)<f4", "error": "(25,)<f4", "size": "(25,)<f4", "count": "(25,)<i4",
+    "center": "(25,)<f4", "spread": "(25,)<f4", "error": "(25,)<f4", "size": "(25,)<f4", "learned": "(25,)<i4",
     "day": "(25,)<i4", "days": "(25,)<i1",
 })  # fmt: skip
 USUAL_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY})
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
     """Take the newest point of a series; whether it was taken: one that is not newer than the last is not.
 
     Every point is among the last nine. For slopes the newest point gives way to the next one unless it is
     ``SPACING_NS`` or more after the point before it.
     """
-    times, values, known = recent.last_ns, recent.last_value, int(recent.last_count[s])
-    before_ns = times[s, 0]
+    row = np.uintp(s)
+    times, values, known = recent.last_ns, recent.last_value, int(recent.last_count[row])
+    before_ns = times[row, 0]
     if known > 0 and time_ns <= before_ns:
         return False
-    if known > 0 and value == values[s, 0] and time_ns - before_ns <= GAP_NS:
-        recent.repeats[s] += 1
+    if known > 0 and value == values[row, 0] and time_ns - before_ns <= GAP_NS:
+        recent.repeats[row] += 1
     else:
-        recent.since_ns[s], recent.repeats[s] = time_ns, 1
+        recent.since_ns[row], recent.repeats[row] = time_ns, 1
     for place in range(min(known, LAST_POINTS - 1), 0, -1):
-        times[s, place], values[s, place] = times[s, place - 1], values[s, place - 1]
-    times[s, 0], values[s, 0] = time_ns, value
-    recent.last_count[s] = min(known + 1, LAST_POINTS)
-    place, count = int(recent.slope_place[s]), recent.slope_count[s]
+        times[row, place], values[row, place] = times[row, place - 1], values[row, place - 1]
+    times[row, 0], values[row, 0] = time_ns, value
+    recent.last_count[row] = min(known + 1, LAST_POINTS)
+    place, count = int(recent.slope_place[row]), recent.slope_count[row]
     previous = place - 1 if place > 0 else SLOPE_POINTS - 1
-    if count < 2 or recent.slope_ns[s, place] - recent.slope_ns[s, previous] >= SPACING_NS:
+    if count < 2 or recent.slope_ns[row, place] - recent.slope_ns[row, previous] >= SPACING_NS:
         place = place + 1 if place + 1 < SLOPE_POINTS else 0
-        recent.slope_place[s] = place
+        recent.slope_place[row] = place
         if count < SLOPE_POINTS:
-            recent.slope_count[s] += 1
-    recent.slope_ns[s, place], recent.slope_value[s, place] = time_ns, value
+            recent.slope_count[row] += 1
+    recent.slope_ns[row, place], recent.slope_value[row, place] = time_ns, value
     return True
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def median_recent(recent: Recent, s: int, n: int) -> float:
     """Median of the last ``n`` values (1 to 9) of a series that has one, or of fewer: those of the last 5 minutes."""
+    row = np.uintp(s)
     times, values = recent.last_ns, recent.last_value
-    count, oldest_ns, used = min(n, int(recent.last_count[s])), times[s, 0] - MEDIAN_AGE_NS, 1
-    while used < count and times[s, used] >= oldest_ns:
+    count, oldest_ns, used = min(n, int(recent.last_count[row])), times[row, 0] - MEDIAN_AGE_NS, 1
+    while used < count and times[row, used] >= oldest_ns:
         used += 1
     # The k-th of them is the value that not more than k are smaller than, and more than k not greater than.
     lower, upper = 0.0, 0.0
     for i in range(used):
-        value, smaller, not_greater = values[s, i], 0, 0
+        value, smaller, not_greater = values[row, i], 0, 0
         for j in range(used):
-            smaller += values[s, j] < value
-            not_greater += values[s, j] <= value
+            smaller += values[row, j] < value
+            not_greater += values[row, j] <= value
         if smaller <= (used - 1) // 2 < not_greater:
             lower = value
         if smaller <= used // 2 < not_greater:
@@ -147,7 +147,7 @@ def median_recent(recent: Recent, s: int, n: int) -> float:
     return float((lower + upper) / 2.0)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
     """For how long, up to ``time_ns``, the value has not changed at all; 0 for fewer than 10 equal points in a row.
 
@@ -158,27 +158,28 @@ def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
     return float(max(time_ns - recent.since_ns[s], 0) / MINUTE_NS)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     """Least-squares slope per minute over the points of the ``window_ns`` (20 minutes at most) before the newest.
 
     Not computable with fewer than 3 points, with a gap of more than 10 minutes between two of them or between the
     beginning of the window and the first, or when they span less than half of the window (clinical.md 3.2).
     """
+    row = np.uintp(s)
     times, values = recent.slope_ns, recent.slope_value
-    place, count = int(recent.slope_place[s]), int(recent.slope_count[s])
+    place, count = int(recent.slope_place[row]), int(recent.slope_count[row])
     if count < LEAST_POINTS:
         return 0, 0.0
-    newest_ns, newest_value = times[s, place], values[s, place]
+    newest_ns, newest_value = times[row, place], values[row, place]
     after_ns, used = newest_ns, 0
     x_sum, y_sum, xx_sum, xy_sum = 0.0, 0.0, 0.0, 0.0
     for _ in range(count):
-        point_ns = times[s, place]
+        point_ns = times[row, place]
         if newest_ns - point_ns > window_ns:
             break
         if after_ns - point_ns > GAP_NS:
             return 0, 0.0
-        x, y = (point_ns - newest_ns) / MINUTE_NS, values[s, place] - newest_value
+        x, y = (point_ns - newest_ns) / MINUTE_NS, values[row, place] - newest_value
         x_sum += x
         y_sum += y
         xx_sum += x * x
@@ -192,7 +193,7 @@ def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     return 1, float((used * xy_sum - x_sum * y_sum) / (used * xx_sum - x_sum * x_sum))
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def forecast(
     recent: Recent, s: int, window_ns: int, minutes: float, value: float, limit: float, only_below: float,
     slope_below: float,
@@ -209,44 +210,46 @@ def forecast(
     return 1 if may_raise else 0, value + minutes * per_minute
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _settled(usual: Usual, s: int, bucket: int, today: int) -> tuple[int, float, float]:
     """Days, centre and spread of a bucket as the days before ``today`` left them; 0 days when there is nothing."""
-    day = int(usual.day[s, bucket])
+    row, part = np.uintp(s), np.uintp(bucket)
+    day = int(usual.day[row, part])
     if today - day > MEMORY_DAYS:
         return 0, 0.0, 0.0
-    days, center, spread = int(usual.days[s, bucket]), float(usual.center[s, bucket]), float(usual.spread[s, bucket])
+    days, center, spread = int(usual.days[row, part]), float(usual.center[row, part]), float(usual.spread[row, part])
     if day < today:
         days = min(days + 1, MEMORY_DAYS)
-        part, count = 1.0 / min(days, FADE_DAYS), int(usual.count[s, bucket])
-        center += part * (float(usual.error[s, bucket]) / count)
-        spread += part * (float(usual.size[s, bucket]) / count - spread)
+        gain, count = 1.0 / min(days, FADE_DAYS), int(usual.learned[row, part])
+        center += gain * (float(usual.error[row, part]) / count)
+        spread += gain * (float(usual.size[row, part]) / count - spread)
     return days, center, spread
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def _learn(usual: Usual, s: int, bucket: int, day: int, value: float) -> None:
-    if day > usual.day[s, bucket]:
+    row, part = np.uintp(s), np.uintp(bucket)
+    if day > usual.day[row, part]:
         days, center, spread = _settled(usual, s, bucket, day)
-        usual.days[s, bucket] = days
-        usual.center[s, bucket] = center if days > 0 else value
-        usual.spread[s, bucket] = spread
-        usual.day[s, bucket] = day
-        usual.count[s, bucket] = 0
-        usual.error[s, bucket] = 0.0
-        usual.size[s, bucket] = 0.0
-    elif day < usual.day[s, bucket]:
+        usual.days[row, part] = days
+        usual.center[row, part] = center if days > 0 else value
+        usual.spread[row, part] = spread
+        usual.day[row, part] = day
+        usual.learned[row, part] = 0
+        usual.error[row, part] = 0.0
+        usual.size[row, part] = 0.0
+    elif day < usual.day[row, part]:
         return
-    error = value - float(usual.center[s, bucket])
-    edge = CLIP * MEAN_TO_SIGMA * float(usual.spread[s, bucket])
-    if usual.days[s, bucket] >= _CLIP_DAYS and edge > 0.0:
+    error = value - float(usual.center[row, part])
+    edge = CLIP * MEAN_TO_SIGMA * float(usual.spread[row, part])
+    if usual.days[row, part] >= _CLIP_DAYS and edge > 0.0:
         error = min(max(error, -edge), edge)
-    usual.count[s, bucket] += 1
-    usual.error[s, bucket] = float(usual.error[s, bucket]) + error
-    usual.size[s, bucket] = float(usual.size[s, bucket]) + abs(error)
+    usual.learned[row, part] += 1
+    usual.error[row, part] = float(usual.error[row, part]) + error
+    usual.size[row, part] = float(usual.size[row, part]) + abs(error)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def learn_usual(usual: Usual, s: int, time_ns: int, tz_min: int, value: float) -> None:
     """Learn a valid value that alarms nothing, at its hour of the patient's day and for the whole day.
 
@@ -260,7 +263,7 @@ def learn_usual(usual: Usual, s: int, time_ns: int, tz_min: int, value: float) -
     _learn(usual, s, WHOLE_DAY, day, value)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@lean
 def deviation(
     usual: Usual, s: int, op: int, floor: float, time_ns: int, tz_min: int, value: float
 ) -> tuple[int, float]:
@@ -354,12 +357,8 @@ class SeriesTypes(NamedTuple):
 
 def series_types() -> SeriesTypes:
     """Types of what :attr:`Table.state` is, column by column, of one or two dimensions."""
-
-    def record_type(record: type[Any], dtypes: Mapping[str, str]) -> Any:
-        kinds = [np.dtype(dtypes[name]) for name in record._fields]
-        columns = [numba.types.Array(numba.from_dtype(kind.base), 1 + kind.ndim, "C") for kind in kinds]
-        return numba.types.NamedTuple(columns, record)  # type: ignore[no-untyped-call]
-
     return SeriesTypes(
-        record_type(Recent, RECENT_DTYPES), record_type(Usual, USUAL_DTYPES), record_type(Days, DAYS_DTYPES)
+        record_type(Recent, RECENT_DTYPES, readonly=False),
+        record_type(Usual, USUAL_DTYPES, readonly=False),
+        record_type(Days, DAYS_DTYPES, readonly=False),
     )
