@@ -195,8 +195,8 @@ class SqlAlertBook:
         with self._reading() as tx:
             # The position first: what is recorded up to it, the second statement sees.
             stands = int(tx.execute(sql.select(_progress.c.position)).scalar_one())
-            query = sql.select(c).where(c.position > after, c.position <= stands).order_by(c.position).limit(limit)
-            rows = tx.execute(query).all()
+            query = _derived.select().where(c.position > after, c.position <= stands).order_by(c.position)
+            rows = tx.execute(query.limit(limit)).all()
         return (int(rows[-1][0]) if len(rows) == limit else stands), [bytes(body) for _, body in rows]
 
     def forget_derived(self, upto: int) -> None:

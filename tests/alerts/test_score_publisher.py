@@ -22,7 +22,7 @@ from tests.ingest.ingest_world import World, spo2
 from tests.support import SECOND, FakeClock, eventually
 from vitals.catalog import BY_CODE, HOUR_NS
 from vitals.encoding import decode, encode
-from vitals.errors import BackendError, PositionConflict
+from vitals.errors import BackendError, InvalidRequest, PositionConflict
 from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import Entry, Tick, VitalBatch, batch_from_rows
 from vitals.ports import AlertEvent
@@ -299,6 +299,8 @@ def test_what_the_engine_makes_goes_through_book_and_log_once(house: House, monk
 def test_the_ledgers_of_devices_do_not_count_scores(tmp_path: Path) -> None:
     world = World(tmp_path)
     patient = world.worn("d")
+    with pytest.raises(InvalidRequest):
+        world.device(DEVICE)
     world.send(world.message("d", spo2(97, world.clock.now_ns())))
     world.drain()
     batch = scores(10)

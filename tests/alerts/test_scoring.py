@@ -608,9 +608,11 @@ def test_tables_grow() -> None:
     assert scored.complete.all()
 
 
-@pytest.mark.parametrize("broken", [{}, {"columns": {}}, {"samples": {}}, {"context": b"123"}])
+@pytest.mark.parametrize("broken", [
+    {}, {"columns": {}}, {"samples": {}}, {"context": b"123"}, {"rings": 0},
+])  # fmt: skip
 def test_an_unreadable_state_is_refused(broken: dict[str, Any]) -> None:
-    ward = Ward()
+    ward = Ward(WORN)
     ward.read(0, **WELL)
     state = ward.table.dump() | broken if broken else {}
     with pytest.raises((KeyError, ValueError)):
