@@ -72,9 +72,8 @@ _snapshots = Table(
     Column("position", BigInteger, primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )  # fmt: skip
-_derived = Table(
-    "derived_readings", _metadata, Column("position", BigInteger, primary_key=True), Column("body", LargeBinary)
-)
+_position = Column("position", BigInteger, primary_key=True)
+_derived = Table("derived_readings", _metadata, _position, Column("body", LargeBinary, nullable=False))
 
 _event_json = msgspec.json.Decoder(AlertEvent)
 _alert_json = msgspec.json.Decoder(Alert)
@@ -171,7 +170,7 @@ class SqlAlertBook:
 
         An event that is recorded already is passed over. ``controls`` are those the engine accepted or ignored alike:
         a version that is not new is not recorded. ``evaluated_to_ns`` is the watermark of the last tick among them.
-        ``derived`` are encoded readings that an entry made, kept until they are published: (its position, body).
+        ``derived``: encoded readings that an entry made, kept until published, (its position, body).
 
         Raises:
             PositionConflict: the book does not stand at ``expected``.
@@ -196,8 +195,8 @@ class SqlAlertBook:
         with self._reading() as tx:
             # The position first: what is recorded up to it, the second statement sees.
             stands = int(tx.execute(sql.select(_progress.c.position)).scalar_one())
-            query = sql.select(c.position, c.body).where(c.position > after, c.position <= stands)
-            rows = tx.execute(query.order_by(c.position).limit(limit)).all()
+            query = _derived.select().where(c.position > after, c.position <= stands).order_by(c.position)
+            rows = tx.execute(query.limit(limit)).all()
         return (int(rows[-1][0]) if len(rows) == limit else stands), [bytes(body) for _, body in rows]
 
     def forget_derived(self, upto: int) -> None:

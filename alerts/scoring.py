@@ -39,7 +39,7 @@ from vitals.model import COLUMNS, NO_TIME, Int64, VitalBatch
 from vitals.units import UNIT_BY_NAME
 
 DEVICE: Final = "vitalgate:news2"
-"""The device of stored scores: no id that a registry gives out."""
+"""The device of stored scores: an id that the registry refuses."""
 _FIRST: Final = 64
 _CODES: Final = {key: BY_KEY[key].code for key in ("news2", "news2_min", "news2_max", "news2_red")}
 _UNIT: Final = UNIT_BY_NAME["{score}"].code
@@ -103,7 +103,7 @@ def _fill(scored: Scored, where: Int64, scores: News2) -> None:
 
 def is_scores(batch: VitalBatch) -> bool:
     """Whether a batch of the log holds scores, which were judged when they were made."""
-    return batch.devices == (DEVICE,)
+    return batch.devices == (DEVICE,) and bool(np.isin(batch.vital, list(_CODES.values())).all())
 
 
 class ScoreTable:
@@ -275,6 +275,8 @@ class ScoreTable:
         table._context[:, :size] = np.frombuffer(state["context"], np.uint8).reshape(len(_CONTEXT_COLUMNS), size)
         stored = state["samples"]
         ring, sample_ns = (np.frombuffer(stored[name], "<i8") for name in ("ring", "sample_ns"))
+        if len(ring) and not 0 <= ring.min() <= ring.max() < table._rings:
+            raise ValueError("samples of a ring that is not there")
         for name in _SAMPLE_COLUMNS:
             getattr(table._inputs, name)[ring, sample_ns // SAMPLE_NS % SAMPLES] = np.frombuffer(
                 stored[name], DTYPES[name]

@@ -28,7 +28,8 @@ STATUS_WORDS: Final = ("active", "paused", "hospitalised", "discharged")
 """Dated statuses of a patient (DESIGN section 5, Time)."""
 MAX_CONDITION: Final = 64
 MAX_GRANT_S: Final = 86_400
-_DEVICE_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+# What begins with the product's name is a stream of its own making, such as scores.
+_DEVICE_ID: Final = re.compile(r"(?!vitalgate:)[A-Za-z0-9_.:-]{1,64}")
 _BUSY_MS: Final = 10_000
 _SALT_BYTES: Final = 16
 _NOBODY: Final = Enrolled(Device("", ""), salt=bytes(_SALT_BYTES), digest=bytes(32))
@@ -212,7 +213,7 @@ class SqlRegistry:
         zone: str | None = None, settings: Mapping[str, str] | None = None,
     ) -> tuple[Device, str]:  # fmt: skip
         if device is not None and not _DEVICE_ID.fullmatch(device):
-            raise InvalidRequest("id", "1 to 64 characters of A-Z a-z 0-9 _ . : -")
+            raise InvalidRequest("id", "1 to 64 characters of A-Z a-z 0-9 _ . : -, not beginning with vitalgate:")
         checked_zone(zone)
         ident = device if device is not None else f"d_{secrets.token_hex(8)}"
         secret, credential = _new_secret()

@@ -138,7 +138,7 @@ class TestEnrolment:
         assert len(ids) == 5
         assert all(ident.startswith("d_") and ident.removeprefix("d_").isalnum() for ident in ids)
 
-    @pytest.mark.parametrize("ident", ["", "a/b", "a+", "#", "ä", "a b", "a\n", "x" * 65])
+    @pytest.mark.parametrize("ident", ["", "a/b", "a+", "#", "ä", "a b", "a\n", "x" * 65, "vitalgate:news2"])
     def test_ids_that_do_not_fit_a_topic(self, registry: SqlRegistry, ident: str) -> None:
         before = registry.version()
         with pytest.raises(InvalidRequest) as caught:
