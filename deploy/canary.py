@@ -1,4 +1,4 @@
-"""The canary: a reading of a patient of the site's own that takes the whole way, once a minute, and must raise an alert.
+"""The canary: a reading of a patient of the site's own takes the whole way once a minute, and must move an alert.
 
 Gateway (HTTP ingest, with the device's own secret), raw log, ingest, vitals log, engine, alert book: the reading is
 beyond a limit of the canary and within it in turn, so that each one begins or ends an alert. An answer that does not
@@ -8,7 +8,7 @@ readiness, metrics and the page say so (``Canary.failing``, the age of ``Canary.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
 import httpx
@@ -95,7 +95,7 @@ class Canary:
         self._trouble = Trouble(CAUSE, AUTHOR, log, book, clock)
         self._secret = ""
         self._told = threading.Condition()
-        self._told_ns: Sequence[int] = ()
+        self._told_ns: list[int] = []
         self.proof: Proof | None = None
         self.failing = False
         """Whether the last reading had no answer, a while after the start."""
@@ -114,7 +114,8 @@ class Canary:
                 try:
                     if self._book.limits(CANARY_PATIENT)[1]:
                         self._limit([])
-                    return self._trouble.tell(False, self._clock.now_ns())
+                    self._trouble.tell(False, self._clock.now_ns())
+                    break
                 except VitalgateError as error:
                     _waits(error)
                     stop.wait(self._within_s)
@@ -146,17 +147,21 @@ class Canary:
     def _answer(self, time_ns: int, deadline_s: float, stop: threading.Event) -> float | None:
         """Seconds from publishing to the event in the book; None when it did not come."""
         self._prepare()
-        is_open = any(alert.rule.startswith("limit:") for alert in self._book.alerts(states=OPEN, patient=CANARY_PATIENT))
+        mine = self._book.alerts(states=OPEN, patient=CANARY_PATIENT)
+        is_open = any(alert.rule.startswith("limit:") for alert in mine)
+        with self._told:
+            self._told_ns = []
         published_s = self._publish(time_ns, WITHIN if is_open else BEYOND, deadline_s, stop)
         if published_s is None:
             return None
         with self._told:
-            while time_ns not in self._told_ns:
+            while not self._told_ns:
                 left_s = deadline_s - self._uptime_s()
                 if left_s <= 0 or stop.is_set():
                     return None
                 self._told.wait(min(left_s, _AGAIN_S))
-        return self._uptime_s() - published_s
+            # An earlier reading that came through late was told in the place of this one.
+            return self._uptime_s() - published_s if time_ns in self._told_ns else None
 
     def _publish(self, time_ns: int, value: float, deadline_s: float, stop: threading.Event) -> float | None:
         """When the gateway was given the reading that it acknowledged; None when it did not, for all asking again."""

@@ -22,9 +22,7 @@ STATUS_TIMEOUT_S = 1.0
 class Status:
     """What readiness, ``system`` and metrics say, sampled each second."""
 
-    def __init__(
-        self, core: Core, died: list[str], http: str, mqtt: str, watchdog: Watchdog, canary: Canary
-    ) -> None:
+    def __init__(self, core: Core, died: list[str], http: str, mqtt: str, watchdog: Watchdog, canary: Canary) -> None:
         self._core, self._died, self._http, self._mqtt = core, died, http, mqtt
         self._watchdog, self._canary = watchdog, canary
         self._gateway: dict[str, Any] = {"ready": False, "reasons": ["gateway_unreachable"], "metrics": ""}

@@ -1,4 +1,4 @@
-"""Extremes that are nobody's yet: a live one is told to the log, so that somebody is told (DESIGN section 2, promise 6).
+"""Extremes that are nobody's yet: a live one is told to the log, so that a person is told (DESIGN, promise 6).
 
 Readings whose wearer is not known wait as unassigned and page nobody. Among them may be a meter's LO or a value beyond
 the red limits of clinical.md 1.3, from a person who is in danger now.

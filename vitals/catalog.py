@@ -29,8 +29,8 @@ class Vital:
     ``mdc`` is the 32-bit ISO/IEEE 11073-10101 code, None where there is none. ``implausible`` and ``suspect`` are
     inclusive ranges in the canonical unit: a value outside the first is flagged IMPLAUSIBLE, outside the second
     SUSPECT. ``staleness_ns`` and ``paging_age_ns`` are by mode. ``values`` lists the codes of an enumeration.
-    ``derived`` streams are computed here and accepted from no device. ``urgent`` are the red limits of one sample, low and
-    high, in the words of clinical.md 1.3 (``<=40``, ``>180``; empty: none); see :func:`is_urgent`.
+    ``derived`` streams are computed here and accepted from no device. ``urgent`` are the red limits of one sample, low
+    and high, in the words of clinical.md 1.3 (``<=40``, ``>180``; empty: none); see :func:`is_urgent`.
     """
 
     code: int
@@ -112,7 +112,8 @@ VITALS: tuple[Vital, ...] = (
     Vital(14, "glucose_bg", "Capillary blood glucose", ("41653-7", "2345-7", "14743-9"), 160184, "mg/dL", _GLUCOSE,
           (10, 1500), (20, 800), urgent=("<54", ">400"), other_codes=MappingProxyType({"capillary_plasma": 160188})),
     Vital(15, "glucose_isf", "Interstitial glucose (CGM)", ("99504-3", "105272-9"), 160212, "mg/dL", _GLUCOSE,
-          (20, 600), (40, 400), mode=Mode.CONTINUOUS, staleness_continuous_min=15.0, sensor_range=(40, 400), urgent=("<54", "")),
+          (20, 600), (40, 400), mode=Mode.CONTINUOUS, staleness_continuous_min=15.0, sensor_range=(40, 400),
+          urgent=("<54", "")),
     Vital(16, "glucose", "Glucose, sample type unknown", ("2339-0",), 160364, "mg/dL", _GLUCOSE, (10, 1500),
           (20, 800), urgent=("<54", ">400"), other_codes=MappingProxyType({"undetermined_plasma": 160368})),
     Vital(17, "weight", "Body weight", ("29463-7",), 188736, "kg", ("g", "[lb_av]", "[stone_av]"), (20, 500),

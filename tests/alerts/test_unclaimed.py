@@ -21,11 +21,11 @@ def changed(**members: object) -> UnclaimedBody:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (LO, "Capillary blood glucose below the sensor's range from device meter-1, and nobody knows whose it is (its clock "
-             "was reset): find the person, then assign the readings"),
+        (LO, "Capillary blood glucose below the sensor's range from device meter-1, and nobody knows whose it is (its "
+             "clock was reset): find the person, then assign the readings"),
         (changed(flags=int(Flag.ABOVE_RANGE), reason="no_time"),
-         "Capillary blood glucose above the sensor's range from device meter-1, and nobody knows whose it is (it sent no "
-         "usable time): find the person, then assign the readings"),
+         "Capillary blood glucose above the sensor's range from device meter-1, and nobody knows whose it is (it sent "
+         "no usable time): find the person, then assign the readings"),
         (changed(vital="spo2", value=84.0, flags=0, reason="no_wearer"),
          "Oxygen saturation 84 % from device meter-1, and nobody knows whose it is (nobody is recorded as its wearer): "
          "find the person, then assign the readings"),

@@ -6,11 +6,17 @@ import pytest
 
 from tests.api.api_world import START_NS, Api, World
 from tests.support import SECOND
+from vitals.canary import CANARY_DEVICE
 from vitals.encoding import encode
 from vitals.glossary import EventKind
 from vitals.model import DeviceEvent, Heartbeat
 
 GOOD = b'{"vital":"spo2","value":97,"unit":"%","time":"2023-11-14T22:10:00Z","seq":1}'
+
+
+def test_the_name_of_the_canary_cannot_be_taken(api: Api) -> None:
+    refused = api.request("POST", "/devices", json={"adapter": "json", "id": CANARY_DEVICE})
+    assert (refused.status_code, "reserved" in refused.text) == (422, True)
 
 
 def test_enrolment_shows_the_secret_once(shared: World, api: Api) -> None:

@@ -76,9 +76,10 @@ def test_decisions_stand_in_the_log(world: World) -> None:
     _, item = waiting(world)
     patient = world.registry.add_patient().id
     world.api("clinician").post(f"/unassigned/{item}/assign", {"patient": patient})
-    groups = [entry for entry in _entries(world) if isinstance(entry, Control)]
-    assert [(entry.kind, entry.body["patient"]) for entry in groups] == [(ControlKind.ASSIGN, patient)]
-    assert groups[0].author.startswith("clinician")
+    (unclaimed, given) = [entry for entry in _entries(world) if isinstance(entry, Control)]
+    assert (unclaimed.kind, unclaimed.body["items"]) == (ControlKind.UNCLAIMED, [item])
+    assert (given.kind, given.body["patient"]) == (ControlKind.ASSIGN, patient)
+    assert given.author.startswith("clinician")
 
 
 def _entries(world: World) -> list[Any]:

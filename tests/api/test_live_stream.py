@@ -14,8 +14,9 @@ import pytest
 from dashboard_api.live import StreamHub, Subscriber
 from tests.api.api_world import START_NS, Api, World, limit, readings
 from tests.support import SECOND, eventually
+from vitals.canary import CANARY_PATIENT
 from vitals.glossary import EventKind
-from vitals.model import DeviceEvent, Tick
+from vitals.model import DeviceEvent, Tick, concatenate
 
 
 class Event(NamedTuple):
@@ -89,6 +90,26 @@ def viewer(world: World) -> Api:
 def connected(world: World, count: int = 1) -> None:
     hub: StreamHub = world.app.state.hub
     eventually(lambda: hub.clients() == count, what="the client in the hub")
+
+
+def test_the_canary_is_not_heard(world: World, viewer: Api) -> None:
+    patient, _ = world.worn()
+    world.registry.add_patient(token=CANARY_PATIENT)
+    world.limits(CANARY_PATIENT, limit())
+    with listen(viewer) as stream:
+        connected(world)
+        world.append(concatenate([readings(CANARY_PATIENT, [84.0]), readings(patient, [97.0])]))
+        world.read(CANARY_PATIENT, 99.0, start_s=1)
+        tick_at = world.tick(5)
+        stream.wait("tick")
+    assert [event.name for event in stream.events] == ["reading", "tick"]
+    assert stream.events[0].data["patient"] == patient
+    assert len(world.book.alerts(patient=CANARY_PATIENT)) == 1, "it was evaluated"
+    after = world.tick(6)
+    with listen(viewer, after=0) as resumed:
+        resumed.wait("tick", 2)
+    assert [event.ident for event in resumed.events if event.name == "tick"] == [tick_at, after]
+    assert {event.data.get("patient") for event in resumed.events} == {patient, None}
 
 
 def test_readings_alerts_devices_and_ticks(world: World, viewer: Api) -> None:

@@ -14,8 +14,9 @@ from vitals.glossary import ControlKind, Flag
 from vitals.model import Control
 
 LIMIT_CASES = [
-    ("spo2", "%", 91, 92), ("heart_rate", "/min", 40, 41), ("heart_rate", "/min", 131, 130), ("resp_rate", "/min", 25, 24),
-    ("bp_sys", "mm[Hg]", 90, 91), ("bp_sys", "mm[Hg]", 181, 180), ("bp_dia", "mm[Hg]", 121, 120),
+    ("spo2", "%", 91, 92), ("heart_rate", "/min", 40, 41), ("heart_rate", "/min", 131, 130),
+    ("resp_rate", "/min", 25, 24), ("bp_sys", "mm[Hg]", 90, 91), ("bp_sys", "mm[Hg]", 181, 180),
+    ("bp_dia", "mm[Hg]", 121, 120),
     ("temp", "Cel", 35.0, 35.1), ("glucose_bg", "mg/dL", 53, 54), ("glucose_bg", "mmol/L", 2.9, 3.0),
     ("glucose_bg", "mg/dL", 401, 400),
 ]  # fmt: skip
@@ -155,9 +156,7 @@ def test_what_is_told_is_in_the_transaction_of_the_readings(world: World) -> Non
     world.send(world.message("d", spo2(80, world.clock.now_ns())))
     world.log.query("SELECT 1")
     with world.log.transaction() as tx:
-        tx.connection.execute(
-            "CREATE TRIGGER no BEFORE UPDATE ON progress BEGIN SELECT RAISE(ABORT, 'disk full'); END"
-        )
+        tx.connection.execute("CREATE TRIGGER no BEFORE UPDATE ON progress BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with pytest.raises(Exception, match="disk full"):
         world.service.step()
     assert told(world) == []

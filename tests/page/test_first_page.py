@@ -74,7 +74,7 @@ def test_a_reading_changes_its_value_in_place(ward: Ward, watched: Watched) -> N
     assert streams <= 1, "one connection for everything"
 
 
-def test_the_strip_says_when_the_whole_way_was_checked_and_stands_out_when_it_fails(ward: Ward, watched: Watched) -> None:
+def test_the_strip_says_when_the_whole_way_was_checked_and_when_it_fails(ward: Ward, watched: Watched) -> None:
     page = sign_in(ward, watched)
     checked, evaluated = page.locator("#checked"), page.locator("#evaluated")
     expect(checked).to_have_text(re.compile(r"checked end to end \d+ (s|min) ago"))

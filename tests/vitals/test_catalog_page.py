@@ -8,7 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from vitals.catalog import BY_CODE, BY_KEY, CODE_SPACE, HOUR_NS, INF, MINUTE_NS, VITALS, Vital, accepts, is_urgent, table
+from vitals.catalog import (
+    BY_CODE,
+    BY_KEY,
+    CODE_SPACE,
+    HOUR_NS,
+    INF,
+    MINUTE_NS,
+    VITALS,
+    Vital,
+    accepts,
+    is_urgent,
+    table,
+)
 from vitals.glossary import Mode
 from vitals.units import UNIT_BY_NAME, to_canonical
 
