@@ -335,21 +335,15 @@ class Casebook:
             own.take()
             self._cases.finish(_check(patient), at_ns, "decided by a person")
             if before and not own.active:
-                self._pause(patient)
+                self._cases.pause(patient)
             elif own.active and not before:
                 self._resume(patient, at_ns)
         self._cases.timers.arm(_status(patient), own.timer())
         if own.active and not own.planned:
             del self._standings[patient]
 
-    def _pause(self, patient: str) -> None:
-        """Open alerts stay; nobody but of an S1 is asked any more."""
-        for case in self._cases.open_of(patient):
-            case.paused = case.severity is not Severity.S1
-            self._cases.rearm([case])
-
     def _resume(self, patient: str, at_ns: int) -> None:
-        self._cases.release([case for case in self._cases.open_of(patient) if case.paused], at_ns)
+        self._cases.unpause(patient, at_ns)
         held = [(key, one) for key, one in self._held.items() if one.subject.patient == patient]
         for key, one in sorted(held, key=lambda item: (item[1].at_ns, item[0])):
             del self._held[key]
