@@ -10,7 +10,7 @@ import msgspec
 
 from alerts import ladder
 from alerts.cases import Case, Subject, Timers
-from alerts.lifecycle import CONFIRM_SUFFIX, TABLE, Report, Trigger, alert_id, digest
+from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW, TABLE, Report, Trigger, alert_id, digest
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, AlertStep, Severity
 from vitals.ports import AlertEvent
@@ -85,9 +85,9 @@ class Cases:
         return sorted((case for some in self._patients.values() for case in some.values()), key=_by_ordinal)
 
     def pause(self, patient: str) -> None:
-        """Open alerts of a patient stay; nobody but of an S1 is asked any more."""
+        """Open alerts of a patient stay; nobody is asked any more but of an S1 and of tasks to review."""
         for case in self.open_of(patient):
-            case.paused = case.severity is not Severity.S1
+            case.paused = case.severity is not Severity.S1 and not case.rule.startswith(REVIEW)
             self.timers.arm(case.id, case.timer())
 
     def unpause(self, patient: str, at_ns: int) -> None:

@@ -87,6 +87,9 @@ class Desk:
     def storm(self, at: float, silent: int, watched: int) -> list[AlertEvent]:
         return self._keep(self.book.storm(silent, watched, ns(at)))
 
+    def stale(self, at: float, what: Subject) -> list[AlertEvent]:
+        return self._keep(self.book.stale(key(what), ns(at), Report(text="no readings")))
+
     def review(self, at: float, what: Subject, age: float = HOUR) -> list[AlertEvent]:
         report = Report(({"vital": "spo2", "value": 70.0},), ("late",), "severe, but late")
         return self._keep(self.book.review(what, ns(at), report, int(age) * S))
