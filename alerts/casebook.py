@@ -110,6 +110,8 @@ class Casebook:
         elif key not in self._held:
             self._held[key] = Held(subject, trigger, at_ns, report)
             self._task_of_held(self._held[key], at_ns)
+        elif trigger is Trigger.HOLDS:
+            self._move_held(key, Trigger.WORSENS, at_ns, report, subject.severity)
         return self._cases.drain()
 
     def move(
@@ -186,12 +188,15 @@ class Casebook:
         else:
             self._cases.step(case, Trigger.ENDS, at_ns, report)
 
-    def _review(self, subject: Subject, at_ns: int, report: Report) -> None:
-        task = standing.review_subject(subject)
+    def _review(self, subject: Subject, at_ns: int, report: Report, *, aloud: bool = False) -> None:
+        """One task per rule; a value more is added to it, and pages again when it must be told ``aloud``."""
+        task = standing.review_subject(subject, "" if aloud else "review")
         key = f"{task.patient}|{task.face.name}"
         case = self._cases.current(key)
         if case is None:
             self._cases.enter(key, task, Trigger.HOLDS, at_ns, report)
+        elif aloud:
+            self._cases.worsen(case, case.severity, at_ns, report)
         else:
             self._cases.step(case, Trigger.ADDS, at_ns, report)
 
@@ -335,21 +340,15 @@ class Casebook:
             own.take()
             self._cases.finish(_check(patient), at_ns, "decided by a person")
             if before and not own.active:
-                self._pause(patient)
+                self._cases.pause(patient)
             elif own.active and not before:
                 self._resume(patient, at_ns)
         self._cases.timers.arm(_status(patient), own.timer())
         if own.active and not own.planned:
             del self._standings[patient]
 
-    def _pause(self, patient: str) -> None:
-        """Open alerts stay; nobody but of an S1 is asked any more."""
-        for case in self._cases.open_of(patient):
-            case.paused = case.severity is not Severity.S1
-            self._cases.rearm([case])
-
     def _resume(self, patient: str, at_ns: int) -> None:
-        self._cases.release([case for case in self._cases.open_of(patient) if case.paused], at_ns)
+        self._cases.unpause(patient, at_ns)
         held = [(key, one) for key, one in self._held.items() if one.subject.patient == patient]
         for key, one in sorted(held, key=lambda item: (item[1].at_ns, item[0])):
             del self._held[key]
@@ -383,7 +382,7 @@ class Casebook:
         """An S1 that is held back becomes a task at once."""
         if held.subject.severity is Severity.S1 and held.trigger is Trigger.HOLDS:
             remark = self._standings[held.subject.patient].remark()
-            self._review(held.subject, at_ns, held.report._replace(text=f"{held.report.text}: {remark}"))
+            self._review(held.subject, at_ns, held.report._replace(text=f"{held.report.text}: {remark}"), aloud=True)
 
 
 def _key(item: tuple[str, Any]) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from alerts import ladder
 from alerts.cases import Case, Subject, Timers
-from alerts.lifecycle import CONFIRM_SUFFIX, TABLE, Report, Trigger, alert_id, digest
+from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW, TABLE, Report, Trigger, alert_id, digest
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, AlertStep, Severity
 from vitals.ports import AlertEvent
@@ -84,10 +84,20 @@ class Cases:
         """Open alerts of everybody as they were raised."""
         return sorted((case for some in self._patients.values() for case in some.values()), key=_by_ordinal)
 
-    def rearm(self, cases: Iterable[Case]) -> None:
-        """After a change to a case that is no step of it."""
-        for case in cases:
+    def pause(self, patient: str) -> None:
+        """Open alerts of a patient stay; nobody is asked any more but of an S1 and of tasks to review."""
+        for case in self.open_of(patient):
+            case.paused = case.severity is not Severity.S1 and not case.rule.startswith(REVIEW)
             self.timers.arm(case.id, case.timer())
+
+    def unpause(self, patient: str, at_ns: int) -> None:
+        """Who has not been answered asks again."""
+        for case in self.open_of(patient):
+            if case.paused:
+                case.paused = False
+                case.resume(at_ns)
+                text = f"the patient is monitored again: {case.text}"
+                self.step(case, Trigger.RELEASE, at_ns, Report(text=text))
 
     def enter(self, key: str, subject: Subject, trigger: Trigger, at_ns: int, report: Report, muted: str = "") -> Case:
         """Raise a new alert, or reopen the last one of ``key``: within 10 minutes, or of the very same condition."""
@@ -129,6 +139,7 @@ class Cases:
             self.step(case, Trigger.RECURS, at_ns, report)
 
     def worsen(self, case: Case, severity: Severity, at_ns: int, report: Report) -> None:
+        """It is certain, or more urgent: it pages whatever it was, and begins the ladder anew if it did not climb."""
         if (case.live, Trigger.WORSENS) not in TABLE:
             return
         anew = case.live is AlertState.ACTIVE_ACK or not case.waits
@@ -160,8 +171,9 @@ class Cases:
             self.step(case, ends, at_ns, Report(text=text))
 
     def release(self, cases: Iterable[Case], at_ns: int) -> None:
+        """The system mutes these alerts no longer: who has not been answered asks again."""
         for case in cases:
-            case.suppressed, case.paused = "", False
+            case.suppressed = ""
             case.resume(at_ns)
             self.step(case, Trigger.RELEASE, at_ns, Report(text=f"no longer muted: {case.text}"))
 

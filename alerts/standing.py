@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from alerts.cases import PLAN, Subject, Timer
-from alerts.lifecycle import Report, Trigger
+from alerts.lifecycle import REVIEW, Report, Trigger
 from alerts.spec import RuleFace
 from vitals.catalog import HOUR_NS
 from vitals.glossary import Severity
@@ -24,7 +24,6 @@ _WORDS: Final[Mapping[str, str]] = MappingProxyType(
 )
 RESUME_CHECK: Final = "technical:resume_check"
 _CHECK_FACE: Final = RuleFace(RESUME_CHECK, 1, "Monitoring is paused", RESUME_CHECK, "nurse", 0, 0, technical=True)
-REVIEW: Final = "review:"
 REVIEW_ROLE: Final = "nurse"
 REVIEW_SLA_S: Final = 4 * 3600
 REVIEW_AGE_NS: Final = 72 * HOUR_NS
@@ -100,10 +99,10 @@ def check_subject(patient: str, check_ns: int) -> Subject:
     return Subject(patient, _CHECK_FACE, Severity.S3, False, {}, (-1, 0, check_ns, 0), resolves)
 
 
-def review_subject(subject: Subject) -> Subject:
-    """The task of a person to look at a severe value that came too late to page."""
+def review_subject(subject: Subject, cause: str = "review") -> Subject:
+    """The task of a person to look at a severe value that may not page; of one incident for all, or of its own."""
     rule = REVIEW + subject.face.name
     face = subject.face._replace(
-        name=rule, cause=REVIEW.rstrip(":"), role=REVIEW_ROLE, sla_s=REVIEW_SLA_S, recheck_s=0, technical=False
+        name=rule, cause=cause or rule, role=REVIEW_ROLE, sla_s=REVIEW_SLA_S, recheck_s=0, technical=False
     )
     return subject._replace(face=face, severity=Severity.S3, spot=True, resolves="stays until a person closes it")
