@@ -352,7 +352,7 @@ class DeviceTroubles:
             table._placed[device] = place = (patient, "" if patient else device)
             table._at.setdefault(place, set()).add(device)
         # Judging again what has not changed moves nothing.
-        table._moved, table._edited = set(table._open), table._standing.keys() | table._at.keys()
+        table._moved = set(table._open)
         return table
 
 

@@ -18,6 +18,8 @@ SUSTAINED_NS = 60 * 1_000_000_000
 GRACE_NS = 60 * 1_000_000_000
 """An alert may come this long after the desaturation is over."""
 _TOLD = frozenset({AlertState.ACTIVE_UNACK, AlertState.ACTIVE_ACK, AlertState.SHELVED, AlertState.SUPPRESSED})
+_TECHNICAL = ("silence:", "technical:", "review:")
+"""Rules about the means of monitoring: they say nothing of the patient's saturation."""
 _FOREVER = 2**63 - 1
 
 
@@ -66,6 +68,8 @@ def standings(events: Iterable[AlertEvent]) -> list[Standing]:
     found: list[Standing] = []
     for event in events:
         before = began.get(event.alert)
+        if event.rule.startswith(_TECHNICAL):
+            continue
         if event.state in _TOLD and before is None and event.page:
             began[event.alert] = event
         elif event.state not in _TOLD and before is not None:

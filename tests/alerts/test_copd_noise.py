@@ -7,6 +7,7 @@ the truth, not against one another.
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 import pytest
 
 from simulators.oximetry import Night, Oximeter, Spell, nights
@@ -155,6 +156,11 @@ class TestScorer:
     def test_silence_is_no_success(self) -> None:
         assert self.told() == Score(1, 1, 0, 0, 0, 0, 0.0)
         assert self.told().sensitivity == 0.0
+
+    @pytest.mark.parametrize("rule", ["silence:spo2", "technical:battery:d", "review:copd:P1-red"])
+    def test_what_is_about_the_means_of_monitoring_is_no_page(self, rule: str) -> None:
+        event = msgspec.structs.replace(self.event(1, AlertState.ACTIVE_UNACK), rule=rule)
+        assert standings([event]) == []
 
     def test_what_does_not_interrupt_is_no_page(self) -> None:
         assert standings([self.event(1, AlertState.ACTIVE_UNACK, page=False)]) == []

@@ -365,6 +365,16 @@ class TestTime:
         assert devices.pass_to(290) == []
         assert told(devices.tick(315)) == [("p_1|copd:T-fault", True, 304), ("p_1|copd:T-gateway", True, 305)]
 
+    def test_what_is_due_at_once_is_numbered_in_order_of_patients(self) -> None:
+        devices = Devices()
+        for number in range(60):
+            devices.observe(worn(f"d{number}", f"p_{number:02}"))
+            devices.expect(f"p_{number:02}", [rule("gateway", 60)])
+        devices.events([event(E.OFFLINE, 5, "timeout", f"d{number}") for number in range(60)])
+        moves = devices.pass_to(100)
+        assert [move.patient for move in moves] == [f"p_{number:02}" for number in range(60)]
+        assert [move.number for move in moves] == list(range(1, 61)), "not in the order of a set"
+
 
 _KINDS = (
     (E.BATTERY_LOW, ""), (E.BATTERY_OK, ""), (E.OFFLINE, "timeout"), (E.ONLINE, "connected"), (E.OFFLINE, GOODBYE),

@@ -83,11 +83,11 @@ class Running:
                 continue
         return None
 
-    def kill(self, name: str) -> None:
-        """SIGKILL one child and wait until the supervisor has started another."""
+    def kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
+        """End one child and wait until the supervisor has started another."""
         child = eventually(lambda: self.child(name), within_s=30, what=f"{name} runs")
         assert isinstance(child, psutil.Process)
-        os.kill(child.pid, signal.SIGKILL)
+        os.kill(child.pid, how)
 
         def another() -> bool:
             now = self.child(name)

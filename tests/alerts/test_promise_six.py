@@ -1,0 +1,336 @@
+"""Extremes never go silent: each through a device's bytes, the flags of ingest, and the engine.
+
+A scenario asks for what must be told whatever the rules are; ``RULE_SETS`` are what it is run with.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from alerts.engine import Engine
+from tests.alerts.alert_world import limit
+from tests.ingest.ingest_world import World, reading
+from tests.support import SECOND
+from vitals.encoding import decode, encode
+from vitals.glossary import AlertState, ControlKind, Flag, Severity
+from vitals.model import Control, VitalBatch
+from vitals.ports import AlertEvent
+
+MINUTE = 60.0
+ZONE = ZoneInfo("Europe/Berlin")
+S1 = Severity.S1
+CONFIRM_S = 15 * MINUTE
+HEARTBEAT_S = 20.0
+_LIMITS: tuple[dict[str, Any], ...] = (
+    {"vital": "spo2", "unit": "%", "low": 90.0, "high": None, "deadband": 2.0},
+    {"vital": "pulse_rate", "unit": "/min", "low": 40.0, "high": 130.0, "deadband": 5.0},
+    {"vital": "glucose_bg", "unit": "mg/dL", "low": 54.0, "high": 400.0, "deadband": 5.0},
+    {"vital": "glucose_isf", "unit": "mg/dL", "low": 54.0, "high": 250.0, "deadband": 5.0},
+)
+
+
+EVERY_S = {"spo2": 10.0, "pulse_rate": 10.0, "glucose_isf": 300.0}
+"""How often a continuous device measures; others measure once."""
+Vital = str
+Side = str
+
+
+class Expected(NamedTuple):
+    """How urgent an extreme is, and how long after it began it is told at the latest."""
+
+    severity: Severity
+    within_s: float
+
+
+class RuleSet(NamedTuple):
+    """``entries`` set up a patient; ``expects`` is what they must do for a (vital, side), ``below`` or ``above``."""
+
+    name: str
+    entries: Callable[[str], Sequence[Control]]
+    expects: Callable[[Vital, Side], Expected]
+
+
+def limits(name: str, **changes: float) -> RuleSet:
+    def entries(patient: str) -> Sequence[Control]:
+        written = [limit(severity="S1", **(one | changes)) for one in _LIMITS]
+        return [Control(ControlKind.LIMITS, 0, "dr_a", {"patient": patient, "version": 1, "reason": "test",
+                                                        "limits": written})]  # fmt: skip
+
+    told = Expected(S1, changes.get("on_delay_s", 0.0) + HEARTBEAT_S)
+    return RuleSet(name, entries, lambda vital, side: told)
+
+
+RULE_SETS = [limits("limits"), limits("delayed limits", on_delay_s=120.0, off_delay_s=60.0)]
+
+
+class Bedside:
+    """A patient with devices, behind real ingest; methods return what the engine says of it."""
+
+    def __init__(self, world: World, rules: RuleSet) -> None:
+        self.world, self.engine, self.rules = world, Engine(), rules
+        self.patient = world.worn("json-1", "json")
+        for adapter in ("ble_glucose", "dexcom"):
+            world.device(f"{adapter}-1", adapter)
+            world.registry.assign(f"{adapter}-1", self.patient, from_ns=None, to_ns=None)
+        self.numbers = iter(range(1, 1000))
+        for control in rules.entries(self.patient):
+            self._append(control)
+
+    def _append(self, control: Control) -> list[AlertEvent]:
+        self.world.log.append([("vitals", encode(control))])
+        return self._fold()
+
+    def _fold(self) -> list[AlertEvent]:
+        while self.world.service.step():
+            pass
+        events: list[AlertEvent] = []
+        for row in self.world.log.read(self.engine.position, limit=100_000):
+            events += self.engine.apply(row.position, decode(row.body))
+        return events
+
+    def send(self, payload: bytes, adapter: str = "json", kind: str = "") -> list[AlertEvent]:
+        self.world.send(self.world.message(f"{adapter}-1", payload, adapter, kind))
+        return self._fold()
+
+    def read(self, *values: tuple[str, float, str]) -> list[AlertEvent]:
+        """One message with readings of now."""
+        now_ns = self.world.clock.now_ns()
+        return self.send(json.dumps([reading(*value, now_ns) for value in values]).encode())
+
+    def spo2(self, value: float) -> list[AlertEvent]:
+        return self.read(("spo2", value, "%"))
+
+    def wait(self, seconds: float) -> list[AlertEvent]:
+        """Time passes, with a heartbeat every 20 s."""
+        while seconds > 0:
+            step = min(HEARTBEAT_S, seconds)
+            self.world.clock.advance(step)
+            self.world.heartbeat()
+            seconds -= step
+        return self._fold()
+
+    def soon(self, vital: Vital = "spo2", side: Side = "below") -> list[AlertEvent]:
+        """Until what must be told has been."""
+        return self.wait(self.rules.expects(vital, side).within_s)
+
+    def keep(self, vital: Vital, side: Side, send: Callable[[], list[AlertEvent]]) -> list[AlertEvent]:
+        """Measure the same again and again until an alert as urgent as expected is told, or should have been; the
+        alerts that were."""
+        expected, events, waited_s = self.rules.expects(vital, side), list[AlertEvent](), 0.0
+        while waited_s <= expected.within_s and not pages(events, expected.severity):
+            step_s = EVERY_S.get(vital, expected.within_s)
+            events += send() + self.wait(step_s)
+            waited_s += step_s
+        return pages(events, expected.severity)
+
+    def racing(self) -> AlertEvent:
+        """An alert on the pulse."""
+        return self.keep("pulse_rate", "above", lambda: self.read(("pulse_rate", 150.0, "/min")))[0]
+
+    def do(self, kind: ControlKind, alert: str, **body: Any) -> list[AlertEvent]:
+        return self._append(Control(kind, self.world.clock.now_ns(), "nurse_b", {"alert": alert, **body}))
+
+    def shelve(self, alert: str, minutes: float) -> list[AlertEvent]:
+        until_ns = self.world.clock.now_ns() + int(minutes * MINUTE * SECOND)
+        return self.do(ControlKind.SHELVE, alert, until_ns=until_ns, reason="probe is being changed")
+
+    def flags(self) -> Flag:
+        """Of the first row of the newest readings in the log."""
+        batches = [entry for entry in self.world.entries() if isinstance(entry, VitalBatch)]
+        return Flag(int(batches[-1].flags[0]))
+
+    def open(self) -> list[str]:
+        return [alert.rule for alert in self.engine.open_alerts() if alert.patient == self.patient]
+
+
+def pages(events: Sequence[AlertEvent], severity: Severity = Severity.S3) -> list[AlertEvent]:
+    """What interrupts somebody because of a condition that is as urgent as ``severity`` or more."""
+    return [one for one in events if one.page and one.state is AlertState.ACTIVE_UNACK and one.kind != "noted"
+            and one.severity <= severity and one.values]  # fmt: skip
+
+
+def urgent(events: Sequence[AlertEvent]) -> list[AlertEvent]:
+    return pages(events, S1)
+
+
+@pytest.fixture(params=RULE_SETS, ids=lambda rules: rules.name)
+def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bedside]:
+    world = World(tmp_path)
+    yield Bedside(world, request.param)
+    world.close()
+
+
+def meter(word: int, status: int, number: int, now_ns: int) -> bytes:
+    """A Glucose Measurement (2A18) of capillary blood, now on the meter's wall clock; ``word`` is its SFLOAT."""
+    wall = datetime.fromtimestamp(now_ns // SECOND, UTC).astimezone(ZONE)
+    base = struct.pack("<HBBBBB", wall.year, wall.month, wall.day, wall.hour, wall.minute, wall.second)
+    return struct.pack("<BH", 0x0A, number) + base + struct.pack("<HBH", word, 0x12, status)
+
+
+LO, HI = (0x0802, 1 << 6), (0x07FE, 1 << 5)
+"""(SFLOAT, status): minus and plus infinity with "result too low" and "too high"."""
+
+
+def side(flag: Flag) -> Side:
+    return "below" if flag is Flag.BELOW_RANGE else "above"
+
+
+def shows(bed: Bedside, shown: tuple[int, int]) -> list[AlertEvent]:
+    """The meter measures blood; the pages."""
+    vital_side = ("glucose_bg", "below" if shown == LO else "above")
+    return bed.keep(
+        *vital_side,
+        lambda: bed.send(meter(*shown, next(bed.numbers), bed.world.clock.now_ns()), "ble_glucose", "2a18"),
+    )
+
+
+@pytest.mark.parametrize(("shown", "flag"), [(LO, Flag.BELOW_RANGE), (HI, Flag.ABOVE_RANGE)], ids=["LO", "HI"])
+def test_a_meter_that_shows_lo_or_hi_is_told_although_it_has_no_number(
+    bed: Bedside, shown: tuple[int, int], flag: Flag
+) -> None:
+    (event,) = shows(bed, shown)
+    assert flag in bed.flags()
+    assert event.values[0]["value"] is None
+    assert event.quality == (str(flag.name).lower(),)
+    assert "the sensor's range" in event.text
+    assert ":confirm" not in event.rule
+
+
+@pytest.mark.parametrize(("status", "flag"), [("low", Flag.BELOW_RANGE), ("high", Flag.ABOVE_RANGE)])
+@pytest.mark.parametrize("number", [None, 120])
+def test_a_continuous_sensor_out_of_its_range_is_told_whatever_number_it_sends(
+    bed: Bedside, status: str, flag: Flag, number: int | None
+) -> None:
+    def send() -> list[AlertEvent]:
+        now = datetime.fromtimestamp(bed.world.clock.now_ns() // SECOND, UTC)
+        record = {"recordId": f"r-{next(bed.numbers)}", "systemTime": f"{now:%Y-%m-%dT%H:%M:%SZ}", "value": number,
+                  "displayTime": f"{now + timedelta(hours=1):%Y-%m-%dT%H:%M:%S}+01:00", "unit": "mg/dL",
+                  "status": status}  # fmt: skip
+        document = {"recordType": "egv", "recordVersion": "3.0", "userId": "u", "records": [record]}
+        return bed.send(json.dumps(document).encode(), "dexcom", "egvs")
+
+    (event,) = bed.keep("glucose_isf", side(flag), send)
+    assert flag in bed.flags()
+    assert event.values[0]["value"] == number
+    assert "the sensor's range" in event.text
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [(39.0, Flag.BELOW_RANGE), (20.0, Flag.BELOW_RANGE), (401.0, Flag.ABOVE_RANGE), (600.0, Flag.ABOVE_RANGE)],
+)
+def test_a_value_past_the_sensors_range_is_told_and_not_doubted(bed: Bedside, value: float, flag: Flag) -> None:
+    (event,) = bed.keep("glucose_isf", side(flag), lambda: bed.read(("glucose_isf", value, "mg/dL")))
+    assert {flag, Flag.SUSPECT} <= set(bed.flags()), "ingest doubts it; being past the range weighs more"
+    assert "the sensor's range" in event.text
+    assert ":confirm" not in event.rule
+
+
+def weak(bed: Bedside) -> list[AlertEvent]:
+    """A critical SpO2 beside a perfusion index under the gate."""
+    return bed.read(("spo2", 78.0, "%"), ("perf_index", 0.1, "%"))
+
+
+def rare(bed: Bedside) -> list[AlertEvent]:
+    """A critical SpO2 that is rare but possible."""
+    return bed.spo2(65.0)
+
+
+@pytest.fixture(params=[weak, rare], ids=["weak pulse", "rare value"])
+def doubtful(request: pytest.FixtureRequest) -> Callable[[Bedside], list[AlertEvent]]:
+    found: Callable[[Bedside], list[AlertEvent]] = request.param
+    return found
+
+
+Doubtful = Callable[[Bedside], list[AlertEvent]]
+
+
+class TestOneDoubtfulCriticalSample:
+    def test_is_told_and_becomes_s1_when_no_second_reading_comes(self, bed: Bedside, doubtful: Doubtful) -> None:
+        first = doubtful(bed)
+        assert Flag.SUSPECT in bed.flags()
+        asked = pages(first + bed.soon())
+        assert asked, "somebody is asked to measure again"
+        assert asked[0].quality == ("suspect",)
+        assert urgent(asked + bed.wait(CONFIRM_S)), "and silence is no answer"
+
+    @pytest.mark.parametrize("second", [66.0, 82.0], ids=["doubtful again", "sound"])
+    def test_becomes_s1_with_a_second_one(self, bed: Bedside, doubtful: Doubtful, second: float) -> None:
+        told = doubtful(bed) + bed.wait(40)
+        told += bed.spo2(second) + bed.soon()
+        assert len(urgent(told)) == 1, "once"
+        assert urgent(bed.wait(CONFIRM_S)) == [], "and silence adds nothing"
+
+    def test_is_over_when_a_second_one_refutes_it(self, bed: Bedside, doubtful: Doubtful) -> None:
+        told = doubtful(bed) + bed.wait(40)
+        told += bed.spo2(96.0) + bed.wait(CONFIRM_S)
+        assert urgent(told) == []
+        assert bed.open() == []
+
+    def test_is_not_refuted_by_another_doubtful_one(self, bed: Bedside, doubtful: Doubtful) -> None:
+        told = doubtful(bed) + bed.wait(40)
+        told += bed.read(("spo2", 97.0, "%"), ("perf_index", 0.1, "%")) + bed.wait(CONFIRM_S)
+        assert len(urgent(told)) == 1
+
+    def test_does_not_hide_behind_a_shelf(self, bed: Bedside, doubtful: Doubtful) -> None:
+        asked = pages(doubtful(bed) + bed.soon())[0]
+        bed.shelve(asked.alert, 30)
+        (event,) = urgent(bed.wait(CONFIRM_S))
+        assert event.alert == asked.alert
+        assert event.state is AlertState.ACTIVE_UNACK, "worse than what was shelved"
+
+    def test_a_second_one_breaks_the_shelf(self, bed: Bedside, doubtful: Doubtful) -> None:
+        asked = pages(doubtful(bed) + bed.soon())[0]
+        bed.shelve(asked.alert, 30)
+        assert [event.alert for event in urgent(bed.spo2(66.0) + bed.soon())] == [asked.alert]
+
+    def test_is_told_beside_an_alert_that_somebody_has(self, bed: Bedside, doubtful: Doubtful) -> None:
+        pulse = bed.racing()
+        bed.do(ControlKind.ACKNOWLEDGE, pulse.alert)
+        asked = pages(doubtful(bed) + bed.soon())
+        assert asked
+        assert asked[0].alert != pulse.alert
+        assert urgent(bed.wait(CONFIRM_S)), "an acknowledged alert answers for nothing else"
+
+    def test_is_told_beside_an_alert_that_is_shelved(self, bed: Bedside, doubtful: Doubtful) -> None:
+        pulse = bed.racing()
+        bed.shelve(pulse.alert, 60)
+        assert pages(doubtful(bed) + bed.soon())
+        assert urgent(bed.wait(CONFIRM_S))
+
+    def test_acknowledging_the_question_does_not_answer_it(self, bed: Bedside, doubtful: Doubtful) -> None:
+        asked = pages(doubtful(bed) + bed.soon())[0]
+        bed.do(ControlKind.ACKNOWLEDGE, asked.alert)
+        assert [event.alert for event in urgent(bed.wait(CONFIRM_S))] == [asked.alert]
+
+
+@pytest.mark.parametrize("shown", [LO, HI], ids=["LO", "HI"])
+@pytest.mark.parametrize("kind", [ControlKind.ACKNOWLEDGE, ControlKind.SHELVE])
+def test_lo_and_hi_are_told_whatever_was_done_about_another_alert(
+    bed: Bedside, shown: tuple[int, int], kind: ControlKind
+) -> None:
+    low = bed.keep("spo2", "below", lambda: bed.spo2(84.0))[0]
+    if kind is ControlKind.SHELVE:
+        bed.shelve(low.alert, 60)
+    else:
+        bed.do(kind, low.alert)
+    assert [event.values[0]["vital"] for event in shows(bed, shown)] == ["glucose_bg"]
+
+
+def test_from_lo_to_hi_ends_one_alert_and_raises_the_other(bed: Bedside) -> None:
+    told = shows(bed, LO) + shows(bed, HI)
+    assert len({event.alert for event in told}) == 2
+    assert [event.quality for event in told] == [("below_range",), ("above_range",)]
+
+
+def test_an_extreme_of_three_hours_ago_is_history(bed: Bedside) -> None:
+    hours_ago = bed.world.clock.now_ns() - 3 * 3600 * SECOND
+    told = bed.send(meter(*LO, 1, hours_ago), "ble_glucose", "2a18")
+    assert {Flag.BELOW_RANGE, Flag.LATE} <= set(bed.flags())
+    assert pages(told + bed.wait(CONFIRM_S)) == []
