@@ -13,10 +13,10 @@ import sqlalchemy as sql
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 from sqlalchemy.engine import Connection
 
+from alerts.controls import read_limits
 from alerts.decisions import read_decision, read_status
-from alerts.lifecycle import read_limits
 from vitals.errors import InvalidRequest
-from vitals.glossary import AlertState, ControlKind
+from vitals.glossary import INTERRUPTING, TELLING, AlertState, ControlKind
 from vitals.model import Control
 from vitals.ports import Alert, AlertEvent, BookedEvent
 
@@ -100,9 +100,6 @@ SNAPSHOTS = Table(
     Column("data", LargeBinary, nullable=False),
 )  # fmt: skip
 
-_TELLING = frozenset({"raised", "escalated", "recurred"})
-_SETTLING = frozenset({"acknowledged", "shelved", "resolved"})
-"""Kinds after which nobody else is due, unless the event itself says when."""
 event_json = msgspec.json.Decoder(AlertEvent)
 alert_json = msgspec.json.Decoder(Alert)
 
@@ -110,9 +107,9 @@ alert_json = msgspec.json.Decoder(Alert)
 def fold(alert: Alert | None, booked: BookedEvent) -> Alert:
     """The alert after one more event.
 
-    Values, limit, quality and text are those of the last event that told a person to look, and so is whether it
-    interrupted; the owner is whoever acknowledged last. The step of the ladder and what ends the alert are those of
-    the last event that says so; nobody is due any more once a person took the alert or it is over.
+    Values, limit, quality and text are those of the last event that told a person to look; whether the alert
+    interrupts is what the last event says that may. The owner is whoever acknowledged last. Step and role of the
+    ladder, and when the next step is due, are those of the last event that names a role; nobody is due once it is over.
     """
     position, event = booked
     if alert is None:
@@ -125,20 +122,18 @@ def fold(alert: Alert | None, booked: BookedEvent) -> Alert:
         "rule": event.rule, "severity": event.severity, "state": event.state, "updated_ns": event.at_ns,
         "position": position,
     }  # fmt: skip
-    if event.kind in _TELLING:
+    # A step of the ladder says nothing new about the readings.
+    if event.kind in TELLING and (event.values or not alert.values):
+        changes |= {"values": event.values, "limit": event.limit, "quality": event.quality, "text": event.text}
+    if event.kind in INTERRUPTING:
         changes["page"] = event.page
-        # A step of the ladder says nothing new about the readings.
-        if event.values or not alert.values:
-            changes |= {"values": event.values, "limit": event.limit, "quality": event.quality, "text": event.text}
     if event.kind == "acknowledged":
         changes["owner"] = event.author
     if event.role:
-        changes |= {"role": event.role, "level": event.level}
-    changes |= {name: word for name in ("incident", "resolves") if (word := getattr(event, name))}
+        changes |= {"role": event.role, "level": event.level, "due_ns": event.due_ns}
     if event.state is AlertState.RESOLVED:
         changes["due_ns"] = None
-    elif event.due_ns is not None or event.kind in _SETTLING:
-        changes["due_ns"] = event.due_ns
+    changes |= {name: word for name in ("incident", "resolves") if (word := getattr(event, name))}
     return msgspec.structs.replace(alert, **changes)
 
 

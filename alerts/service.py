@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol
 
 from alerts.book import CONSUMER
 from alerts.book_records import DECISIONS
+from alerts.controls import check_control, read_limits
 from alerts.decisions import DECIDED, DecisionReader, check_decision, prove_decision
 from alerts.engine import Engine
-from alerts.lifecycle import check_control, read_limits
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest
-from vitals.glossary import ControlKind
+from vitals.glossary import TELLING, ControlKind
 from vitals.model import Control, Tick, VitalBatch
 from vitals.ports import Alert, AlertEvent, BookedEvent, Clock, Log, LogRow
 
@@ -27,7 +27,6 @@ _IDLE_S = 0.25
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 5.0
 _APPLIED_WITHIN_S = 5.0
-_TELLING = frozenset({"raised", "escalated", "recurred"})
 
 
 class ServiceBook(Protocol):
@@ -182,7 +181,7 @@ class AlertService:
             events += [BookedEvent(row.position, event) for event in caused]
             match entry:
                 case VitalBatch():
-                    prompt.update(event.id for event in caused if event.kind in _TELLING)
+                    prompt.update(event.id for event in caused if event.kind in TELLING)
                 case Tick():
                     evaluated_to_ns = entry.watermark_ns
                 case Control():
