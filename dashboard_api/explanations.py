@@ -1,6 +1,6 @@
 """Why an alert is there: its rule in words, the values behind it, the signal around it, and what happened since."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -9,7 +9,7 @@ from dashboard_api.dependencies import Book, Rulebook
 from dashboard_api.shapes import Json, flag_words, values_json, window_json
 from dashboard_api.times import SECOND_NS, rfc3339
 from vitals.catalog import BY_KEY, Vital, accepts
-from vitals.glossary import FLAG_MEANINGS, Flag
+from vitals.glossary import FLAG_MEANINGS, INTERRUPTING, AlertStep, Flag
 from vitals.ports import Alert, AlertEvent, Store, Window
 from vitals.units import to_canonical
 
@@ -22,15 +22,6 @@ SPOTS: Final = 10
 _COLUMNS: Final = ("time_ns", "value", "minimum", "maximum", "count", "flags", "device", "seq", "basis")
 _REACH_NS: Final = tuple(days * 86_400 * SECOND_NS for days in (1, 7, 31, 366))
 _MEANINGS: Final = {(flag.name or "").lower(): meaning for flag, meaning in FLAG_MEANINGS.items()}
-_VERBS: Final[Mapping[str, str]] = {
-    "escalated": "became worse",
-    "recurred": "came back",
-    "shelved": "muted",
-    "unshelved": "sounds again",
-    "returned": "values are back, waits for a person",
-    "resolved": "over",
-    "retracted": "a reading behind it was withdrawn",
-}
 
 
 def explanation(alert: Alert, book: Book, rulebook: Rulebook, store: Store | None) -> Json:
@@ -53,9 +44,11 @@ def explanation(alert: Alert, book: Book, rulebook: Rulebook, store: Store | Non
 
 def _values(alert: Alert) -> list[Json]:
     """Each reading behind the alert, with what is known of its quality."""
+    shown = values_json(alert.values)
+    flags = [_words(one.get("flags")) for one in alert.values]
     return [
-        shown | {"quality": [_MEANINGS.get(word, word) for word in _words(one.get("flags"))]}
-        for shown, one in zip(values_json(alert.values), alert.values, strict=True)
+        one | {"flags": words, "quality": [_MEANINGS.get(word, word) for word in words]}
+        for one, words in zip(shown, flags, strict=True)
     ]
 
 
@@ -77,14 +70,16 @@ def _incident(alert: Alert, book: Book) -> Json:
 
 
 def _told(event: AlertEvent) -> Json:
-    """One event in words: ``acknowledged by nurse_b: called her``."""
-    words = _VERBS.get(event.kind, event.kind.replace("_", " "))
+    """One event in words: ``acknowledged by nurse_b: called her``; ``escalated, asks backup``."""
+    words = event.kind.replace("_", " ")
     if event.author:
         words += f" by {event.author}"
-    if event.page and event.role:
-        words += f", told to {event.role}"
-    said = [part for part in (event.text, event.note) if part and part not in words]
-    return {"at": rfc3339(event.at_ns), "kind": event.kind, "words": ": ".join([words, *said])}
+    if event.page and event.role and event.kind in INTERRUPTING:
+        words += f", asks {event.role.replace('_', ' ')}"
+    said = dict.fromkeys(part for part in (event.text, event.note) if part and part != event.kind)
+    meaning = AlertStep(event.kind).meaning if event.kind in set(AlertStep) else ""
+    told = {"kind": event.kind, "words": ": ".join([words, *said]), "meaning": meaning}
+    return {"at": rfc3339(event.at_ns)} | told
 
 
 def _signal(alert: Alert, store: Store) -> Json | None:
