@@ -101,7 +101,7 @@ def compile_protocols(
 
     Equal inputs give the same object. Ages are not asked here: what is in force goes on when the context changes, and
     is refused before (``check_enrolment``). An override that does not fit its rule any more leaves the rule as the
-    protocol has it, and a protocol that comes a second time is left out.
+    protocol has it, and a rule that comes a second time is left out.
     """
     changed = {override.rule: override for override in overrides}
     outcomes, seen = [], set[str]()

@@ -101,11 +101,16 @@ def parse_protocol(payload: object) -> Protocol:
         protocol = Protocol.model_validate(payload)
     except ValidationError as error:
         raise refused(error) from error
+    check_rules(protocol)
+    return protocol
+
+
+def check_rules(protocol: Protocol) -> None:
+    """Refuse rules that do not go together; raises ``InvalidRequest`` with the path of the later one."""
     _check_names(protocol)
     _check_delays(protocol)
     _check_limits(protocol)
     _check_triggers(protocol)
-    return protocol
 
 
 def refused(error: ValidationError, root: str = "") -> InvalidRequest:
