@@ -206,7 +206,14 @@ class SqlAlertBook:
             return [alert_json.decode(body) for body in tx.execute(query).scalars()]
 
     def programmes(self) -> list[Decision]:
-        c = DECISIONS[ControlKind.PROGRAMME].c
+        return self._newest(ControlKind.PROGRAMME)
+
+    def enrolments(self) -> list[Decision]:
+        """What is in force of every patient who was ever enrolled, by patient."""
+        return self._newest(ControlKind.ENROLMENT)
+
+    def _newest(self, kind: ControlKind) -> list[Decision]:
+        c = DECISIONS[kind].c
         newest = sql.select(c.subject, sql.func.max(c.version).label("version")).group_by(c.subject).subquery()
         both = sql.and_(newest.c.subject == c.subject, newest.c.version == c.version)
         return self._decisions(sql.select(*c).join(newest, both).order_by(c.subject))

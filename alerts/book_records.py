@@ -14,7 +14,8 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, Str
 from sqlalchemy.engine import Connection
 
 from alerts.controls import read_limits
-from alerts.decisions import read_decision, read_status
+from alerts.decisions import read_decision
+from alerts.programme_bodies import read_status
 from vitals.errors import InvalidRequest
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, ControlKind
 from vitals.model import Control
@@ -222,7 +223,7 @@ def _record_version(tx: Connection, position: int, control: Control) -> None:
 
 def _record_status(tx: Connection, position: int, control: Control) -> None:
     try:
-        body = read_status(control)
+        body = read_status(control.body)
     except InvalidRequest:
         return
     tx.execute(

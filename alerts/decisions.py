@@ -1,81 +1,17 @@
-"""Decisions about programmes and patients: the bodies of their control entries, and what must not enter the log."""
+"""Decisions about programmes and patients on their way into the log: refused where they do not fit what is in force."""
 
-from typing import Annotated, Any, Final, Literal, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
-import msgspec
-
-from vitals.errors import InvalidRequest
+from alerts.programme_bodies import read_context, read_enrolment, read_programme, read_status
+from alerts.programmes import Programmes
+from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.ports import Decision
 
-_Word = Annotated[str, msgspec.Meta(min_length=1)]
-_Version = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-
-
-class ProgrammeBody(msgspec.Struct, frozen=True):
-    programme: _Word
-    version: _Version
-    title: str
-    reason: str
-    protocols: list[dict[str, Any]]
-    valid_from_ns: int | None = None
-    review_ns: int | None = None
-
-
-class EnrolmentBody(msgspec.Struct, frozen=True):
-    patient: _Word
-    version: _Version
-    reason: str
-    programmes: list[_Word]
-    overrides: list[dict[str, Any]] = []
-
-
-class ContextBody(msgspec.Struct, frozen=True):
-    patient: _Word
-    version: _Version
-    reason: str
-    age_band: Literal["unknown", "under_16", "adult"]
-    pregnancy: Literal["unknown", "no", "yes"]
-    oxygen: Literal["unknown", "no", "yes"]
-    spo2_scale: Literal[0, 1, 2]
-    known_af: Literal["unknown", "no", "yes"]
-    usual_confusion: bool = False
-
-
-class StatusBody(msgspec.Struct, frozen=True):
-    patient: _Word
-    status: Literal["active", "paused", "hospitalised", "discharged"]
-    from_ns: int
-    check_ns: int | None = None
-
-
-_BODIES: Final = {
-    ControlKind.PROGRAMME: ProgrammeBody, ControlKind.ENROLMENT: EnrolmentBody, ControlKind.CONTEXT: ContextBody,
-    ControlKind.STATUS: StatusBody,
-}  # fmt: skip
-
-DECIDED: Final = frozenset(_BODIES)
-"""Kinds of control that decide about a programme or a patient."""
-
-
-def _read(control: Control) -> Any:
-    try:
-        return msgspec.convert(control.body, _BODIES[control.kind])
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$.")
-        raise InvalidRequest(path.rstrip("`") or "body", problem) from error
-
-
-def read_decision(control: Control) -> tuple[str, int, str]:
-    body = _read(control)
-    return getattr(body, "programme", None) or body.patient, body.version, body.reason
-
-
-def read_status(control: Control) -> StatusBody:
-    body = _read(control)
-    assert isinstance(body, StatusBody)
-    return body
+DECIDED: Final = frozenset({ControlKind.PROGRAMME, ControlKind.ENROLMENT, ControlKind.CONTEXT, ControlKind.STATUS})
+"""Kinds of control that decide about a programme or a patient; all but a status make versions."""
 
 
 class DecisionReader(Protocol):
@@ -84,6 +20,12 @@ class DecisionReader(Protocol):
     def programmes(self) -> list[Decision]:
         """The newest version of every programme."""
 
+    def programme_history(self, ident: str) -> list[Decision]:
+        """Every version, the newest first; raises ``NotFound``."""
+
+    def enrolments(self) -> list[Decision]:
+        """The one in force of every patient."""
+
     def enrolment(self, patient: str) -> Decision | None:
         """The one in force."""
 
@@ -91,32 +33,72 @@ class DecisionReader(Protocol):
         """The one in force."""
 
 
-def in_force(book: DecisionReader, control: Control) -> Decision | None:
-    """The newest decision about the subject of ``control``."""
-    subject, _, _ = read_decision(control)
+def read_decision(control: Control) -> tuple[str, int, str]:
+    """(subject, version, reason) of a decision that makes a version; raises ``InvalidRequest``."""
     if control.kind is ControlKind.PROGRAMME:
-        return next((one for one in book.programmes() if one.subject == subject), None)
-    return book.enrolment(subject) if control.kind is ControlKind.ENROLMENT else book.context(subject)
+        made = read_programme(control.body)
+        return made.adopted.programme, made.adopted.version, made.reason
+    body: Any = (read_enrolment if control.kind is ControlKind.ENROLMENT else read_context)(control.body)
+    return body.patient, body.version, body.reason
+
+
+def programmes_of(book: DecisionReader, patient: str, now_ns: int) -> Programmes:
+    """What is in force for one patient, as the engine folds it."""
+    return _fold(book, [patient], (), now_ns)
+
+
+def _fold(book: DecisionReader, patients: Sequence[str], programmes: Iterable[str], now_ns: int) -> Programmes:
+    """Of these patients, with these programmes and those that they are enrolled in."""
+    state = Programmes()
+    enrolled = [one for patient in patients if (one := book.enrolment(patient)) is not None]
+    named = [programme for one in enrolled for programme in one.body["programmes"]]
+    for programme in dict.fromkeys([*named, *programmes]):
+        for version in reversed(_history(book, programme)):
+            state.adopt(read_programme(version.body), version.set_ns)
+    for one in enrolled:
+        state.enrol(read_enrolment(one.body))
+    for patient in patients:
+        context = book.context(patient)
+        if context is not None:
+            state.set_context(read_context(context.body))
+    state.due(now_ns)
+    return state
+
+
+def _history(book: DecisionReader, programme: str) -> list[Decision]:
+    try:
+        return book.programme_history(programme)
+    except NotFound:
+        return []
 
 
 def check_decision(book: DecisionReader, control: Control) -> None:
-    """Refuse what must not enter the log: raises ``InvalidRequest`` for a wrong member or a version that is not new."""
+    """Refuse what must not enter the log: raises ``InvalidRequest`` with the path of the wrong member."""
+    now_ns = control.time_ns
     if control.kind is ControlKind.STATUS:
-        read_status(control)
-        return
-    _, version, _ = read_decision(control)
-    newest = in_force(book, control)
-    if newest is not None and version <= newest.version:
-        raise changed_meanwhile(newest.version)
+        read_status(control.body)
+    elif control.kind is ControlKind.PROGRAMME:
+        version = read_programme(control.body)
+        programme = version.adopted.programme
+        touched = [one.subject for one in book.enrolments() if programme in one.body["programmes"]]
+        _fold(book, touched, [programme], now_ns).check_programme(version)
+    elif control.kind is ControlKind.ENROLMENT:
+        enrolment = read_enrolment(control.body)
+        _fold(book, [enrolment.patient], enrolment.programmes, now_ns).check_enrolment(enrolment, now_ns)
+    else:
+        context = read_context(control.body)
+        programmes_of(book, context.patient, now_ns).check_context(context)
 
 
 def prove_decision(book: DecisionReader, control: Control) -> None:
-    """Two people may set the same version at once: the log's first wins, the other must be told."""
-    newest = in_force(book, control)
-    if newest is not None and newest.version == control.body["version"] and newest.body != control.body:
-        raise changed_meanwhile(newest.version)
+    """Two people may make the same version at once: the log's first wins, the other must be told.
 
-
-def changed_meanwhile(version: int) -> InvalidRequest:
-    """Somebody else was first."""
-    return InvalidRequest("version", f"was changed meanwhile: version {version} is in force")
+    Raises ``InvalidRequest`` when another one stands in the book.
+    """
+    subject, version, _ = read_decision(control)
+    if control.kind is ControlKind.PROGRAMME:
+        newest: Decision | None = book.programme_history(subject)[0]
+    else:
+        newest = book.enrolment(subject) if control.kind is ControlKind.ENROLMENT else book.context(subject)
+    if newest is not None and newest.version == version and newest.body != control.body:
+        raise InvalidRequest("version", f"was changed meanwhile: version {version} is in force")

@@ -1,15 +1,14 @@
 """What people read of rules: protocols in words, what watches a patient now, and the rule behind an alert."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
-from typing import Any, Final, NamedTuple, Protocol
-
-import msgspec
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from alerts import silence
-from alerts.compile import Adopted, Override, compile_protocols
-from alerts.gates import PatientContext
+from alerts.book import LimitsVersion
+from alerts.decisions import DecisionReader, programmes_of
 from alerts.lifecycle import CONFIRM_SUFFIX
+from alerts.programme_bodies import read_enrolment, read_programme
 from alerts.protocol import Protocol as Document
 from alerts.protocol import document, parse_protocol, patched, shipped
 from alerts.rule_types import Rule
@@ -24,7 +23,6 @@ Json = dict[str, Any]
 OWN_LIMITS: Final = "own limits"
 """Source of what a person set for one patient alone."""
 _REVIEW: Final = "review:"
-_READ: Final = 256
 
 
 def rule_words(rule: Rule) -> str:
@@ -35,38 +33,17 @@ def changes(before: Document, after: Document) -> list[str]:
     return [] if before == after else [f"{after.name} was changed"]
 
 
-class RuleBookReader(Protocol):
+class RulebookReader(DecisionReader, Protocol):
     """What the rulebook needs of the alert book."""
 
     def limits(self, patient: str) -> tuple[int, list[Json]]:
         """(version, limits) in force."""
 
-    def limits_history(self, patient: str) -> Sequence[Any]:
+    def limits_history(self, patient: str) -> Sequence[LimitsVersion]:
         """Every version of a patient's limits."""
-
-    def programme_history(self, ident: str) -> list[Decision]:
-        """Every version, the newest first; raises ``NotFound``."""
-
-    def programmes(self) -> list[Decision]:
-        """The newest version of every programme."""
-
-    def enrolment(self, patient: str) -> Decision | None:
-        """The one in force."""
 
     def enrolment_history(self, patient: str) -> list[Decision]:
         """Every version, the newest first."""
-
-    def context(self, patient: str) -> Decision | None:
-        """The one in force."""
-
-
-class _Enrolled(NamedTuple):
-    """What a patient's enrolment comes to at an instant."""
-
-    adopted: tuple[Adopted, ...]
-    titles: Mapping[str, str]
-    overrides: tuple[Override, ...]
-    context: PatientContext
 
 
 def read(payload: object) -> Json:
@@ -90,7 +67,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 class Rulebook:
     """Rules as the alert book has them, in words."""
 
-    def __init__(self, book: RuleBookReader, clock: Clock) -> None:
+    def __init__(self, book: RulebookReader, clock: Clock) -> None:
         self._book, self._clock = book, clock
 
     read = staticmethod(read)
@@ -104,45 +81,27 @@ class Rulebook:
 
     def watching(self, patient: Patient) -> Json:
         """What watches a patient now, and what does not apply with the reason."""
-        enrolled = self._enrolled(patient.id)
-        compiled = compile_protocols(enrolled.adopted, enrolled.context, enrolled.overrides)
-        shut = dict(compiled.gated)
-        rules: list[Json] = []
-        gated: list[Json] = []
-        for name, rule, override, adopted in _each(enrolled):
-            told = _rule(name, rule) | {"version": adopted.version, "source": enrolled.titles[adopted.programme]}
-            if name in shut:
-                gated.append(told | {"reason": shut[name]})
-            else:
-                rules.append(told | {"override": override})
-        version, limits = self._book.limits(patient.id)
-        own = {"version": version, "source": OWN_LIMITS, "override": 0}
-        return {"rules": rules + [told | own for told in _of_limits(parse_limits(limits))], "gated": gated}
-
-    def _enrolled(self, patient: str) -> _Enrolled:
         now_ns = self._clock.now_ns()
-        decision, context = self._book.enrolment(patient), self._book.context(patient)
-        body = {} if decision is None else decision.body
-        in_force = [one for ident in body.get("programmes", ()) if (one := self._in_force(ident, now_ns))]
-        overrides = tuple(
-            Override(each["rule"], 0 if decision is None else decision.version, _changes(each))
-            for each in body.get("overrides", ())
-            if each.get("until_ns") is None or each["until_ns"] > now_ns
-        )
-        return _Enrolled(
-            tuple(_adopted(one) for one in in_force),
-            {one.subject: one.body["title"] for one in in_force},
-            overrides,
-            PatientContext() if context is None else _context(context),
-        )
-
-    def _in_force(self, programme: str, now_ns: int) -> Decision | None:
-        """The newest version whose time has come."""
-        try:
-            versions = self._book.programme_history(programme)
-        except NotFound:
-            return None
-        return next((one for one in versions if (one.body.get("valid_from_ns") or 0) <= now_ns), None)
+        state = programmes_of(self._book, patient.id, now_ns)
+        shut = dict(state.compiled(patient.id).gated)
+        enrolment = self._book.enrolment(patient.id)
+        rules: dict[str, Json] = {}
+        gated: dict[str, Json] = {}
+        for programme in () if enrolment is None else enrolment.body["programmes"]:
+            version = state.in_force(programme)
+            for name, rule in () if version is None else _named(version.adopted.protocols):
+                if name in rules or name in gated:
+                    continue
+                own, override = _own(name, rule, enrolment, now_ns)
+                told = _rule(name, own) | {"version": version.adopted.version, "source": version.title}
+                if name in shut:
+                    gated[name] = told | {"reason": shut[name]}
+                else:
+                    rules[name] = told | {"override": override}
+        number, limits = self._book.limits(patient.id)
+        beside = {"version": number, "source": OWN_LIMITS, "override": 0}
+        own_limits = [told | beside for told in _of_limits(parse_limits(limits))]
+        return {"rules": [*rules.values(), *own_limits], "gated": list(gated.values())}
 
     def rule(self, alert: Alert) -> Json:
         """The rule behind an alert as it was then; of a rule that nobody wrote down, what the alert says."""
@@ -176,9 +135,9 @@ class Rulebook:
             for version in self._book.programme_history(programme):
                 if version.version != alert.rule_version:
                     continue
-                for rule in (rule for one in _adopted(version).protocols if one.name == protocol for rule in one.rules):
-                    if rule.id == ident:
-                        return _rule(f"{protocol}:{ident}", rule) | {"source": version.body["title"]}
+                for name, rule in _named(read_programme(version.body).adopted.protocols):
+                    if name == f"{protocol}:{ident}":
+                        return _rule(name, rule) | {"source": version.body["title"]}
         return None
 
 
@@ -196,46 +155,18 @@ def _rule(name: str, rule: Rule) -> Json:
     }  # fmt: skip
 
 
-def _each(enrolled: _Enrolled) -> Iterator[tuple[str, Rule, int, Adopted]]:
-    """Every rule of the patient's programmes once, as overridden: (name, rule, override, programme)."""
-    changed = {override.rule: override for override in enrolled.overrides}
-    seen: set[str] = set()
-    for adopted in enrolled.adopted:
-        for one in adopted.protocols:
-            for rule in one.rules:
-                name = f"{one.name}:{rule.id}"
-                if name not in seen:
-                    seen.add(name)
-                    yield name, *_own(rule, changed.get(name)), adopted
+def _named(protocols: Sequence[Document]) -> Iterator[tuple[str, Rule]]:
+    return ((f"{one.name}:{rule.id}", rule) for one in protocols for rule in one.rules)
 
 
-def _own(rule: Rule, override: Override | None) -> tuple[Rule, int]:
+def _own(name: str, rule: Rule, enrolment: Decision, now_ns: int) -> tuple[Rule, int]:
     """The patient's own version of a rule, and the version of the enrolment that says so; 0 where there is none."""
-    if override is None or not override.changes:
-        return rule, 0
-    try:
-        return patched(rule, msgspec.json.decode(override.changes)), override.version
-    except InvalidRequest:
-        return rule, 0
-
-
-def _changes(override: Mapping[str, Any]) -> str:
-    """The JSON of an override's changes, as the compiler takes it; empty where the rule is off."""
-    return "" if override.get("off") else msgspec.json.encode(override.get("changes") or {}, order="sorted").decode()
-
-
-def _context(decision: Decision) -> PatientContext:
-    return PatientContext(**{name: decision.body[name] for name in PatientContext._fields if name in decision.body})
-
-
-@lru_cache(maxsize=_READ)
-def _parsed(body: bytes) -> tuple[Document, ...]:
-    return tuple(parse_protocol(one) for one in msgspec.json.decode(body))
-
-
-def _adopted(decision: Decision) -> Adopted:
-    protocols = _parsed(msgspec.json.encode(decision.body["protocols"]))
-    return Adopted(decision.subject, decision.version, protocols)
+    for override in read_enrolment(enrolment.body).overrides:
+        over = override.until_ns is not None and override.until_ns <= now_ns
+        if override.rule == name and override.changes and not over:
+            with suppress(InvalidRequest):  # one that does not fit its rule any more leaves it as the protocol has it
+                return patched(rule, override.changes), enrolment.version
+    return rule, 0
 
 
 def _of_limits(limits: Sequence[Limit]) -> Iterator[Json]:

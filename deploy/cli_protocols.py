@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,54 +28,64 @@ def register(app: typer.Typer) -> None:
 
 
 @protocol.command("list", epilog="Example: vitalgate protocol list")
-def list_protocols(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def list_protocols(
+    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - every command takes it
+    config: ConfigFile = None,  # noqa: ARG001
+    as_json: AsJson = False,
+) -> None:
     """List the protocols that come with the program."""
-    with control(data_dir, config) as api:
-        items = api.all("protocols")
+    from alerts.rulebook import Rulebook  # noqa: PLC0415 - --help must not wait for it
+
+    items = Rulebook.shipped()
     shown = items if as_json else [one | {"rules": len(one["rules"])} for one in items]
-    show_list(shown, ("name", "title", "rules"), as_json)
+    show_list(shown, ("name", "title", "rules", "source"), as_json)
 
 
 @protocol.command("show", epilog="Example: vitalgate protocol show copd")
 def show_protocol(
     name: Annotated[str, typer.Argument(help="Name of a shipped protocol.")],
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    config: ConfigFile = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001
+    config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Show the rules of a protocol in words; as JSON the whole document."""
-    with control(data_dir, config) as api:
-        _rules(api.request("GET", f"protocols/{name}"), as_json)
+    """Show the rules of a protocol in words; as JSON with the whole document."""
+    from alerts import rulebook  # noqa: PLC0415
+
+    _rules(rulebook.protocol(name), as_json)
 
 
 @protocol.command("check", epilog="Example: vitalgate protocol check our-copd.toml")
 def check_protocol(
     file: Annotated[Path, typer.Argument(help="A protocol (TOML or JSON).")],
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    config: ConfigFile = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001
+    config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
     """Validate a protocol: its rules in words, or the path of what is wrong and exit code 2."""
-    with control(data_dir, config) as api:
-        _rules(api.request("POST", "protocols/check", json=_document(file)), as_json)
+    from alerts import rulebook  # noqa: PLC0415
+
+    _rules(rulebook.read(_document(file)), as_json)
 
 
 @protocol.command("diff", epilog="Example: vitalgate protocol diff copd our-copd.toml")
 def diff_protocols(
     before: Annotated[str, typer.Argument(help=_NAME_OR_FILE)],
     after: Annotated[str, typer.Argument(help=_NAME_OR_FILE)],
-    data_dir: DataDir = DEFAULT_DATA_DIR,
-    config: ConfigFile = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001
+    config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
     """Say in sentences what changes from one protocol to another."""
-    with control(data_dir, config) as api:
-        body = {"before": _named(before), "after": _named(after)}
-        answer = api.request("POST", "protocols/diff", json=body)
+    from alerts import rulebook  # noqa: PLC0415
+
+    was, now = (
+        rulebook.protocol(one)["document"] if isinstance(one, str) else one for one in map(_named, (before, after))
+    )
+    changes = rulebook.diff(was, now)
     if as_json:
-        show(answer)
+        show({"changes": changes})
         return
-    for line in answer["changes"] or ["nothing changes"]:
+    for line in changes or ["nothing changes"]:
         typer.echo(line)
 
 
@@ -145,7 +156,7 @@ def enrol(
         _running(api)
         held = api.request("GET", f"patients/{ident}/programmes")
         body = {
-            "programmes": programmes, "overrides": [_kept(one) for one in held["overrides"]], "reason": reason,
+            "programmes": programmes, "overrides": _in_force(held["overrides"]), "reason": reason,
             "version": held["version"] + 1,
         }  # fmt: skip
         made = api.request("PUT", f"patients/{ident}/programmes", json=body)
@@ -215,8 +226,10 @@ def _running(api: Control) -> None:
         raise BackendError("the pipeline does not run: start it with vitalgate up", retryable=True)
 
 
-def _kept(override: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in override.items() if value is not None}
+def _in_force(overrides: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is not over yet; times of the API are UTC, to the second or finer."""
+    now = datetime.now(UTC)
+    return [one for one in overrides if one["until"] is None or datetime.fromisoformat(one["until"]) > now]
 
 
 def _named(given: str) -> str | dict[str, Any]:

@@ -76,6 +76,8 @@ def put_status(deps: Deps, caller: Caller, patient: str, body: StatusChange) -> 
     now_ns = deps.clock.now_ns()
     from_ns = now_ns if body.from_ is None else parse_time(body.from_, "from")
     check_ns = None if body.check is None else parse_time(body.check, "check")
+    if from_ns < 0:
+        raise InvalidRequest("from", "is before 1970")
     if check_ns is not None and check_ns <= from_ns:
         raise InvalidRequest("check", "must be after from")
     # The registry first: it refuses what is wrong, and repeating both repairs a crash between the two.

@@ -89,8 +89,8 @@ def test_the_signal_of_what_is_measured_now_and_then_is_the_last_readings(shared
 def event(alert: str, number: int = 0, kind: str = "raised", **changes: Any) -> AlertEvent:
     fields: dict[str, Any] = {
         "id": f"e_{alert}_{number}", "alert": alert, "number": number, "kind": kind,
-        "at_ns": START_NS + number * SECOND, "patient": "p_inc", "rule": "copd:P1-red", "rule_version": 1, "severity": Severity.S1,
-        "state": AlertState.ACTIVE_UNACK, "text": "low", "incident": "i_1", "role": "nurse",
+        "at_ns": START_NS + number * SECOND, "patient": "p_inc", "rule": "copd:P1-red", "rule_version": 1,
+        "severity": Severity.S1, "state": AlertState.ACTIVE_UNACK, "text": "low", "incident": "i_1", "role": "nurse",
     }  # fmt: skip
     return AlertEvent(**(fields | changes))
 

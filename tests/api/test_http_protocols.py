@@ -187,6 +187,17 @@ class TestPatient:
         in_context(api, patient, oxygen="yes")
         assert [one["id"] for one in api.get(f"/patients/{patient}/rules")["rules"]] == ["ours:low", "ours:oxygen"]
 
+    def test_a_protocol_for_adults_wants_an_adult(self, api: Api, patient: str) -> None:
+        path, body = f"/patients/{patient}/programmes", {"programmes": ["ours"], "reason": "home"}
+        problem = api.refused("PUT", path, 422, "programmes", json=body)
+        assert "age group is not recorded" in problem["detail"]
+        in_context(api, patient, age_band="under_16")
+        assert "under 16" in api.refused("PUT", path, 422, "programmes", json=body)["detail"]
+        in_context(api, patient)
+        enrol(api, patient, "ours")
+        child = KNOWN | {"age_band": "under_16", "reason": "a mistake"}
+        api.refused("PUT", f"/patients/{patient}/context", 422, "age_band", json=child)
+
     def test_own_limits_stand_beside_programmes(self, shared: World, api: Api, patient: str) -> None:
         in_context(api, patient)
         enrol(api, patient, "ours")
@@ -218,6 +229,12 @@ class TestPatient:
         api.refused("PUT", path, 422, "overrides[0]", json=body | {"overrides": [both]})
         api.refused("PUT", path, 422, "overrides.0.reason", json=body | {"overrides": [off | {"reason": ""}]})
         api.refused("PUT", path, 422, "programmes[0]", json=body | {"programmes": ["none"]})
+        past = off | {"until": "2023-11-14T22:13:20Z"}
+        api.refused("PUT", path, 422, "overrides[0].until", json=body | {"overrides": [past]})
+        unknown = changes | {"rule": "ours:none"}
+        api.refused("PUT", path, 422, "overrides[0].rule", json=body | {"overrides": [unknown]})
+        wrong = changes | {"changes": {"unit": "kg"}}
+        api.refused("PUT", path, 422, "overrides[0].changes.unit", json=body | {"overrides": [wrong]})
 
 
 def api_name(world: World, api: Api) -> str:
