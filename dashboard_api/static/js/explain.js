@@ -7,7 +7,7 @@ import { age, beyond, clock, moment, unit, value, words } from "./format.js";
 import { state, taken } from "./store.js";
 
 const RUNGS = ["backup", "supervisor", "catch-all"];
-const HEIGHT = 130;
+const HEIGHT = 150;
 
 /** Who is asked next, and when: "escalates to backup in 3 min". */
 export function dueWords(alert) {
