@@ -29,7 +29,7 @@ from alerts.conditions import (
 )
 from alerts.gates import PatientContext, shut
 from alerts.protocol import Protocol, patched
-from alerts.rule_types import CombinationRule, ForecastRule, Rule, SilenceRule, TechnicalRule, cause_of
+from alerts.rule_types import CombinationRule, ForecastRule, Rule, SilenceRule, TechnicalRule, cause_of, conditions
 from alerts.rules import Side
 from alerts.score_tables import SOURCES
 from alerts.spec import Compiled, CompiledRule, Kind, Op, RuleFace, RuleSpec, TroubleRule
@@ -49,6 +49,8 @@ _CERTAIN_SCORE: Final = 7
 """A score of so much raises on one evaluation (clinical.md 2.3)."""
 _NS: Final = 1_000_000_000
 _DAY_NS: Final = 86_400 * _NS
+_TREND_STALENESS_NS: Final = 2 * _DAY_NS
+"""Two days in a row are within this."""
 _DECIMALS: Final = 9
 _BAND_DECIMALS: Final = 2
 _CACHED: Final = 4096
@@ -182,6 +184,14 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
         return _Outcome(name, rules=(CompiledRule(face, _technical(rule, rule.vital, measures)),))
     rules = tuple(_compiled(one, named, severity, measures) for one, named in _variants(rule, face))
     return _Outcome(name, rules=rules)
+
+
+def conditions_of(rule: Rule, measures: Mapping[str, str]) -> list[RuleSpec]:
+    """What a rule compares, its own vital signs only; nothing for silence and troubles of devices."""
+    severity = _SEVERITIES[rule.severity]
+    if isinstance(rule, TechnicalRule) and rule.vital is not None:
+        return [_technical(rule, rule.vital, measures)]
+    return [_condition(part, severity, measures) for _, part in conditions(rule)]
 
 
 def _face(rule: Rule, name: str, version: int, override: int) -> RuleFace:
@@ -362,7 +372,10 @@ def _parameters(part: Sized, base: RuleSpec, vital: Vital) -> RuleSpec:
     if isinstance(part, Deviation):
         return base._replace(a=part.least_spread)
     if isinstance(part, Trend):
-        base = base._replace(window_ns=part.days * _DAY_NS, a=float(part.readings), b=float(part.on_days))
+        base = base._replace(
+            window_ns=part.days * _DAY_NS, a=float(part.readings), b=float(part.on_days),
+            staleness_ns=max(base.staleness_ns, _TREND_STALENESS_NS),
+        )  # fmt: skip
         if part.under is not None:
             (under,) = _canonical([part.under], part.unit, vital, difference=False)
             return base._replace(a=under, b=float(part.readings))

@@ -203,12 +203,18 @@ _SHOWN_UNIT: Mapping[str, str] = MappingProxyType(
 _SHOWN_DECIMALS: Mapping[str, int] = MappingProxyType(
     {"mg/dL": 0, "mmol/L": 1, "%": 0, "/min": 0, "mm[Hg]": 0, "ms": 0, "{fraction}": 2, "mol/L": 4, "kg/L": 5}
 )
+_WORDLESS = frozenset({"{fraction}", "{score}", "{code}"})
 _EXTRA_DECIMALS = 3
 
 
 def _quantity(number: str, unit: str) -> str:
-    word = "" if unit == "{fraction}" else _SHOWN_UNIT.get(unit, unit.strip("{}"))
+    word = "" if unit in _WORDLESS else _SHOWN_UNIT.get(unit, unit.replace("{", "").replace("}", ""))
     return f"{number} {word}".rstrip()
+
+
+def written(value: float, unit: str) -> str:
+    """A number as a person wrote it, with its UCUM unit as it is shown: ``0.91 kg``."""
+    return _quantity(f"{value:g}", unit)
 
 
 def _rounded(value: float, unit: str, limit: float) -> str:
