@@ -242,7 +242,7 @@ class SqlAlertBook:
 
     def _decisions(self, query: sql.Select[Any]) -> list[Decision]:
         with self._reading() as tx:
-            return [Decision(*row[:-1], body=msgspec.json.decode(row[-1])) for row in tx.execute(query)]
+            return [Decision(*row, msgspec.json.decode(body)) for *row, body in tx.execute(query)]
 
     def statuses(self, patient: str) -> list[StatusDecision]:
         c = STATUSES.c
@@ -250,10 +250,10 @@ class SqlAlertBook:
             sql.select(c.position, c.set_ns, c.author, c.body).where(c.patient == patient).order_by(c.position.desc())
         )
         with self._reading() as tx:
-            rows = [(*row[:-1], msgspec.json.decode(row[-1])) for row in tx.execute(query)]
+            rows = [(*row, msgspec.json.decode(body)) for *row, body in tx.execute(query)]
         return [
-            StatusDecision(patient, *row, status=body["status"], from_ns=body["from_ns"], check_ns=body["check_ns"])
-            for *row, body in rows
+            StatusDecision(patient, position, set_ns, author, body["status"], body["from_ns"], body.get("check_ns"))
+            for position, set_ns, author, body in rows
         ]
 
     def wait(self, position: int, timeout_s: float) -> bool:

@@ -53,7 +53,7 @@ def _fold(book: DecisionReader, patients: Sequence[str], programmes: Iterable[st
     enrolled = [one for patient in patients if (one := book.enrolment(patient)) is not None]
     named = [programme for one in enrolled for programme in one.body["programmes"]]
     for programme in dict.fromkeys([*named, *programmes]):
-        for version in reversed(_history(book, programme)):
+        for version in reversed(history(book, programme)):
             state.adopt(read_programme(version.body), version.set_ns)
     for one in enrolled:
         state.enrol(read_enrolment(one.body))
@@ -65,7 +65,8 @@ def _fold(book: DecisionReader, patients: Sequence[str], programmes: Iterable[st
     return state
 
 
-def _history(book: DecisionReader, programme: str) -> list[Decision]:
+def history(book: DecisionReader, programme: str) -> list[Decision]:
+    """Every version of a programme, the newest first; none of one that does not exist."""
     try:
         return book.programme_history(programme)
     except NotFound:

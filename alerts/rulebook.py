@@ -6,14 +6,14 @@ from typing import Any, Final, Protocol
 
 from alerts import silence
 from alerts.book import LimitsVersion
-from alerts.decisions import DecisionReader, programmes_of
+from alerts.decisions import DecisionReader, history, programmes_of
 from alerts.lifecycle import CONFIRM_SUFFIX
 from alerts.programme_bodies import read_enrolment, read_programme
 from alerts.protocol import Protocol as Document
 from alerts.protocol import document, parse_protocol, patched, shipped
+from alerts.protocol_words import difference, rule_words, span
 from alerts.rule_types import Rule
-from alerts.rules import Limit, Side, parse_limits, rule_id, sides
-from alerts.rules import _quantity as quantity
+from alerts.rules import Limit, Side, parse_limits, rule_id, sides, written
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import Severity
@@ -23,14 +23,7 @@ Json = dict[str, Any]
 OWN_LIMITS: Final = "own limits"
 """Source of what a person set for one patient alone."""
 _REVIEW: Final = "review:"
-
-
-def rule_words(rule: Rule) -> str:
-    return rule.title
-
-
-def changes(before: Document, after: Document) -> list[str]:
-    return [] if before == after else [f"{after.name} was changed"]
+_DECIMALS: Final = 9
 
 
 class RulebookReader(DecisionReader, Protocol):
@@ -48,20 +41,20 @@ class RulebookReader(DecisionReader, Protocol):
 
 def read(payload: object) -> Json:
     """A protocol in words; raises ``InvalidRequest`` with the path of the first wrong member."""
-    return _shown(parse_protocol(payload)) | {"document": document(parse_protocol(payload))}
+    return _shown(parse_protocol(payload))
 
 
 def protocol(name: str) -> Json:
     """A shipped protocol in words, with its document; raises ``NotFound``."""
     for one in shipped():
         if one.name == name:
-            return _shown(one) | {"document": document(one)}
+            return _shown(one)
     raise NotFound("protocol", name)
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What changes from one document to the other, as sentences; raises ``InvalidRequest``."""
-    return changes(parse_protocol(before), parse_protocol(after))
+    return difference(parse_protocol(before), parse_protocol(after))
 
 
 class Rulebook:
@@ -77,7 +70,8 @@ class Rulebook:
     @staticmethod
     def shipped() -> list[Json]:
         """The protocols that come with the program, in words."""
-        return [_shown(one) for one in shipped()]
+        read = map(_shown, shipped())
+        return [{name: one[name] for name in ("name", "title", "source", "rules")} for one in read]
 
     def watching(self, patient: Patient) -> Json:
         """What watches a patient now, and what does not apply with the reason."""
@@ -87,13 +81,14 @@ class Rulebook:
         enrolment = self._book.enrolment(patient.id)
         rules: dict[str, Json] = {}
         gated: dict[str, Json] = {}
-        for programme in () if enrolment is None else enrolment.body["programmes"]:
-            version = state.in_force(programme)
-            for name, rule in () if version is None else _named(version.adopted.protocols):
+        enrolled = () if enrolment is None else enrolment.body["programmes"]
+        for version in filter(None, map(state.in_force, enrolled)):
+            adopted = version.adopted
+            for name, rule in _named(adopted.protocols):
                 if name in rules or name in gated:
                     continue
                 own, override = _own(name, rule, enrolment, now_ns)
-                told = _rule(name, own) | {"version": version.adopted.version, "source": version.title}
+                told = _rule(name, own, adopted.measures()) | {"version": adopted.version, "source": version.title}
                 if name in shut:
                     gated[name] = told | {"reason": shut[name]}
                 else:
@@ -113,7 +108,7 @@ class Rulebook:
         elif kind == "silence" and rest in BY_KEY:
             told = _silence(rest)
         elif kind != "technical":
-            told = self._of_protocol(alert, kind, rest.partition("@")[0])
+            told = self._of_protocol(alert, name.partition("@")[0])
         unknown = {"title": alert.text, "words": alert.text, "source": "the system", "version": alert.rule_version}
         told = unknown if told is None else told
         if alert.rule.startswith(_REVIEW):
@@ -127,31 +122,34 @@ class Rulebook:
                 return found[0] | {"source": OWN_LIMITS} if found else None
         return None
 
-    def _of_protocol(self, alert: Alert, protocol: str, ident: str) -> Json | None:
-        """Of the patient's programmes those that have the rule in the alert's version, else of any."""
+    def _of_protocol(self, alert: Alert, name: str) -> Json | None:
+        """Of the patient's programmes that which has the rule in the alert's version, else of any."""
         enrolments = self._book.enrolment_history(alert.patient)
+        then = next((one for one in enrolments if one.set_ns <= alert.raised_ns), None)
         own = [programme for one in enrolments for programme in one.body["programmes"]]
         for programme in dict.fromkeys([*own, *(one.subject for one in self._book.programmes())]):
-            for version in self._book.programme_history(programme):
-                if version.version != alert.rule_version:
-                    continue
-                for name, rule in _named(read_programme(version.body).adopted.protocols):
-                    if name == f"{protocol}:{ident}":
-                        return _rule(name, rule) | {"source": version.body["title"]}
+            for version in history(self._book, programme):
+                if version.version == alert.rule_version:
+                    adopted = read_programme(version.body).adopted
+                    for known, rule in _named(adopted.protocols):
+                        if known == name:
+                            told = _rule(name, _own(name, rule, then, alert.raised_ns)[0], adopted.measures())
+                            return told | {"source": version.body["title"]}
         return None
 
 
 def _shown(one: Document) -> Json:
     return {
         "name": one.name, "title": one.title, "version": one.version, "source": one.source, "advice": one.advice,
-        "disclaimer": one.disclaimer, "rules": [_rule(rule.id, rule) for rule in one.rules],
-        "left_out": [left.model_dump() for left in one.left_out],
+        "disclaimer": one.disclaimer, "rules": [_rule(rule.id, rule, one.measures) for rule in one.rules],
+        "left_out": [left.model_dump() for left in one.left_out], "document": document(one),
     }  # fmt: skip
 
 
-def _rule(name: str, rule: Rule) -> Json:
+def _rule(name: str, rule: Rule, measures: Mapping[str, str]) -> Json:
     return {
-        "id": name, "title": rule.title, "words": rule_words(rule), "severity": rule.severity, "advice": rule.advice
+        "id": name, "title": rule.title, "words": rule_words(rule, measures), "severity": rule.severity,
+        "advice": rule.advice,
     }  # fmt: skip
 
 
@@ -159,8 +157,10 @@ def _named(protocols: Sequence[Document]) -> Iterator[tuple[str, Rule]]:
     return ((f"{one.name}:{rule.id}", rule) for one in protocols for rule in one.rules)
 
 
-def _own(name: str, rule: Rule, enrolment: Decision, now_ns: int) -> tuple[Rule, int]:
+def _own(name: str, rule: Rule, enrolment: Decision | None, now_ns: int) -> tuple[Rule, int]:
     """The patient's own version of a rule, and the version of the enrolment that says so; 0 where there is none."""
+    if enrolment is None:
+        return rule, 0
     for override in read_enrolment(enrolment.body).overrides:
         over = override.until_ns is not None and override.until_ns <= now_ns
         if override.rule == name and override.changes and not over:
@@ -194,14 +194,21 @@ def _silence(key: str) -> Json:
 
 def _limit_words(limit: Limit, side: Side) -> str:
     """``Oxygen saturation under 90 % for 60 s``."""
-    line, word = (limit.low, "under") if side is Side.LOW else (limit.high, "over")
-    lasting = f" for {limit.on_delay_s:g} s" if limit.on_delay_s else ""
-    return f"{BY_KEY[limit.vital].name} {word} {quantity(f'{line:g}', limit.unit)}{lasting}"
+    lasting = f" for {span(limit.on_delay_s)}" if limit.on_delay_s else ""
+    word = "under" if side is Side.LOW else "over"
+    return f"{BY_KEY[limit.vital].name} {word} {written(_line(limit, side), limit.unit)}{lasting}"
+
+
+def _line(limit: Limit, side: Side) -> float:
+    line = limit.low if side is Side.LOW else limit.high
+    assert line is not None
+    return line
 
 
 def _ending(limit: Limit, side: Side) -> str:
     """``back at 92 % or more for 30 s``."""
-    line = limit.low + limit.deadband if side is Side.LOW else limit.high - limit.deadband
-    lasting = f" for {limit.off_delay_s:g} s" if limit.off_delay_s else ""
-    ending = f"back at {quantity(f'{line:g}', limit.unit)} or {'more' if side is Side.LOW else 'less'}{lasting}"
+    low = side is Side.LOW
+    back = round(_line(limit, side) + (limit.deadband if low else -limit.deadband), _DECIMALS)
+    lasting = f" for {span(limit.off_delay_s)}" if limit.off_delay_s else ""
+    ending = f"back at {written(back, limit.unit)} or {'more' if low else 'less'}{lasting}"
     return f"{ending}, and a person has acknowledged it" if limit.severity == "S1" else ending

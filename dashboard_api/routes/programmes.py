@@ -259,5 +259,5 @@ def _context(one: Decision) -> Json:
 
 
 def _versioned(body: Json, decision: Decision | None) -> Response:
-    nobody = {"version": 0, "set": None, "author": None, "reason": None, "history": []}
+    nobody: Json = {"version": 0, "set": None, "author": None, "reason": None, "history": []}
     return answer(nobody | body, headers={"ETag": f'"{_version_of(decision)}"'})

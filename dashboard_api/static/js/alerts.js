@@ -36,6 +36,11 @@ function Take({ alert, take }) {
     : html`<span class="act"></span>`;
 }
 
+/** What an alert says; it opens why. */
+function Sentence({ alert, opened, toggle }) {
+  return html`<button class="text" aria-expanded=${opened === alert.id ? "true" : "false"} title="Why? (o)" onClick=${() => toggle(alert.id)}>${alert.text}</button>`;
+}
+
 const look = (alert) => `${alert.severity} ${taken(alert) ? "taken" : ""} ${alert.page === false ? "quiet" : ""}`;
 
 /** A list of alerts, a row for each incident; `keys` lets j, k, a, o and Enter work on it. */
@@ -54,7 +59,7 @@ export function AlertList({ alerts, keys = false, named = true }) {
     marked.current = key;
     draw();
   };
-  const toggle = (key) => setOpened((held) => (held === key ? null : key));
+  const toggle = (id) => setOpened((held) => (held === id ? null : id));
   const take = async (alert) => {
     const was = marked.current;
     await acknowledge(alert, setProblem);
@@ -77,7 +82,7 @@ export function AlertList({ alerts, keys = false, named = true }) {
       } else if (event.key === "a" && !event.repeat && waits(row) && may("alerts:act")) {
         take(row.members.find((alert) => !taken(alert)));
       } else if (event.key === "o" && !event.repeat) {
-        toggle(row.key);
+        toggle(row.members[0].id);
       } else if (event.key === "Enter" && !event.target.closest("a, button") && row.members[0].patient) {
         location.hash = `#/patient/${row.members[0].patient}`;
       }
@@ -93,15 +98,15 @@ export function AlertList({ alerts, keys = false, named = true }) {
       <${Mark} severity=${alert.severity} />
       <div class="what">
         ${named && html`<a href="#/patient/${alert.patient}">${nameOf(alert.patient)}</a>`}
-        <button class="text" aria-expanded=${opened === key ? "true" : "false"} title="Why? (o)" onClick=${() => toggle(key)}>${alert.text}</button>
+        <${Sentence} alert=${alert} opened=${opened} toggle=${toggle} />
         ${alert.quality.map((word) => html`<span key=${word} class="flag">${words(word)}</span>`)}
       </div>
       <span class="soft when" title=${moment(Date.parse(alert.raised))}>${age((now() - Date.parse(alert.raised)) / 1000)}</span>
       <${State} alert=${alert} />
       <${Take} alert=${alert} take=${take} />
       ${others.length > 0 && html`<ul class="members" aria-label="Of the same incident">${others.map((member) => html`<li key=${member.id} class=${look(member)}>
-        <${Mark} severity=${member.severity} /><span class="text">${member.text}</span><${State} alert=${member} /><${Take} alert=${member} take=${take} /></li>`)}</ul>`}
-      ${opened === key && html`<${Explanation} key=${alert.id} alert=${alert} />`}
+        <${Mark} severity=${member.severity} /><${Sentence} alert=${member} opened=${opened} toggle=${toggle} /><${State} alert=${member} /><${Take} alert=${member} take=${take} /></li>`)}</ul>`}
+      ${[alert, ...others].filter((one) => one.id === opened).map((one) => html`<${Explanation} key=${one.id} alert=${one} />`)}
     </li>`)}</ol>
   </div>`;
 }

@@ -3,7 +3,6 @@
 import { html, useEffect, useState } from "../vendor/htm-preact.module.js";
 import { get } from "./api.js";
 import { count, PRIORITY } from "./format.js";
-import { may } from "./store.js";
 
 const REFRESH_MS = 30_000;
 
@@ -53,7 +52,7 @@ function Priority({ severity }) {
 
 export function Watching({ patient }) {
   const found = useAnswer(`patients/${patient}/rules`);
-  if (!found || !may("programmes:read")) return null;
+  if (!found) return null;
   const { rules, gated } = found;
   return html`<details class="watch"><summary>What watches this patient <span class="soft">${count(rules.length, "rule")}${gated.length > 0 ? `, ${gated.length} more do not apply` : ""}</span></summary>
     ${rules.length === 0 && html`<p class="calm">Nothing: no programme and no limit.</p>`}
