@@ -113,6 +113,8 @@ _OF_THE_SYSTEM: Final = frozenset(
 
 def read_body(control: Control) -> Body:
     """The typed body of a control entry; raises ``InvalidRequest`` with the path of the wrong member."""
+    if control.kind not in _BODIES:
+        raise InvalidRequest("kind", "is about no alert")
     try:
         return msgspec.convert(control.body, _BODIES[control.kind])
     except msgspec.ValidationError as error:

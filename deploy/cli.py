@@ -135,11 +135,12 @@ def parts() -> tuple[ModuleType, ...]:
         cli_detect,
         cli_devices,
         cli_people,
+        cli_protocols,
         cli_report,
         cli_traffic,
     )
 
-    return cli_people, cli_devices, cli_adapters, cli_traffic, cli_report, cli_detect, cli_bench
+    return cli_people, cli_protocols, cli_devices, cli_adapters, cli_traffic, cli_report, cli_detect, cli_bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

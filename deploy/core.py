@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from alerts.engine import Engine
 from alerts.glucose_report import glucose_report
 from alerts.publish import ScorePublisher
+from alerts.rulebook import Rulebook
 from alerts.rules import parse_limits
 from alerts.service import AlertService, ControlDesk, Observation
 from dashboard_api.app import create_app
@@ -124,6 +125,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk) -> Dependencies:
         system=status.system,
         adapters=tuple(load_adapters()),
         parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
+        rulebook=Rulebook(core.book, CLOCK),
         glucose_report=partial(glucose_report, core.store),
         device_side=httpx.AsyncHTTPTransport(uds=str(core.layout.ingest)),
     )

@@ -61,12 +61,22 @@ LIMITS: dict[Condition, list[dict[str, Any]]] = {
     ],
 }
 """The demo's limits, after clinical.md 1.3: for synthetic patients only."""
+PROGRAMMES: dict[Condition, str] = {
+    Condition.DIABETES: "diabetes",
+    Condition.HEART_FAILURE: "heart_failure",
+    Condition.COPD: "copd",
+    Condition.POST_SURGICAL: "post_surgical",
+}
+"""The shipped protocol that the demo adopts for a condition, as a programme of the same name."""
+CONTEXT = {"age_band": "adult", "pregnancy": "no", "oxygen": "no", "spo2_scale": 1, "known_af": "no"}
+"""The clinical context of a synthetic patient; those with COPD have a target of 88 to 92 %."""
+REASON = "the demo's synthetic ward"
 
 
 def enrol(
-    api: Control, people: Sequence[Patient], now_ns: int, *, limits: bool = False, formats: Sequence[Format] = ()
+    api: Control, people: Sequence[Patient], now_ns: int, *, watched: bool = False, formats: Sequence[Format] = ()
 ) -> list[SimulatedDevice]:
-    """Add synthetic patients with their devices; ``limits`` gives them the demo's limits as well.
+    """Add synthetic patients with their devices; ``watched`` gives them the demo's programmes and limits as well.
 
     Each takes home the kit of its condition, or a device of each of ``formats``.
     """
@@ -75,14 +85,32 @@ def enrol(
     for number, person in enumerate(people):
         body = {"name": f"Synthetic {number + 1}", "zone": "UTC", "condition": person.condition.value}
         token = api.request("POST", "patients", json=body)["patient"]
-        if limits:
-            api.request("PUT", f"patients/{token}/limits", json=LIMITS[person.condition])
+        if watched:
+            _watch(api, token, person.condition)
         for product in spoken or KITS[person.condition]:
             adapter = product("", "", person, now_ns).adapter
             enrolled = api.request("POST", "devices", json={"adapter": adapter})
             api.request("POST", f"devices/{enrolled['device']}/assign", json={"patient": token})
             targets.append(product(enrolled["device"], enrolled["secret"], person, now_ns, seed=len(targets)))
     return targets
+
+
+def _adopt(api: Control) -> None:
+    """The shipped protocols as programmes of the ward."""
+    titles = {one["name"]: one["title"] for one in api.all("protocols")}
+    for name in PROGRAMMES.values():
+        body = {"protocols": [name], "title": titles[name], "reason": REASON}
+        api.request("PUT", f"programmes/{name}", json=body)
+
+
+def _watch(api: Control, token: str, condition: Condition) -> None:
+    """Limits, clinical context and programme of a synthetic patient."""
+    api.request("PUT", f"patients/{token}/limits", json=LIMITS[condition])
+    scale = 2 if condition is Condition.COPD else 1
+    api.request("PUT", f"patients/{token}/context", json=CONTEXT | {"spo2_scale": scale, "reason": REASON})
+    if condition in PROGRAMMES:
+        body = {"programmes": [PROGRAMMES[condition]], "reason": REASON}
+        api.request("PUT", f"patients/{token}/programmes", json=body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +130,9 @@ def _people(now_ns: int) -> list[Patient]:
     return [person for person in drawn if person.condition is not Condition.HEALTHY][:PATIENTS]
 
 
-def _enrol_extra(api: Control, name: str, adapter: str, limits: list[dict[str, Any]]) -> tuple[str, str]:
+def _enrol_extra(api: Control, name: str, adapter: str) -> tuple[str, str]:
     token = api.request("POST", "patients", json={"name": name, "zone": "UTC", "condition": "diabetes"})["patient"]
-    api.request("PUT", f"patients/{token}/limits", json=limits)
+    _watch(api, token, Condition.DIABETES)
     device = api.request("POST", "devices", json={"adapter": adapter})
     api.request("POST", f"devices/{device['device']}/assign", json={"patient": token})
     return device["device"], device["secret"]
@@ -116,10 +144,10 @@ def _ward(api: Control, layout: Layout) -> Ward:
     people = _people(now_ns)
     kept = layout.root / STATE
     if not kept.exists():
-        glucose = LIMITS[Condition.DIABETES]
-        devices = [[target.device, target.secret] for target in enrol(api, people[:-2], now_ns, limits=True)]
-        recorder = _enrol_extra(api, "Recording of a real sensor", "clarity", glucose)
-        silent, _ = _enrol_extra(api, "Silent sensor", "clarity", glucose)
+        _adopt(api)
+        devices = [[target.device, target.secret] for target in enrol(api, people[:-2], now_ns, watched=True)]
+        recorder = _enrol_extra(api, "Recording of a real sensor", "clarity")
+        silent, _ = _enrol_extra(api, "Silent sensor", "clarity")
         state = {"devices": devices, "recorder": recorder, "silent": silent, "first_start_ns": now_ns}
         kept.write_text(json.dumps(state))
     state = json.loads(kept.read_text())
