@@ -1,9 +1,9 @@
 """What rules would have said of readings that are known: the alert engine over history, in order of arrival.
 
 The readings go through the same :class:`~alerts.engine.Engine` that watches patients, under the rules of a
-:class:`RuleSet`, with a tick every ``TICK_NS`` of arrival time. Nobody acknowledged these alerts, so the replay does, in
-the person's place, ``ANSWERED_AFTER_NS`` after each one spoke: otherwise S1, which latches, would be one alert for ever.
-Equal readings and rules give equal outcomes, however the readings were cut into batches.
+:class:`RuleSet`, with a tick every ``TICK_NS`` of arrival time. Nobody acknowledged these alerts, so the replay does,
+in a person's place, ``ANSWERED_AFTER_NS`` after each one spoke: otherwise S1, which latches, would be one alert for
+ever. Equal readings and rules give equal outcomes, however the readings were cut into batches.
 """
 
 import heapq
@@ -135,7 +135,7 @@ class Replay:
         self._alerts: dict[str, Raised] = {}
         self._answers: list[tuple[int, str]] = []
         self._before: dict[str, int] = {}
-        self._started = self._over = False
+        self._started, self._over = span.from_ns >= span.start_ns, False
         self._next_tick_ns = span.from_ns // TICK_NS * TICK_NS
         self._now_ns = self._next_tick_ns
         for control in rules.controls:

@@ -22,8 +22,8 @@ NEAR_NS: Final = 30 * 60 * 1_000_000_000
 BUDGET_PER_WEEK: Final = 1.0
 FEW_PATIENTS: Final = 0.05
 HOW: Final = (
-    "An alert is new, or gone, when the other rules raised none for the same patient about the same vital sign and side "
-    "whose time in alarm overlaps it or is less than 30 minutes away."
+    "An alert is new, or gone, when the other rules raised none for the same patient about the same vital sign and "
+    "side whose time in alarm overlaps it or is less than 30 minutes away."
 )
 ASSUMED: Final = (
     "every alert is acknowledged a minute after it spoke",

@@ -6,10 +6,22 @@ from typing import Any, Final
 from alerts.backtest import AUTHOR, RuleSet, Watched
 from alerts.rules import compile_limit, parse_limits, rule_id, sides
 from vitals.catalog import BY_KEY
+from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
 
 IN_FORCE: Final = "in force"
+
+
+def rule_set(name: str, document: object, patients: Sequence[str], at_ns: int) -> RuleSet:
+    """A list of limits for every patient, or a protocol that all are enrolled in.
+
+    Raises:
+        InvalidRequest: with the path of the first wrong word.
+    """
+    if isinstance(document, list):
+        return limits_set(name, dict.fromkeys(patients, document), at_ns)
+    raise InvalidRequest("protocol", "protocols are not read yet: give limits")
 
 
 def limits_set(name: str, limits: Mapping[str, Sequence[Any]], at_ns: int) -> RuleSet:

@@ -14,7 +14,17 @@ from dashboard_api.live import LiveView, StreamHub
 from dashboard_api.pages import ROOT, PageFiles, SecurityHeaders
 from dashboard_api.pages import router as pages
 from dashboard_api.problems import BodyLimit, LastResort, install
-from dashboard_api.routes import alerts, device_side, devices, patients, quarantine, readings, reports, system
+from dashboard_api.routes import (
+    alerts,
+    backtests,
+    device_side,
+    devices,
+    patients,
+    quarantine,
+    readings,
+    reports,
+    system,
+)
 from dashboard_api.session import SessionGate, Sessions
 
 API = "/api/v1"
@@ -49,7 +59,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.state.hub = StreamHub(deps.log, deps.book, app.state.live)
     app.state.sessions = Sessions(deps.auth)
     install(app)
-    for module in (patients, readings, reports, devices, alerts, quarantine, system):
+    for module in (patients, readings, reports, devices, alerts, backtests, quarantine, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.beside)
     app.include_router(device_side.router)

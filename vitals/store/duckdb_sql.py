@@ -88,7 +88,8 @@ FROM readings r WHERE r.patient = $patient ORDER BY vital, time_ns, seq, ordinal
 # By receipt, as readings came; by measurement, in the newest version. The braces take AS_RECEIVED or AS_MEASURED.
 ARRIVAL_MINUTES = """
 SELECT bucket({time}, 60000000000) AS minute_ns, count(*) FROM {view}
-WHERE patient IN (SELECT unnest($patients)) AND {time} >= $first AND {time} < $last GROUP BY minute_ns ORDER BY minute_ns
+WHERE patient IN (SELECT unnest($patients)) AND {time} >= $first AND {time} < $last
+GROUP BY minute_ns ORDER BY minute_ns
 """
 ARRIVALS = """
 FROM {view} WHERE patient IN (SELECT unnest($patients)) AND {time} >= $first AND {time} < $last
