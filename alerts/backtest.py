@@ -39,11 +39,11 @@ _HISTORY: Final = Flag.LATE | Flag.REPLAYED | Flag.REVISION
 
 
 class Watched(NamedTuple):
-    """A rule of a patient and the vitals (catalogue codes) that it reads."""
+    """A rule of a patient and what it reads: of each of ``vitals`` one (catalogue codes)."""
 
     patient: str
     rule: str
-    vitals: tuple[int, ...]
+    vitals: tuple[tuple[int, ...], ...]
 
 
 class RuleSet(NamedTuple):

@@ -314,10 +314,14 @@ def _unjudged(rules: RuleSet, seen: Mapping[str, PatientData]) -> Iterator[tuple
         found[rule, reason].append(patient)
     for patient, rule, vitals in rules.watched:
         there = seen[patient].vitals if patient in seen else None
-        if there is not None and (missing := [code for code in vitals if code not in there]):
-            found[rule, "no " + ", ".join(BY_CODE[code].key for code in missing)].append(patient)
+        if there is not None and (missing := [some for some in vitals if there.isdisjoint(some)]):
+            found[rule, "no " + ", no ".join(_either(some) for some in missing)].append(patient)
     for (rule, reason), who in found.items():
         yield rule, reason, who
+
+
+def _either(vitals: Sequence[int]) -> str:
+    return " or ".join(BY_CODE[code].key for code in vitals)
 
 
 def _who(patients: Sequence[str]) -> str:

@@ -9,15 +9,16 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from alerts.backtest import Census, Replay, RuleSet, Span, as_measured, lockstep
 from alerts.backtest_report import report
-from alerts.backtest_rules import rule_set
+from alerts.backtest_rules import HISTORY_NS, Decisions, rule_set
 from dashboard_api.times import parse_time
+from deploy.cli_backtest import NO_RULES
 from ingest.quality import cross_flags, late_flags, range_flags
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
@@ -182,28 +183,39 @@ def _canonical(columns: Mapping[str, Any]) -> Any:
     return value
 
 
-def replay_file(
-    path: Path, measure: tuple[str | None, str | None], chosen: Sequence[str], documents: tuple[Any, Any | None], *,
-    measured: bool, alone: str,
-) -> dict[str, Any]:  # fmt: skip
-    """The result for a file, as JSON. Without ``received`` readings come when they were measured; with no second
-    document they are compared with no rules at all, named ``alone``. Raises ``InvalidRequest``."""
-    batch = read(path, *measure)
-    if chosen:
-        unknown = [token for token in chosen if token not in batch.patients]
+class Asked(NamedTuple):
+    """What is asked of a file: (vital, unit) where it does not say them, patients (none: all), the rules to try and
+    those to compare with, clinical context of all patients."""
+
+    measure: tuple[str | None, str | None]
+    patients: Sequence[str]
+    rules: Any
+    against: Any | None
+    context: Mapping[str, Any]
+    measured: bool
+
+
+def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
+    """The result for a file, as JSON. Without ``received`` readings come when they were measured; with nothing to
+    compare with, they are compared with no rules at all. Raises ``InvalidRequest``."""
+    batch = read(path, *asked.measure)
+    if asked.patients:
+        unknown = [token for token in asked.patients if token not in batch.patients]
         if unknown:
             raise InvalidRequest("--patients", f"{len(unknown)} are not in the file")
-        batch = batch.take(np.isin(batch.patient, [batch.patients.index(token) for token in chosen]))
-    if measured:
+        batch = batch.take(np.isin(batch.patient, [batch.patients.index(token) for token in asked.patients]))
+    if asked.measured:
         batch = as_measured(batch)
-    patients = tuple(chosen) or batch.patients
-    start_ns, end_ns = int(batch.received_ns[0]), int(batch.received_ns[-1]) + 1
-    span = Span(start_ns, end_ns, start_ns)
-    rules = [
-        RuleSet(alone, ()) if document is None else rule_set(name, document, patients, start_ns)
-        for name, document in zip(("candidate", "against"), documents, strict=True)
-    ]
+    patients = tuple(asked.patients) or batch.patients
+    span = Span(int(batch.received_ns[0]), int(batch.received_ns[-1]) + 1, int(batch.received_ns[0]))
+    context = {"version": 1, "reason": "assumed"} | dict(asked.context)
+    known = Decisions(contexts={one: {"patient": one} | context for one in patients} if asked.context else {})
+    at_ns = span.start_ns - HISTORY_NS
+    rules = (
+        rule_set("candidate", asked.rules, patients, known, at_ns),
+        RuleSet(NO_RULES, ()) if asked.against is None else rule_set("against", asked.against, patients, known, at_ns),
+    )
     census = Census(span)
     outcomes = lockstep([batch], census, [Replay(one, span, patients) for one in rules])
-    in_order = measured or (batch.received_ns == batch.time_ns).all()
-    return dict(msgspec.to_builtins(report(span, patients, census, rules, outcomes, measured=bool(in_order))))
+    measured = asked.measured or bool((batch.received_ns == batch.time_ns).all())
+    return dict(msgspec.to_builtins(report(span, patients, census, rules, outcomes, measured=measured)))

@@ -10,21 +10,30 @@ import structlog
 
 from alerts.backtest import Census, RuleSet, Span, as_measured
 from alerts.backtest_report import Item, Result, report, rfc3339
-from alerts.backtest_rules import IN_FORCE, limits_set, rule_set
+from alerts.backtest_rules import HISTORY_NS, Decisions, in_force, rule_set
 from dashboard_api.dependencies import BacktestOrder
 from deploy.backtesting import Workers
 from vitals.errors import NotFound, VitalgateError
-from vitals.ports import Clock, Store
+from vitals.ports import Clock, Decision, Store
 
 KEPT: Final = 8
 _log = structlog.get_logger(__name__)
 
 
-class Limits(Protocol):
+class Decided(Protocol):
     """What is in force, as the alert book knows it."""
 
     def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
         """(version, limits) in force; (0, []) when none were ever set."""
+
+    def programmes(self) -> list[Decision]:
+        """The newest version of every programme."""
+
+    def enrolment(self, patient: str) -> Decision | None:
+        """The one in force."""
+
+    def context(self, patient: str) -> Decision | None:
+        """The one in force."""
 
 
 class _Job:
@@ -48,7 +57,7 @@ class _Job:
 class BacktestDesk:
     """:class:`dashboard_api.dependencies.Backtests` over store and book. Thread-safe."""
 
-    def __init__(self, store: Store, book: Limits, clock: Clock) -> None:
+    def __init__(self, store: Store, book: Decided, clock: Clock) -> None:
         self._store, self._book, self._clock = store, book, clock
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
@@ -107,16 +116,24 @@ class BacktestDesk:
         return job
 
     def _rules(self, order: BacktestOrder) -> tuple[RuleSet, RuleSet]:
-        return self._rule_set("candidate", order.protocol, order), (
-            self._in_force(order) if order.against is None else self._rule_set("against", order.against, order)
+        """Candidate and reference; rules begin long before the readings, so that no history of theirs is missed."""
+        known, patients, at_ns = self._decisions(order.patients), order.patients, order.start_ns - HISTORY_NS
+        candidate = rule_set("candidate", order.protocol, patients, known, at_ns)
+        if order.against is None:
+            return candidate, in_force(known, patients, at_ns)
+        return candidate, rule_set("against", order.against, patients, known, at_ns)
+
+    def _decisions(self, patients: Sequence[str]) -> Decisions:
+        book = self._book
+        limits = {patient: book.limits(patient)[1] for patient in patients}
+        contexts = {patient: book.context(patient) for patient in patients}
+        enrolments = {patient: book.enrolment(patient) for patient in patients}
+        return Decisions(
+            {patient: found for patient, found in limits.items() if found},
+            {patient: found.body for patient, found in contexts.items() if found is not None},
+            {patient: found.body for patient, found in enrolments.items() if found is not None},
+            {one.subject: one.body for one in book.programmes()},
         )
-
-    def _rule_set(self, name: str, document: object, order: BacktestOrder) -> RuleSet:
-        return rule_set(name, document, order.patients, order.start_ns)
-
-    def _in_force(self, order: BacktestOrder) -> RuleSet:
-        limits = {patient: self._book.limits(patient)[1] for patient in order.patients}
-        return limits_set(IN_FORCE, {patient: found for patient, found in limits.items() if found}, order.start_ns)
 
     def _run(self, job: _Job, rules: Sequence[RuleSet], span: Span) -> None:
         try:

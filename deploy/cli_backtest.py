@@ -48,6 +48,9 @@ def backtest(
     as_measured: Annotated[
         bool, typer.Option("--as-measured", help="Take each reading as come when it was measured.")
     ] = False,
+    assume: Annotated[
+        list[str] | None, typer.Option(help="Clinical context of the patients of a --csv, such as age_band=adult.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -59,10 +62,18 @@ def backtest(
     if csv_file is not None:
         if start is not None or end is not None:
             raise InvalidRequest("--csv", "is judged whole: without --from and --to")
-        result, timeline = _of_file(data_dir, csv_file, (vital, unit), chosen, (rules, other), as_measured)
+        if data_dir.is_dir():
+            os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
+        # numba loads in a second; --help must not wait for it
+        from deploy.backtest_csv import Asked, replay_file  # noqa: PLC0415
+
+        asked = Asked((vital, unit), chosen, rules, other, _context(assume or []), as_measured)
+        result = replay_file(csv_file, asked)
+        items = result.pop("timeline")
+        timeline = {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
     else:
-        if vital is not None or unit is not None:
-            raise InvalidRequest("--vital", "is for --csv")
+        if vital is not None or unit is not None or assume:
+            raise InvalidRequest("--assume" if assume else "--vital", "is for --csv")
         body = {"protocol": rules, "against": other, "patients": chosen, "from": start, "to": end}
         body["as_measured"] = as_measured
         result, timeline = _of_store(data_dir, config, body)
@@ -86,7 +97,7 @@ def document(path: Path, option: str) -> Any:
         raise InvalidRequest(option, f"{path}: is no {kind}: {error}") from error
 
 
-def _of_store(data_dir: Path, config: Path | None, body: Record) -> tuple[Record, Record]:
+def _of_store(data_dir: Path, config: Path | None, body: Record) -> tuple[dict[str, Any], Record]:
     given = {name: value for name, value in body.items() if value is not None}
     with control(data_dir, config) as api:
         state = api.request("POST", "backtests", json=given)
@@ -99,18 +110,13 @@ def _of_store(data_dir: Path, config: Path | None, body: Record) -> tuple[Record
         return state["result"], api.request("GET", f"{path}/timeline", params={"limit": SHOWN})
 
 
-def _of_file(
-    data_dir: Path, file: Path, measure: tuple[str | None, str | None], chosen: Sequence[str],
-    documents: tuple[Any, Any | None], measured: bool,
-) -> tuple[Record, Record]:  # fmt: skip
-    if data_dir.is_dir():
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
-    from deploy.backtest_csv import replay_file  # noqa: PLC0415 - numba loads in a second; --help must not wait for it
-
-    result = replay_file(file, measure, chosen, documents, measured=measured, alone=NO_RULES)
-    items = result["timeline"]
-    rest = {name: value for name, value in result.items() if name != "timeline"}
-    return rest, {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
+def _context(assumed: Sequence[str]) -> dict[str, Any]:
+    """``spo2_scale=1`` as a member of the clinical context."""
+    context: dict[str, Any] = {}
+    for text in assumed:
+        name, _, value = text.partition("=")
+        context[name] = int(value) if value.isdigit() else value == "yes" if name == "usual_confusion" else value
+    return context
 
 
 def words(result: Record) -> Iterator[str | Table]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from alerts.backtest import Census, Span
 from alerts.backtest_report import report
-from alerts.backtest_rules import limits_set
+from alerts.backtest_rules import Decisions, rule_set
 from deploy.backtesting import Workers
 from deploy.bench.fleet import LIMITS, batch_of
 from deploy.bench.report import Figure, repeat
@@ -47,8 +47,8 @@ def measure(runs: int, rows: int) -> tuple[dict[str, Any], list[dict[str, Any]]]
     span = Span(_START_NS, _START_NS + rows // PATIENTS * _MINUTE_NS, _START_NS)
     tried = [LIMITS[0] | {"on_delay_s": 180.0}]
     rules = (
-        limits_set("candidate", dict.fromkeys(patients, tried), _START_NS),
-        limits_set("reference", dict.fromkeys(patients, LIMITS), _START_NS),
+        rule_set("candidate", tried, patients, Decisions(), _START_NS),
+        rule_set("reference", LIMITS, patients, Decisions(), _START_NS),
     )
 
     def once() -> list[Figure]:

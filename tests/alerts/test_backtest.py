@@ -9,7 +9,7 @@ import pytest
 from alerts import backtest
 from alerts.backtest import Census, Outcome, Replay, RuleSet, Span, as_measured, lockstep
 from alerts.backtest_report import Result, report
-from alerts.backtest_rules import limits_set
+from alerts.backtest_rules import Decisions, rule_set
 from tests.alerts.alert_world import SECOND, at, batch, limit, reading
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
@@ -21,7 +21,7 @@ DAY = 86_400.0
 
 
 def rules(*limits: dict[str, Any], name: str = "candidate", patients: Sequence[str] = ("p_1",)) -> RuleSet:
-    return limits_set(name, {patient: list(limits) for patient in patients}, at(0))
+    return rule_set(name, list(limits), patients, Decisions(), at(0))
 
 
 def replay(rule_set: RuleSet, *batches: VitalBatch, to: float = HOUR, start: float = 0.0) -> Outcome:
