@@ -14,26 +14,20 @@ import msgspec
 import numpy as np
 
 from alerts import kernels, silence
-from alerts.lifecycle import (
+from alerts.controls import (
     TROUBLES,
     AcknowledgeBody,
     LimitsBody,
     NoteBody,
-    OpenAlert,
     RecordBody,
-    Report,
     ResolveBody,
     ShelveBody,
     TechnicalBody,
-    Trigger,
-    advance,
-    alert_id,
-    raise_alert,
     read_body,
     read_limits,
     shelf_problem,
-    technical_rule,
 )
+from alerts.lifecycle import OpenAlert, Report, Trigger, advance, alert_id, raise_alert, technical_rule
 from alerts.reports import limit_of, value_of, words
 from alerts.rules import SlotSpec, compile_limit, describe
 from alerts.silence import Contact, SilenceTable, Watch

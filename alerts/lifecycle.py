@@ -1,53 +1,53 @@
-"""The life of an alert: one transition table, the bodies of control entries, and what a person may ask for.
+"""The life of an alert: one transition table, what moves it, and the identity of alerts and events.
 
 The states are those of clinical.md 5.5. ``TABLE`` is the only place that says what follows what; what is not in it
-does not happen. While an alert is shelved its *live* state goes on underneath through the same table.
+does not happen. While an alert is shelved or suppressed its *live* state goes on underneath through the same table.
 """
 
 import hashlib
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from alerts.rules import Limit, parse_limits
-from vitals.errors import InvalidRequest
-from vitals.glossary import AlertState, ControlKind, Severity
-from vitals.model import Control
-from vitals.ports import Alert, AlertEvent
+from vitals.glossary import AlertState, AlertStep, Severity
+from vitals.ports import AlertEvent
 
-MINUTE_NS: Final = 60 * 1_000_000_000
-LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
-    {Severity.S1: 60 * MINUTE_NS, Severity.S2: 24 * 60 * MINUTE_NS, Severity.S3: 24 * 60 * MINUTE_NS}
-)
-"""How long an alert may be muted (clinical.md 5.3, maintenance)."""
-TROUBLES: Final[Mapping[str, str]] = MappingProxyType(
-    {"pipeline_lag": "Readings are evaluated late: the pipeline is behind"}
-)
-"""Causes of a ``technical`` control, and what the alert says."""
 CONFIRM_SUFFIX: Final = ":confirm"
 """Ends the rule id of an alert that asks for a second reading."""
 
 
 class Trigger(StrEnum):
-    """What moves an alert: its condition, a person, or the time a person set."""
+    """What moves an alert: its condition, a person, the system, or time."""
 
     VIOLATES = "violates"
     RECOVERS = "recovers"
     HOLDS = "holds"
     DOUBTED = "doubted"
+    RECURS = "recurs"
     WORSENS = "worsens"
     REFUTED = "refuted"
     ENDS = "ends"
     ENDS_LATCHED = "ends_latched"
+    CHATTERS = "chatters"
     WITHDRAWN = "withdrawn"
+    FADES = "fades"
+    REVIVES = "revives"
+    ADDS = "adds"
     ACKNOWLEDGE = "acknowledge"
     SHELVE = "shelve"
+    ASK_SHELF = "ask_shelf"
     EXPIRE = "expire"
     NOTE = "note"
     RESOLVE = "resolve"
+    SUPPRESS = "suppress"
+    RELEASE = "release"
+    SLA_OVER = "sla_over"
+    REALARM = "realarm"
+    RECHECK = "recheck"
+    ARCHIVE = "archive"
 
 
 class Step(NamedTuple):
@@ -57,39 +57,56 @@ class Step(NamedTuple):
     """
 
     to: AlertState | None
-    kind: str | None
+    kind: AlertStep | None
     breaks_shelf: bool = False
 
 
-_S, _T = AlertState, Trigger
-_OPEN: Final = (_S.ACTIVE_UNACK, _S.ACTIVE_ACK, _S.RTN_UNACK)
+_S, _T, _A = AlertState, Trigger, AlertStep
+_ACTIVE: Final = (_S.ACTIVE_UNACK, _S.ACTIVE_ACK)
+_OPEN: Final = (*_ACTIVE, _S.RTN_UNACK)
 
 TABLE: Final[Mapping[tuple[AlertState, Trigger], Step]] = MappingProxyType({
     # The kernels take the first two steps themselves; a near miss is counted in the slot.
     (_S.NORMAL, _T.VIOLATES): Step(_S.PENDING, None),
     (_S.PENDING, _T.RECOVERS): Step(_S.NORMAL, None),
-    (_S.NORMAL, _T.HOLDS): Step(_S.ACTIVE_UNACK, "raised"),
-    (_S.PENDING, _T.HOLDS): Step(_S.ACTIVE_UNACK, "raised"),
-    (_S.NORMAL, _T.DOUBTED): Step(_S.ACTIVE_UNACK, "raised"),
-    (_S.PENDING, _T.DOUBTED): Step(_S.ACTIVE_UNACK, "raised"),
-    (_S.ACTIVE_UNACK, _T.WORSENS): Step(_S.ACTIVE_UNACK, "escalated", breaks_shelf=True),
-    (_S.ACTIVE_ACK, _T.WORSENS): Step(_S.ACTIVE_UNACK, "escalated", breaks_shelf=True),
-    (_S.ACTIVE_UNACK, _T.REFUTED): Step(_S.RESOLVED, "resolved"),
-    (_S.ACTIVE_ACK, _T.REFUTED): Step(_S.RESOLVED, "resolved"),
-    (_S.ACTIVE_UNACK, _T.ENDS): Step(_S.RESOLVED, "resolved"),
-    (_S.ACTIVE_UNACK, _T.ENDS_LATCHED): Step(_S.RTN_UNACK, "returned"),
-    (_S.ACTIVE_ACK, _T.ENDS): Step(_S.RESOLVED, "resolved"),
-    (_S.ACTIVE_ACK, _T.ENDS_LATCHED): Step(_S.RESOLVED, "resolved"),
-    (_S.RTN_UNACK, _T.HOLDS): Step(_S.ACTIVE_UNACK, "recurred"),
-    (_S.RTN_UNACK, _T.DOUBTED): Step(_S.ACTIVE_UNACK, "recurred"),
-    (_S.ACTIVE_UNACK, _T.ACKNOWLEDGE): Step(_S.ACTIVE_ACK, "acknowledged"),
-    (_S.RTN_UNACK, _T.ACKNOWLEDGE): Step(_S.RESOLVED, "resolved"),
-    **{(state, _T.SHELVE): Step(_S.SHELVED, "shelved") for state in _OPEN},
-    **{(state, _T.EXPIRE): Step(None, "unshelved", breaks_shelf=True) for state in _OPEN},
-    **{(state, _T.NOTE): Step(None, "noted") for state in _OPEN},
-    **{(state, _T.WITHDRAWN): Step(None, "retracted") for state in _OPEN},
-    **{(state, _T.RESOLVE): Step(_S.RESOLVED, "resolved") for state in _OPEN},
+    (_S.NORMAL, _T.HOLDS): Step(_S.ACTIVE_UNACK, _A.RAISED),
+    (_S.PENDING, _T.HOLDS): Step(_S.ACTIVE_UNACK, _A.RAISED),
+    (_S.NORMAL, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.RAISED),
+    (_S.PENDING, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.RAISED),
+    (_S.ACTIVE_UNACK, _T.WORSENS): Step(_S.ACTIVE_UNACK, _A.WORSENED, breaks_shelf=True),
+    (_S.ACTIVE_ACK, _T.WORSENS): Step(_S.ACTIVE_UNACK, _A.WORSENED, breaks_shelf=True),
+    (_S.ACTIVE_UNACK, _T.REFUTED): Step(_S.RESOLVED, _A.RESOLVED),
+    (_S.ACTIVE_ACK, _T.REFUTED): Step(_S.RESOLVED, _A.RESOLVED),
+    (_S.ACTIVE_UNACK, _T.ENDS): Step(_S.RESOLVED, _A.RESOLVED),
+    (_S.ACTIVE_UNACK, _T.ENDS_LATCHED): Step(_S.RTN_UNACK, _A.RETURNED),
+    (_S.ACTIVE_ACK, _T.ENDS): Step(_S.RESOLVED, _A.RESOLVED),
+    (_S.ACTIVE_ACK, _T.ENDS_LATCHED): Step(_S.RESOLVED, _A.RESOLVED),
+    (_S.RTN_UNACK, _T.HOLDS): Step(_S.ACTIVE_UNACK, _A.RECURRED),
+    (_S.RTN_UNACK, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.RECURRED),
+    (_S.RESOLVED, _T.HOLDS): Step(_S.ACTIVE_UNACK, _A.REOPENED),
+    (_S.RESOLVED, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.REOPENED),
+    (_S.RESOLVED, _T.ARCHIVE): Step(None, _A.ARCHIVED),
+    (_S.ACTIVE_UNACK, _T.SLA_OVER): Step(None, _A.ESCALATED),
+    (_S.RTN_UNACK, _T.SLA_OVER): Step(None, _A.ESCALATED),
+    (_S.ACTIVE_ACK, _T.REALARM): Step(_S.ACTIVE_UNACK, _A.STILL_ABNORMAL),
+    (_S.ACTIVE_ACK, _T.RECHECK): Step(_S.ACTIVE_UNACK, _A.RECHECK_DUE),
+    (_S.ACTIVE_UNACK, _T.ACKNOWLEDGE): Step(_S.ACTIVE_ACK, _A.ACKNOWLEDGED),
+    (_S.RTN_UNACK, _T.ACKNOWLEDGE): Step(_S.RESOLVED, _A.RESOLVED),
+    **{(state, _T.CHATTERS): Step(None, _A.HELD) for state in _ACTIVE},
+    **{(state, _T.RECURS): Step(None, _A.RECURRED) for state in _ACTIVE},
+    **{(state, _T.SHELVE): Step(_S.SHELVED, _A.SHELVED) for state in _OPEN},
+    **{(state, _T.ASK_SHELF): Step(None, _A.SHELF_ASKED) for state in _OPEN},
+    **{(state, _T.EXPIRE): Step(None, _A.UNSHELVED, breaks_shelf=True) for state in _OPEN},
+    **{(state, _T.SUPPRESS): Step(_S.SUPPRESSED, _A.SUPPRESSED) for state in _OPEN},
+    **{(state, _T.RELEASE): Step(None, _A.RELEASED) for state in _OPEN},
+    **{(state, _T.FADES): Step(None, _A.STALE) for state in _OPEN},
+    **{(state, _T.REVIVES): Step(None, _A.STALE_OVER) for state in _OPEN},
+    **{(state, _T.ADDS): Step(None, _A.ADDED) for state in _OPEN},
+    **{(state, _T.NOTE): Step(None, _A.NOTED) for state in _OPEN},
+    **{(state, _T.WITHDRAWN): Step(None, _A.RETRACTED) for state in _OPEN},
+    **{(state, _T.RESOLVE): Step(_S.RESOLVED, _A.RESOLVED) for state in _OPEN},
 })  # fmt: skip
+"""``SHELVED`` and ``SUPPRESSED`` lie over a state that goes on underneath; ``FADES``, no data, ends nothing."""
 
 
 class OpenAlert(msgspec.Struct):
@@ -128,13 +145,14 @@ class Report(NamedTuple):
     note: str = ""
 
 
-def _digest(prefix: str, *parts: str | int) -> str:
+def digest(prefix: str, *parts: str | int) -> str:
+    """``prefix`` and 32 hex digits that depend on every part."""
     return prefix + hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
 
 
 def alert_id(patient: str, rule: str, message: int, vital: int, source_time_ns: int, seq: int) -> str:
     """``a_`` and 32 hex digits, from the rule and the identity of the first reading of the condition."""
-    return _digest("a_", patient, rule, message, vital, source_time_ns, seq)
+    return digest("a_", patient, rule, message, vital, source_time_ns, seq)
 
 
 def technical_rule(cause: str) -> str:
@@ -147,7 +165,7 @@ def _event(alert: OpenAlert, kind: str, at_ns: int, report: Report) -> AlertEven
     alert.number += 1
     told = bool(report.values)
     return AlertEvent(
-        id=_digest("e_", alert.id, number, kind), alert=alert.id, number=number, kind=kind, at_ns=at_ns,
+        id=digest("e_", alert.id, number, kind), alert=alert.id, number=number, kind=kind, at_ns=at_ns,
         patient=alert.patient, rule=alert.rule + CONFIRM_SUFFIX if alert.doubted else alert.rule,
         rule_version=alert.rule_version, severity=alert.severity, state=alert.state, values=report.values,
         limit=alert.limit if told else {}, quality=report.quality, text=report.text, author=report.author,
@@ -181,146 +199,3 @@ def advance(
     elif step.to is not None:
         alert.live = step.to
     return _event(alert, step.kind, at_ns, report)
-
-
-_Word = Annotated[str, msgspec.Meta(min_length=1)]
-
-
-class LimitsBody(msgspec.Struct, frozen=True):
-    """Body of a ``limits`` control: the whole set that replaces what was in force."""
-
-    patient: _Word
-    version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-    reason: str
-    limits: list[Any]
-
-
-class RecordBody(msgspec.Struct, frozen=True):
-    """Body of what ingest writes down about readings that moved (``reassign``, ``assign``, ``discard``)."""
-
-    device: _Word
-
-
-class AcknowledgeBody(msgspec.Struct, frozen=True):
-    """Body of ``acknowledge``."""
-
-    alert: _Word
-    note: str = ""
-
-
-class ShelveBody(msgspec.Struct, frozen=True):
-    """Body of ``shelve``; ``until_ns`` is UTC."""
-
-    alert: _Word
-    until_ns: int
-    reason: _Word
-
-
-class NoteBody(msgspec.Struct, frozen=True):
-    """Body of ``note``."""
-
-    alert: _Word
-    note: _Word
-
-
-class ResolveBody(msgspec.Struct, frozen=True):
-    """Body of ``resolve``."""
-
-    alert: _Word
-    note: str = ""
-
-
-class TechnicalBody(msgspec.Struct, frozen=True):
-    """Body of ``technical``: a trouble of the system began (``active``) or ended; ``since_ns`` is UTC."""
-
-    cause: Literal["pipeline_lag"]
-    active: bool
-    since_ns: int
-
-
-AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
-Body = LimitsBody | AlertBody | TechnicalBody | RecordBody
-
-_BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
-    {
-        ControlKind.LIMITS: LimitsBody,
-        ControlKind.ACKNOWLEDGE: AcknowledgeBody,
-        ControlKind.SHELVE: ShelveBody,
-        ControlKind.NOTE: NoteBody,
-        ControlKind.RESOLVE: ResolveBody,
-        ControlKind.TECHNICAL: TechnicalBody,
-        ControlKind.REASSIGN: RecordBody,
-        ControlKind.ASSIGN: RecordBody,
-        ControlKind.DISCARD: RecordBody,
-    }
-)
-
-
-_OF_THE_SYSTEM: Final = frozenset(
-    {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD}
-)
-"""Kinds that the desk refuses: the watchdog and ingest write them, beside what they tell of."""
-
-
-def read_body(control: Control) -> Body:
-    """The typed body of a control entry; raises ``InvalidRequest`` with the path of the wrong member."""
-    try:
-        return msgspec.convert(control.body, _BODIES[control.kind])
-    except msgspec.ValidationError as error:
-        problem, _, path = str(error).partition(" - at `$.")
-        raise InvalidRequest(path.rstrip("`") or "body", problem) from error
-
-
-def read_limits(control: Control) -> tuple[LimitsBody, list[Limit]]:
-    """Body and parsed limits of a ``limits`` control; raises ``InvalidRequest``."""
-    body = read_body(control)
-    assert isinstance(body, LimitsBody)
-    return body, parse_limits(body.limits)
-
-
-def shelf_problem(severity: Severity, now_ns: int, until_ns: int) -> str | None:
-    """Why an alert may not be shelved until then, or None."""
-    if until_ns <= now_ns:
-        return "is not in the future"
-    longest_ns = LONGEST_SHELF_NS[severity]
-    if until_ns - now_ns > longest_ns:
-        return f"{severity.name} may be shelved for at most {longest_ns // MINUTE_NS} minutes"
-    return None
-
-
-class AlertReader(Protocol):
-    """What checking a control needs of the alert book."""
-
-    def alert(self, ident: str) -> Alert:
-        """Raises ``NotFound``."""
-
-    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
-        """(version, limits) in force."""
-
-
-def check_control(book: AlertReader, control: Control) -> None:
-    """Refuse what must not enter the log.
-
-    Raises:
-        InvalidRequest: the kind is the system's own, a member of the body is wrong, a shelf is too long, a limits
-            version is not new, or the alert is over.
-        NotFound: there is no such alert.
-    """
-    if control.kind in _OF_THE_SYSTEM:
-        raise InvalidRequest("kind", "is for the system to say, not for people")
-    if control.kind is ControlKind.LIMITS:
-        limits, _ = read_limits(control)
-        version, _ = book.limits(limits.patient)
-        if limits.version <= version:
-            raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
-        return
-    body = read_body(control)
-    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody)
-    alert = book.alert(body.alert)
-    over = alert.state is AlertState.RESOLVED
-    if over and isinstance(body, ShelveBody | NoteBody):
-        raise InvalidRequest("alert", "is resolved")
-    if isinstance(body, ShelveBody):
-        problem = shelf_problem(alert.severity, control.time_ns, body.until_ns)
-        if problem is not None:
-            raise InvalidRequest("until_ns", problem)

@@ -11,11 +11,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from alerts.book import CONSUMER
+from alerts.book_records import DECISIONS
+from alerts.controls import check_control, read_limits
+from alerts.decisions import DECIDED, DecisionReader, check_decision, prove_decision
 from alerts.engine import Engine
-from alerts.lifecycle import check_control, read_limits
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest
-from vitals.glossary import ControlKind
+from vitals.glossary import TELLING, ControlKind
 from vitals.model import Control, Tick, VitalBatch
 from vitals.ports import Alert, AlertEvent, BookedEvent, Clock, Log, LogRow
 
@@ -25,7 +27,6 @@ _IDLE_S = 0.25
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 5.0
 _APPLIED_WITHIN_S = 5.0
-_TELLING = frozenset({"raised", "escalated", "recurred"})
 
 
 class ServiceBook(Protocol):
@@ -47,7 +48,7 @@ class ServiceBook(Protocol):
         """The newest one."""
 
 
-class DeskBook(Protocol):
+class DeskBook(DecisionReader, Protocol):
     """What the desk needs of the alert book."""
 
     def alert(self, ident: str) -> Alert:
@@ -180,7 +181,7 @@ class AlertService:
             events += [BookedEvent(row.position, event) for event in caused]
             match entry:
                 case VitalBatch():
-                    prompt.update(event.id for event in caused if event.kind in _TELLING)
+                    prompt.update(event.id for event in caused if event.kind in TELLING)
                 case Tick():
                     evaluated_to_ns = entry.watermark_ns
                 case Control():
@@ -221,12 +222,17 @@ class ControlDesk:
             InvalidRequest, NotFound: refused before it enters the log; or a newer version of the limits got in first.
             BackendError: retryable; the entry is in the log, the engine has not got there in time.
         """
-        check_control(self._book, control)
+        if control.kind in DECIDED:
+            check_decision(self._book, control)
+        else:
+            check_control(self._book, control)
         (position,) = self._log.append([(self._stream, encode(control))])
         if not self._book.wait(position, self._applied_within_s):
             raise BackendError("the alert engine has not applied the decision yet", retryable=True)
         if control.kind is ControlKind.LIMITS:
             self._prove(control)
+        elif control.kind in DECISIONS:
+            prove_decision(self._book, control)
         return position
 
     def _prove(self, control: Control) -> None:

@@ -20,6 +20,7 @@ from dashboard_api.routes import (
     device_side,
     devices,
     patients,
+    programmes,
     quarantine,
     readings,
     reports,
@@ -54,12 +55,12 @@ def create_app(deps: Dependencies) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.deps = deps
-    app.state.limits_lock = threading.Lock()
+    app.state.decisions_lock = threading.Lock()
     app.state.live = LiveView(deps.store, deps.log, deps.book)
     app.state.hub = StreamHub(deps.log, deps.book, app.state.live)
     app.state.sessions = Sessions(deps.auth)
     install(app)
-    for module in (patients, readings, reports, devices, alerts, backtests, quarantine, system):
+    for module in (patients, programmes, readings, reports, devices, alerts, backtests, quarantine, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.beside)
     app.include_router(device_side.router)

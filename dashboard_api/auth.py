@@ -39,6 +39,8 @@ class Permission(StrEnum):
     ALERTS_ACT = "alerts:act"
     LIMITS_READ = "limits:read"
     LIMITS_WRITE = "limits:write"
+    PROGRAMMES_READ = "programmes:read"
+    PROGRAMMES_WRITE = "programmes:write"
     DEVICES_READ = "devices:read"
     DEVICES_WRITE = "devices:write"
     DEVICES_ASSIGN = "devices:assign"
@@ -53,15 +55,15 @@ class Permission(StrEnum):
 
 _VIEWER: Final = frozenset({
     Permission.PATIENTS_READ, Permission.VITALS_READ, Permission.ALERTS_READ, Permission.LIMITS_READ,
-    Permission.DEVICES_READ, Permission.QUARANTINE_READ, Permission.UNASSIGNED_READ, Permission.STREAM_READ,
-    Permission.SYSTEM_READ,
+    Permission.PROGRAMMES_READ, Permission.DEVICES_READ, Permission.QUARANTINE_READ, Permission.UNASSIGNED_READ,
+    Permission.STREAM_READ, Permission.SYSTEM_READ,
 })  # fmt: skip
 
 ROLES: Final[Mapping[str, frozenset[Permission]]] = MappingProxyType({
     "admin": frozenset(Permission),
     "clinician": _VIEWER | {
-        Permission.PATIENTS_WRITE, Permission.ALERTS_ACT, Permission.LIMITS_WRITE, Permission.DEVICES_ASSIGN,
-        Permission.QUARANTINE_PAYLOAD, Permission.QUARANTINE_REPLAY,
+        Permission.PATIENTS_WRITE, Permission.ALERTS_ACT, Permission.LIMITS_WRITE, Permission.PROGRAMMES_WRITE,
+        Permission.DEVICES_ASSIGN, Permission.QUARANTINE_PAYLOAD, Permission.QUARANTINE_REPLAY,
     },
     "viewer": _VIEWER,
     "integrator": frozenset({

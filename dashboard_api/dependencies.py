@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from dashboard_api.auth import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
-from vitals.ports import AlertBook, Clock, Controls, IngestView, Log, Patient, Registry, Store
+from vitals.ports import Alert, AlertBook, Clock, Controls, IngestView, Log, Patient, Registry, Store
 from vitals.vault import Identity
 
 
@@ -98,15 +98,40 @@ class Backtests(Protocol):
         """Its alerts by patient and time, from number ``after`` on; raises ``NotFound``."""
 
 
+class Rulebook(Protocol):
+    """Protocols and what they mean for a patient, in words. Documents are protocols as JSON."""
+
+    def shipped(self) -> list[dict[str, Any]]:
+        """The protocols that come with the program: ``{"name", "title", "rules"}``; a rule is ``{"id", "title",
+        "words", "severity"}``."""
+
+    def protocol(self, name: str) -> dict[str, Any]:
+        """One of them, with its ``document``; raises ``NotFound``."""
+
+    def read(self, document: object) -> dict[str, Any]:
+        """``{"name", "title", "rules", "document"}``; raises ``InvalidRequest`` with the path of the first wrong
+        member."""
+
+    def diff(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+        """What changes from one document to the other, as sentences; raises ``InvalidRequest``."""
+
+    def watching(self, patient: Patient) -> dict[str, Any]:
+        """What watches a patient now: ``{"rules": [{"id", "title", "words", "severity", "version", "source"}],
+        "gated": [{"id", "title", "words", "reason", ...}]}``."""
+
+    def rule(self, alert: Alert) -> dict[str, Any]:
+        """The rule behind an alert as it was: ``{"id", "title", "words", "version", "source", "advice"}``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """Ports of the API.
 
     ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
     text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
-    and completes the limits of one patient and raises ``InvalidRequest``. ``glucose_report`` is the report of a
-    patient over ``start_ns <= time < end_ns``. ``device_side`` leads to the gateway's HTTP ingest; None where no
-    gateway runs.
+    and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and rules.
+    ``glucose_report`` is the report of a patient over ``start_ns <= time < end_ns``. ``device_side`` leads to the
+    gateway's HTTP ingest; None where no gateway runs.
     """
 
     registry: Census
@@ -123,6 +148,7 @@ class Dependencies:
     system: Callable[[], Mapping[str, Any]]
     adapters: Collection[str]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
+    rulebook: Rulebook
     glucose_report: Callable[[Patient, int, int], dict[str, Any]]
     backtests: Backtests
     device_side: httpx.AsyncBaseTransport | None = None

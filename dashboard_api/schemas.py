@@ -55,6 +55,9 @@ Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_nul)]
 Zone = Annotated[str, Field(min_length=1, max_length=64)]
 Interval = Annotated[int, Field(ge=1, le=366 * 86_400)]
 Percent = Annotated[float, Field(gt=0, le=100)]
+Reasoned = Annotated[Text, Field(min_length=1), AfterValidator(_checked_name)]
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Known = Literal["unknown", "no", "yes"]
 Setting = Annotated[str, Field(max_length=256), AfterValidator(_printable)]
 
 
@@ -81,8 +84,62 @@ class PatientChange(Body):
 
 
 class StatusChange(Body):
+    """``check`` is when to ask whether monitoring is to go on."""
+
     status: Token
     from_: Time | None = Field(default=None, alias="from")
+    check: Time | None = None
+
+
+class Adoption(Body):
+    """A new version of a programme. ``protocols`` are names of shipped ones or whole documents; ``version`` is the one
+    that this makes: the next one when left out. ``review`` is when to look at it again."""
+
+    protocols: Annotated[list[Token | dict[str, Any]], Field(min_length=1, max_length=16)]
+    title: Text = ""
+    reason: Reasoned
+    version: Version | None = None
+    valid_from: Time | None = None
+    review: Time | None = None
+
+
+class ProtocolPair(Body):
+    """Two protocols, each the name of a shipped one or a whole document."""
+
+    before: Token | dict[str, Any]
+    after: Token | dict[str, Any]
+
+
+class Override(Body):
+    """``changes`` to a rule (``copd:P1-red``), or ``off``; until a time, or for good."""
+
+    rule: Token
+    changes: dict[str, Any] | None = None
+    off: bool = False
+    until: Time | None = None
+    reason: Reasoned
+
+
+class Enrolment(Body):
+    """The whole set that replaces what was in force; ``version`` as in an adoption."""
+
+    programmes: Annotated[list[Token], Field(max_length=16)]
+    overrides: Annotated[list[Override], Field(max_length=64)] = []
+    reason: Reasoned
+    version: Version | None = None
+
+
+class ClinicalContext(Body):
+    """``spo2_scale`` 2 only where a clinician has set a target of 88 to 92 %; 0: never set."""
+
+    age_band: Literal["unknown", "under_16", "adult"]
+    pregnancy: Known
+    oxygen: Known
+    spo2_scale: Literal[0, 1, 2]
+    known_af: Known
+    usual_confusion: bool = False
+    reason: Reasoned
+    version: Version | None = None
 
 
 class NewDevice(Body):

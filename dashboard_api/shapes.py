@@ -214,7 +214,8 @@ def device_event_json(event: DeviceEvent) -> Json:
     }
 
 
-def _values_json(values: Sequence[Mapping[str, Any]]) -> list[Json]:
+def values_json(values: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """The readings behind an alert."""
     return [
         {
             "vital": one.get("vital"),
@@ -237,11 +238,17 @@ def alert_json(alert: Alert) -> Json:
         "state": alert.state,
         "raised": rfc3339(alert.raised_ns),
         "updated": rfc3339(alert.updated_ns),
-        "values": _values_json(alert.values),
+        "values": values_json(alert.values),
         "limit": alert.limit,
         "quality": alert.quality,
         "text": alert.text,
         "owner": alert.owner or None,
+        "incident": alert.incident or None,
+        "page": alert.page,
+        "level": alert.level,
+        "role": alert.role or None,
+        "due": rfc3339(alert.due_ns),
+        "resolves": alert.resolves or None,
     }
 
 
@@ -254,12 +261,16 @@ def alert_event_json(event: AlertEvent) -> Json:
         "at": rfc3339(event.at_ns),
         "severity": event.severity.name,
         "state": event.state,
-        "values": _values_json(event.values),
+        "values": values_json(event.values),
         "limit": event.limit,
         "quality": event.quality,
         "text": event.text,
         "author": event.author or None,
         "note": event.note or None,
+        "page": event.page,
+        "level": event.level,
+        "role": event.role or None,
+        "due": rfc3339(event.due_ns),
     }
 
 

@@ -136,11 +136,13 @@ def parts() -> tuple[ModuleType, ...]:
         cli_detect,
         cli_devices,
         cli_people,
+        cli_protocols,
         cli_report,
         cli_traffic,
     )
 
-    return cli_people, cli_devices, cli_adapters, cli_traffic, cli_report, cli_detect, cli_backtest, cli_bench
+    people = cli_people, cli_protocols, cli_devices, cli_adapters
+    return *people, cli_traffic, cli_report, cli_detect, cli_backtest, cli_bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

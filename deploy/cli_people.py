@@ -63,13 +63,14 @@ def list_patients(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = Non
 def patient_status(
     patient: Annotated[str, typer.Argument(help="The patient's token.")],
     status: Annotated[str, typer.Argument(help="active, paused, hospitalised or discharged.")],
+    check: Annotated[str | None, typer.Option(help="When to ask whether to go on, RFC 3339.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
     """Set a patient's status from now on."""
     with control(data_dir, config) as api:
-        api.request("PUT", f"patients/{patient}/status", json={"status": status})
+        api.request("PUT", f"patients/{patient}/status", json={"status": status} | _given(check=check))
         show({"patient": patient, "status": status})
 
 

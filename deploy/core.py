@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from alerts.engine import Engine
 from alerts.glucose_report import glucose_report
+from alerts.rulebook import Rulebook
 from alerts.rules import parse_limits
 from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
@@ -122,6 +123,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk, backtests: Backt
         system=status.system,
         adapters=tuple(load_adapters()),
         parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
+        rulebook=Rulebook(core.book, CLOCK),
         glucose_report=partial(glucose_report, core.store),
         backtests=backtests,
         device_side=httpx.AsyncHTTPTransport(uds=str(core.layout.ingest)),

@@ -6,8 +6,10 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
+from alerts.decisions import check_decision
 from alerts.glucose_report import glucose_report
-from alerts.service import ControlDesk
+from alerts.rulebook import Rulebook
+from alerts.service import STREAM
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
@@ -16,6 +18,10 @@ from deploy.layout import Layout
 from deploy.settings import Settings
 from deploy.wiring import CLOCK, Core, open_core, prepare
 from ingest.adapters import load_adapters
+from vitals.encoding import encode
+from vitals.errors import BackendError
+from vitals.glossary import ControlKind
+from vitals.model import Control
 
 
 @contextmanager
@@ -33,11 +39,32 @@ def idle_api(layout: Layout, settings: Settings) -> Iterator[ASGIApp]:
             core.close()
 
 
+class _Letterbox:
+    """Where decisions wait while nothing runs: the next start applies them."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def submit(self, control: Control) -> int:
+        """Append a status; all else waits for the engine's answer.
+
+        Raises:
+            InvalidRequest: refused before it enters the log.
+            BackendError: retryable; the pipeline has to run.
+        """
+        if control.kind is not ControlKind.STATUS:
+            raise BackendError("the pipeline does not run", retryable=True)
+        check_decision(self._core.book, control)
+        (position,) = self._core.log.append([(STREAM, encode(control))])
+        return position
+
+
 def _offline(core: Core, backtests: BacktestDesk) -> Dependencies:
     """No loops run; ``replay`` of quarantine works on the spot."""
     return Dependencies(
         registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
-        controls=ControlDesk(core.log, core.book), log=core.log, auth=core.tokens, clock=CLOCK,
+        controls=_Letterbox(core), log=core.log, auth=core.tokens, clock=CLOCK,
         readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
-        parse_limits=list, glucose_report=partial(glucose_report, core.store), backtests=backtests,
+        parse_limits=list, rulebook=Rulebook(core.book, CLOCK), glucose_report=partial(glucose_report, core.store),
+        backtests=backtests,
     )  # fmt: skip

@@ -64,6 +64,43 @@ class AlertState(Described):
     SUPPRESSED = "suppressed", "muted by the system"
 
 
+class AlertStep(Described):
+    """What an event of an alert says happened; one event is one audit record (clinical.md 5.5)."""
+
+    RAISED = "raised", "the condition holds: a new alert"
+    RECURRED = "recurred", "the condition holds again, of an alert that is still open"
+    REOPENED = "reopened", "the condition holds again within 10 minutes after the alert was over"
+    WORSENED = "worsened", "confirmed by a second reading, or more urgent than before: pages again and breaks a shelf"
+    ESCALATED = "escalated", "nobody acknowledged in time: the next one on the ladder is asked"
+    STILL_ABNORMAL = "still_abnormal", "acknowledged a while ago and still not normal: asks again"
+    RECHECK_DUE = "recheck_due", "the repeat measurement after the acknowledgement is due: asks again"
+    ACKNOWLEDGED = "acknowledged", "a person took the alert"
+    RETURNED = "returned", "values are back; nobody has acknowledged it, so it stays open (latched)"
+    RESOLVED = "resolved", "the alert is over"
+    NOTED = "noted", "a person left a remark"
+    SHELVED = "shelved", "a person muted the alert until a time"
+    SHELF_ASKED = "shelf_asked", "a person asks to mute it for longer than one person may; a second one must agree"
+    UNSHELVED = "unshelved", "the time of the shelf is over: it asks again"
+    SUPPRESSED = "suppressed", "muted by the system, which says why"
+    RELEASED = "released", "no longer muted by the system: it asks again"
+    HELD = "held", "the condition comes and goes: the alert stays open until it has been quiet for a while"
+    STALE = "stale", "no newer readings: the alert stays as it is"
+    STALE_OVER = "stale_over", "readings come again"
+    RETRACTED = "retracted", "a reading behind the alert was withdrawn"
+    ADDED = "added", "one more value, or patient, of the same kind: nobody is asked again"
+    ARCHIVED = "archived", "72 hours after it was over: nothing changes it any more"
+
+
+TELLING: frozenset[AlertStep] = frozenset(
+    {AlertStep.RAISED, AlertStep.RECURRED, AlertStep.REOPENED, AlertStep.WORSENED}
+)
+"""Steps that carry what a person is to look at: values, limit, quality and text of the alert are those of the last."""
+INTERRUPTING: frozenset[AlertStep] = TELLING | frozenset({
+    AlertStep.ESCALATED, AlertStep.STILL_ABNORMAL, AlertStep.RECHECK_DUE, AlertStep.UNSHELVED, AlertStep.RELEASED,
+})  # fmt: skip
+"""Steps that may page a person; whether one did is in its event."""
+
+
 class Basis(IntEnum):
     """Where a reading's time comes from."""
 

@@ -440,6 +440,34 @@ class Alert(msgspec.Struct, frozen=True):
     role: str = ""
     due_ns: int | None = None
     resolves: str = ""
+    page: bool = True
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """One version of what a person decided: of a programme, of a patient's enrolment or clinical context.
+
+    ``subject`` is the programme or the patient, ``body`` that of the control entry.
+    """
+
+    subject: str
+    version: int
+    position: int
+    set_ns: int
+    author: str
+    reason: str
+    body: dict[str, Any]
+
+
+class StatusDecision(msgspec.Struct, frozen=True):
+    """A monitoring status that a person gave a patient; ``check_ns`` is when to ask whether to resume."""
+
+    patient: str
+    position: int
+    set_ns: int
+    author: str
+    status: str
+    from_ns: int
+    check_ns: int | None
 
 
 class BookedEvent(NamedTuple):
@@ -459,7 +487,7 @@ class AlertBook(Protocol):
         self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
         evaluated_to_ns: int | None = None,
     ) -> None:  # fmt: skip
-        """Record events, limits of ``limits`` controls and the last tick; move the position.
+        """Record events, what people decided, and the last tick; move the position.
 
         Raises ``PositionConflict``.
         """
@@ -481,6 +509,30 @@ class AlertBook(Protocol):
 
     def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
         """(version, limits) in force; (0, []) when none were ever set."""
+
+    def incident(self, ident: str) -> list[Alert]:
+        """The alerts of an incident, the first raised first."""
+
+    def programmes(self) -> list[Decision]:
+        """The newest version of every programme, by id."""
+
+    def programme_history(self, ident: str) -> list[Decision]:
+        """Every version of a programme, the newest first; raises ``NotFound``."""
+
+    def enrolment(self, patient: str) -> Decision | None:
+        """The programmes and overrides of a patient; None when never enrolled."""
+
+    def enrolment_history(self, patient: str) -> list[Decision]:
+        """Every version, the newest first."""
+
+    def context(self, patient: str) -> Decision | None:
+        """The clinical context of a patient; None when never set."""
+
+    def context_history(self, patient: str) -> list[Decision]:
+        """Every version, the newest first."""
+
+    def statuses(self, patient: str) -> list[StatusDecision]:
+        """What people said of a patient's status, the newest first."""
 
     def wait(self, position: int, timeout_s: float) -> bool:
         """Block until ``position() >= position``; False when the time is over first."""

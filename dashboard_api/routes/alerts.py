@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from dashboard_api.auth import Caller, Permission, Principal, needs
 from dashboard_api.dependencies import Dependencies, Deps
+from dashboard_api.explanations import explanation
+from dashboard_api.routes.readings import bounded
 from dashboard_api.schemas import AlertQuery, Note, Remark, Shelf
 from dashboard_api.shapes import Json, alert_event_json, alert_json, answer, page, whole
 from dashboard_api.times import SECOND_NS, parse_time
@@ -43,6 +45,18 @@ def get_alert(deps: Deps, alert: str) -> Response:
 def list_events(deps: Deps, alert: str) -> Response:
     """Every transition in order."""
     return answer(whole([alert_event_json(event) for event in deps.book.events(alert)]))
+
+
+@router.get("/alerts/{alert}/explanation", **needs(Permission.ALERTS_READ))
+async def explain(request: Request, deps: Deps, caller: Caller, alert: str) -> Response:
+    """Why the alert is there: its rule in words, the values behind it with their quality, the signal around the raise
+    (for who may read vital signs), what ends it, its incident, who has it until when, and its history in words."""
+    store = deps.store if Permission.VITALS_READ in caller.permissions else None
+
+    def read() -> Response:
+        return answer(explanation(deps.book.alert(alert), deps.book, deps.rulebook, store))
+
+    return await bounded(request, read)
 
 
 @router.post("/alerts/{alert}/acknowledge", **needs(Permission.ALERTS_ACT))

@@ -70,10 +70,19 @@ def status_history(deps: Deps, patient: str) -> Response:
 
 
 @router.put("/patients/{patient}/status", **needs(Permission.PATIENTS_WRITE))
-def put_status(deps: Deps, patient: str, body: StatusChange) -> Response:
-    """active, paused, hospitalised or discharged, from a time (now when left out) on."""
-    from_ns = deps.clock.now_ns() if body.from_ is None else parse_time(body.from_, "from")
-    return answer(_shown(deps, deps.registry.set_status(patient, body.status, from_ns)))
+def put_status(deps: Deps, caller: Caller, patient: str, body: StatusChange) -> Response:
+    """active, paused, hospitalised or discharged, from a time (now when left out) on; `check` is when to ask whether
+    monitoring is to go on. After a failure, asking again makes both records agree."""
+    now_ns = deps.clock.now_ns()
+    from_ns = now_ns if body.from_ is None else parse_time(body.from_, "from")
+    check_ns = None if body.check is None else parse_time(body.check, "check")
+    if check_ns is not None and check_ns <= from_ns:
+        raise InvalidRequest("check", "must be after from")
+    # The registry first: it refuses what is wrong, and repeating both repairs a crash between the two.
+    changed = deps.registry.set_status(patient, body.status, from_ns)
+    told = {"patient": patient, "status": body.status, "from_ns": from_ns, "check_ns": check_ns}
+    deps.controls.submit(Control(ControlKind.STATUS, now_ns, caller.name, told))
+    return answer(_shown(deps, changed))
 
 
 router.post("/patients/{patient}/status", operation_id="post_status", **needs(Permission.PATIENTS_WRITE))(put_status)
@@ -114,7 +123,7 @@ def put_limits(
     deps.registry.patient(patient)
     parsed = deps.parse_limits(limits)
     # One process serves writes: without the lock two callers would make the same version.
-    with request.app.state.limits_lock:
+    with request.app.state.decisions_lock:
         version, _ = deps.book.limits(patient)
         body = {"patient": patient, "version": version + 1, "reason": query.reason, "limits": parsed}
         deps.controls.submit(Control(ControlKind.LIMITS, deps.clock.now_ns(), caller.name, body))

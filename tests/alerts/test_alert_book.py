@@ -55,7 +55,7 @@ def test_events_add_up_to_the_alert(book: SqlAlertBook) -> None:
     told: dict[str, Any] = {"values": (value,), "limit": {"value": 90.0}, "quality": ("suspect",)}
     record(book, event("a_1", rule="limit:spo2:low:S1:confirm", severity=Severity.S2, text="look", **told))
     record(book, event("a_1", 1, "acknowledged", state=AlertState.ACTIVE_ACK, author="nurse_b", severity=Severity.S2))
-    position = record(book, event("a_1", 2, "escalated", text="look now", **told))
+    position = record(book, event("a_1", 2, "worsened", text="look now", **told))
     record(book, event("a_2", at_ns=at(50)))
     alert = book.alert("a_1")
     assert (alert.rule, alert.severity, alert.state) == ("limit:spo2:low:S1", Severity.S1, AlertState.ACTIVE_UNACK)
@@ -64,7 +64,7 @@ def test_events_add_up_to_the_alert(book: SqlAlertBook) -> None:
     record(book, event("a_1", 3, "resolved", state=AlertState.RESOLVED, text="over", values=({"value": 97.0},)))
     after = book.alert("a_1")
     assert (after.state, after.text, after.values) == (AlertState.RESOLVED, "look now", (value,))
-    assert [item.kind for item in book.events("a_1")] == ["raised", "acknowledged", "escalated", "resolved"]
+    assert [item.kind for item in book.events("a_1")] == ["raised", "acknowledged", "worsened", "resolved"]
 
 
 def test_what_does_not_exist_is_not_found(book: SqlAlertBook) -> None:

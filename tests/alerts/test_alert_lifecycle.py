@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from alerts import kernels
-from alerts.lifecycle import TABLE, Trigger, alert_id, check_control, read_body, shelf_problem
+from alerts.controls import check_control, read_body, shelf_problem
+from alerts.lifecycle import TABLE, Trigger, alert_id
 from tests.alerts.alert_world import SECOND, Ward, at, control, kinds, limit, limits_control
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import AlertState, ControlKind, Severity
@@ -87,8 +88,8 @@ def test_every_path_through_the_table(rule: dict[str, Any], steps: str, expected
 
 
 def test_the_table_knows_open_states_and_real_targets_only() -> None:
-    open_states = {S.NORMAL, S.PENDING, S.ACTIVE_UNACK, S.ACTIVE_ACK, S.RTN_UNACK}
-    assert {state for state, _ in TABLE} == open_states
+    states = {S.NORMAL, S.PENDING, S.ACTIVE_UNACK, S.ACTIVE_ACK, S.RTN_UNACK, S.RESOLVED}
+    assert {state for state, _ in TABLE} == states
     assert {trigger for _, trigger in TABLE} == set(Trigger)
     for state in (S.ACTIVE_UNACK, S.ACTIVE_ACK, S.RTN_UNACK):
         for trigger in (Trigger.SHELVE, Trigger.NOTE, Trigger.RESOLVE, Trigger.EXPIRE):
@@ -130,7 +131,7 @@ def test_worsening_breaks_a_shelf() -> None:
     ward.suspect(0, 65.0)
     ward.do(SHELVE, 5, until_ns=at(HOUR), reason="bath")
     (event,) = ward.read(10, 64.0)
-    assert (event.kind, event.state, event.severity) == ("escalated", S.ACTIVE_UNACK, Severity.S1)
+    assert (event.kind, event.state, event.severity) == ("worsened", S.ACTIVE_UNACK, Severity.S1)
     assert ward.tick(2 * HOUR) == []
 
 
@@ -138,14 +139,14 @@ def test_a_shelf_that_worsening_breaks_in_the_same_tick_does_not_expire_too() ->
     ward = Ward(S1)
     ward.suspect(0, 65.0)
     ward.do(SHELVE, 5, until_ns=at(2 * HOUR), reason="bath")
-    assert kinds(ward.tick(3 * HOUR)) == ["escalated"]
+    assert kinds(ward.tick(3 * HOUR)) == ["worsened"]
 
 
 def test_a_shelf_ends_before_a_delay_that_elapses_at_the_same_instant() -> None:
     ward = Ward(S1)
     ward.suspect(0, 65.0)
     ward.do(SHELVE, 5, until_ns=at(901), reason="bath")
-    assert kinds(ward.tick(HOUR)) == ["unshelved", "escalated"]
+    assert kinds(ward.tick(HOUR)) == ["unshelved", "worsened"]
 
 
 def test_a_person_closes_and_the_next_violation_raises_anew() -> None:

@@ -203,7 +203,7 @@ def test_without_the_compiler_the_same_bytes_come_out() -> None:
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False)
     assert run.returncode == 0, run.stderr.decode()
     assert run.stdout == fixed_events()
-    assert run.stdout.count(b'"kind":"escalated"') > 3, "the logs are eventful"
+    assert run.stdout.count(b'"kind":"worsened"') > 3, "the logs are eventful"
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", msgspec.msgpack.encode([99, 1, {}, []]), b"\x94\x01\x01\x80\x90"])

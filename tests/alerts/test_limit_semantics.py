@@ -204,7 +204,7 @@ class TestSuspectOnS1:
         ward = Ward(LOW_S1)
         (first,) = ward.suspect(0, 65.0)
         (second,) = ward.read(60, 66.0, flags=flags)
-        assert (second.kind, second.severity, second.rule) == ("escalated", Severity.S1, "limit:spo2:low:S1")
+        assert (second.kind, second.severity, second.rule) == ("worsened", Severity.S1, "limit:spo2:low:S1")
         assert second.alert == first.alert
         assert [value["value"] for value in second.values] == [65.0, 66.0]
         assert "confirms" in second.text
@@ -214,7 +214,7 @@ class TestSuspectOnS1:
         ward.suspect(0, 65.0)
         assert ward.tick(15 * 60 + 0.5) == [], "received a second after it was measured"
         (event,) = ward.tick(16 * 60)
-        assert (event.kind, event.severity, event.at_ns) == ("escalated", Severity.S1, at(15 * 60 + 1))
+        assert (event.kind, event.severity, event.at_ns) == ("worsened", Severity.S1, at(15 * 60 + 1))
         assert "no second reading within 15 minutes" in event.text
 
     def test_after_silence_made_it_s1_the_off_delay_runs_from_the_first_good_row(self) -> None:
@@ -237,21 +237,21 @@ class TestSuspectOnS1:
         ward = Ward(LOW_S1)
         ward.suspect(0, 65.0)
         assert ward.suspect(60, 97.0) == []
-        assert kinds(ward.tick(3600)) == ["escalated"]
+        assert kinds(ward.tick(3600)) == ["worsened"]
 
     def test_an_acknowledged_request_still_escalates_and_asks_again(self) -> None:
         ward = Ward(LOW_S1)
         ward.suspect(0, 65.0)
         ward.do(ControlKind.ACKNOWLEDGE, 30)
         (event,) = ward.read(60, 66.0)
-        assert (event.kind, event.state) == ("escalated", AlertState.ACTIVE_UNACK)
+        assert (event.kind, event.state) == ("worsened", AlertState.ACTIVE_UNACK)
 
     def test_doubt_never_delays_what_a_sound_reading_began(self) -> None:
         ward = Ward(LOW_S1 | {"on_delay_s": 30.0})
         ward.read(0, 88.0)
         assert kinds(ward.suspect(10, 65.0)) == ["raised"]
         (event,) = ward.tick(31)
-        assert (event.kind, event.severity, event.at_ns) == ("escalated", Severity.S1, at(30))
+        assert (event.kind, event.severity, event.at_ns) == ("worsened", Severity.S1, at(30))
 
     def test_a_suspect_row_after_the_delay_raises_at_s1(self) -> None:
         ward = Ward(LOW_S1 | {"on_delay_s": 30.0})
@@ -360,7 +360,7 @@ class TestLimitsControl:
         ward = Ward(LOW_S1)
         ward.suspect(0, 65.0)
         ward.limits()
-        assert kinds(ward.tick(3600)) == ["escalated"]
+        assert kinds(ward.tick(3600)) == ["worsened"]
 
     def test_an_older_version_changes_nothing(self) -> None:
         ward = Ward(limit(), limit(low=None, high=99.0))

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from alerts.book import SqlAlertBook
+from alerts.controls import check_control
 from alerts.engine import Engine
-from alerts.lifecycle import check_control
 from alerts.service import AlertService, ControlDesk
 from alerts.silence import describe
 from tests.alerts.alert_world import SECOND, Ward, at, batch, control, kinds, limit, limits_control, reading

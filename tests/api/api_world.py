@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from alerts.book import SqlAlertBook
 from alerts.engine import Engine
 from alerts.glucose_report import glucose_report
+from alerts.rulebook import Rulebook
 from alerts.rules import parse_limits
 from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
@@ -129,7 +130,8 @@ class World:
             metrics=lambda: generate_latest(self.metrics).decode(), system=lambda: {"rates": {"messages_per_s": 0.0}},
             adapters=[adapter.name for adapter in BUILT_IN],
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
-            glucose_report=partial(glucose_report, self.store), backtests=self.backtests,
+            rulebook=Rulebook(self.book, self.clock), glucose_report=partial(glucose_report, self.store),
+            backtests=self.backtests,
         )  # fmt: skip
         self.app = create_app(self.deps)
         self._stop = threading.Event()

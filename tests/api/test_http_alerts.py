@@ -8,7 +8,7 @@ from tests.api.api_world import Api, World, limit
 
 FIELDS = {
     "id", "patient", "rule", "rule_version", "severity", "state", "raised", "updated", "values", "limit", "quality",
-    "text", "owner",
+    "text", "owner", "incident", "page", "level", "role", "due", "resolves",
 }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({
     "reasons": lambda: tables.words_block(glossary.Reason),
     "unplaced": lambda: tables.words_block(Unplaced),
     "alert-states": lambda: tables.words_block(glossary.AlertState),
+    "alert-steps": lambda: tables.words_block(glossary.AlertStep),
     "transitions": tables.transitions_block,
     "shelves": tables.shelves_block,
     "severities": tables.severities_block,

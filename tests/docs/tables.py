@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from alerts import lifecycle
+from alerts import controls, lifecycle
 from deploy.settings import Settings
 from device_gateway.settings import GatewaySettings
 from vitals import glossary
-from vitals.catalog import VITALS, Vital
+from vitals.catalog import MINUTE_NS, VITALS, Vital
 from vitals.glossary import Mode
 
 ROOT: Final = Path(__file__).parents[2]
@@ -191,7 +191,7 @@ def transitions_block() -> str:
 
 def shelves_block() -> str:
     """How long an alert of each severity may be shelved."""
-    rows = [(one.name, f"{ns // lifecycle.MINUTE_NS} min") for one, ns in lifecycle.LONGEST_SHELF_NS.items()]
+    rows = [(one.name, f"{ns // MINUTE_NS} min") for one, ns in controls.LONGEST_SHELF_NS.items()]
     return table(("severity", "longest shelf"), rows)
 
 

@@ -2,8 +2,9 @@
 
 import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact.module.js";
 import { all, now, post } from "./api.js";
+import { dueWords, Explanation } from "./explain.js";
 import { age, count, moment, PRIORITY, words } from "./format.js";
-import { may, nameOf, openAlerts, state, takeAlert, taken, changed } from "./store.js";
+import { incidentsOf, may, nameOf, openAlerts, state, takeAlert, taken, changed } from "./store.js";
 
 const WAS = { active_unack: "not acknowledged", active_ack: "acknowledged", rtn_unack: "ended, not acknowledged" };
 const stateWords = (word) => WAS[word] ?? words(word);
@@ -23,42 +24,62 @@ async function acknowledge(alert, setProblem) {
   }
 }
 
-/** A list of alerts; `keys` lets j, k, a and Enter work on it. */
+/** What stands in a row behind the sentence: state, who has it, and who is asked next. */
+function State({ alert }) {
+  const due = dueWords(alert);
+  return html`<span class="soft state">${stateWords(alert.state)}${alert.owner ? ` by ${alert.owner}` : ""}${due && html`<small class="due">${due}</small>`}</span>`;
+}
+
+function Take({ alert, take }) {
+  return !taken(alert) && may("alerts:act")
+    ? html`<button class="act" onClick=${() => take(alert)}>Acknowledge</button>`
+    : html`<span class="act"></span>`;
+}
+
+const look = (alert) => `${alert.severity} ${taken(alert) ? "taken" : ""} ${alert.page === false ? "quiet" : ""}`;
+
+/** A list of alerts, a row for each incident; `keys` lets j, k, a, o and Enter work on it. */
 export function AlertList({ alerts, keys = false, named = true }) {
   const [problem, setProblem] = useState("");
+  const [opened, setOpened] = useState(null);
   const [, draw] = useReducer((number) => number + 1, 0);
-  // The mark stays on its alert when another comes in above: the key never takes what was not looked at. A ref, since
+  const rows = incidentsOf(alerts);
+  // The mark stays on its row when another comes in above: the key never takes what was not looked at. A ref, since
   // two keys can come between two drawings.
   const marked = useRef(null);
-  const shown = useRef(alerts);
-  shown.current = alerts;
-  if (!alerts.some((alert) => alert.id === marked.current)) marked.current = (alerts.find((alert) => !taken(alert)) ?? alerts[0])?.id;
-  const mark = (id) => {
-    marked.current = id;
+  const shown = useRef(rows);
+  shown.current = rows;
+  if (!rows.some((row) => row.key === marked.current)) marked.current = (rows.find(waits) ?? rows[0])?.key;
+  const mark = (key) => {
+    marked.current = key;
     draw();
   };
+  const toggle = (key) => setOpened((held) => (held === key ? null : key));
   const take = async (alert) => {
     const was = marked.current;
     await acknowledge(alert, setProblem);
-    const other = shown.current.find((one) => one.id !== alert.id && !taken(one));
-    if (was === alert.id && marked.current === was && other) mark(other.id);
+    const row = shown.current.find((one) => one.members.some((member) => member.id === alert.id));
+    const other = shown.current.find((one) => one !== row && waits(one));
+    if (was === row?.key && marked.current === was && other && !row.members.some((member) => member.id !== alert.id && !taken(member))) mark(other.key);
   };
   useEffect(() => {
     if (!keys) return undefined;
     const press = (event) => {
       if (event.defaultPrevented || event.target.closest("input") || document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
-      const place = shown.current.findIndex((alert) => alert.id === marked.current);
-      const alert = shown.current[place];
+      const place = shown.current.findIndex((row) => row.key === marked.current);
+      const row = shown.current[place];
       const step = { j: 1, k: -1 }[event.key];
-      if (!alert) return;
+      if (!row) return;
       if (step) {
         const other = shown.current[Math.min(shown.current.length - 1, Math.max(0, place + step))];
-        mark(other.id);
-        document.getElementById(`alert-${other.id}`)?.scrollIntoView({ block: "nearest" });
-      } else if (event.key === "a" && !event.repeat && !taken(alert) && may("alerts:act")) {
-        take(alert);
-      } else if (event.key === "Enter" && !event.target.closest("a, button")) {
-        location.hash = `#/patient/${alert.patient}`;
+        mark(other.key);
+        document.getElementById(`alert-${other.key}`)?.scrollIntoView({ block: "nearest" });
+      } else if (event.key === "a" && !event.repeat && waits(row) && may("alerts:act")) {
+        take(row.members.find((alert) => !taken(alert)));
+      } else if (event.key === "o" && !event.repeat) {
+        toggle(row.key);
+      } else if (event.key === "Enter" && !event.target.closest("a, button") && row.members[0].patient) {
+        location.hash = `#/patient/${row.members[0].patient}`;
       }
     };
     addEventListener("keydown", press);
@@ -66,23 +87,26 @@ export function AlertList({ alerts, keys = false, named = true }) {
   }, [keys]);
   return html`<div>
     ${problem && html`<p role="alert" class="problem"><b>Not acknowledged.</b> ${problem}</p>`}
-    <ol class="alerts">${alerts.map((alert) => html`<li key=${alert.id} id="alert-${alert.id}"
-      class=${`${alert.severity} ${taken(alert) ? "taken" : ""} ${keys && alert.id === marked.current ? "marked" : ""}`}
-      aria-current=${keys && alert.id === marked.current ? "true" : null} onClick=${() => mark(alert.id)}>
+    <ol class="alerts">${rows.map(({ key, members: [alert, ...others] }) => html`<li key=${key} id="alert-${key}"
+      class=${`${look(alert)} ${keys && key === marked.current ? "marked" : ""}`}
+      aria-current=${keys && key === marked.current ? "true" : null} onClick=${() => mark(key)}>
       <${Mark} severity=${alert.severity} />
       <div class="what">
         ${named && html`<a href="#/patient/${alert.patient}">${nameOf(alert.patient)}</a>`}
-        <span class="text">${alert.text}</span>
+        <button class="text" aria-expanded=${opened === key ? "true" : "false"} title="Why? (o)" onClick=${() => toggle(key)}>${alert.text}</button>
         ${alert.quality.map((word) => html`<span key=${word} class="flag">${words(word)}</span>`)}
       </div>
       <span class="soft when" title=${moment(Date.parse(alert.raised))}>${age((now() - Date.parse(alert.raised)) / 1000)}</span>
-      <span class="soft state">${stateWords(alert.state)}${alert.owner ? ` by ${alert.owner}` : ""}</span>
-      ${!taken(alert) && may("alerts:act")
-        ? html`<button class="act" onClick=${() => take(alert)}>Acknowledge</button>`
-        : html`<span class="act"></span>`}
+      <${State} alert=${alert} />
+      <${Take} alert=${alert} take=${take} />
+      ${others.length > 0 && html`<ul class="members" aria-label="Of the same incident">${others.map((member) => html`<li key=${member.id} class=${look(member)}>
+        <${Mark} severity=${member.severity} /><span class="text">${member.text}</span><${State} alert=${member} /><${Take} alert=${member} take=${take} /></li>`)}</ul>`}
+      ${opened === key && html`<${Explanation} key=${alert.id} alert=${alert} />`}
     </li>`)}</ol>
   </div>`;
 }
+
+const waits = (row) => row.members.some((alert) => !taken(alert));
 
 export function Alerts({ filter }) {
   const [past, setPast] = useState(null);
@@ -103,7 +127,8 @@ export function Alerts({ filter }) {
     ${shown.length > 0
       ? html`<${AlertList} alerts=${shown} keys=${true} />`
       : html`<section class="empty"><h2>No open alert</h2>
-          <p>An alert appears here when a reading passes a limit. A patient without limits raises none:</p>
-          <pre><code>curl -X PUT $API/patients/ID/limits -d '[{"vital":"spo2","unit":"%","low":90,"severity":"S1"}]'</code></pre></section>`}
+          <p>An alert appears here when a rule of a programme holds, or a reading passes a patient's own limit. Nothing watches a patient without either:</p>
+          <pre><code>vitalgate programme adopt copd --protocol copd --reason 'first ward'
+vitalgate patient enrol ID --programme copd --reason 'discharged home'</code></pre></section>`}
   </main>`;
 }

@@ -135,7 +135,22 @@ function drawBeyond(plot, columns, coarse) {
   ctx.restore();
 }
 
-function options(key, ucum, held, width) {
+/** Where something happened: a line from top to bottom. */
+function drawMark(plot, mark) {
+  if (!mark) return;
+  const { ctx, bbox } = plot;
+  const x = plot.valToPos(mark, "x", true);
+  ctx.save();
+  ctx.strokeStyle = colour("--soft");
+  ctx.lineWidth = devicePixelRatio;
+  ctx.beginPath();
+  ctx.moveTo(x, bbox.top);
+  ctx.lineTo(x, bbox.top + bbox.height);
+  ctx.stroke();
+  ctx.restore();
+}
+
+function options(key, ucum, held, width, height) {
   const ink = () => colour("--ink");
   const soft = () => colour("--soft");
   const axis = { stroke: soft, grid: { stroke: () => colour("--line"), width: 1 }, ticks: { stroke: () => colour("--line"), width: 1 }, font: "12px system-ui" };
@@ -155,7 +170,7 @@ function options(key, ucum, held, width) {
     return [bottom - room, top + room];
   };
   return {
-    width, height: HEIGHT, padding: [null, TICK_PX + 12, null, null], cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
+    width, height, padding: [null, TICK_PX + 12, null, null], cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
     scales: { x: { time: true, range: (_plot, low, high) => held.current.zoom ?? held.current.window ?? [low, high] }, y: { range: reach } },
     axes: [days, { ...axis, size: 54 }],
     series: [
@@ -167,7 +182,8 @@ function options(key, ucum, held, width) {
     ],
     bands: [{ series: [2, 1], fill: () => colour("--band") }],
     hooks: {
-      draw: [(plot) => drawLimits(plot, held.current.limits), (plot) => drawBeyond(plot, held.current.columns, held.current.coarse)],
+      draw: [(plot) => drawLimits(plot, held.current.limits), (plot) => drawBeyond(plot, held.current.columns, held.current.coarse),
+        (plot) => drawMark(plot, held.current.mark)],
       setSelect: [(plot) => {
         if (plot.select.width > 4) {
           const { left, width: wide } = plot.select;
@@ -195,8 +211,8 @@ function spoken(series) {
 }
 
 /** `series` has times in seconds; `history` are versions of limits; `window` is [from, to] in seconds; `zoom` narrows
- * it; `theme` redraws. */
-export function Chart({ series, history, window: span, zoom, onZoom, theme }) {
+ * it; `theme` redraws; `mark` is a time in seconds. */
+export function Chart({ series, history, window: span, zoom, onZoom, theme, mark = null, height = HEIGHT }) {
   const box = useRef(null);
   const plot = useRef(null);
   const held = useRef({});
@@ -205,7 +221,7 @@ export function Chart({ series, history, window: span, zoom, onZoom, theme }) {
   const limits = lines(history, series.vital);
   const coarse = series.resolution !== "raw";
   const columns = withGaps(series);
-  held.current = { columns, coarse, limits, window: span, zoom, zoomTo: onZoom };
+  held.current = { columns, coarse, limits, window: span, zoom, zoomTo: onZoom, mark };
   useEffect(() => {
     let gone = false;
     loadPlotter().then((loaded) => gone || setPlot(() => loaded), (error) => gone || setProblem(error.message));
@@ -213,10 +229,10 @@ export function Chart({ series, history, window: span, zoom, onZoom, theme }) {
   }, []);
   useEffect(() => {
     if (!Plot) return undefined;
-    const drawn = new Plot(options(series.vital, series.unit, held, box.current.clientWidth), columnsOf(columns, coarse), box.current);
+    const drawn = new Plot(options(series.vital, series.unit, held, box.current.clientWidth, height), columnsOf(columns, coarse), box.current);
     plot.current = drawn;
     drawn.over.addEventListener("dblclick", () => onZoom(null));
-    const resized = new ResizeObserver(() => drawn.setSize({ width: box.current.clientWidth, height: HEIGHT }));
+    const resized = new ResizeObserver(() => drawn.setSize({ width: box.current.clientWidth, height }));
     resized.observe(box.current);
     return () => {
       resized.disconnect();

@@ -70,6 +70,7 @@ const KEYS = [
   ["g w / g a / g d / g q / g s", "Ward, alerts, devices, quarantine, system"],
   ["j / k", "Next, previous row"],
   ["a", "Acknowledge the marked alert"],
+  ["o", "Why the marked alert is there"],
   ["Enter", "Open the marked row"],
   ["1 … 6", "1 h, 6 h, 24 h, 7 d, 30 d, 1 y of a patient"],
   ["/", "Find a patient"],

@@ -7,6 +7,7 @@ import { Chart } from "./chart.js";
 import { age, condition, PRIORITY, unit, value } from "./format.js";
 import { breach, onReading, openAlerts, state } from "./store.js";
 import { Value } from "./ward.js";
+import { Enrolled, Watching } from "./watch.js";
 
 export const RANGES = [["1h", "1 h", 3600], ["6h", "6 h", 21600], ["24h", "24 h", 86400], ["7d", "7 d", 604800],
   ["30d", "30 d", 2592000], ["1y", "1 y", 31536000]];
@@ -112,9 +113,10 @@ function Known({ id, range, theme }) {
     <div class="head"><a class="back" href="#/" aria-label="Back to the ward">←</a><h1>${patient.name ?? id}</h1>
       <span class="soft">${[condition(patient.condition), patient.birth_date && `born ${patient.birth_date}`, patient.mrn && `record ${patient.mrn}`, patient.zone,
         patient.status !== "active" && patient.status].filter(Boolean).join(" · ")}</span></div>
-    <div class="facts"><${Devices} patient=${id} /></div>
+    <div class="facts"><${Enrolled} patient=${id} /><${Devices} patient=${id} /></div>
     ${alerts.length > 0 ? html`<section class="first"><${AlertList} alerts=${alerts} keys=${true} named=${false} /></section>`
       : html`<p class="calm">No open alert.</p>`}
+    <${Watching} patient=${id} />
     <div class="ranges" role="group" aria-label="Time range">
       ${RANGES.map(([key, text]) => html`<a key=${key} class="chip" href="#/patient/${id}?range=${key}" aria-current=${text === label ? "true" : null}>${text}</a>`)}
       ${zoom ? html`<button class="chip" onClick=${() => setZoom(null)}>Whole range</button>` : html`<span class="soft wide">drag to zoom</span>`}</div>

@@ -74,6 +74,17 @@ export function openAlerts(patient) {
       a.raised.localeCompare(b.raised) || a.id.localeCompare(b.id));
 }
 
+/** A row for each incident, where its first alert stands: {key, members}. An alert of no incident is one of its own. */
+export function incidentsOf(alerts) {
+  const rows = new Map();
+  for (const alert of alerts) {
+    const key = alert.incident ?? alert.id;
+    if (!rows.has(key)) rows.set(key, { key, members: [] });
+    rows.get(key).members.push(alert);
+  }
+  return [...rows.values()];
+}
+
 /** Priority of what is wrong with a patient's vital signs now: a condition that ended waits for a person, but tints nothing. */
 export const breach = (alerts, vitals) =>
   alerts.find((alert) => vitals.includes(alert.values[0]?.vital) && !alert.state.startsWith("rtn"))?.severity;

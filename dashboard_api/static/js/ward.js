@@ -4,7 +4,7 @@ import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-pre
 import { now } from "./api.js";
 import { AlertList, Mark } from "./alerts.js";
 import { age, beyond, condition, count, moment, NO_VALUE, unit, value, words } from "./format.js";
-import { ageOf, breach, isStale, openAlerts, state, taken } from "./store.js";
+import { ageOf, breach, incidentsOf, isStale, openAlerts, state, taken } from "./store.js";
 import { Arrow, Spark } from "./trend.js";
 
 const COLUMNS = [
@@ -150,6 +150,8 @@ export function Ward({ filter }) {
     const reading = rows.map((row) => newest(row.patient.patient, keys)).find(Boolean);
     return html`<th key=${label} scope="col">${label} <small>${unit(reading.unit)}</small></th>`;
   };
+  const incidents = incidentsOf(alerts);
+  const first = incidents.slice(0, FIRST_ALERTS);
   return html`<main>
     <div class="head"><h1>Ward</h1><span class="soft">${count(rows.length, "patient")}</span><span class="grow"></span>
       ${rows.length > 0 && html`<div class="chips" role="group" aria-label="Show">${Object.entries(SHOWN).map(([key, [text]]) => html`<a key=${key} class="chip"
@@ -158,8 +160,8 @@ export function Ward({ filter }) {
       ${rows.length > 0 && html`<input id="find" type="search" placeholder="Find a patient  /" aria-label="Find a patient"
         value=${find} onInput=${(event) => setFind(event.target.value)} />`}</div>
     ${alerts.length > 0
-      ? html`<section class="first" aria-label="Open alerts"><${AlertList} alerts=${alerts.slice(0, FIRST_ALERTS)} keys=${true} />
-        ${alerts.length > FIRST_ALERTS && html`<p class="calm"><a href="#/alerts">${count(alerts.length - FIRST_ALERTS, "more open alert")}</a></p>`}</section>`
+      ? html`<section class="first" aria-label="Open alerts"><${AlertList} alerts=${first.flatMap((row) => row.members)} keys=${true} />
+        ${incidents.length > FIRST_ALERTS && html`<p class="calm"><a href="#/alerts">${count(incidents.length - FIRST_ALERTS, "more open alert")}</a></p>`}</section>`
       : rows.length > 0 && html`<p class="calm">No open alert: nobody is outside their limits.</p>`}
     ${rows.length === 0 ? (state.loaded ? NOBODY : html`<p class="calm">Loading the ward …</p>`) : html`<div class="scroll"><table class="ward ${columns.length > 4 ? "many" : ""}" ref=${table}
       aria-rowcount=${shown.length + 1} onPointerEnter=${() => setPointed(true)}

@@ -1,0 +1,65 @@
+// What watches a patient now: programmes, clinical context, rules in words, and the rules that do not apply.
+
+import { html, useEffect, useState } from "../vendor/htm-preact.module.js";
+import { get } from "./api.js";
+import { count, PRIORITY } from "./format.js";
+import { may } from "./store.js";
+
+const REFRESH_MS = 30_000;
+
+function useAnswer(path) {
+  const [got, setGot] = useState(null);
+  useEffect(() => {
+    let gone = false;
+    const load = () => get(path).then((answer) => gone || setGot(answer), () => {});
+    load();
+    const again = setInterval(load, REFRESH_MS);
+    return () => {
+      gone = true;
+      clearInterval(again);
+    };
+  }, [path]);
+  return got;
+}
+
+const AGES = { adult: "adult", under_16: "under 16", unknown: "age not recorded" };
+const SCALES = ["SpO₂ scale not set", "SpO₂ scale 1", "SpO₂ scale 2 (88–92 %)"];
+const known = (word, yes, no, unknown) => ({ yes, no, unknown })[word];
+
+/** A clinical context in a few words; what nobody recorded is said too. */
+export const contextWords = (context) => [
+  AGES[context.age_band],
+  known(context.pregnancy, "pregnant", "not pregnant", "pregnancy not recorded"),
+  known(context.oxygen, "on oxygen", "on air", "oxygen not recorded"),
+  SCALES[context.spo2_scale],
+  known(context.known_af, "known AF", "no AF", "AF not recorded"),
+  context.usual_confusion && "confusion is usual",
+].filter(Boolean);
+
+/** Two facts of the patient's header. */
+export function Enrolled({ patient }) {
+  const enrolment = useAnswer(`patients/${patient}/programmes`);
+  const context = useAnswer(`patients/${patient}/context`);
+  if (!enrolment || !context) return null;
+  const programmes = enrolment.programmes.map((one) => `${one.title} v${one.version}`).join(", ");
+  return html`<span class="fact"><b>${programmes || "No programme"}</b><small>${programmes ? `enrolled by ${enrolment.author ?? "–"}` : "only own limits watch"}</small></span>
+    <span class="fact"><b>${contextWords(context).join(" · ")}</b><small>${context.version ? `context set by ${context.author ?? "–"}: ${context.reason}` : "clinical context was never set"}</small></span>`;
+}
+
+function Priority({ severity }) {
+  const shown = PRIORITY[severity];
+  return shown ? html`<span class="mark ${severity}"><i aria-hidden="true">${shown.mark}</i> ${shown.word}</span>` : html`<span class="soft">Technical</span>`;
+}
+
+export function Watching({ patient }) {
+  const found = useAnswer(`patients/${patient}/rules`);
+  if (!found || !may("programmes:read")) return null;
+  const { rules, gated } = found;
+  return html`<details class="watch"><summary>What watches this patient <span class="soft">${count(rules.length, "rule")}${gated.length > 0 ? `, ${gated.length} more do not apply` : ""}</span></summary>
+    ${rules.length === 0 && html`<p class="calm">Nothing: no programme and no limit.</p>`}
+    <ul>${rules.map((rule) => html`<li key=${rule.id}><${Priority} severity=${rule.severity} />
+      <span><b>${rule.title}</b> ${rule.words !== rule.title && rule.words}</span><small class="soft">${rule.source}${rule.version ? `, version ${rule.version}` : ""}</small></li>`)}</ul>
+    ${gated.length > 0 && html`<h3>Do not apply now</h3>
+      <ul>${gated.map((rule) => html`<li key=${rule.id} class="gated"><span class="soft">–</span><span><b>${rule.title}</b> ${rule.words !== rule.title && rule.words}</span><small>${rule.reason}</small></li>`)}</ul>`}
+  </details>`;
+}

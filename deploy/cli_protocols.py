@@ -1,0 +1,238 @@
+"""Commands about protocols, programmes, and what of them holds for a patient."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deploy.cli import AsJson, ConfigFile, DataDir, control, show, show_list
+from deploy.cli_people import patient
+from deploy.control import Control
+from deploy.settings import DEFAULT_DATA_DIR
+from vitals.errors import BackendError, InvalidRequest
+
+protocol = typer.Typer(help="Protocols: rules for a condition.", no_args_is_help=True, rich_markup_mode=None)
+programme = typer.Typer(help="Programmes: protocols that a site adopted.", no_args_is_help=True, rich_markup_mode=None)
+Reason = Annotated[str, typer.Option(help="Why; it is kept with the version.")]
+PatientId = Annotated[str, typer.Argument(metavar="ID", help="The patient's token.")]
+_NAME_OR_FILE = "Name of a shipped protocol, or a file (TOML or JSON)."
+
+
+def register(app: typer.Typer) -> None:
+    """Hang these commands on the command line; those about a patient are in its group."""
+    app.add_typer(protocol, name="protocol")
+    app.add_typer(programme, name="programme")
+
+
+@protocol.command("list", epilog="Example: vitalgate protocol list")
+def list_protocols(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List the protocols that come with the program."""
+    with control(data_dir, config) as api:
+        items = api.all("protocols")
+    shown = items if as_json else [one | {"rules": len(one["rules"])} for one in items]
+    show_list(shown, ("name", "title", "rules"), as_json)
+
+
+@protocol.command("show", epilog="Example: vitalgate protocol show copd")
+def show_protocol(
+    name: Annotated[str, typer.Argument(help="Name of a shipped protocol.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rules of a protocol in words; as JSON the whole document."""
+    with control(data_dir, config) as api:
+        _rules(api.request("GET", f"protocols/{name}"), as_json)
+
+
+@protocol.command("check", epilog="Example: vitalgate protocol check our-copd.toml")
+def check_protocol(
+    file: Annotated[Path, typer.Argument(help="A protocol (TOML or JSON).")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a protocol: its rules in words, or the path of what is wrong and exit code 2."""
+    with control(data_dir, config) as api:
+        _rules(api.request("POST", "protocols/check", json=_document(file)), as_json)
+
+
+@protocol.command("diff", epilog="Example: vitalgate protocol diff copd our-copd.toml")
+def diff_protocols(
+    before: Annotated[str, typer.Argument(help=_NAME_OR_FILE)],
+    after: Annotated[str, typer.Argument(help=_NAME_OR_FILE)],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in sentences what changes from one protocol to another."""
+    with control(data_dir, config) as api:
+        body = {"before": _named(before), "after": _named(after)}
+        answer = api.request("POST", "protocols/diff", json=body)
+    if as_json:
+        show(answer)
+        return
+    for line in answer["changes"] or ["nothing changes"]:
+        typer.echo(line)
+
+
+@programme.command("adopt", epilog="Example: vitalgate programme adopt copd --protocol copd --reason 'new ward'")
+def adopt(
+    ident: Annotated[str, typer.Argument(metavar="ID", help="The programme's id.")],
+    protocols: Annotated[list[str], typer.Option("--protocol", help=_NAME_OR_FILE + " May be repeated.")],
+    reason: Reason,
+    title: Annotated[str | None, typer.Option(help="What people call it; default as it was, else the id.")] = None,
+    review: Annotated[str | None, typer.Option(help="Day to look at it again, YYYY-MM-DD.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
+) -> None:
+    """Adopt protocols as the next version of a programme; in force when the command ends."""
+    body: dict[str, Any] = {"protocols": [_named(one) for one in protocols], "reason": reason}
+    with control(data_dir, config) as api:
+        _running(api)
+        held = {one["programme"]: one for one in api.all("programmes")}.get(ident)
+        body["title"] = title or (held["title"] if held else ident)
+        if review is not None:
+            body["review"] = f"{review}T00:00:00Z"
+        made = api.request("PUT", f"programmes/{ident}", json=body)
+        show({"programme": ident, "version": made["version"]})
+
+
+@programme.command("list", epilog="Example: vitalgate programme list")
+def list_programmes(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List the programmes of the site."""
+    with control(data_dir, config) as api:
+        items = api.all("programmes")
+    shown = items if as_json else [one | {"protocols": ", ".join(one["protocols"])} for one in items]
+    show_list(shown, ("programme", "title", "version", "protocols", "set", "author", "reason", "review"), as_json)
+
+
+@programme.command("show", epilog="Example: vitalgate programme show copd")
+def show_programme(
+    ident: Annotated[str, typer.Argument(metavar="ID", help="The programme's id.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rules of a programme in words, and its versions with what each changed."""
+    with control(data_dir, config) as api:
+        found = api.request("GET", f"programmes/{ident}")
+    if as_json:
+        show(found)
+        return
+    for one in found["protocols"]:
+        _rules(one, as_json=False)
+    for one in found["history"]:
+        typer.echo(f"version {one['version']}, {one['set']}, {one['author'] or '–'}: {one['reason']}")
+        for change in one["changes"]:
+            typer.echo(f"  {change}")
+
+
+@patient.command("enrol", epilog="Example: vitalgate patient enrol p_1a2b --programme copd --reason 'discharged home'")
+def enrol(
+    ident: PatientId,
+    programmes: Annotated[list[str], typer.Option("--programme", help="A programme; may be repeated.")],
+    reason: Reason,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Give a patient exactly these programmes; overrides stay as they are."""
+    with control(data_dir, config) as api:
+        _running(api)
+        held = api.request("GET", f"patients/{ident}/programmes")
+        body = {
+            "programmes": programmes, "overrides": [_kept(one) for one in held["overrides"]], "reason": reason,
+            "version": held["version"] + 1,
+        }  # fmt: skip
+        made = api.request("PUT", f"patients/{ident}/programmes", json=body)
+        show({"patient": ident, "version": made["version"], "programmes": programmes})
+
+
+@patient.command(
+    "context", epilog="Example: vitalgate patient context p_1a2b --age-band adult --oxygen no --reason 'asked at visit'"
+)
+def set_context(
+    ident: PatientId,
+    reason: Reason,
+    age_band: Annotated[str | None, typer.Option(help="unknown, under_16 or adult.")] = None,
+    pregnancy: Annotated[str | None, typer.Option(help="unknown, no or yes.")] = None,
+    oxygen: Annotated[str | None, typer.Option(help="unknown, no or yes.")] = None,
+    spo2_scale: Annotated[int | None, typer.Option(help="1, or 2 where a target of 88-92 % is prescribed.")] = None,
+    af: Annotated[str | None, typer.Option(help="Known atrial fibrillation: unknown, no or yes.")] = None,
+    usual_confusion: Annotated[str | None, typer.Option(help="Confusion is usual for this patient: no or yes.")] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Set the clinical context of a patient; what is not given stays as it is."""
+    if usual_confusion not in (None, "no", "yes"):
+        raise typer.BadParameter("no or yes", param_hint="--usual-confusion")
+    given = {
+        "age_band": age_band, "pregnancy": pregnancy, "oxygen": oxygen, "spo2_scale": spo2_scale, "known_af": af,
+        "usual_confusion": None if usual_confusion is None else usual_confusion == "yes",
+    }  # fmt: skip
+    with control(data_dir, config) as api:
+        _running(api)
+        held = api.request("GET", f"patients/{ident}/context")
+        body = {name: held[name] if value is None else value for name, value in given.items()}
+        made = api.request(
+            "PUT", f"patients/{ident}/context", json=body | {"reason": reason, "version": held["version"] + 1}
+        )
+        show({"patient": ident} | {name: made[name] for name in ("version", *given)})
+
+
+@patient.command("rules", epilog="Example: vitalgate patient rules p_1a2b")
+def patient_rules(
+    ident: PatientId, data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False
+) -> None:
+    """Show what watches a patient now, and the rules that do not apply with the reason."""
+    with control(data_dir, config) as api:
+        found = api.request("GET", f"patients/{ident}/rules")
+    if as_json:
+        show(found)
+        return
+    show_list(found["rules"], ("id", "severity", "words", "version", "source"), as_json=False)
+    if found["gated"]:
+        typer.echo("\nDo not apply:")
+        show_list(found["gated"], ("id", "words", "reason"), as_json=False)
+
+
+def _rules(read: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show(read)
+        return
+    typer.echo(f"{read['name']}: {read['title']}")
+    show_list(read["rules"], ("id", "severity", "title", "words"), as_json=False)
+
+
+def _running(api: Control) -> None:
+    """Versions are made by the engine: without one a command would wait in vain."""
+    if not api.live:
+        raise BackendError("the pipeline does not run: start it with vitalgate up", retryable=True)
+
+
+def _kept(override: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in override.items() if value is not None}
+
+
+def _named(given: str) -> str | dict[str, Any]:
+    """A file where it is one, else the name of a shipped protocol."""
+    path = Path(given)
+    return _document(path) if path.suffix in {".toml", ".json"} or path.exists() else given
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        document = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise InvalidRequest("file", f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidRequest("file", f"is neither TOML nor JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidRequest("file", "is no protocol")
+    return document
