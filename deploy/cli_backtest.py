@@ -5,6 +5,7 @@ import os
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -35,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def backtest(
-    protocol: Annotated[Path, typer.Option(help="Rules to try: a protocol (TOML) or a list of limits (JSON).")],
+    protocol: Annotated[Path, typer.Option(help="Rules to try: a protocol (name or TOML file) or limits (JSON file).")],
     against: Annotated[
         Path | None, typer.Option(help="Rules to compare with; default what is in force, with --csv nothing.")
     ] = None,
@@ -86,9 +87,11 @@ def backtest(
 
 
 def document(path: Path, option: str) -> Any:
-    """A protocol as TOML, or a protocol or a list of limits as JSON; raises ``InvalidRequest``."""
+    """A protocol as TOML, or a protocol or a list of limits as JSON, of a file or one that comes with the program;
+    raises ``InvalidRequest``."""
     try:
-        data = path.read_bytes()
+        shipped = resources.files("alerts") / "protocols" / f"{path.name}.toml"
+        data = shipped.read_bytes() if shipped.is_file() and not path.exists() else path.read_bytes()
         return json.loads(data) if path.suffix == ".json" else tomllib.loads(data.decode())
     except OSError as error:
         raise InvalidRequest(option, f"{path}: {error.strerror}") from error
