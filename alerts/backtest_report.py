@@ -151,7 +151,8 @@ def report(
     """The result of candidate and reference, in this order. ``measured``: readings came when they were measured."""
     days = sum(len(one.days) for one in census.patients.values())
     candidate, reference = (_side(outcome, len(census.patients), days) for outcome in outcomes)
-    matches = compared(*(outcome.alerts for outcome in outcomes), span.end_ns)
+    ours, theirs = (outcome.alerts for outcome in outcomes)
+    matches = compared(ours, theirs, span.end_ns)
     timeline = [
         _item(side, match, one)
         for side, outcome, found in zip(_SIDES, outcomes, matches, strict=True)

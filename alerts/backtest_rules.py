@@ -154,12 +154,12 @@ def _needs(compiled: Compiled) -> Iterator[tuple[str, tuple[tuple[int, ...], ...
     """(rule, what it reads): of each part one vital of several. ``copd:P5-hr@pulse_rate`` is no rule of its own."""
     found: dict[str, list[set[int]]] = {}
     for rule in compiled.rules:
-        parts = [*_read(rule)]
+        parts: list[Iterable[int]] = [*_read(rule)]
         known = found.setdefault(rule.face.name.partition("@")[0], [set() for _ in parts])
         for vitals, more in zip(known, parts, strict=True):
             vitals.update(more)
-    for name, parts in found.items():
-        yield name, tuple(tuple(sorted(vitals)) for vitals in parts)
+    for name, read in found.items():
+        yield name, tuple(tuple(sorted(vitals)) for vitals in read)
 
 
 def _read(rule: CompiledRule) -> Iterator[Iterable[int]]:

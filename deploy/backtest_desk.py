@@ -42,7 +42,8 @@ class _Job:
     def __init__(self, order: BacktestOrder, asked_ns: int) -> None:
         self.id = "b_" + secrets.token_hex(8)
         self.order, self.asked_ns = order, asked_ns
-        self.state, self.progress, self.error = "running", 0.0, None
+        self.state, self.progress = "running", 0.0
+        self.error: str | None = None
         self.result: Result | None = None
         self.shown: dict[str, Any] | None = None
 

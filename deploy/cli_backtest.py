@@ -71,7 +71,7 @@ def backtest(
         asked = Asked((vital, unit), chosen, rules, other, _context(assume or []), as_measured)
         result = replay_file(csv_file, asked)
         items = result.pop("timeline")
-        timeline = {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
+        timeline: Record = {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
     else:
         if vital is not None or unit is not None or assume:
             raise InvalidRequest("--assume" if assume else "--vital", "is for --csv")
