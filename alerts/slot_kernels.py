@@ -97,7 +97,8 @@ def _violation(slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row
     elif counts == 1 and time_ns - slots.counted_ns[slot] >= rules.apart_ns[rule]:
         slots.counted[slot] += 1
         slots.counted_ns[slot] = time_ns
-    held = time_ns - slots.first_time_ns[slot] >= rules.on_delay_ns[rule] and slots.counted[slot] >= rules.on_count[rule]
+    lasted_ns = time_ns - slots.first_time_ns[slot]
+    held = lasted_ns >= rules.on_delay_ns[rule] and slots.counted[slot] >= rules.on_count[rule]
     if suspect and urgent and not persists and not (condition == PENDING and held):
         deadline = rows.received_ns[row] + CONFIRM_NS
         if condition == PENDING and rules.on_count[rule] <= 1:

@@ -16,6 +16,7 @@ from dashboard_api.pages import router as pages
 from dashboard_api.problems import BodyLimit, LastResort, install
 from dashboard_api.routes import (
     alerts,
+    backtests,
     device_side,
     devices,
     patients,
@@ -59,7 +60,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.state.hub = StreamHub(deps.log, deps.book, app.state.live)
     app.state.sessions = Sessions(deps.auth)
     install(app)
-    for module in (patients, programmes, readings, reports, devices, alerts, quarantine, system):
+    for module in (patients, programmes, readings, reports, devices, alerts, backtests, quarantine, system):
         app.include_router(module.router, prefix=API)
     app.include_router(system.beside)
     app.include_router(device_side.router)

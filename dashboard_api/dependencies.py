@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import httpx
 from fastapi import Depends, Request
@@ -67,6 +67,37 @@ class Book(AlertBook, Protocol):
         """Every version, the newest first."""
 
 
+class BacktestOrder(NamedTuple):
+    """A backtest that somebody asks for; ``against`` None is what is in force. ``measured``: each reading as if it had
+    come when it was measured."""
+
+    author: str
+    protocol: object
+    against: object | None
+    patients: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+    measured: bool
+
+
+class Backtests(Protocol):
+    """Backtests beside the pipeline, as JSON."""
+
+    def start(self, order: BacktestOrder) -> dict[str, Any] | None:
+        """Begin; None while another one runs. Raises ``InvalidRequest`` for rules that are not right."""
+
+    def states(self) -> list[dict[str, Any]]:
+        """The last few, newest first, without results."""
+
+    def state(self, backtest: str) -> dict[str, Any]:
+        """One, with its result; raises ``NotFound``."""
+
+    def timeline(
+        self, backtest: str, *, patient: str | None, match: str | None, after: int, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Its alerts by patient and time, from number ``after`` on; raises ``NotFound``."""
+
+
 class Rulebook(Protocol):
     """Protocols and what they mean for a patient, in words. Documents are protocols as JSON."""
 
@@ -119,6 +150,7 @@ class Dependencies:
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
     rulebook: Rulebook
     glucose_report: Callable[[Patient, int, int], dict[str, Any]]
+    backtests: Backtests
     device_side: httpx.AsyncBaseTransport | None = None
 
 

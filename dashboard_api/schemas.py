@@ -15,6 +15,7 @@ MAX_RAW: Final = 100_000
 DEFAULT_POINTS: Final = 2_000
 MAX_REPORT_DAYS: Final = 92
 DEFAULT_REPORT_DAYS: Final = 14
+MAX_BACKTEST_PATIENTS: Final = 5_000
 _YEAR_MIN: Final = 366 * 24 * 60
 _LONGEST_SHIFT_S: Final = 100 * 366 * 86_400
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -197,6 +198,17 @@ class Shelf(Body):
     reason: Annotated[Text, Field(min_length=1)]
 
 
+class NewBacktest(Body):
+    """``protocol`` and ``against``: a protocol document, or a list of limits. No ``patients`` means all."""
+
+    protocol: dict[str, Any] | list[Any]
+    against: dict[str, Any] | list[Any] | None = None
+    patients: Annotated[list[Token], Field(max_length=MAX_BACKTEST_PATIENTS)] = []
+    from_: Time | None = Field(default=None, alias="from")
+    to: Time | None = None
+    as_measured: bool = False
+
+
 class Owner(Body):
     """``shift_s`` is added to the time as sent, wall time read as UTC, to get UTC."""
 
@@ -257,6 +269,12 @@ class WardQuery(Paging):
 
 class TrendQuery(WardQuery):
     hours: Annotated[int, Field(ge=1, le=24)] = 6
+
+
+class TimelineQuery(Paging):
+    patient: Token | None = None
+    match: Literal["kept", "new", "gone"] | None = None
+    cursor: Annotated[str, Field(pattern="^[0-9]{0,9}$")] = ""
 
 
 class SeriesQuery(Query):

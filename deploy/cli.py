@@ -131,6 +131,7 @@ def parts() -> tuple[ModuleType, ...]:
     """Modules that hang their commands on an app with ``register``."""
     from deploy import (  # noqa: PLC0415 - loads only when the command line does
         cli_adapters,
+        cli_backtest,
         cli_bench,
         cli_detect,
         cli_devices,
@@ -140,7 +141,8 @@ def parts() -> tuple[ModuleType, ...]:
         cli_traffic,
     )
 
-    return cli_people, cli_protocols, cli_devices, cli_adapters, cli_traffic, cli_report, cli_detect, cli_bench
+    people = cli_people, cli_protocols, cli_devices, cli_adapters
+    return *people, cli_traffic, cli_report, cli_detect, cli_backtest, cli_bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

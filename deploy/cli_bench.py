@@ -18,7 +18,7 @@ from deploy.settings import DEFAULT_DATA_DIR
 from simulators.load import PAYLOADS, Credential, Plan, run_load
 from vitals.errors import BackendError, InvalidRequest
 
-NAMES = ("gateway", "store", "engine", "adapters", "e2e", "import")
+NAMES = ("gateway", "store", "engine", "adapters", "e2e", "import", "backtest")
 
 
 def register(app: typer.Typer) -> None:
@@ -109,12 +109,14 @@ def _allow_files(connections: int) -> None:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="gateway, store, engine, adapters, e2e or import.")],
+    name: Annotated[str, typer.Argument(help="gateway, store, engine, adapters, e2e, import or backtest.")],
     runs: Annotated[int, typer.Option(help="Figures are medians of so many runs.", min=1, max=100)] = 5,
     seconds: Annotated[float, typer.Option(help="gateway, e2e: how long each part of a run sends.", min=0.1)] = 10.0,
     connections: Annotated[str, typer.Option(help="gateway, e2e: connections, e.g. 1000,5000.")] = "1000,5000",
     rate: Annotated[float, typer.Option(help="gateway, e2e: messages per second of the paced part.", min=1)] = 10000.0,
-    rows: Annotated[int, typer.Option(help="store, engine: rows; import: records; 0 = the usual number.", min=0)] = 0,
+    rows: Annotated[
+        int, typer.Option(help="store, engine, backtest: rows; import: records; 0 = the usual number.", min=0)
+    ] = 0,
     data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - a benchmark works in a directory of its own
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
@@ -146,6 +148,10 @@ def _measure(name: str, runs: int, seconds: float, counts: list[int], rate: floa
             from deploy.bench import adapters  # noqa: PLC0415
 
             workload, found = adapters.measure(runs)
+        case "backtest":
+            from deploy.bench import backtest  # noqa: PLC0415
+
+            workload, found = backtest.measure(runs, rows or backtest.ROWS)
         case "import":
             workload, found = importing.measure(runs, rows or importing.RECORDS)
         case "gateway":

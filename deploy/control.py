@@ -69,9 +69,9 @@ def _error(answer: httpx.Response) -> VitalgateError:
             return NotFound(detail.removeprefix("no such "), "/".join(ident[:1]))
         case 401 | 403:
             return NotAuthorised(detail)
-        case 503:
+        case 409 | 503:
             return BackendError(detail, retryable=True)
-        case 400 | 409 | 413 | 422:
+        case 400 | 413 | 422:
             field = str(problem.get("field", "request"))
             return InvalidRequest(field, detail.removeprefix(f"{field}: "))
         case _:

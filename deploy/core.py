@@ -28,6 +28,7 @@ from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.session import Sessions
 from deploy.canary import Canary
+from deploy.backtest_desk import BacktestDesk
 from deploy.layout import Layout
 from deploy.meters import AlertMeters, CoreCollector
 from deploy.settings import HttpSection, Settings
@@ -108,7 +109,7 @@ def _control_socket(layout: Layout) -> socket.socket:
     return sock
 
 
-def dependencies(core: Core, status: Status, desk: ControlDesk) -> Dependencies:
+def dependencies(core: Core, status: Status, desk: ControlDesk, backtests: BacktestDesk) -> Dependencies:
     """The API's ports."""
     return Dependencies(
         registry=core.registry,
@@ -127,6 +128,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk) -> Dependencies:
         parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
         rulebook=Rulebook(core.book, CLOCK),
         glucose_report=partial(glucose_report, core.store),
+        backtests=backtests,
         device_side=httpx.AsyncHTTPTransport(uds=str(core.layout.ingest)),
     )
 
@@ -150,6 +152,8 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     status = Status(core, loops.died, order.http, order.mqtt, watchdog, canary)
     core.meters.register(CoreCollector(core, status))
     ports = dependencies(core, status, desk)
+    backtests = BacktestDesk(core.store, core.book, CLOCK)
+    ports = dependencies(core, status, ControlDesk(core.log, core.book), backtests)
     app = create_app(ports)
     servers = {
         _server(app, "on", config.http): socket.socket(fileno=order.listen_fd),
@@ -178,6 +182,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         await asyncio.gather(*serving, sampling, return_exceptions=True)
         if ports.device_side is not None:
             await ports.device_side.aclose()
+        await loop.run_in_executor(None, backtests.close)
         await loop.run_in_executor(None, loops.end)
         core.close()
     if loops.died:

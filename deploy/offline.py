@@ -13,6 +13,7 @@ from alerts.service import STREAM
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
+from deploy.backtest_desk import BacktestDesk
 from deploy.layout import Layout
 from deploy.settings import Settings
 from deploy.wiring import CLOCK, Core, open_core, prepare
@@ -30,9 +31,11 @@ def idle_api(layout: Layout, settings: Settings) -> Iterator[ASGIApp]:
     with layout.lock("owner"), layout.lock("core"):
         prepare(layout, settings)
         core = open_core(layout, settings)
+        backtests = BacktestDesk(core.store, core.book, CLOCK)
         try:
-            yield local_admin(create_app(_offline(core)))
+            yield local_admin(create_app(_offline(core, backtests)))
         finally:
+            backtests.close()
             core.close()
 
 
@@ -56,11 +59,12 @@ class _Letterbox:
         return position
 
 
-def _offline(core: Core) -> Dependencies:
+def _offline(core: Core, backtests: BacktestDesk) -> Dependencies:
     """No loops run; ``replay`` of quarantine works on the spot."""
     return Dependencies(
         registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
         controls=_Letterbox(core), log=core.log, auth=core.tokens, clock=CLOCK,
         readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
         parse_limits=list, rulebook=Rulebook(core.book, CLOCK), glucose_report=partial(glucose_report, core.store),
+        backtests=backtests,
     )  # fmt: skip

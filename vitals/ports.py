@@ -4,7 +4,7 @@ Concrete backends are named in ``deploy/wiring.py`` only. Every backend of a por
 under ``tests/contracts``.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -165,6 +165,15 @@ class Store(Protocol):
 
     def export(self, patient: str) -> VitalBatch:
         """All rows of a patient by vital and time, for portability."""
+
+    def arrivals(
+        self, patients: Collection[str], start_ns: int, end_ns: int, *, measured: bool = False
+    ) -> Iterator[VitalBatch]:
+        """Every row of the patients with ``start_ns <= receipt < end_ns``, revisions and withdrawals included, in
+        order of receipt, then message; in batches of bounded size that end between two minutes.
+
+        With ``measured`` by measurement time instead: the visible version of each reading, in order of time.
+        """
 
     def close(self) -> None:
         """Checkpoint and release the file."""

@@ -21,6 +21,7 @@ from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
 from dashboard_api.auth import TokenAuth
 from dashboard_api.dependencies import Dependencies
+from deploy.backtest_desk import BacktestDesk
 from device_gateway.registry import SqlRegistry
 from ingest.adapters import BUILT_IN
 from ingest.journal import SCHEMA, Journal
@@ -122,6 +123,7 @@ class World:
         )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, counters)
         self.desk = ControlDesk(self.log, self.book, applied_within_s=2.0)
+        self.backtests = BacktestDesk(self.store, self.book, self.clock)
         self.deps = Dependencies(
             registry=self.registry, identities=self.identities, store=self.store, ingest=self.ingest, book=self.book,
             controls=self.desk, log=self.log, auth=self.auth, clock=self.clock, readiness=lambda: self.reasons,
@@ -129,6 +131,7 @@ class World:
             adapters=[adapter.name for adapter in BUILT_IN],
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
             rulebook=Rulebook(self.book, self.clock), glucose_report=partial(glucose_report, self.store),
+            backtests=self.backtests,
         )  # fmt: skip
         self.app = create_app(self.deps)
         self._stop = threading.Event()
@@ -149,6 +152,7 @@ class World:
         for server in self._servers:
             server.close()
         self._engine.join()
+        self.backtests.close()
         for part in (self.book, self.store, self.log, self.raw, self.identities, self.auth, self.registry):
             part.close()
 

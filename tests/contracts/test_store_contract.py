@@ -430,3 +430,64 @@ def test_stored_counts_first_versions_per_device_also_after_reopening(store: Sto
 def test_close_twice_is_once(store: Store) -> None:
     store.close()
     store.close()
+
+
+# Arrivals
+
+
+def arrived(store: Store, *patients: str, span: tuple[int, int] = ALL_TIME, measured: bool = False) -> list[float]:
+    batches = list(store.arrivals(patients, *span, measured=measured))
+    assert all(len(batch) for batch in batches)
+    return [value for batch in batches for value in batch.value.tolist()]
+
+
+def test_arrivals_come_in_order_of_receipt_then_message(store: Store) -> None:
+    put(
+        store,
+        reading(T0, 3.0, received_ns=T0 + HOUR, message=2),
+        reading(T0 + 1, 1.0, received_ns=T0 + MINUTE, message=9),
+        reading(T0 + 2, 2.0, received_ns=T0 + HOUR, message=1, patient="p_2"),
+        reading(T0 + 3, 9.0, received_ns=T0 + MINUTE, patient="p_3"),
+    )
+    assert arrived(store, "p_1", "p_2") == [1.0, 2.0, 3.0]
+    assert arrived(store, "p_2", "p_9") == [2.0]
+    assert arrived(store) == []
+
+
+def test_arrivals_are_from_start_to_before_end_of_receipt(store: Store) -> None:
+    put(store, *(reading(T0 - DAY, float(n), seq=n, received_ns=T0 + n * MINUTE) for n in range(5)))
+    assert arrived(store, "p_1", span=(T0 + MINUTE, T0 + 3 * MINUTE)) == [1.0, 2.0]
+    # Bounds inside a minute count to the nanosecond.
+    assert arrived(store, "p_1", span=(T0 + 1, T0 + 2 * MINUTE + 1)) == [1.0, 2.0]
+
+
+def test_arrivals_have_every_version_as_it_came(store: Store) -> None:
+    put(store, reading(T0, 1.0, received_ns=T0), reading(T0 + 1, 5.0, received_ns=T0 + 1, context={"meal": "fasting"}))
+    put(store, reading(T0, 2.0, received_ns=T0 + HOUR, flags=int(Flag.REVISION)))
+    put(store, reading(T0, 2.0, received_ns=T0 + 2 * HOUR, flags=int(Flag.REVISION | Flag.RETRACTED)))
+    batches = list(store.arrivals(["p_1"], *ALL_TIME))
+    assert [value for batch in batches for value in batch.value.tolist()] == [1.0, 5.0, 2.0, 2.0]
+    flags = [flag for batch in batches for flag in batch.flags.tolist()]
+    assert flags == [0, 0, Flag.REVISION, Flag.REVISION | Flag.RETRACTED]
+    assert [dict(one) for batch in batches for one in batch.context.values()] == [{"meal": "fasting"}]
+
+
+def test_arrivals_as_measured_are_the_visible_versions_by_time(store: Store) -> None:
+    put(store, reading(T0 + HOUR, 2.0, received_ns=T0 + HOUR), reading(T0, 1.0, received_ns=T0 + 9 * HOUR))
+    put(store, reading(T0 + HOUR, 3.0, received_ns=T0 + 10 * HOUR, flags=int(Flag.REVISION)))
+    assert arrived(store, "p_1", measured=True) == [1.0, 3.0]
+    assert arrived(store, "p_1", measured=True, span=(T0, T0 + HOUR)) == [1.0]
+
+
+def test_arrivals_come_in_several_batches_however_many_there_are(store: Store) -> None:
+    rows = 300_000
+    one = batch_from_rows([reading(T0, received_ns=T0)])
+    number = np.arange(rows, dtype=np.int64)
+    many = one.take(np.zeros(rows, dtype=np.int64))
+    many = many.replace(value=number.astype(np.float64), received_ns=T0 + number[::-1] * 10_000_000, seq=number)
+    store.write([many], expected=0, position=1)
+    batches = list(store.arrivals(["p_1"], *ALL_TIME))
+    assert len(batches) > 1
+    received = np.concatenate([batch.received_ns for batch in batches])
+    assert len(received) == rows
+    assert (np.diff(received) > 0).all()

@@ -25,6 +25,7 @@ from vitals.model import COLUMNS, NO_TIME, VitalBatch, concatenate
 from vitals.ports import Trends, Window
 from vitals.store import duckdb_sql as sql
 from vitals.store.gate import Gate
+from vitals.store.tokens import Tokens
 
 CONSUMER: Final = "store"
 BUCKET_NS: Final[Mapping[str, int]] = MappingProxyType(
@@ -39,6 +40,7 @@ OUT_OF_RANGE: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 NOT_AGGREGATED: Final = int(Flag.IMPLAUSIBLE | Flag.RETRACTED | Flag.CONTROL_SOLUTION | Flag.TEST_DATA)
 _AGGREGATED: Final[Mapping[str, int]] = MappingProxyType({"without": NOT_AGGREGATED, "beyond": OUT_OF_RANGE})
 _COMPACT_ROWS = 2_000_000
+_READ_ROWS = 250_000
 _BULK_ROWS = 100_000
 """DuckDB 2.0 merges appends of a row group (122,880 rows) or more into the table before it stamps them with the
 transaction: a reader that runs during that commit sees them too early. Bulk commits wait for readers to finish."""
@@ -48,36 +50,7 @@ _RETRYABLE = (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.Transactio
 Columns = dict[str, npt.NDArray[Any]]
 
 
-class _Tokens:
-    """Tokens of one kind as integers. ``names`` may be ahead of the file, ``ids`` never is."""
-
-    def __init__(self, rows: Sequence[tuple[int, str]]) -> None:
-        self.names = dict(rows)
-        self.ids = {token: number for number, token in rows}
-        self._next = max(self.names, default=-1) + 1
-
-    def number(
-        self, vocabulary: Sequence[str], column: npt.NDArray[np.int32]
-    ) -> tuple[npt.NDArray[np.int32], dict[str, int]]:
-        """``column``'s indices into ``vocabulary`` as the file's numbers, and the tokens that are new to the file.
-
-        New names are known at once: a reader may see the committed rows before ``keep`` is called.
-        """
-        used = np.unique(column).tolist()
-        fresh = [token for token in dict.fromkeys(vocabulary[index] for index in used) if token not in self.ids]
-        assigned = {token: self._next + offset for offset, token in enumerate(fresh)}
-        self.names.update({number: token for token, number in assigned.items()})
-        numbers = np.zeros(len(vocabulary), dtype=np.int32)
-        numbers[used] = [self.ids.get(vocabulary[i], assigned.get(vocabulary[i], 0)) for i in used]
-        return numbers[column], assigned
-
-    def keep(self, assigned: Mapping[str, int]) -> None:
-        """The transaction that holds ``assigned`` is on disk."""
-        self.ids.update(assigned)
-        self._next += len(assigned)
-
-
-_Assigned = tuple[_Tokens, dict[str, int]]
+_Assigned = tuple[Tokens, dict[str, int]]
 
 
 class DuckDBStore:
@@ -228,6 +201,18 @@ class DuckDBStore:
         """All rows of a patient, revisions included, by vital and time; retracted readings carry the flag."""
         return self._batch(sql.EXPORT, {"patient": self._numbers([patient])[0], "retracted": int(Flag.RETRACTED)})
 
+    def arrivals(
+        self, patients: Collection[str], start_ns: int, end_ns: int, *, measured: bool = False
+    ) -> Iterator[VitalBatch]:
+        """See :class:`vitals.ports.Store`. No transaction spans the batches: what is erased meanwhile is left out."""
+        how = sql.AS_MEASURED if measured else sql.AS_RECEIVED
+        numbers = self._numbers(patients)
+        asked = {"patients": numbers, "first": start_ns, "last": end_ns}
+        minutes = self._columns(sql.ARRIVAL_MINUTES.format(**how), asked)
+        for first, last in _runs(list(zip(*(column.tolist() for column in minutes.values()), strict=True)), _READ_ROWS):
+            window = {"first": max(first, start_ns), "last": min(last + BUCKET_NS["1m"], end_ns)}
+            yield self._batch(sql.ARRIVALS.format(**how), asked | window)
+
     def compact(self, before_ns: int) -> int:
         """Sort the UTC days that ended by ``before_ns`` by patient, vital, time; returns how many rows were moved.
 
@@ -282,7 +267,7 @@ class DuckDBStore:
 
     def _load_tokens(self, con: duckdb.DuckDBPyConnection) -> None:
         self._devices, self._patients = (
-            _Tokens(con.execute("SELECT id, token FROM tokens WHERE kind = ?", (kind,)).fetchall())
+            Tokens(con.execute("SELECT id, token FROM tokens WHERE kind = ?", (kind,)).fetchall())
             for kind in ("device", "patient")
         )
 
@@ -348,7 +333,7 @@ class DuckDBStore:
             raise BackendError(f"{self._path.name}: {error}", retryable=isinstance(error, _RETRYABLE)) from error
 
 
-def _vocabulary(column: npt.NDArray[Any], tokens: _Tokens) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
+def _vocabulary(column: npt.NDArray[Any], tokens: Tokens) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
     """The file's numbers as indices into their tokens."""
     numbers, index = np.unique(column, return_inverse=True)
     return index.astype(np.int32), tuple(tokens.names[number] for number in numbers.tolist())

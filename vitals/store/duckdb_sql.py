@@ -85,6 +85,18 @@ SELECT r.* REPLACE (r.flags | CASE WHEN EXISTS (
 ) THEN $retracted ELSE 0 END::UINTEGER AS flags)
 FROM readings r WHERE r.patient = $patient ORDER BY vital, time_ns, seq, ordinal
 """
+# By receipt, as readings came; by measurement, in the newest version. The braces take AS_RECEIVED or AS_MEASURED.
+ARRIVAL_MINUTES = """
+SELECT bucket({time}, 60000000000) AS minute_ns, count(*) FROM {view}
+WHERE patient IN (SELECT unnest($patients)) AND {time} >= $first AND {time} < $last
+GROUP BY minute_ns ORDER BY minute_ns
+"""
+ARRIVALS = """
+FROM {view} WHERE patient IN (SELECT unnest($patients)) AND {time} >= $first AND {time} < $last
+ORDER BY {time}, message, ordinal
+"""
+AS_RECEIVED = {"view": "readings", "time": "received_ns"}
+AS_MEASURED = {"view": "visible", "time": "time_ns"}
 FORGET = """
 DELETE FROM hidden h WHERE EXISTS (
   FROM readings r WHERE r.patient = $patient AND h.device = r.device AND h.vital = r.vital

@@ -1,0 +1,221 @@
+"""Readings of a CSV file for a backtest: strict, since a row left out would be an alert left out.
+
+Either ``time,value`` of one patient, with vital and unit said beside, or ``patient,time,vital,value,unit`` and, where
+it is known, ``received``. Times are RFC 3339 or milliseconds since 1970; values numbers, LO or HI for what a sensor
+could not measure, or the words of an enumeration. Patients are plain labels.
+"""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from alerts.backtest import Census, Replay, RuleSet, Span, as_measured, lockstep
+from alerts.backtest_report import report
+from alerts.backtest_rules import HISTORY_NS, Decisions, rule_set
+from dashboard_api.times import parse_time
+from deploy.cli_backtest import NO_RULES
+from ingest.quality import cross_flags, late_flags, range_flags
+from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
+from vitals.errors import InvalidRequest
+from vitals.glossary import Flag
+from vitals.model import COLUMNS, NO_TIME, VitalBatch
+from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
+
+SHORT: Final = ("time", "value")
+LONG: Final = ("patient", "time", "vital", "value", "unit")
+RECEIVED: Final = "received"
+ONE_PATIENT: Final = "patient"
+"""Label of the patient of a file that names none."""
+_BEYOND: Final[Mapping[str, Flag]] = {
+    "lo": Flag.BELOW_RANGE, "low": Flag.BELOW_RANGE, "hi": Flag.ABOVE_RANGE, "high": Flag.ABOVE_RANGE,
+}  # fmt: skip
+_MILLISECOND_NS: Final = 1_000_000
+_LONGEST_MS: Final = 2**63 // _MILLISECOND_NS - 1
+
+
+class _Wrong(Exception):
+    """A cell that cannot be read."""
+
+    def __init__(self, column: str, problem: str) -> None:
+        super().__init__(problem)
+        self.column, self.problem = column, problem
+
+
+class _Reader:
+    """Rows as columns of numbers; vocabularies grow as rows come."""
+
+    def __init__(self, vital: str | None, unit: str | None) -> None:
+        self.said = vital, unit
+        self.patients: dict[str, int] = {}
+        self.rows: list[tuple[int, int, int, int, float, int, int]] = []
+        """(patient, vital, unit, time_ns, reported, flags, received_ns)"""
+
+    def take(self, row: Mapping[str, str]) -> None:
+        patient = row.get("patient", ONE_PATIENT).strip()
+        if not patient or not patient.isprintable():
+            raise _Wrong("patient", "is empty or has control characters")
+        vital, unit = _measure(row.get("vital", self.said[0]), row.get("unit", self.said[1]))
+        time_ns = _time(row["time"], "time")
+        value, flags = _value(row["value"], vital)
+        received_ns = _time(row[RECEIVED], RECEIVED) if RECEIVED in row else time_ns
+        if received_ns < time_ns:
+            raise _Wrong(RECEIVED, "is before the measurement")
+        number = self.patients.setdefault(patient, len(self.patients))
+        self.rows.append((number, vital.code, unit, time_ns, value, flags, received_ns))
+
+
+def read(path: Path, vital: str | None, unit: str | None) -> VitalBatch:
+    """The readings in order of arrival, flagged as ingest flags them.
+
+    Raises:
+        InvalidRequest: no such file, a wrong header, or the first cell that cannot be read, by row and column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            header = [name.strip().lower() for name in next(rows, [])]
+            _check_header(header, vital, unit)
+            reader = _Reader(vital, unit)
+            for number, row in _numbered(rows):
+                if len(row) != len(header):
+                    raise InvalidRequest("--csv", f"row {number}: {len(row)} cells, the header has {len(header)}")
+                try:
+                    reader.take(dict(zip(header, row, strict=True)))
+                except _Wrong as wrong:
+                    raise InvalidRequest("--csv", f"row {number}, column {wrong.column}: {wrong.problem}") from wrong
+    except OSError as error:
+        raise InvalidRequest("--csv", f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidRequest("--csv", f"{path}: is no CSV file in UTF-8") from error
+    if not reader.rows:
+        raise InvalidRequest("--csv", f"{path}: no rows")
+    return _batch(reader, late=RECEIVED in header)
+
+
+def _numbered(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not empty, numbered as an editor does: the header is 1."""
+    return ((number, row) for number, row in enumerate(rows, 2) if row)
+
+
+def _check_header(header: Sequence[str], vital: str | None, unit: str | None) -> None:
+    if sorted(header) in (sorted(LONG), sorted((*LONG, RECEIVED))):
+        if vital is not None or unit is not None:
+            raise InvalidRequest("--vital", "the file says vital and unit itself")
+        return
+    if sorted(header) != sorted(SHORT):
+        raise InvalidRequest("--csv", f"row 1: the header is {','.join(SHORT)}, or {','.join(LONG)}[,{RECEIVED}]")
+    if vital is None or unit is None:
+        raise InvalidRequest("--vital", f"a file of {','.join(SHORT)} needs --vital and --unit")
+
+
+def _measure(key: str | None, unit: str | None) -> tuple[Vital, int]:
+    vital = BY_KEY.get((key or "").strip())
+    if vital is None or vital.panel:
+        raise _Wrong("vital", "is no vital sign of the catalogue")
+    name = (unit or "").strip()
+    if not accepts(vital, name):
+        raise _Wrong("unit", f"does not measure {vital.key}")
+    return vital, UNIT_BY_NAME[name].code
+
+
+def _time(text: str, column: str) -> int:
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        if len(text) > 15 or int(text) > _LONGEST_MS:
+            raise _Wrong(column, "milliseconds since 1970 beyond the year 2261")
+        return int(text) * _MILLISECOND_NS
+    try:
+        return parse_time(text, column)
+    except InvalidRequest as error:
+        raise _Wrong(column, str(error).removeprefix(f"{column}: ")) from error
+
+
+def _value(text: str, vital: Vital) -> tuple[float, int]:
+    word = text.strip()
+    if word in vital.values:
+        return float(vital.values.index(word)), 0
+    if word.lower() in _BEYOND:
+        return math.nan, int(_BEYOND[word.lower()])
+    try:
+        number = float(word)
+    except ValueError as error:
+        raise _Wrong("value", "is no number") from error
+    if not math.isfinite(number):
+        raise _Wrong("value", "is no finite number")
+    if vital.values and number not in range(len(vital.values)):
+        raise _Wrong("value", f"is none of {', '.join(vital.values)}")
+    return number, 0
+
+
+def _batch(reader: _Reader, *, late: bool) -> VitalBatch:
+    patient, vital, unit, time_ns, reported, flags, received_ns = zip(*reader.rows, strict=True)
+    rows = len(patient)
+    columns: dict[str, Any] = {name: np.zeros(rows, dtype=dtype) for name, dtype in COLUMNS.items()}
+    given = {
+        "patient": patient, "vital": vital, "unit": unit, "time_ns": time_ns, "source_time_ns": time_ns,
+        "reported": reported, "flags": flags, "received_ns": received_ns, "seq": range(rows),
+        # Readings of one instant of a patient are one measurement: systolic and diastolic belong together.
+        "message": patient,
+    }  # fmt: skip
+    columns |= {name: np.array(column, dtype=COLUMNS[name]) for name, column in given.items()}
+    columns["end_ns"][:] = NO_TIME
+    columns["value"] = _canonical(columns)
+    columns["flags"] |= range_flags(columns["vital"], columns["value"], columns["statistic"])
+    columns["flags"] |= cross_flags(columns["message"], columns["time_ns"], columns["vital"], columns["value"])
+    if late:
+        columns["flags"] |= late_flags(columns["vital"], columns["time_ns"], columns["received_ns"], columns["basis"])
+    batch = VitalBatch(("csv",), tuple(reader.patients), **columns)
+    return batch.take(np.lexsort((batch.seq, batch.time_ns, batch.received_ns)))
+
+
+def _canonical(columns: Mapping[str, Any]) -> Any:
+    """Values in the unit of their vital, converted together for each pair of vital and unit."""
+    value = columns["reported"].copy()
+    pairs = np.unique(np.stack([columns["vital"], columns["unit"]]), axis=1)
+    for vital, unit in pairs.T.tolist():
+        rows = (columns["vital"] == vital) & (columns["unit"] == unit)
+        value[rows] = to_canonical(value[rows], UNIT_BY_CODE[unit].ucum, BY_CODE[vital].unit)
+    return value
+
+
+class Asked(NamedTuple):
+    """What is asked of a file: (vital, unit) where it does not say them, patients (none: all), the rules to try and
+    those to compare with, clinical context of all patients."""
+
+    measure: tuple[str | None, str | None]
+    patients: Sequence[str]
+    rules: Any
+    against: Any | None
+    context: Mapping[str, Any]
+    measured: bool
+
+
+def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
+    """The result for a file, as JSON. Without ``received`` readings come when they were measured; with nothing to
+    compare with, they are compared with no rules at all. Raises ``InvalidRequest``."""
+    batch = read(path, *asked.measure)
+    if asked.patients:
+        unknown = [token for token in asked.patients if token not in batch.patients]
+        if unknown:
+            raise InvalidRequest("--patients", f"{len(unknown)} are not in the file")
+        batch = batch.take(np.isin(batch.patient, [batch.patients.index(token) for token in asked.patients]))
+    if asked.measured:
+        batch = as_measured(batch)
+    patients = tuple(asked.patients) or batch.patients
+    span = Span(int(batch.received_ns[0]), int(batch.received_ns[-1]) + 1, int(batch.received_ns[0]))
+    context = {"version": 1, "reason": "assumed"} | dict(asked.context)
+    known = Decisions(contexts={one: {"patient": one} | context for one in patients} if asked.context else {})
+    at_ns = span.start_ns - HISTORY_NS
+    rules = (
+        rule_set("candidate", asked.rules, patients, known, at_ns),
+        RuleSet(NO_RULES, ()) if asked.against is None else rule_set("against", asked.against, patients, known, at_ns),
+    )
+    census = Census(span)
+    outcomes = lockstep([batch], census, [Replay(one, span, patients) for one in rules])
+    measured = asked.measured or bool((batch.received_ns == batch.time_ns).all())
+    return dict(msgspec.to_builtins(report(span, patients, census, rules, outcomes, measured=measured)))

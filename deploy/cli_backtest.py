@@ -1,0 +1,206 @@
+"""The command that tries rules on readings that are there: backtest."""
+
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy.cli import AsJson, ConfigFile, DataDir, control, show
+from deploy.layout import Layout
+from deploy.settings import DEFAULT_DATA_DIR
+from vitals.errors import InvalidRequest, VitalgateError
+
+Record = Mapping[str, Any]
+NO_RULES: Final = "no rules"
+"""What a file is compared with when nothing else is said."""
+_NAMES: Final = {"in force": "those in force", "against": "the others"}
+SHOWN: Final = 1000
+"""Alerts of the timeline in the JSON."""
+_POLL_S: Final = 0.2
+_HOUR_S: Final = 3600
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the command on the command line."""
+    app.command("backtest", epilog="Example: vitalgate backtest --protocol copd.toml --from 2026-01-05T00:00:00Z")(
+        backtest
+    )
+
+
+def backtest(
+    protocol: Annotated[Path, typer.Option(help="Rules to try: a protocol (name or TOML file) or limits (JSON file).")],
+    against: Annotated[
+        Path | None, typer.Option(help="Rules to compare with; default what is in force, with --csv nothing.")
+    ] = None,
+    patients: Annotated[str, typer.Option(help="Tokens with commas; default all.")] = "",
+    start: Annotated[str | None, typer.Option("--from", help="RFC 3339 time; default 7 days before --to.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="RFC 3339 time; default now.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Readings of a file; needs no data directory.")] = None,
+    vital: Annotated[str | None, typer.Option(help="Vital sign of a --csv of time,value.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of a --csv of time,value.")] = None,
+    as_measured: Annotated[
+        bool, typer.Option("--as-measured", help="Take each reading as come when it was measured.")
+    ] = False,
+    assume: Annotated[
+        list[str] | None, typer.Option(help="Clinical context of the patients of a --csv, such as age_band=adult.")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what rules would have raised on known readings, and what would be new or gone."""
+    rules = document(protocol, "--protocol")
+    other = None if against is None else document(against, "--against")
+    chosen = [token.strip() for token in patients.split(",") if token.strip()]
+    if csv_file is not None:
+        if start is not None or end is not None:
+            raise InvalidRequest("--csv", "is judged whole: without --from and --to")
+        if data_dir.is_dir():
+            os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
+        # numba loads in a second; --help must not wait for it
+        from deploy.backtest_csv import Asked, replay_file  # noqa: PLC0415
+
+        asked = Asked((vital, unit), chosen, rules, other, _context(assume or []), as_measured)
+        result = replay_file(csv_file, asked)
+        items = result.pop("timeline")
+        timeline: Record = {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
+    else:
+        if vital is not None or unit is not None or assume:
+            raise InvalidRequest("--assume" if assume else "--vital", "is for --csv")
+        body = {"protocol": rules, "against": other, "patients": chosen, "from": start, "to": end}
+        body["as_measured"] = as_measured
+        result, timeline = _of_store(data_dir, config, body)
+    if as_json:
+        show({**result, "timeline": timeline})
+        return
+    console = Console()
+    for part in words(result):
+        console.print(part, highlight=False, markup=False, soft_wrap=isinstance(part, str))
+
+
+def document(path: Path, option: str) -> Any:
+    """A protocol as TOML, or a protocol or a list of limits as JSON, of a file or one that comes with the program;
+    raises ``InvalidRequest``."""
+    try:
+        shipped = resources.files("alerts") / "protocols" / f"{path.name}.toml"
+        data = shipped.read_bytes() if shipped.is_file() and not path.exists() else path.read_bytes()
+        return json.loads(data) if path.suffix == ".json" else tomllib.loads(data.decode())
+    except OSError as error:
+        raise InvalidRequest(option, f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        kind = "JSON" if path.suffix == ".json" else "TOML"
+        raise InvalidRequest(option, f"{path}: is no {kind}: {error}") from error
+
+
+def _of_store(data_dir: Path, config: Path | None, body: Record) -> tuple[dict[str, Any], Record]:
+    given = {name: value for name, value in body.items() if value is not None}
+    with control(data_dir, config) as api:
+        state = api.request("POST", "backtests", json=given)
+        path = f"backtests/{state['backtest']}"
+        while state["state"] == "running":
+            time.sleep(_POLL_S)
+            state = api.request("GET", path)
+        if state["state"] == "failed":
+            raise VitalgateError(f"backtest: {state['error']}")
+        return state["result"], api.request("GET", f"{path}/timeline", params={"limit": SHOWN})
+
+
+def _context(assumed: Sequence[str]) -> dict[str, Any]:
+    """``spo2_scale=1`` as a member of the clinical context."""
+    context: dict[str, Any] = {}
+    for text in assumed:
+        name, _, value = text.partition("=")
+        context[name] = int(value) if value.isdigit() else value == "yes" if name == "usual_confusion" else value
+    return context
+
+
+def words(result: Record) -> Iterator[str | Table]:
+    """What is printed, from the top."""
+    candidate, reference, data = result["candidate"], result["reference"], result["data"]
+    days = data["patient_days"]
+    yield f"{_count(data['patients'], 'patient')}, {result['start']} to {result['end']}, readings {result['replayed']}."
+    yield (
+        f"{_count(data['readings'], 'reading')} on {_count(days, 'patient-day')}, {data['judged']:,} judged; "
+        f"{_count(data['days_without'], 'day')} between them without any."
+    )
+    yield ""
+    if not days:
+        yield "Nothing to judge."
+    else:
+        yield from _verdict(result)
+        yield _rules(candidate, reference)
+        if reference["name"] != NO_RULES:
+            yield from _changes(result["compared"])
+        yield from _noisy(candidate, data)
+    yield from (f"Mind: {warning}." for warning in result["warnings"])
+    yield f"Taken as given: {'; '.join(result['assumed'])}."
+
+
+def _verdict(result: Record) -> Iterator[str]:
+    candidate, reference = result["candidate"], result["reference"]
+    pages = f"{candidate['pages_per_patient_week']:.1f}"
+    yield f"These rules would have paged {pages} times a week per patient{_change(result)}."
+    interruptive = f"{candidate['interruptive_per_patient_week']:.2f}"
+    budget = "within" if candidate["within_budget"] else "over"
+    yield (
+        f"Alerts that interrupt somebody: {interruptive} a week per patient, {budget} the budget (less than 1, and not "
+        "most of them from a few patients)."
+    )
+    other = "" if reference["name"] == NO_RULES else f" ({reference['name']}: {reference['near_misses']})"
+    yield f"Near misses, over before their delay was: {candidate['near_misses']}{other}."
+    yield ""
+
+
+def _change(result: Record) -> str:
+    """Against the other rules: ``, 62 % fewer than in force (8.2)``."""
+    reference, change = result["reference"], result["compared"]["change_percent"]
+    if reference["name"] == NO_RULES:
+        return ""
+    those = f"{_NAMES.get(reference['name'], reference['name'])} ({reference['pages_per_patient_week']:.1f})"
+    if not change:
+        return f"; {those}" if change is None else f", as often as {those}"
+    return f", {abs(change):.0f} % {'more' if change > 0 else 'fewer'} than {those}"
+
+
+def _rules(candidate: Record, reference: Record) -> Table:
+    table = Table(box=None, header_style="bold")
+    for number, column in enumerate(("rules", "rule", "severity", "alerts", "pages", "a day", "patients", "in alarm")):
+        table.add_column(column, justify="right" if number > 2 else "left", overflow="fold")
+    for side in (candidate, reference):
+        for row in side["rules"]:
+            table.add_row(
+                side["name"], row["rule"], row["severity"], str(row["alerts"]), str(row["pages"]),
+                f"{row['alerts_per_patient_day']:.2f}", str(row["patients"]), f"{row['alarm_s'] / _HOUR_S:.1f} h",
+            )  # fmt: skip
+    return table
+
+
+def _changes(compared: Record) -> Iterator[str]:
+    yield ""
+    for title, count, by_rule in (
+        ("New", compared["new"], compared["new_by_rule"]),
+        ("Not raised any more", compared["gone"], compared["gone_by_rule"]),
+    ):
+        listed = ", ".join(f"{rule} {number}" for rule, number in by_rule.items())
+        yield f"{title}: {count}{f' ({listed})' if listed else ''}."
+    yield compared["how"]
+
+
+def _noisy(candidate: Record, data: Record) -> Iterator[str]:
+    noisy = candidate["noisiest"]
+    if noisy["count"]:
+        of = _count(data["patients_with_readings"], "patient")
+        more = ", ..." if noisy["count"] > len(noisy["patients"]) else ""
+        yield f"{noisy['count']} of {of} make more than half of the alerts: {', '.join(noisy['patients'])}{more}."
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
