@@ -14,9 +14,9 @@ import msgspec
 import numpy as np
 
 from alerts.engine import Engine
-from alerts.kernels import CONFIRM_NS
 from alerts.lifecycle import CONFIRM_SUFFIX
 from alerts.silence import LONGEST_BEAT_NS
+from alerts.slot_kernels import CONFIRM_NS
 from vitals.catalog import CODE_SPACE
 from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, Flag, Statistic

@@ -263,7 +263,7 @@ class SqlAlertBook:
 
     def _decisions(self, query: sql.Select[Any]) -> list[Decision]:
         with self._reading() as tx:
-            return [Decision(*row, msgspec.json.decode(body)) for *row, body in tx.execute(query)]
+            return [Decision(*row[:-1], body=msgspec.json.decode(row[-1])) for row in tx.execute(query)]
 
     def statuses(self, patient: str) -> list[StatusDecision]:
         c = STATUSES.c

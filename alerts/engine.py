@@ -124,7 +124,7 @@ class Engine:
             case Control():
                 return self._control(entry)
             case [DeviceEvent(), *_]:
-                return self._events(entry)
+                return self._events([told for told in entry if isinstance(told, DeviceEvent)])
             case _:
                 return []
 

@@ -102,22 +102,3 @@ def describe(spec: RuleSpec, value: float, flags: int, measured: float) -> str:
     if spoken is None or flags & (Flag.BELOW_RANGE | Flag.ABOVE_RANGE):
         return describe_limit(spec, measured if spec.median_of > 1 and not math.isnan(measured) else value, flags)
     return spoken(spec, value, measured)
-
-
-def resolves_of(spec: RuleSpec) -> str:
-    """What ends the condition of a rule. Worked: ``Ends when oxygen saturation is 93 % or more for 60 s``."""
-    vital = BY_CODE[spec.vital]
-    name = vital.name[0].lower() + vital.name[1:] if vital.name[1:2].islower() else vital.name
-    lasting = f" for {spec.off_delay_ns / 1e9:g} s" if spec.off_delay_ns else ""
-    times = f" in {spec.off_count} readings in a row" if spec.off_count > 1 else ""
-    match spec.kind:
-        case Kind.LIMIT | Kind.SCORE | Kind.FORECAST:
-            side = "or more" if spec.side == Side.LOW else "or less"
-            return f"Ends when {name} is {quantity(vital, spec.leave)} {side}{times}{lasting}"
-        case Kind.STUCK:
-            return f"Ends when {name} changes"
-        case Kind.FAULT:
-            return f"Ends when {name} is measured soundly again{times}"
-        case Kind.COMBINATION:
-            return "Ends when one of its parts is over"
-    return f"Ends when {name} is back to its usual course{times}{lasting}"

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from alerts import silence
 from alerts.book import LimitsVersion
 from alerts.decisions import DecisionReader, history, programmes_of
 from alerts.lifecycle import CONFIRM_SUFFIX
+from alerts.own_rules import silence_rule
 from alerts.programme_bodies import read_enrolment, read_programme
 from alerts.protocol import Protocol as Document
 from alerts.protocol import document, parse_protocol, patched, shipped
@@ -184,10 +184,9 @@ def _of_limits(limits: Sequence[Limit]) -> Iterator[Json]:
 
 def _silence(key: str) -> Json:
     """Nothing of a vital sign that has a limit."""
-    vital = BY_KEY[key]
-    words = silence.describe(vital.code, vital.silence_ns(vital.mode))
+    face = silence_rule(BY_KEY[key].code, 0).face
     return {
-        "id": silence.rule(vital.code), "title": words, "words": words, "severity": Severity.S3.name, "advice": "",
+        "id": face.name, "title": face.title, "words": face.title, "severity": Severity.S3.name, "advice": "",
         "source": OWN_LIMITS, "resolves": "readings come again",
     }  # fmt: skip
 

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from alerts.cases import Subject
 from alerts.lifecycle import Report
 from alerts.own_rules import plain_face
-from alerts.reports import describe, limit_of, resolves_of, value_of, words
+from alerts.protocol_words import resolves_words
+from alerts.reports import describe, limit_of, value_of, words
 from alerts.silence import Watch
 from alerts.slots import SlotTable
 from alerts.spec import Kind, RuleFace
@@ -38,7 +39,7 @@ def slot_subject(table: SlotTable, move: Transition) -> Subject:
     spec, face = table.spec(move.slot), table.face(move.slot)
     return Subject(
         patient=table.token(move.slot), face=face, severity=Severity(spec.severity), spot=not spec.continuous,
-        limit=_limit(table, move.slot, face), resolves=resolves_of(spec),
+        limit=_limit(table, move.slot, face), resolves=resolves_words(spec, face),
         identity=(move.first_message, spec.vital, move.first_source_ns, move.first_seq),
     )  # fmt: skip
 

@@ -27,8 +27,8 @@ from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.session import Sessions
-from deploy.canary import Canary
 from deploy.backtest_desk import BacktestDesk
+from deploy.canary import Canary
 from deploy.layout import Layout
 from deploy.meters import AlertMeters, CoreCollector
 from deploy.settings import HttpSection, Settings
@@ -151,9 +151,8 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     alerts = AlertService(core.log, core.book, engine, CLOCK, observe=observe)
     status = Status(core, loops.died, order.http, order.mqtt, watchdog, canary)
     core.meters.register(CoreCollector(core, status))
-    ports = dependencies(core, status, desk)
     backtests = BacktestDesk(core.store, core.book, CLOCK)
-    ports = dependencies(core, status, ControlDesk(core.log, core.book), backtests)
+    ports = dependencies(core, status, desk, backtests)
     app = create_app(ports)
     servers = {
         _server(app, "on", config.http): socket.socket(fileno=order.listen_fd),

@@ -1,10 +1,10 @@
 """``json``: readings as JSON, for hubs and programs that can write a line of it.
 
 Layout (CONTRACTS, "JSON"): ``{"vital","value","unit","time","seq"?}``, an array of such objects, or
-``{"readings":[…]}``. ``vital`` is a catalogue key that is no panel and no score. ``unit`` is UCUM or a known spelling that fits the
-vital; it is never assumed. ``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time. ``value`` is
-a finite number, and for a coded vital one of its code words. Unknown members are ignored and counted. A member given
-twice makes its reading unreadable: which of the two was meant is a guess.
+``{"readings":[…]}``. ``vital`` is a catalogue key that is no panel and no score. ``unit`` is UCUM or a known spelling
+that fits the vital; it is never assumed. ``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time.
+``value`` is a finite number, and for a coded vital one of its code words. Unknown members are ignored and counted. A
+member given twice makes its reading unreadable: which of the two was meant is a guess.
 
 Identity: the time as sent (UTC, or wall time read as UTC) and ``seq``, 0 when there is none.
 
