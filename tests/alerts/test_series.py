@@ -104,6 +104,14 @@ def test_a_point_that_is_not_newer_is_not_taken() -> None:
     assert all((now == then).all() for now, then in zip(recent, before, strict=True))
 
 
+def test_a_series_may_begin_at_any_time() -> None:
+    table = recent_table()
+    table.add()
+    for minutes in (0, 1, 2):
+        push_recent(table.state, 0, minutes * MINUTE_NS, 100.0)
+        assert slope(table.state, 0, 4 * MINUTE_NS) == (int(minutes == 2), 0.0)
+
+
 def test_a_series_of_every_second_reaches_twenty_minutes_back() -> None:
     recent = one_recent(*((s / 60, 90 - 0.5 * s / 60) for s in range(3600)))
     assert slope(recent, 0, TWENTY) == (1, pytest.approx(-0.5))
@@ -216,6 +224,7 @@ def test_a_stuck_sensor_is_told_from_the_tenth_equal_value() -> None:
     assert unchanged_minutes(recent, 0, START + 60 * MINUTE_NS) == 0
     push_recent(recent, 0, START + 9 * MINUTE_NS, 97.0)
     assert unchanged_minutes(recent, 0, START + 60 * MINUTE_NS) == 60
+    assert unchanged_minutes(recent, 0, START - MINUTE_NS) == 0, "before it began"
     push_recent(recent, 0, START + 19 * MINUTE_NS, 97.0)
     assert unchanged_minutes(recent, 0, START + 60 * MINUTE_NS) == 60, "ten minutes are no gap"
     push_recent(recent, 0, START + 61 * MINUTE_NS, 97.0)
