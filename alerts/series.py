@@ -43,6 +43,8 @@ MEMORY_DAYS: Final = 14
 """What was not confirmed for so many days is not usual any more (clinical.md 6.1)."""
 _CLIP_DAYS: Final = 5
 """Days from which values far out are clipped: a spread of fewer days is not known well enough."""
+_NO_POINT: Final = -(2**62)
+"""The time of a point that was not: before any window."""
 _MAD_PER_SIGMA: Final = 0.6745
 _DIFFERENCE: Final = int(Op.DIFFERENCE)
 _RATIO: Final = int(Op.RATIO)
@@ -53,8 +55,8 @@ State = TypeVar("State", bound=tuple[Any, ...])
 
 class Recent(NamedTuple):
     """The last minutes of a series. ``last_*`` (series x 9) are the last ``last_count`` points as they came, the newest
-    first; ``slope_*`` (series x 27) is a ring of ``slope_count`` points that reach further back, the newest at
-    ``slope_place``. ``since_ns`` is the time of the first of the last ``repeats`` points, which have the same value."""
+    first; ``slope_*`` (series x 27) is a ring of points that reach further back, the newest at ``slope_place``.
+    ``since_ns`` is the time of the first of the last ``repeats`` points, which have the same value."""
 
     last_ns: Array
     last_value: Array
@@ -62,7 +64,6 @@ class Recent(NamedTuple):
     slope_ns: Array
     slope_value: Array
     slope_place: Array
-    slope_count: Array
     since_ns: Array
     repeats: Array
 
@@ -83,10 +84,10 @@ class Usual(NamedTuple):
 
 RECENT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "last_ns": "(9,)<i8", "last_value": "(9,)<f8", "last_count": "<i1",
-    "slope_ns": "(27,)<i8", "slope_value": "(27,)<f8", "slope_place": "<i1", "slope_count": "<i1",
+    "slope_ns": "(27,)<i8", "slope_value": "(27,)<f8", "slope_place": "<i1",
     "since_ns": "<i8", "repeats": "<i4",
 })  # fmt: skip
-RECENT_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"slope_place": -1})
+RECENT_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"slope_ns": _NO_POINT})
 USUAL_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "center": "(25,)<f4", "spread": "(25,)<f4", "error": "(25,)<f4", "size": "(25,)<f4", "learned": "(25,)<i4",
     "day": "(25,)<i4", "days": "(25,)<i1",
@@ -114,13 +115,11 @@ def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
         times[row, place], values[row, place] = times[row, place - 1], values[row, place - 1]
     times[row, 0], values[row, 0] = time_ns, value
     recent.last_count[row] = min(known + 1, LAST_POINTS)
-    place, count = int(recent.slope_place[row]), recent.slope_count[row]
+    place = int(recent.slope_place[row])
     previous = place - 1 if place > 0 else SLOPE_POINTS - 1
-    if count < 2 or recent.slope_ns[row, place] - recent.slope_ns[row, previous] >= SPACING_NS:
+    if recent.slope_ns[row, place] - recent.slope_ns[row, previous] >= SPACING_NS:
         place = place + 1 if place + 1 < SLOPE_POINTS else 0
         recent.slope_place[row] = place
-        if count < SLOPE_POINTS:
-            recent.slope_count[row] += 1
     recent.slope_ns[row, place], recent.slope_value[row, place] = time_ns, value
     return True
 
@@ -162,18 +161,16 @@ def unchanged_minutes(recent: Recent, s: int, time_ns: int) -> float:
 def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     """Least-squares slope per minute over the points of the ``window_ns`` (20 minutes at most) before the newest.
 
-    Not computable with fewer than 3 points, with a gap of more than 10 minutes between two of them or between the
-    beginning of the window and the first, or when they span less than half of the window (clinical.md 3.2).
+    Not computable with fewer than 3 points, with a gap of more than 10 minutes between two of them, or when they span
+    less than half of the window (clinical.md 3.2).
     """
     row = np.uintp(s)
     times, values = recent.slope_ns, recent.slope_value
-    place, count = int(recent.slope_place[row]), int(recent.slope_count[row])
-    if count < LEAST_POINTS:
-        return 0, 0.0
+    place = int(recent.slope_place[row])
     newest_ns, newest_value = times[row, place], values[row, place]
     after_ns, used = newest_ns, 0
     x_sum, y_sum, xx_sum, xy_sum = 0.0, 0.0, 0.0, 0.0
-    for _ in range(count):
+    for _ in range(SLOPE_POINTS):
         point_ns = times[row, place]
         if newest_ns - point_ns > window_ns:
             break
@@ -187,8 +184,7 @@ def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
         after_ns = point_ns
         used += 1
         place = place - 1 if place > 0 else SLOPE_POINTS - 1
-    span_ns = newest_ns - after_ns
-    if used < LEAST_POINTS or span_ns < max(window_ns // 2, window_ns - GAP_NS):
+    if used < LEAST_POINTS or newest_ns - after_ns < window_ns // 2:
         return 0, 0.0
     return 1, float((used * xy_sum - x_sum * y_sum) / (used * xx_sum - x_sum * x_sum))
 

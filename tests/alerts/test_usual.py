@@ -169,6 +169,19 @@ def test_what_is_long_ago_is_not_usual() -> None:
     assert center(usual, 37) == 90.0
 
 
+def test_it_goes_on_for_years() -> None:
+    usual = learned(2000, 1)
+    assert center(usual, 2000) == 70.0
+    assert usual.days[0, WHOLE_DAY] == MEMORY_DAYS
+
+
+@pytest.mark.parametrize(("days", "clipped"), [(4, False), (5, True)])
+def test_far_values_are_clipped_from_five_days_on(days: int, clipped: bool) -> None:
+    usual = learned(days, 24, sigma=2.0)
+    learn_usual(usual, 0, at(days), 0, 170.0)
+    assert (usual.error[0, WHOLE_DAY] < 10) == clipped
+
+
 def test_values_of_a_day_that_is_over_are_not_learned() -> None:
     usual = learned(10, 24)
     before = [column.copy() for column in usual]
