@@ -263,7 +263,10 @@ class SqlAlertBook:
 
     def _decisions(self, query: sql.Select[Any]) -> list[Decision]:
         with self._reading() as tx:
-            return [Decision(*row[:-1], body=msgspec.json.decode(row[-1])) for row in tx.execute(query)]
+            return [
+                Decision(row[0], row[1], row[2], row[3], row[4], row[5], msgspec.json.decode(row[6]))
+                for row in tx.execute(query)
+            ]
 
     def statuses(self, patient: str) -> list[StatusDecision]:
         c = STATUSES.c

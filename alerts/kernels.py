@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 
 import numba
 import numpy as np
-from numba import njit
 from numba.core.dispatcher import Dispatcher
 
+from alerts.compiling import lean
 from alerts.days import Days
 from alerts.measures import JUDGED, judge, outside, within
 from alerts.series import Recent, Usual, learn_usual, push_recent, series_types
@@ -81,7 +81,7 @@ _FAULT: Final = int(Kind.FAULT)
 _STUCK: Final = int(Kind.STUCK)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _emit(out: Emitted, place: int, slots: Slots, slot: int, kind: int, at_ns: int) -> None:
     out.slot[place] = slot
     out.kind[place] = kind
@@ -98,7 +98,7 @@ def _emit(out: Emitted, place: int, slots: Slots, slot: int, kind: int, at_ns: i
     out.measured[place] = slots.latest_value[slot]
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _emit_row(
     out: Emitted, place: int, slots: Slots, slot: int, kind: int, rows: Rows, row: int, measured: float
 ) -> None:
@@ -112,7 +112,7 @@ def _emit_row(
         out.first_source_ns[place], out.first_seq[place] = rows.source_time_ns[row], rows.seq[row]
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: int, time_ns: int) -> int:
     """A member of a combination was judged: whether the combination is true (1), is not (0), or nobody knows (-1)."""
     parent = slots.parent[slot]
@@ -131,7 +131,7 @@ def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: in
     return answer
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _heard(slots: Slots, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """A reading came again for a condition that faded."""
     slots.stale[slot] = 0
@@ -141,7 +141,7 @@ def _heard(slots: Slots, slot: int, rows: Rows, row: int, out: Emitted, count: i
     return count + 1
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _moved(
     slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, verdict: int, beyond: bool, measured: float,
     out: Emitted, count: int,
@@ -154,7 +154,7 @@ def _moved(
     return count + 1
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _joined(
     slots: Slots, slot: int, rules: Rules, true_ns: Array, rows: Rows, row: int, verdict: int, measured: float,
     out: Emitted, count: int,
@@ -171,7 +171,7 @@ def _joined(
     return count
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """A row that no rule reads as current: an urgent value that came late is for review, a fault is counted."""
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
@@ -197,7 +197,7 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
     return count
 
 
-@njit(cache=True, nogil=True)
+@lean
 def scan_rows(
     slots: Slots, rules: Rules, recent: Recent, usual: Usual, days: Days, true_ns: Array, heads: Array, index: Array,
     rows: Rows, start: int, out: Emitted,
@@ -263,7 +263,7 @@ def scan_rows(
     return size, count
 
 
-@njit(cache=True, nogil=True)
+@lean
 def scan_tick(
     slots: Slots, rules: Rules, true_ns: Array, watermark_ns: int, start: int, out: Emitted
 ) -> tuple[int, int]:

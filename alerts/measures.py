@@ -3,8 +3,8 @@
 from typing import Final
 
 import numpy as np
-from numba import njit
 
+from alerts.compiling import lean
 from alerts.days import Days, push_day, trend
 from alerts.series import Recent, Usual, deviation, forecast, median_recent, slope
 from alerts.series import unchanged_minutes as unchanged
@@ -31,7 +31,7 @@ _DAY_MIN: Final = 1440
 _MINUTE_NS: Final = 60_000_000_000
 
 
-@njit(cache=True, nogil=True)
+@lean
 def outside(value: float, flags: int, low: bool, limit: float, inclusive: int) -> int:
     """1 when a value is beyond ``limit``, 0 when it is not, -1 when there is nothing to compare."""
     if flags & (_BELOW if low else _ABOVE):
@@ -45,13 +45,13 @@ def outside(value: float, flags: int, low: bool, limit: float, inclusive: int) -
     return 1 if (value < limit if low else value > limit) else 0
 
 
-@njit(cache=True, nogil=True)
+@lean
 def within(value: float, leave: float, low: bool) -> bool:
     """Whether a value is back beyond the line at which the condition may end."""
     return bool(value >= leave if low else value <= leave)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _asleep(rules: Rules, rule: int, rows: Rows, row: int) -> bool:
     """Whether a row is of a time of the patient's day that the rule does not watch."""
     begins, ends = rules.from_min[rule], rules.to_min[rule]
@@ -62,7 +62,7 @@ def _asleep(rules: Rules, rule: int, rows: Rows, row: int) -> bool:
     return not within
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _derived(
     slots: Slots, slot: int, rules: Rules, rule: int, recent: Recent, usual: Usual, days: Days, rows: Rows, row: int
 ) -> tuple[int, float]:
@@ -89,7 +89,7 @@ def _derived(
     return 1, value
 
 
-@njit(cache=True, nogil=True)
+@lean
 def judge(
     slots: Slots, slot: int, rules: Rules, rule: int, recent: Recent, usual: Usual, days: Days, rows: Rows, row: int,
     sound: bool,

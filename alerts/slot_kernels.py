@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from numba import njit
-
+from alerts.compiling import lean
 from alerts.state import Rows, Rules, Slots
 from vitals.glossary import Flag, Severity
 from vitals.model import NO_TIME
@@ -41,13 +40,13 @@ _DOUBT: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY)
 _EXTREME: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _persists(rules: Rules, rule: int) -> bool:
     """Whether doubt about one sample of a continuous signal is settled by the delay that the rule has anyway."""
     return bool(rules.continuous[rule] != 0 and rules.patient_limit[rule] == 0 and rules.on_delay_ns[rule] > 0)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _begin(slots: Slots, slot: int, rows: Rows, row: int, counts: int) -> None:
     slots.first_time_ns[slot] = rows.time_ns[row]
     slots.first_value[slot] = rows.value[row]
@@ -61,7 +60,7 @@ def _begin(slots: Slots, slot: int, rows: Rows, row: int, counts: int) -> None:
     slots.timer_ns[slot] = rows.received_ns[row] + CONFIRM_NS
 
 
-@njit(cache=True, nogil=True)
+@lean
 def inherit(slots: Slots, parent: int, slot: int) -> None:
     """A combination that begins without a reading of its own begins on that of its member ``slot``."""
     slots.first_time_ns[parent], slots.latest_time_ns[parent] = slots.first_time_ns[slot], slots.latest_time_ns[slot]
@@ -71,7 +70,7 @@ def inherit(slots: Slots, parent: int, slot: int) -> None:
     slots.first_source_ns[parent], slots.first_seq[parent] = slots.first_source_ns[slot], slots.first_seq[slot]
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _violation(slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, suspect: bool) -> int:
     """A row beyond the limit moves a slot whose condition does not hold yet; the transition, or NOTHING."""
     condition, urgent, persists = slots.condition[slot], rules.severity[rule] == _S1, _persists(rules, rule)
@@ -115,7 +114,7 @@ def _violation(slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row
     return ONSET
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, beyond: bool, suspect: bool) -> int:
     """A row within the limit moves the slot; the transition, or NOTHING."""
     condition = slots.condition[slot]
@@ -145,7 +144,7 @@ def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, be
     return ENDED
 
 
-@njit(cache=True, nogil=True)
+@lean
 def move(
     slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, verdict: int, beyond: bool
 ) -> int:  # fmt: skip
@@ -158,7 +157,7 @@ def move(
     return _recovery(slots, slot, rules, rule, rows.time_ns[row], beyond, suspect)
 
 
-@njit(cache=True, nogil=True)
+@lean
 def _pending_elapses(slots: Slots, slot: int, rules: Rules, rule: int, watermark_ns: int) -> tuple[int, int]:
     deadline = slots.first_time_ns[slot] + rules.on_delay_ns[rule]
     fresh = watermark_ns - slots.last_time_ns[slot] <= rules.staleness_ns[rule]
@@ -185,7 +184,7 @@ def _pending_elapses(slots: Slots, slot: int, rules: Rules, rule: int, watermark
     return DOUBTED, deadline
 
 
-@njit(cache=True, nogil=True)
+@lean
 def elapse(slots: Slots, slot: int, rules: Rules, rule: int, watermark_ns: int) -> tuple[int, int]:
     """Let time pass for a condition that is not clear: the transition, or NOTHING, and its deadline."""
     condition = slots.condition[slot]
