@@ -162,8 +162,10 @@ def urgent(events: Sequence[AlertEvent]) -> list[AlertEvent]:
 @pytest.fixture(params=RULE_SETS, ids=lambda rules: rules.name)
 def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bedside]:
     world = World(tmp_path)
-    yield Bedside(world, request.param)
-    world.close()
+    try:
+        yield Bedside(world, request.param)
+    finally:
+        world.close()
 
 
 def meter(word: int, status: int, number: int, now_ns: int) -> bytes:
