@@ -13,6 +13,7 @@ import pytest
 from simulators.oximetry import Night, Oximeter, Spell, nights
 from tests.alerts.alert_world import at, limit, limits_control
 from tests.alerts.desaturations import Score, Standing, score, standings, total, watched
+from tests.alerts.programme_world import document, enrolled, programme
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, Severity
 from vitals.model import Entry
@@ -56,6 +57,16 @@ def strict_limits(ward: Sequence[Night]) -> Mapping[str, Sequence[Entry]]:
     return by_limits(ward, deadband=2.0, on_delay_s=60.0, off_delay_s=60.0)
 
 
+def copd(ward: Sequence[Night]) -> Mapping[str, Sequence[Entry]]:
+    """The shipped COPD protocol, saturation measured by the second."""
+    first = programme("copd", [document("copd", {"spo2": "continuous"})], at(-60))
+    rules: dict[str, list[Entry]] = {
+        night.patient: [*enrolled(night.patient, ["copd"], at(-30), spo2_scale=night.scale)] for night in ward
+    }
+    rules[ward[0].patient].insert(0, first)
+    return rules
+
+
 WARDS = [nights(WARD, seed, START) for seed in SEEDS]
 
 
@@ -84,6 +95,17 @@ def test_a_delay_and_a_deadband_save_pages_and_cost_little(
     assert found.precision >= precision
     assert found.pages * fewer <= control.pages
     assert found.false * fewer <= control.false
+
+
+def test_the_copd_protocol_tells_sustained_desaturations_and_little_else() -> None:
+    """P1 of clinical.md 4.4 against plain limits at the same levels."""
+    found, control = over_all(copd), over_all(plain)
+    assert found.sensitivity >= 0.95
+    assert found.precision >= 0.5, "clinical.md 5.2: half of the S1 pages are worth it"
+    assert found.pages * 20 <= control.pages
+    assert found.false * 100 <= control.false
+    lasting = total([score(watched(ward, copd(ward)), ward, level, sustained_ns=2 * MINUTE_NS) for ward in WARDS])
+    assert lasting.sensitivity >= 0.97
 
 
 def test_what_lasts_for_two_minutes_is_seldom_missed() -> None:

@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,8 +16,9 @@ from alerts.spec import RuleFace, TroubleRule
 from alerts.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, Move, describe, site_rules
 from ingest import device_life
 from tests.alerts.alert_world import SECOND, START_NS, at, batch, reading
+from tests.ingest.ingest_world import World
 from vitals.glossary import EventKind, Flag
-from vitals.model import DeviceEvent, VitalBatch, concatenate
+from vitals.model import DeviceEvent, Tick, VitalBatch, concatenate
 
 E = EventKind
 MINUTE = 60
@@ -318,6 +320,61 @@ class TestReports:
         assert (move.key, move.text) == (
             "p_1|copd:T-flapping", "Connection of d is not stable: two clients are taken for it",
         )  # fmt: skip
+
+
+class TestBehindIngest:
+    """An oximeter's own bytes and the gateway's events, in the order of the vitals log."""
+
+    SOUND, PROBE_OFF = bytes.fromhex("0060004e00"), bytes.fromhex("083c004e00008800")
+
+    @pytest.fixture
+    def world(self, tmp_path: Path) -> Iterator[World]:
+        made = World(tmp_path)
+        yield made
+        made.close()
+
+    def fold(self, world: World, devices: DeviceTroubles) -> list[Move]:
+        while world.service.step():
+            pass
+        moves: list[Move] = []
+        for entry in world.entries()[self.seen :]:
+            self.seen += 1
+            match entry:
+                case VitalBatch():
+                    devices.observe(entry)
+                case Tick():
+                    moves += devices.advance(entry.watermark_ns)
+                case [DeviceEvent(), *_]:
+                    moves += devices.events(entry)  # type: ignore[arg-type]
+        return moves
+
+    def test_what_a_device_says_and_does_reaches_its_wearer(self, world: World) -> None:
+        self.seen, devices = 0, DeviceTroubles()
+        patient = world.worn("o", "ble_plx")
+        devices.expect(patient, [rule("battery"), rule("fault"), rule("gateway", 60)])
+
+        def sends(payload: bytes, adapter: str = "ble_plx", kind: str = "2a5f") -> list[tuple[str, bool]]:
+            world.clock.advance(5)
+            world.send(world.message("o", payload, adapter, kind))
+            world.heartbeat()
+            return [(move.key, move.begins) for move in self.fold(world, devices)]
+
+        def key(cause: str) -> str:
+            return f"{patient}|copd:T-{cause}"
+
+        assert sends(self.SOUND) == []
+        assert sends(bytes([12]), "ble_battery", "2a19") == [(key("battery"), True)]
+        assert sends(self.PROBE_OFF) == [(key("fault"), True)]
+        assert sends(self.PROBE_OFF) == []
+        assert sends(self.SOUND) == [(key("fault"), False)]
+        assert sends(bytes([60]), "ble_battery", "2a19") == [(key("battery"), False)]
+        world.presence("o", online=False)
+        for _ in range(4):
+            world.clock.advance(20)
+            world.heartbeat()
+        assert [(move.key, move.begins) for move in self.fold(world, devices)] == [(key("gateway"), True)]
+        world.presence("o", online=True)
+        assert [(move.key, move.begins) for move in self.fold(world, devices)] == [(key("gateway"), False)]
 
 
 class TestTime:

@@ -15,6 +15,7 @@ import pytest
 
 from alerts.engine import Engine
 from tests.alerts.alert_world import limit
+from tests.alerts.programme_world import document, enrolled, programme
 from tests.ingest.ingest_world import World, reading
 from tests.support import SECOND
 from vitals.encoding import decode, encode
@@ -66,7 +67,31 @@ def limits(name: str, **changes: float) -> RuleSet:
     return RuleSet(name, entries, lambda vital, side: told)
 
 
-RULE_SETS = [limits("limits"), limits("delayed limits", on_delay_s=120.0, off_delay_s=60.0)]
+def shipped(name: str, mode: str) -> RuleSet:
+    """The shipped protocols; ``mode`` is how SpO2 is measured."""
+
+    def entries(patient: str) -> Sequence[Control]:
+        documents = [document("copd", {"spo2": mode}), document("diabetes"), document("rhythm")]
+        return [programme("ward", documents, 0), *enrolled(patient, ["ward"], 0)]
+
+    def expects(vital: Vital, side: Side) -> Expected:
+        match vital, side:
+            case "glucose_isf", "below":
+                return Expected(S1, 15 * MINUTE + 300.0)
+            case "glucose_isf", _:
+                return Expected(Severity.S2, 2 * 3600.0 + 300.0)
+            case "glucose_bg", _:
+                return Expected(S1, HEARTBEAT_S)
+            case _:
+                return Expected(S1, 10 * MINUTE)
+
+    return RuleSet(name, entries, expects)
+
+
+RULE_SETS = [
+    limits("limits"), limits("delayed limits", on_delay_s=120.0, off_delay_s=60.0),
+    shipped("protocols, spot", "spot"), shipped("protocols, continuous", "continuous"),
+]  # fmt: skip
 
 
 class Bedside:
@@ -162,8 +187,10 @@ def urgent(events: Sequence[AlertEvent]) -> list[AlertEvent]:
 @pytest.fixture(params=RULE_SETS, ids=lambda rules: rules.name)
 def bed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bedside]:
     world = World(tmp_path)
-    yield Bedside(world, request.param)
-    world.close()
+    try:
+        yield Bedside(world, request.param)
+    finally:
+        world.close()
 
 
 def meter(word: int, status: int, number: int, now_ns: int) -> bytes:
