@@ -112,10 +112,8 @@ class Case(msgspec.Struct, array_like=True):
 
     @property
     def muted(self) -> bool:
-        """Nobody is asked for now; an S1 is muted by a person's shelf alone."""
-        if self.shelved_until_ns is not None:
-            return True
-        return self.severity is not Severity.S1 and bool(self.suppressed or self.paused)
+        """Nobody is asked for now; an S1 is never suppressed nor paused, so that a person's shelf alone mutes it."""
+        return self.shelved_until_ns is not None or self.paused or bool(self.suppressed)
 
     @property
     def waits(self) -> bool:

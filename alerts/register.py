@@ -50,9 +50,7 @@ class Cases:
             self._incidents = {(patient, cause): incident for patient, cause, incident in state.incidents}
             for case in state.cases:
                 self._cases[case.id] = case
-                newest = self._newest.get(case.key)
-                if newest is None or not newest.open:
-                    self._newest[case.key] = case
+                self._newest[case.key] = case
                 if case.open:
                     self._patients.setdefault(case.patient, {})[case.id] = case
                 self.timers.arm(case.id, case.timer())
@@ -142,7 +140,7 @@ class Cases:
         """It is certain, or more urgent: it pages whatever it was, and begins the ladder anew if it did not climb."""
         if (case.live, Trigger.WORSENS) not in TABLE:
             return
-        anew = case.live is AlertState.ACTIVE_ACK or not case.waits
+        anew = not case.waits
         case.doubted, case.true, case.held_until_ns, case.suppressed = False, True, None, ""
         case.severity = severity
         if severity is Severity.S1:

@@ -80,6 +80,16 @@ def test_an_incident_is_open_for_ten_minutes_after_its_last_alert() -> None:
     assert third.incident != first.incident
 
 
+def test_an_incident_keeps_the_cause_that_it_began_with() -> None:
+    desk = Desk()
+    (first,) = desk.begin(0, of_cause("a", 1))
+    desk.move(5, of_cause("a", 1))
+    (again,) = desk.begin(10, of_cause("a", 1, "heart"))
+    desk.resolve(700, of_cause("a", 1))
+    (second,) = desk.begin(1000, of_cause("b", 2))
+    assert first.incident == again.incident == second.incident
+
+
 # Chatter.
 
 
@@ -132,6 +142,14 @@ def test_the_chatter_guard_never_holds_back_an_s1() -> None:
         assert event.state is AlertState.ACTIVE_UNACK
         desk.ack(at + 30, S1)
         assert told(desk.move(at + 60, S1)) == ["resolved/resolved"]
+
+
+def test_a_normal_reading_of_a_chattering_alert_makes_the_recheck_moot() -> None:
+    desk = Desk()
+    spot = subject("spot", 2, spot=True, recheck_s=900)
+    chatter(desk, spot, 4)
+    desk.ack(430, spot)
+    assert told(desk.tick(420 + 30 * MINUTE)) == ["resolved/resolved"]
 
 
 def test_a_chattering_alert_that_becomes_an_s1_pages() -> None:
@@ -226,6 +244,14 @@ def test_closing_the_summary_ends_the_flood() -> None:
     assert told(events) == ["resolved/resolved", "released/active_unack!"]
     assert desk.tick(HOUR) == []
     desk.resolve(HOUR, subject("r1"))
+
+
+def test_a_flood_is_as_urgent_as_what_came_in_it() -> None:
+    desk = Desk()
+    desk.begin(0, S1)
+    flood(desk, 11, start=HOUR)
+    summary = desk.last(FLOOD)
+    assert (summary.severity, len(summary.limit["alerts"])) == (Severity.S3, 10)
 
 
 def test_ten_alerts_in_ten_minutes_are_no_flood() -> None:
