@@ -79,17 +79,17 @@ class Casebook:
         return sum(case.state is AlertState.SUPPRESSED for case in self._cases.all_open())
 
     def dump(self) -> dict[str, Any]:
-        """State in builtin types; equal states give equal bytes."""
+        """State, packed; equal states give equal bytes."""
         state = _State(
             self._cases.dump(), self._floods.dump(), self._storms.state,
             sorted(self._standings.items(), key=_key), sorted(self._held.items(), key=_key),
         )  # fmt: skip
-        return {"casebook": msgspec.to_builtins(state)}
+        return {"casebook": msgspec.msgpack.encode(state)}
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> "Casebook":
-        """The inverse; raises ``KeyError`` or ``msgspec.ValidationError`` for what is no such state."""
-        state = msgspec.convert(data["casebook"], _State)
+        """The inverse; raises ``KeyError`` or ``msgspec.MsgspecError`` for what is no such state."""
+        state = msgspec.msgpack.decode(data["casebook"], type=_State)
         book = cls()
         book._cases = Cases(state.cases)
         book._floods, book._storms = Floods(book._cases, state.floods), Storms(book._cases, state.storm)
