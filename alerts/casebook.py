@@ -244,11 +244,11 @@ class Casebook:
     def _climb(self, case: Case, at_ns: int, now_ns: int) -> None:
         """One step of the ladder; the next one lies after ``now_ns``."""
         technical = case.face.technical
-        level = ladder.next_level(case.level, case.severity, technical)
+        level = ladder.next_level(case.level, case.severity, technical=technical)
         case.level = case.level if level is None else level
         half_ns = max(1, ladder.sla_ns(case.face, case.severity, case.full) // 2)
         following_ns = at_ns + half_ns if at_ns + half_ns > now_ns else now_ns + half_ns
-        last = ladder.next_level(case.level, case.severity, technical) is None
+        last = ladder.next_level(case.level, case.severity, technical=technical) is None
         case.step_ns = None if last else following_ns
         self._cases.step(case, Trigger.SLA_OVER, at_ns, Report(text=f"{_ESCALATED[case.level]}: {case.text}"))
 
