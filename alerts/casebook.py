@@ -237,6 +237,8 @@ class Casebook:
         else:
             case.climb_from(at_ns)
             trigger, text = Trigger.REALARM, "acknowledged a while ago and still abnormal"
+            if case.stale:
+                text = "acknowledged a while ago, and no newer reading says that it is over"
             if case.recheck:
                 trigger, text = Trigger.RECHECK, "a new measurement is due, no normal value since the acknowledgement"
             self._cases.step(case, trigger, at_ns, Report(text=f"{text}: {case.text}"))

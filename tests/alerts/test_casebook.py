@@ -209,6 +209,16 @@ def test_what_stays_abnormal_after_an_acknowledgement_asks_again(what: Subject, 
     assert event.text == "acknowledged a while ago and still abnormal: low"
 
 
+def test_without_newer_readings_nothing_is_called_abnormal() -> None:
+    desk = Desk()
+    desk.begin(0, S1)
+    desk.ack(10, S1)
+    desk.stale(20, S1)
+    (event,) = desk.tick(10 + 30 * MINUTE)
+    assert event.text == "acknowledged a while ago, and no newer reading says that it is over: low"
+    assert event.quality == ("stale",)
+
+
 def test_an_acknowledged_s3_does_not_ask_again() -> None:
     desk = Desk()
     desk.begin(0, S3)
