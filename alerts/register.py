@@ -50,9 +50,7 @@ class Cases:
             self._incidents = {(patient, cause): incident for patient, cause, incident in state.incidents}
             for case in state.cases:
                 self._cases[case.id] = case
-                newest = self._newest.get(case.key)
-                if newest is None or not newest.open:
-                    self._newest[case.key] = case
+                self._newest[case.key] = case
                 if case.open:
                     self._patients.setdefault(case.patient, {})[case.id] = case
                 self.timers.arm(case.id, case.timer())
@@ -142,7 +140,7 @@ class Cases:
         """It is certain, or more urgent: it pages whatever it was, and begins the ladder anew if it did not climb."""
         if (case.live, Trigger.WORSENS) not in TABLE:
             return
-        anew = case.live is AlertState.ACTIVE_ACK or not case.waits
+        anew = not case.waits
         case.doubted, case.true, case.held_until_ns, case.suppressed = False, True, None, ""
         case.severity = severity
         if severity is Severity.S1:
@@ -229,13 +227,13 @@ class Cases:
             del self._incidents[case.patient, case.face.cause]
 
     def led(self, case: Case) -> bool:
-        """Whether another alert of the incident that is as urgent or more asks people already.
+        """Whether another alert of the incident that is as urgent or more asks people already, and will again.
 
-        One about the means of monitoring never speaks for one about the patient: its ladder may be over.
+        One about the means of monitoring never speaks for one about the patient.
         """
         rank = (case.severity, case.ordinal)
         return any(
-            other.waits and (other.severity, other.ordinal) < rank and other.face.technical <= case.face.technical
+            other.asks and (other.severity, other.ordinal) < rank and other.face.technical <= case.face.technical
             for other in self._members(case.patient, case.incident)
         )  # fmt: skip
 

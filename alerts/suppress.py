@@ -80,8 +80,7 @@ class Floods:
         begins = flood.raised(at_ns)
         self._arm(patient, flood)
         if begins:
-            recent = [case for case in self._cases.open_of(patient) if case.raised_ns > at_ns - FLOOD_NS]
-            members = [case for case in recent if case.rule != FLOOD]
+            members = [case for case in self._cases.open_of(patient) if case.raised_ns > at_ns - FLOOD_NS]
             summary = _flood_subject(patient, members, subject.severity, at_ns)
             self._cases.tell(_flood_key(patient), summary, at_ns, _flood_text(members, subject.face.title))
         return flood.until_ns is not None and subject.severity is not Severity.S1

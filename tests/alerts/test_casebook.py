@@ -1,8 +1,10 @@
 """The life of alerts: each row of the table of clinical.md 5.5, the ladder, answers, shelves."""
 
+import msgspec
 import pytest
 
 from alerts import ladder
+from alerts.casebook import Casebook
 from alerts.cases import Subject
 from alerts.lifecycle import TABLE, Report, Trigger
 from tests.alerts.casebook_world import DAY, HOUR, MINUTE, Desk, key, ns, subject, told, when
@@ -131,6 +133,11 @@ def test_a_doubted_s1_asks_as_an_s2_until_it_is_confirmed() -> None:
     assert (event.rule, event.severity, event.due_ns) == ("one", Severity.S1, ns(1200))
 
 
+def test_a_doubted_alert_of_little_urgency_stays_so() -> None:
+    desk = Desk()
+    assert desk.begin(0, S3, T.DOUBTED)[0].severity is Severity.S3
+
+
 def test_a_doubted_alert_that_is_refuted_is_over() -> None:
     desk = Desk()
     desk.begin(0, S1, T.DOUBTED)
@@ -177,7 +184,8 @@ def test_worsening_without_a_new_severity_pages_again_for_an_acknowledged_alert(
     desk = Desk()
     desk.begin(0, S2)
     desk.ack(5, S2)
-    assert told(desk.move(10, S2, T.WORSENS)) == ["worsened/active_unack!"]
+    (event,) = desk.move(10, S2, T.WORSENS, Severity.S3)
+    assert (told([event]), event.severity) == (["worsened/active_unack!"], Severity.S2)
 
 
 def test_what_is_over_but_latched_cannot_worsen() -> None:
@@ -199,6 +207,16 @@ def test_what_stays_abnormal_after_an_acknowledgement_asks_again(what: Subject, 
     assert event.level == 0
     assert event.due_ns == ns(10 + wait + (300 if wait < HOUR else HOUR))
     assert event.text == "acknowledged a while ago and still abnormal: low"
+
+
+def test_without_newer_readings_nothing_is_called_abnormal() -> None:
+    desk = Desk()
+    desk.begin(0, S1)
+    desk.ack(10, S1)
+    desk.stale(20, S1)
+    (event,) = desk.tick(10 + 30 * MINUTE)
+    assert event.text == "acknowledged a while ago, and no newer reading says that it is over: low"
+    assert event.quality == ("stale",)
 
 
 def test_an_acknowledged_s3_does_not_ask_again() -> None:
@@ -226,6 +244,13 @@ def test_a_normal_spot_reading_makes_the_recheck_moot() -> None:
     desk.ack(10, SPOT)
     assert told(desk.move(500, SPOT)) == ["resolved/resolved"]
     assert desk.tick(2000) == []
+
+
+def test_what_is_measured_all_the_time_needs_no_recheck() -> None:
+    desk = Desk()
+    what = subject("two", 2, recheck_s=900)
+    desk.begin(0, what)
+    assert desk.ack(10, what)[0].due_ns == ns(10 + HOUR)
 
 
 def test_a_spot_rule_without_a_recheck_time_asks_again_all_the_same() -> None:
@@ -269,8 +294,14 @@ def test_an_alert_is_archived_after_72_hours_and_then_nothing_changes_it() -> No
     assert (told([event]), event.alert) == (["archived/resolved"], first.alert)
     assert desk.ack(3 * DAY + 61, first.alert) == []
     desk.reload()
-    (cases, *_) = desk.book.dump()["casebook"]
+    cases, *_ = msgspec.msgpack.decode(desk.book.dump()["casebook"])
     assert cases == [1, [], []]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"casebook": b""}, {"casebook": msgspec.msgpack.encode([1])}])
+def test_what_is_no_snapshot_is_refused(wrong: dict[str, bytes]) -> None:
+    with pytest.raises((KeyError, msgspec.MsgspecError)):
+        Casebook.load(wrong)
 
 
 def test_archiving_an_old_alert_leaves_the_newer_one_of_its_condition() -> None:
@@ -278,6 +309,7 @@ def test_archiving_an_old_alert_leaves_the_newer_one_of_its_condition() -> None:
     desk.begin(0, S2)
     desk.move(60, S2)
     desk.begin(HOUR, S2)
+    desk.reload()
     assert [event.kind for event in desk.tick(4 * DAY)] == ["escalated", "archived"]
     assert desk.book.is_open(key(S2))
     assert told(desk.move(4 * DAY, S2)) == ["resolved/resolved"]
@@ -332,6 +364,8 @@ def test_absence_of_data_is_told_once_and_ends_nothing() -> None:
     assert (told([event]), event.quality) == (["stale_over/active_unack"], ())
     assert desk.book.heard(key(S2), ns(HOUR), Report()) == []
     assert len(desk.book.stale(key(S2), ns(HOUR + 5), gone)) == 1, "once per silence"
+    (event,) = desk.move(HOUR + 6, S2, T.WITHDRAWN)
+    assert event.quality == (), "what moves a condition is data"
     assert desk.book.stale("p_2|x", ns(1), gone) == desk.book.heard("p_2|x", ns(1), gone) == []
 
 
@@ -368,6 +402,15 @@ def test_worsening_breaks_a_shelf() -> None:
     (event,) = desk.move(10, S2, T.WORSENS)
     assert told([event]) == ["worsened/active_unack!"]
     assert desk.tick(HOUR - 1) == []
+
+
+def test_worsening_under_a_shelf_starts_the_ladder_anew() -> None:
+    desk = Desk()
+    desk.begin(0, S2)
+    desk.tick(HOUR)
+    desk.shelve(HOUR, 2 * HOUR, S2)
+    (event,) = desk.move(HOUR + 10, S2, T.WORSENS)
+    assert (event.level, event.role, event.due_ns) == (0, "nurse", ns(2 * HOUR + 10))
 
 
 def test_a_shelf_beyond_the_longest_is_ignored() -> None:

@@ -46,6 +46,12 @@ def test_only_a_person_ends_a_review() -> None:
     assert told(desk.resolve(20, REVIEW_1)) == ["resolved/resolved"]
 
 
+def test_a_review_asks_for_no_new_measurement() -> None:
+    desk = Desk()
+    desk.review(0, subject("one", 1, spot=True, recheck_s=900))
+    assert desk.ack(10, REVIEW_1)[0].due_ns is None
+
+
 def test_old_history_gives_nobody_a_task() -> None:
     desk = Desk()
     assert desk.review(0, S1, age=72 * HOUR + 1) == []
@@ -182,9 +188,13 @@ def test_a_status_takes_effect_when_it_was_said_to() -> None:
 
 def test_what_was_said_of_later_times_is_replaced() -> None:
     desk = Desk()
-    desk.status(0, "paused", start=100)
-    desk.status(1, "active", start=200)
-    desk.status(2, "paused", start=50)
+    desk.begin(0, S2)
+    desk.status(0, "paused", start=300)
+    desk.status(1, "active", start=100)
+    assert desk.tick(400) == [], "never paused, nothing to resume"
+    desk.status(401, "paused", start=500)
+    desk.status(402, "active", start=600)
+    desk.status(403, "paused", start=450)
     desk.tick(1000)
     assert not desk.book.monitored("p_1")
     desk.status(1001, "active")
@@ -215,6 +225,13 @@ def test_a_pause_that_is_extended_asks_later_and_counts_from_its_beginning() -> 
     assert told(desk.status(2 * HOUR, "paused", check=5 * HOUR)) == ["resolved/resolved"]
     (event,) = desk.tick(5 * HOUR)
     assert "since 2023-11-14 22:13 UTC" in event.text
+
+
+def test_nobody_is_asked_at_the_time_that_monitoring_goes_on_anyway() -> None:
+    desk = Desk()
+    desk.status(0, "paused", check=HOUR)
+    desk.status(0, "active", start=HOUR)
+    assert desk.tick(HOUR) == []
 
 
 def test_closing_the_question_does_not_stop_the_asking() -> None:

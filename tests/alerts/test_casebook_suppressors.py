@@ -69,6 +69,16 @@ def test_a_technical_alert_does_not_speak_for_the_patient() -> None:
     assert told(desk.begin(2, of_cause("lead", 2, technical=True))) == ["raised/active_unack"]
 
 
+def test_an_alert_whose_ladder_is_over_speaks_for_no_other() -> None:
+    desk = Desk()
+    desk.begin(0, of_cause("a", 3))
+    assert told(desk.begin(DAY - 1, of_cause("b", 3))) == ["raised/active_unack"]
+    desk.tick(DAY)
+    assert told(desk.begin(DAY + 1, of_cause("c", 3))) == ["raised/active_unack"], "the second still climbs"
+    assert [event.page for event in desk.tick(3 * DAY)] == [True, True]
+    assert told(desk.begin(3 * DAY, of_cause("d", 3))) == ["raised/active_unack!"]
+
+
 def test_an_incident_is_open_for_ten_minutes_after_its_last_alert() -> None:
     desk = Desk()
     (first,) = desk.begin(0, of_cause("a", 2))
@@ -78,6 +88,16 @@ def test_an_incident_is_open_for_ten_minutes_after_its_last_alert() -> None:
     desk.move(700, of_cause("b", 2))
     (third,) = desk.begin(700 + 601, of_cause("c", 2))
     assert third.incident != first.incident
+
+
+def test_an_incident_keeps_the_cause_that_it_began_with() -> None:
+    desk = Desk()
+    (first,) = desk.begin(0, of_cause("a", 1))
+    desk.move(5, of_cause("a", 1))
+    (again,) = desk.begin(10, of_cause("a", 1, "heart"))
+    desk.resolve(700, of_cause("a", 1))
+    (second,) = desk.begin(1000, of_cause("b", 2))
+    assert first.incident == again.incident == second.incident
 
 
 # Chatter.
@@ -132,6 +152,14 @@ def test_the_chatter_guard_never_holds_back_an_s1() -> None:
         assert event.state is AlertState.ACTIVE_UNACK
         desk.ack(at + 30, S1)
         assert told(desk.move(at + 60, S1)) == ["resolved/resolved"]
+
+
+def test_a_normal_reading_of_a_chattering_alert_makes_the_recheck_moot() -> None:
+    desk = Desk()
+    spot = subject("spot", 2, spot=True, recheck_s=900)
+    chatter(desk, spot, 4)
+    desk.ack(430, spot)
+    assert told(desk.tick(420 + 30 * MINUTE)) == ["resolved/resolved"]
 
 
 def test_a_chattering_alert_that_becomes_an_s1_pages() -> None:
@@ -226,6 +254,14 @@ def test_closing_the_summary_ends_the_flood() -> None:
     assert told(events) == ["resolved/resolved", "released/active_unack!"]
     assert desk.tick(HOUR) == []
     desk.resolve(HOUR, subject("r1"))
+
+
+def test_a_flood_is_as_urgent_as_what_came_in_it() -> None:
+    desk = Desk()
+    desk.begin(0, S1)
+    flood(desk, 11, start=HOUR)
+    summary = desk.last(FLOOD)
+    assert (summary.severity, len(summary.limit["alerts"])) == (Severity.S3, 10)
 
 
 def test_ten_alerts_in_ten_minutes_are_no_flood() -> None:
