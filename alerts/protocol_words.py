@@ -299,10 +299,8 @@ def _trigger_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures
     """What raises and ends the rule: in the mode in which its vital is measured, and where only the other differs."""
     pairs = list(zip(conditions_of(old, measured), conditions_of(new, measures), strict=False))
     if type(old) is not type(new) or len(pairs) != 1 or isinstance(new, CombinationRule):
-        was, now = _raised(old, measured), _raised(new, measures)
-        return _changed("raised when ", was, now) or _changed(
-            "ends when ", _ended(old, measured), _ended(new, measures)
-        )
+        lines = _changed("raised ", f"when {_raised(old, measured)}", f"when {_raised(new, measures)}")
+        return lines + _changed("ends ", f"when {_parts_ended(old, measured)}", f"when {_parts_ended(new, measures)}")
     ((was_spec, now_spec),) = pairs
     lines = _level_changes(was_spec, now_spec)
     lines += _changed("also on ", *(", ".join(map(spoken, map(BY_KEY.__getitem__, _also(one)))) for one in (old, new)))
