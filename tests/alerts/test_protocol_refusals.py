@@ -186,6 +186,7 @@ def test_rules_that_contradict_each_other_are_refused(rules: tuple[dict[str, Any
         ({**LOW, "unless": {"spo2_scale": 2}}, {**RED, "at_or_below": 91, "requires": {"spo2_scale": 2}}),
         ({**LOW, "requires": {"oxygen": "no"}}, {**RED, "at_or_below": 91, "requires": {"oxygen": "yes"}}),
         ({**USUAL, "severity": "S1"}, RED),
+        ({**USUAL, "measure": "ratio", "unit": None},),
         ({**FALL, "severity": "S1"}, {**BOTH, "cause": "glucose"}),
         ({**LOW, "spot": {"readings": 3, "apart_s": 21600}},),
         ({**WEIGHT, "spot": {"readings": 3, "apart_s": 86400 * 2}},),
