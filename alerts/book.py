@@ -242,7 +242,11 @@ class SqlAlertBook:
 
     def _decisions(self, query: sql.Select[Any]) -> list[Decision]:
         with self._reading() as tx:
-            return [Decision(*row, msgspec.json.decode(body)) for *row, body in tx.execute(query)]
+            rows = tx.execute(query).all()
+        return [
+            Decision(subject, version, position, set_ns, author, reason, msgspec.json.decode(body))
+            for subject, version, position, set_ns, author, reason, body in rows
+        ]
 
     def statuses(self, patient: str) -> list[StatusDecision]:
         c = STATUSES.c
