@@ -101,13 +101,12 @@ class ProgrammeVersion(NamedTuple):
     review_ns: int | None
 
 
-def _convert(body: Any, cls: type[T], root: str = "") -> T:
+def _convert(body: Any, cls: type[T]) -> T:
     try:
         return msgspec.convert(body, cls)
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
-        path = path.rstrip("`")
-        raise InvalidRequest(f"{root}.{path}".strip(".") or "body", problem) from error
+        raise InvalidRequest(path.rstrip("`") or "body", problem) from error
 
 
 def read_programme(body: Mapping[str, Any]) -> ProgrammeVersion:
@@ -138,26 +137,24 @@ def _inside(root: str, error: InvalidRequest) -> InvalidRequest:
 
 def read_enrolment(body: Mapping[str, Any]) -> EnrolmentBody:
     """Body of an ``enrolment`` control; raises ``InvalidRequest``, such as ``overrides[2].until_ns``."""
-    given = body.get("overrides", ())
-    read = _convert({**body, "overrides": ()} if isinstance(given, list | tuple) else body, EnrolmentBody)
+    read = _convert(body, EnrolmentBody)
     if len(set(read.programmes)) != len(read.programmes):
         raise InvalidRequest("programmes", "names a programme twice")
-    if len(given) > MAX_OVERRIDES:
-        raise InvalidRequest("overrides", f"a patient has at most {MAX_OVERRIDES}")
     seen: set[str] = set()
-    overrides = []
-    for number, item in enumerate(given):
+    for number, override in enumerate(read.overrides):
         path = f"overrides[{number}]"
-        override = item if isinstance(item, OverrideBody) else _convert(item, OverrideBody, path)
         if override.rule in seen:
             raise InvalidRequest(f"{path}.rule", f"there are two of {override.rule}")
         if override.off is bool(override.changes):
             raise InvalidRequest(path, "needs either changes or off")
-        if len(patch(override)) > MAX_CHANGES:
+        try:
+            size = len(patch(override))
+        except (TypeError, ValueError) as error:
+            raise InvalidRequest(f"{path}.changes", "is no JSON") from error
+        if size > MAX_CHANGES:
             raise InvalidRequest(f"{path}.changes", f"is longer than {MAX_CHANGES} characters")
         seen.add(override.rule)
-        overrides.append(override)
-    return msgspec.structs.replace(read, overrides=tuple(overrides))
+    return read
 
 
 def patch(override: OverrideBody) -> str:

@@ -299,10 +299,8 @@ def _trigger_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures
     """What raises and ends the rule: in the mode in which its vital is measured, and where only the other differs."""
     pairs = list(zip(conditions_of(old, measured), conditions_of(new, measures), strict=False))
     if type(old) is not type(new) or len(pairs) != 1 or isinstance(new, CombinationRule):
-        was, now = _raised(old, measured), _raised(new, measures)
-        return _changed("raised when ", was, now) or _changed(
-            "ends when ", _ended(old, measured), _ended(new, measures)
-        )
+        lines = _changed("raised ", f"when {_raised(old, measured)}", f"when {_raised(new, measures)}")
+        return lines + _changed("ends ", f"when {_parts_ended(old, measured)}", f"when {_parts_ended(new, measures)}")
     ((was_spec, now_spec),) = pairs
     lines = _level_changes(was_spec, now_spec)
     lines += _changed("also on ", *(", ".join(map(spoken, map(BY_KEY.__getitem__, _also(one)))) for one in (old, new)))
@@ -313,7 +311,7 @@ def _trigger_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures
         was, now = (lasting_words(spec) or " at once" for spec in (one, two))
         found = [f"{label}raised{now} (was{was})"] if was != now else []
         if _ending(old, one) != _ending(new, two):
-            found += _changed(f"{label}ends when ", _end(one, "it"), _end(two, "it"))
+            found += _changed(f"{label}ends ", f"when {_end(one, 'it')}", f"when {_end(two, 'it')}")
         if found:
             return lines + found
     return lines
@@ -337,7 +335,7 @@ def _ending(rule: Any, spec: RuleSpec) -> tuple[float | None, float, int, int]:
 def _level_changes(was: RuleSpec, now: RuleSpec) -> list[str]:
     same = all(getattr(was, member) == getattr(now, member) for member in ("vital", "side", "unit", "inclusive"))
     if not same or now.kind != Kind.LIMIT or BY_CODE[now.vital].values:
-        return _changed("raised when ", _condition(was), _condition(now))
+        return _changed("raised ", f"when {_condition(was)}", f"when {_condition(now)}")
     if was.limit == now.limit:
         return []
     side, amount = "below" if now.side == Side.LOW else "above", _amount(now, now.limit)

@@ -69,7 +69,7 @@ def seqs(payload: bytes) -> list[int]:
 TEXTS = st.tuples(st.integers(-(10**6), 10**6), st.integers(0, 4)).map(
     lambda pair: f"{pair[0] / 10 ** pair[1]:.{pair[1]}f}"
 )
-UNITED = [vital for vital in VITALS if not vital.panel and not vital.values]
+UNITED = [vital for vital in VITALS if not vital.panel and not vital.values and (vital.loinc or vital.mdc)]
 
 
 @st.composite

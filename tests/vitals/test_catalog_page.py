@@ -224,7 +224,7 @@ def test_paging_ages_are_those_of_the_page() -> None:
     match = re.search(r"continuous (\d+) min, spot (\d+) h, weight (\d+) h", section("1.3"))
     assert match is not None
     minutes, hours, weight = (int(number) for number in match.groups())
-    for vital in VITALS:
+    for vital in OF_THE_PAGE:
         assert vital.paging_age_ns(Mode.CONTINUOUS) == minutes * MINUTE_NS
         # A body mass index is as old as the weight it is made of.
         spot = weight if vital.key in ("weight", "bmi") else hours
@@ -276,7 +276,7 @@ def test_accepted_units_by_any_spelling(key: str, unit: str, expected: bool) -> 
     assert accepts(BY_KEY[key], unit) is expected
 
 
-@pytest.mark.parametrize("vital", [vital for vital in VITALS if not vital.panel], ids=lambda vital: vital.key)
+@pytest.mark.parametrize("vital", [vital for vital in OF_THE_PAGE if not vital.panel], ids=lambda vital: vital.key)
 def test_every_accepted_unit_converts(vital: Vital) -> None:
     for unit in (*vital.accepts, vital.unit):
         assert np.isfinite(to_canonical(1.0, UNIT_BY_NAME[unit].ucum, vital.unit))
