@@ -17,6 +17,8 @@ LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
     {Severity.S1: 60 * MINUTE_NS, Severity.S2: 24 * 60 * MINUTE_NS, Severity.S3: 24 * 60 * MINUTE_NS}
 )
 """How long an alert may be muted (clinical.md 5.3, maintenance)."""
+SHELF_ALONE_NS: Final = 4 * 60 * MINUTE_NS
+"""More than this within 24 hours needs a second person (clinical.md 5.5)."""
 TROUBLES: Final[Mapping[str, str]] = MappingProxyType(
     {"pipeline_lag": "Readings are evaluated late: the pipeline is behind"}
 )
@@ -95,6 +97,9 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
 )
 
 
+ALERT_KINDS: Final = frozenset({ControlKind.ACKNOWLEDGE, ControlKind.SHELVE, ControlKind.NOTE, ControlKind.RESOLVE})
+"""Kinds that are about one alert."""
+
 _OF_THE_SYSTEM: Final = frozenset(
     {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD}
 )
@@ -127,6 +132,11 @@ def shelf_problem(severity: Severity, now_ns: int, until_ns: int) -> str | None:
     if until_ns - now_ns > longest_ns:
         return f"{severity.name} may be shelved for at most {longest_ns // MINUTE_NS} minutes"
     return None
+
+
+def needs_second(shelved_ns: int, now_ns: int, until_ns: int) -> bool:
+    """Whether a shelf until then, after ``shelved_ns`` within the last day, is more than one person may grant."""
+    return shelved_ns + until_ns - now_ns > SHELF_ALONE_NS
 
 
 class AlertReader(Protocol):

@@ -17,6 +17,8 @@ from vitals.ports import AlertEvent
 
 CONFIRM_SUFFIX: Final = ":confirm"
 """Ends the rule id of an alert that asks for a second reading."""
+REVIEW: Final = "review:"
+"""Begins the rule id of a task to look at severe values that may not page."""
 
 
 class Trigger(StrEnum):
