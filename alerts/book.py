@@ -212,6 +212,10 @@ class SqlAlertBook:
         """What is in force of every patient who was ever enrolled, by patient."""
         return self._newest(ControlKind.ENROLMENT)
 
+    def contexts(self) -> list[Decision]:
+        """The clinical context in force of every patient who ever had one, by patient."""
+        return self._newest(ControlKind.CONTEXT)
+
     def _newest(self, kind: ControlKind) -> list[Decision]:
         c = DECISIONS[kind].c
         newest = sql.select(c.subject, sql.func.max(c.version).label("version")).group_by(c.subject).subquery()

@@ -6,9 +6,9 @@ from typing import Any, Final, Protocol
 
 from alerts import silence
 from alerts.book import LimitsVersion
-from alerts.decisions import DecisionReader, history, programmes_of
+from alerts.decisions import DecisionReader, history, programmes_of, read_version
 from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW
-from alerts.programme_bodies import read_enrolment, read_programme
+from alerts.programme_bodies import read_enrolment
 from alerts.protocol import Protocol as Document
 from alerts.protocol import document, parse_protocol, patched, shipped
 from alerts.protocol_words import difference, rule_words, span
@@ -129,7 +129,7 @@ class Rulebook:
         for programme in dict.fromkeys([*own, *(one.subject for one in self._book.programmes())]):
             for version in history(self._book, programme):
                 if version.version == alert.rule_version:
-                    adopted = read_programme(version.body).adopted
+                    adopted = read_version(version).adopted
                     for known, rule in _named(adopted.protocols):
                         if known == name:
                             told = _rule(name, _own(name, rule, then, alert.raised_ns)[0], adopted.measures())
