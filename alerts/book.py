@@ -233,6 +233,10 @@ class SqlAlertBook:
         """What is in force of every patient who was ever enrolled, by patient."""
         return self._newest(ControlKind.ENROLMENT)
 
+    def contexts(self) -> list[Decision]:
+        """The clinical context in force of every patient who ever had one, by patient."""
+        return self._newest(ControlKind.CONTEXT)
+
     def _newest(self, kind: ControlKind) -> list[Decision]:
         c = DECISIONS[kind].c
         newest = sql.select(c.subject, sql.func.max(c.version).label("version")).group_by(c.subject).subquery()
@@ -263,10 +267,11 @@ class SqlAlertBook:
 
     def _decisions(self, query: sql.Select[Any]) -> list[Decision]:
         with self._reading() as tx:
-            return [
-                Decision(row[0], row[1], row[2], row[3], row[4], row[5], msgspec.json.decode(row[6]))
-                for row in tx.execute(query)
-            ]
+            rows = tx.execute(query).all()
+        return [
+            Decision(subject, version, position, set_ns, author, reason, msgspec.json.decode(body))
+            for subject, version, position, set_ns, author, reason, body in rows
+        ]
 
     def statuses(self, patient: str) -> list[StatusDecision]:
         c = STATUSES.c

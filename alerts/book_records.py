@@ -107,6 +107,8 @@ SNAPSHOTS = Table(
     Column("data", LargeBinary, nullable=False),
 )  # fmt: skip
 
+_STANDING = frozenset({"stale", "chattering"})
+"""Words of quality about the alert, not about a reading."""
 event_json = msgspec.json.Decoder(AlertEvent)
 alert_json = msgspec.json.Decoder(Alert)
 
@@ -114,9 +116,10 @@ alert_json = msgspec.json.Decoder(Alert)
 def fold(alert: Alert | None, booked: BookedEvent) -> Alert:
     """The alert after one more event.
 
-    Values, limit, quality and text are those of the last event that told a person to look; whether the alert
-    interrupts is what the last event says that may. The owner is whoever acknowledged last. Step and role of the
-    ladder, and when the next step is due, are those of the last event that names a role; nobody is due once it is over.
+    Values, limit, quality and text are those of the last event that told a person to look, but for what quality says
+    of the alert itself (stale, chattering): each event does. Whether it interrupts is what the last event says that
+    may. The owner is whoever acknowledged last. Step and role of the ladder, and when the next step is due, are those
+    of the last event that names a role; nobody is due once it is over.
     """
     position, event = booked
     if alert is None:
@@ -132,6 +135,10 @@ def fold(alert: Alert | None, booked: BookedEvent) -> Alert:
     # A step of the ladder says nothing new about the readings.
     if event.kind in TELLING and (event.values or not alert.values):
         changes |= {"values": event.values, "limit": event.limit, "quality": event.quality, "text": event.text}
+    quality = changes.get("quality", alert.quality)
+    changes["quality"] = (
+        *(word for word in quality if word not in _STANDING), *(word for word in event.quality if word in _STANDING),
+    )  # fmt: skip
     if event.kind in INTERRUPTING:
         changes["page"] = event.page
     if event.kind == "acknowledged":

@@ -1,9 +1,12 @@
 """Decisions about programmes and patients on their way into the log: refused where they do not fit what is in force."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from alerts.programme_bodies import read_context, read_enrolment, read_programme, read_status
+import msgspec
+
+from alerts.programme_bodies import ProgrammeVersion, read_context, read_enrolment, read_programme, read_status
 from alerts.programmes import Programmes
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import ControlKind
@@ -12,6 +15,7 @@ from vitals.ports import Decision
 
 DECIDED: Final = frozenset({ControlKind.PROGRAMME, ControlKind.ENROLMENT, ControlKind.CONTEXT, ControlKind.STATUS})
 """Kinds of control that decide about a programme or a patient; all but a status make versions."""
+_READ: Final = 256
 
 
 class DecisionReader(Protocol):
@@ -24,6 +28,9 @@ class DecisionReader(Protocol):
         """Every version, the newest first; raises ``NotFound``."""
 
     def enrolments(self) -> list[Decision]:
+        """The one in force of every patient."""
+
+    def contexts(self) -> list[Decision]:
         """The one in force of every patient."""
 
     def enrolment(self, patient: str) -> Decision | None:
@@ -42,25 +49,41 @@ def read_decision(control: Control) -> tuple[str, int, str]:
     return body.patient, body.version, body.reason
 
 
+@lru_cache(maxsize=_READ)
+def _read(body: bytes) -> ProgrammeVersion:
+    return read_programme(msgspec.json.decode(body))
+
+
+def read_version(version: Decision) -> ProgrammeVersion:
+    """A version of a programme that stands in the book; read once, however often it is asked for."""
+    return _read(msgspec.json.encode(version.body))
+
+
 def programmes_of(book: DecisionReader, patient: str, now_ns: int) -> Programmes:
     """What is in force for one patient, as the engine folds it."""
-    return _fold(book, [patient], (), now_ns)
+    return _fold(book, *_of_one(book, patient), (), now_ns)
 
 
-def _fold(book: DecisionReader, patients: Sequence[str], programmes: Iterable[str], now_ns: int) -> Programmes:
-    """Of these patients, with these programmes and those that they are enrolled in."""
+def _of_one(book: DecisionReader, patient: str) -> tuple[list[Decision], list[Decision]]:
+    """The enrolment and the context of a patient, as far as there are any."""
+    enrolment, context = book.enrolment(patient), book.context(patient)
+    return [] if enrolment is None else [enrolment], [] if context is None else [context]
+
+
+def _fold(
+    book: DecisionReader, enrolments: Sequence[Decision], contexts: Sequence[Decision], programmes: Iterable[str],
+    now_ns: int,
+) -> Programmes:  # fmt: skip
+    """What is in force of these decisions, with ``programmes`` and those that somebody is enrolled in."""
     state = Programmes()
-    enrolled = [one for patient in patients if (one := book.enrolment(patient)) is not None]
-    named = [programme for one in enrolled for programme in one.body["programmes"]]
+    named = [programme for one in enrolments for programme in one.body["programmes"]]
     for programme in dict.fromkeys([*named, *programmes]):
         for version in reversed(history(book, programme)):
-            state.adopt(read_programme(version.body), version.set_ns)
-    for one in enrolled:
+            state.adopt(read_version(version), version.set_ns)
+    for one in enrolments:
         state.enrol(read_enrolment(one.body))
-    for patient in patients:
-        context = book.context(patient)
-        if context is not None:
-            state.set_context(read_context(context.body))
+    for one in contexts:
+        state.set_context(read_context(one.body))
     state.due(now_ns)
     return state
 
@@ -81,11 +104,12 @@ def check_decision(book: DecisionReader, control: Control) -> None:
     elif control.kind is ControlKind.PROGRAMME:
         version = read_programme(control.body)
         programme = version.adopted.programme
-        touched = [one.subject for one in book.enrolments() if programme in one.body["programmes"]]
-        _fold(book, touched, [programme], now_ns).check_programme(version)
+        touched = [one for one in book.enrolments() if programme in one.body["programmes"]]
+        _fold(book, touched, book.contexts() if touched else (), [programme], now_ns).check_programme(version)
     elif control.kind is ControlKind.ENROLMENT:
         enrolment = read_enrolment(control.body)
-        _fold(book, [enrolment.patient], enrolment.programmes, now_ns).check_enrolment(enrolment, now_ns)
+        state = _fold(book, *_of_one(book, enrolment.patient), enrolment.programmes, now_ns)
+        state.check_enrolment(enrolment, now_ns)
     else:
         context = read_context(control.body)
         programmes_of(book, context.patient, now_ns).check_context(context)

@@ -5,10 +5,10 @@ from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from alerts.book import LimitsVersion
-from alerts.decisions import DecisionReader, history, programmes_of
-from alerts.lifecycle import CONFIRM_SUFFIX
+from alerts.decisions import DecisionReader, history, programmes_of, read_version
+from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW
 from alerts.own_rules import silence_rule
-from alerts.programme_bodies import read_enrolment, read_programme
+from alerts.programme_bodies import read_enrolment
 from alerts.protocol import Protocol as Document
 from alerts.protocol import document, parse_protocol, patched, shipped
 from alerts.protocol_words import difference, rule_words, span
@@ -22,7 +22,6 @@ from vitals.ports import Alert, Clock, Decision, Patient
 Json = dict[str, Any]
 OWN_LIMITS: Final = "own limits"
 """Source of what a person set for one patient alone."""
-_REVIEW: Final = "review:"
 _DECIMALS: Final = 9
 
 
@@ -100,7 +99,7 @@ class Rulebook:
 
     def rule(self, alert: Alert) -> Json:
         """The rule behind an alert as it was then; of a rule that nobody wrote down, what the alert says."""
-        name = alert.rule.removesuffix(CONFIRM_SUFFIX).removeprefix(_REVIEW)
+        name = alert.rule.removesuffix(CONFIRM_SUFFIX).removeprefix(REVIEW)
         kind, _, rest = name.partition(":")
         told: Json | None = None
         if kind == "limit":
@@ -111,7 +110,7 @@ class Rulebook:
             told = self._of_protocol(alert, name.partition("@")[0])
         unknown = {"title": alert.text, "words": alert.text, "source": "the system", "version": alert.rule_version}
         told = unknown if told is None else told
-        if alert.rule.startswith(_REVIEW):
+        if alert.rule.startswith(REVIEW):
             told = told | {"words": f"A late reading would have met: {told['words']}"}
         return {"advice": "", "version": alert.rule_version} | told | {"id": alert.rule}
 
@@ -130,7 +129,7 @@ class Rulebook:
         for programme in dict.fromkeys([*own, *(one.subject for one in self._book.programmes())]):
             for version in history(self._book, programme):
                 if version.version == alert.rule_version:
-                    adopted = read_programme(version.body).adopted
+                    adopted = read_version(version).adopted
                     for known, rule in _named(adopted.protocols):
                         if known == name:
                             told = _rule(name, _own(name, rule, then, alert.raised_ns)[0], adopted.measures())

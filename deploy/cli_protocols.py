@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -206,18 +207,30 @@ def patient_rules(
     if as_json:
         show(found)
         return
-    show_list(found["rules"], ("id", "severity", "words", "version", "source"), as_json=False)
-    if found["gated"]:
-        typer.echo("\nDo not apply:")
-        show_list(found["gated"], ("id", "words", "reason"), as_json=False)
+    for rule in found["rules"]:
+        own = ", changed for this patient" if rule["override"] else ""
+        _say(rule, f"{rule['source']}, version {rule['version']}{own}")
+    for rule in found["gated"]:
+        _say(rule, f"does not apply: {rule['reason']}")
+    if not found["rules"] and not found["gated"]:
+        typer.echo("nothing: no programme and no limit")
 
 
-def _rules(read: dict[str, Any], as_json: bool) -> None:
+def _rules(read: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         show(read)
         return
     typer.echo(f"{read['name']}: {read['title']}")
-    show_list(read["rules"], ("id", "severity", "title", "words"), as_json=False)
+    for rule in read["rules"]:
+        _say(rule)
+
+
+def _say(rule: Mapping[str, Any], remark: str = "") -> None:
+    """A rule in words; sentences do not fit into a table."""
+    typer.echo(f"{rule['severity']}  {rule['id']}: {rule['title']}")
+    for line in (rule["words"], remark):
+        if line and line != rule["title"]:
+            typer.echo(f"    {line}")
 
 
 def _running(api: Control) -> None:

@@ -138,6 +138,16 @@ def test_who_is_due_is_what_the_last_event_of_the_ladder_says(book: SqlAlertBook
     assert (book.alert("a_1").due_ns, book.alert("a_1").role) == (None, "nurse")
 
 
+def test_quality_is_that_of_the_readings_and_what_the_alert_is_now(book: SqlAlertBook) -> None:
+    record(book, event("a_1", quality=("suspect",), values=({"value": 84.0},)))
+    record(book, event("a_1", 1, "stale", quality=("stale",)))
+    assert book.alert("a_1").quality == ("suspect", "stale")
+    record(book, event("a_1", 2, "stale_over"))
+    assert book.alert("a_1").quality == ("suspect",)
+    record(book, event("a_1", 3, "recurred", quality=("chattering",), values=({"value": 85.0},)))
+    assert book.alert("a_1").quality == ("chattering",)
+
+
 def test_an_incident_has_its_alerts_in_the_order_of_their_raise(book: SqlAlertBook) -> None:
     record(book, event("a_2", incident="i_1", page=False), event("a_1", at_ns=at(5), incident="i_1"), event("a_3"))
     record(book, event("a_2", 1, "noted", incident="i_1"), event("a_4", at_ns=at(9), incident="i_2"))

@@ -198,6 +198,16 @@ class TestPatient:
         child = KNOWN | {"age_band": "under_16", "reason": "a mistake"}
         api.refused("PUT", f"/patients/{patient}/context", 422, "age_band", json=child)
 
+    def test_a_programme_does_not_come_to_watch_anybody_twice(self, api: Api, patient: str) -> None:
+        in_context(api, patient)
+        adopt(api, "one", OURS)
+        adopt(api, "two", "copd")
+        enrol(api, patient, "one", "two")
+        body = {"protocols": [OURS, "copd"], "reason": "both"}
+        problem = api.refused("PUT", "/programmes/two", 422, "protocols", json=body)
+        assert "ours would watch the patient twice" in problem["detail"]
+        assert api.get("/programmes/two")["version"] == 1
+
     def test_own_limits_stand_beside_programmes(self, shared: World, api: Api, patient: str) -> None:
         in_context(api, patient)
         enrol(api, patient, "ours")

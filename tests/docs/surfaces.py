@@ -120,6 +120,8 @@ def _body(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
         return _body(schema["anyOf"][0], schemas)
     if schema.get("type") == "array":
         return "a list"
+    if "$ref" not in schema:
+        return "a document"
     properties = schemas[schema["$ref"].rpartition("/")[2]]
     required = properties.get("required", ())
     return ", ".join(code(name if name in required else f"{name}?") for name in properties["properties"])

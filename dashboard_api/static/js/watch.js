@@ -57,8 +57,8 @@ export function Watching({ patient }) {
   return html`<details class="watch"><summary>What watches this patient <span class="soft">${count(rules.length, "rule")}${gated.length > 0 ? `, ${gated.length} more do not apply` : ""}</span></summary>
     ${rules.length === 0 && html`<p class="calm">Nothing: no programme and no limit.</p>`}
     <ul>${rules.map((rule) => html`<li key=${rule.id}><${Priority} severity=${rule.severity} />
-      <span><b>${rule.title}</b> ${rule.words !== rule.title && rule.words}</span><small class="soft">${rule.source}${rule.version ? `, version ${rule.version}` : ""}</small></li>`)}</ul>
+      <span><b>${rule.title}</b>${rule.words !== rule.title && html` <span class="soft">${rule.words}</span>`}</span><small class="soft">${rule.source}${rule.version ? `, version ${rule.version}` : ""}${rule.override ? ", changed for this patient" : ""}</small></li>`)}</ul>
     ${gated.length > 0 && html`<h3>Do not apply now</h3>
-      <ul>${gated.map((rule) => html`<li key=${rule.id} class="gated"><span class="soft">–</span><span><b>${rule.title}</b> ${rule.words !== rule.title && rule.words}</span><small>${rule.reason}</small></li>`)}</ul>`}
+      <ul>${gated.map((rule) => html`<li key=${rule.id} class="gated"><span class="soft">–</span><span><b>${rule.title}</b>${rule.words !== rule.title && html` <span class="soft">${rule.words}</span>`}</span><small>${rule.reason}</small></li>`)}</ul>`}
   </details>`;
 }
