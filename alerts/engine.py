@@ -118,6 +118,11 @@ class Engine:
         """How often a condition of this patient ended before its on-delay did."""
         return sum(int(self._table.slots.near_misses[slot]) for slot in self._table.slots_of(patient))
 
+    def near_misses_by_rule(self, patient: str) -> dict[str, int]:
+        """The same by rule, where there were any."""
+        counts = self._table.slots.near_misses
+        return {self._table.rule(slot): int(counts[slot]) for slot in self._table.slots_of(patient) if counts[slot]}
+
     def apply(self, position: int, entry: Entry) -> list[AlertEvent]:
         """Fold one entry; the events that it causes, in order.
 

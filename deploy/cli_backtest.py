@@ -24,6 +24,7 @@ NO_RULES: Final = "no rules"
 _NAMES: Final = {"in force": "those in force", "against": "the others"}
 SHOWN: Final = 1000
 """Alerts of the timeline in the JSON."""
+_COLUMNS: Final = ("rules", "rule", "severity", "alerts", "pages", "a day", "patients", "in alarm", "near misses")
 _POLL_S: Final = 0.2
 _HOUR_S: Final = 3600
 
@@ -172,13 +173,14 @@ def _change(result: Record) -> str:
 
 def _rules(candidate: Record, reference: Record) -> Table:
     table = Table(box=None, header_style="bold")
-    for number, column in enumerate(("rules", "rule", "severity", "alerts", "pages", "a day", "patients", "in alarm")):
+    for number, column in enumerate(_COLUMNS):
         table.add_column(column, justify="right" if number > 2 else "left", overflow="fold")
     for side in (candidate, reference):
         for row in side["rules"]:
             table.add_row(
                 side["name"], row["rule"], row["severity"], str(row["alerts"]), str(row["pages"]),
                 f"{row['alerts_per_patient_day']:.2f}", str(row["patients"]), f"{row['alarm_s'] / _HOUR_S:.1f} h",
+                str(row["near_misses"]),
             )  # fmt: skip
     return table
 
