@@ -74,6 +74,7 @@ class Span(NamedTuple):
 class Raised(msgspec.Struct, array_like=True):
     """One alert of a replay. ``severity`` is the highest that it had, ``ended_ns`` None while it held at the end.
 
+    ``pages`` counts calls because it began, came back or got worse, ``repeats`` those because nobody did anything.
     ``alarm_ns`` is the time from raised to ended, all its episodes together; ``family`` what it is about, for
     comparing.
     """
@@ -85,6 +86,7 @@ class Raised(msgspec.Struct, array_like=True):
     raised_ns: int
     text: str
     pages: int = 0
+    repeats: int = 0
     episodes: int = 0
     alarm_ns: int = 0
     ended_ns: int | None = None
@@ -205,8 +207,10 @@ class Replay:
             self._alerts[event.alert] = found
         worse = event.severity < found.severity
         found.severity = min(found.severity, int(event.severity))
-        if event.page and event.state is AlertState.ACTIVE_UNACK and (fresh or worse or not self._over):
-            found.pages += 1
+        begins = fresh or worse or (found.since_ns is None and not self._over)
+        if event.page and event.state is AlertState.ACTIVE_UNACK:
+            found.pages += begins
+            found.repeats += not (begins or self._over)
         self._time(found, event)
         if event.state in _WANTS_ANSWER and not found.asked:
             found.asked = True

@@ -27,7 +27,7 @@ HOW: Final = (
 )
 ASSUMED: Final = (
     "every alert is acknowledged a minute after it spoke",
-    "nobody did anything else because of an alert",
+    "nobody did anything else because of an alert: pages that repeat what was told are counted apart",
     "delays elapse in steps of 30 seconds",
 )
 _NAMED: Final = 5
@@ -58,11 +58,13 @@ class Noisy(msgspec.Struct):
 
 
 class Side(msgspec.Struct):
-    """What one rule set said. ``interruptive`` counts alerts that paged; ``within_budget`` None without any day."""
+    """What one rule set said. ``repeats`` are pages again, for what nobody did; ``interruptive`` counts alerts that
+    paged; ``within_budget`` is None without any day."""
 
     name: str
     alerts: int
     pages: int
+    repeats: int
     interruptive: int
     near_misses: int
     alarm_s: float
@@ -126,6 +128,7 @@ class Item(msgspec.Struct):
     raised: str
     ended: str | None
     pages: int
+    repeats: int
     episodes: int
     text: str
 
@@ -216,7 +219,8 @@ def _side(outcome: Outcome, patients: int, days: int) -> Side:
     noisiest = _noisiest(alerts, patients)
     crowded = noisiest.share is None or noisiest.share >= FEW_PATIENTS or patients * FEW_PATIENTS < 1
     return Side(
-        name=outcome.name, alerts=len(alerts), pages=pages, interruptive=interruptive,
+        name=outcome.name, alerts=len(alerts), pages=pages, repeats=sum(one.repeats for one in alerts),
+        interruptive=interruptive,
         near_misses=_missed(outcome).total(), alarm_s=_seconds(alerts),
         by_severity={word.name: severities.get(word.name, 0) for word in Severity},
         alerts_per_patient_week=_per(len(alerts) * 7, days), pages_per_patient_week=_per(pages * 7, days),
@@ -347,7 +351,7 @@ def _item(side: str, match: str, one: Raised) -> Item:
     return Item(
         side=side, match=match, patient=one.patient, rule=one.rule, severity=Severity(one.severity).name,
         raised=rfc3339(one.raised_ns), ended=None if one.ended_ns is None else rfc3339(one.ended_ns),
-        pages=one.pages, episodes=one.episodes, text=one.text,
+        pages=one.pages, repeats=one.repeats, episodes=one.episodes, text=one.text,
     )  # fmt: skip
 
 
