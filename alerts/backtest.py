@@ -7,7 +7,7 @@ ever. Equal readings and rules give equal outcomes, however the readings were cu
 """
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -28,6 +28,9 @@ TICK_NS: Final = LONGEST_BEAT_NS
 ANSWERED_AFTER_NS: Final = 60 * 1_000_000_000
 MOST_ALERTS: Final = 200_000
 """Of one rule set; more are no alerts that anybody could read, and are refused."""
+LAST_WORDS_NS: Final = 20 * 60 * 1_000_000_000
+"""How long after the last reading rules may speak at least: an extreme that is doubted waits 15 minutes for a second
+reading (clinical.md 1.3)."""
 AUTHOR: Final = "backtest"
 _DAY_NS: Final = 86_400_000_000_000
 _MINUTE_NS: Final = 60_000_000_000
@@ -72,6 +75,7 @@ class Span(NamedTuple):
 class Raised(msgspec.Struct, array_like=True):
     """One alert of a replay. ``severity`` is the highest that it had, ``ended_ns`` None while it held at the end.
 
+    ``pages`` counts calls because it began, came back or got worse, ``repeats`` those because nobody did anything.
     ``alarm_ns`` is the time from raised to ended, all its episodes together; ``family`` what it is about, for
     comparing.
     """
@@ -83,6 +87,7 @@ class Raised(msgspec.Struct, array_like=True):
     raised_ns: int
     text: str
     pages: int = 0
+    repeats: int = 0
     episodes: int = 0
     alarm_ns: int = 0
     ended_ns: int | None = None
@@ -91,11 +96,11 @@ class Raised(msgspec.Struct, array_like=True):
 
 
 class Outcome(msgspec.Struct, array_like=True):
-    """What one rule set said: alerts in the order they were raised, near misses per patient, entries folded."""
+    """What one rule set said: alerts in the order they were raised, near misses by patient and rule, entries folded."""
 
     name: str
     alerts: list[Raised]
-    near_misses: dict[str, int]
+    near_misses: dict[str, dict[str, int]]
     entries: int
 
 
@@ -134,7 +139,7 @@ class Replay:
         self._engine.warm()
         self._alerts: dict[str, Raised] = {}
         self._answers: list[tuple[int, str]] = []
-        self._before: dict[str, int] = {}
+        self._before: dict[str, dict[str, int]] = {}
         self._started, self._over = span.from_ns >= span.start_ns, False
         self._next_tick_ns = span.from_ns // TICK_NS * TICK_NS
         self._now_ns = self._next_tick_ns
@@ -157,15 +162,16 @@ class Replay:
         """Let every delay elapse that began before the end."""
         end_ns = self._span.end_ns
         self._pass(end_ns)
-        near = {patient: self._engine.near_misses(patient) for patient in self._patients}
+        near = {patient: self._engine.near_misses_by_rule(patient) for patient in self._patients}
         self._over = True
-        self._pass(end_ns + max(self._rules.longest_delay_ns, CONFIRM_NS) + TICK_NS)
+        self._pass(end_ns + max(self._rules.longest_delay_ns, LAST_WORDS_NS) + TICK_NS)
         alerts = [one for one in self._alerts.values() if one.raised_ns >= self._span.start_ns]
         for one in alerts:
             if one.since_ns is not None:
                 one.alarm_ns += max(0, end_ns - one.since_ns)
-        missed = {patient: count - self._before.get(patient, 0) for patient, count in near.items()}
-        return Outcome(self._rules.name, alerts, missed, self._engine.position)
+        missed = {patient: _since(found, self._before.get(patient, {})) for patient, found in near.items()}
+        kept = {patient: found for patient, found in missed.items() if found}
+        return Outcome(self._rules.name, alerts, kept, self._engine.position)
 
     def _pass(self, until_ns: int) -> None:
         """Every tick up to ``until_ns``."""
@@ -173,7 +179,7 @@ class Replay:
             self._now_ns = self._next_tick_ns
             if not self._started and self._now_ns >= self._span.start_ns:
                 self._started = True
-                self._before = {patient: self._engine.near_misses(patient) for patient in self._patients}
+                self._before = {one: self._engine.near_misses_by_rule(one) for one in self._patients}
             self._answer()
             self._apply(Tick(self._now_ns))
             self._next_tick_ns += TICK_NS
@@ -202,8 +208,10 @@ class Replay:
             self._alerts[event.alert] = found
         worse = event.severity < found.severity
         found.severity = min(found.severity, int(event.severity))
-        if event.page and event.state is AlertState.ACTIVE_UNACK and (fresh or worse or not self._over):
-            found.pages += 1
+        begins = fresh or worse or (found.since_ns is None and not self._over)
+        if event.page and event.state is AlertState.ACTIVE_UNACK:
+            found.pages += begins
+            found.repeats += not (begins or self._over)
         self._time(found, event)
         if event.state in _WANTS_ANSWER and not found.asked:
             found.asked = True
@@ -217,6 +225,11 @@ class Replay:
         elif event.state not in _IN_ALARM and found.since_ns is not None and not self._over:
             found.alarm_ns += max(0, event.at_ns - found.since_ns)
             found.since_ns, found.ended_ns = None, event.at_ns
+
+
+def _since(counts: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """What was counted after ``before``."""
+    return {rule: count - before.get(rule, 0) for rule, count in counts.items() if count > before.get(rule, 0)}
 
 
 class PatientData(msgspec.Struct, array_like=True):

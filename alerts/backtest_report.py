@@ -27,7 +27,7 @@ HOW: Final = (
 )
 ASSUMED: Final = (
     "every alert is acknowledged a minute after it spoke",
-    "nobody did anything else because of an alert",
+    "nobody did anything else because of an alert: pages that repeat what was told are counted apart",
     "delays elapse in steps of 30 seconds",
 )
 _NAMED: Final = 5
@@ -36,7 +36,8 @@ _SIDES: Final = ("candidate", "reference")
 
 
 class RuleRow(msgspec.Struct):
-    """One rule in one severity. ``alarm_s``: from raised to ended, all alerts together."""
+    """One rule in one severity. ``alarm_s``: from raised to ended, all alerts together. Near misses are those of the
+    rule, in the row of its gravest severity."""
 
     rule: str
     severity: str
@@ -45,6 +46,7 @@ class RuleRow(msgspec.Struct):
     patients: int
     alerts_per_patient_day: float | None
     alarm_s: float
+    near_misses: int
 
 
 class Noisy(msgspec.Struct):
@@ -56,11 +58,13 @@ class Noisy(msgspec.Struct):
 
 
 class Side(msgspec.Struct):
-    """What one rule set said. ``interruptive`` counts alerts that paged; ``within_budget`` None without any day."""
+    """What one rule set said. ``repeats`` are pages again, for what nobody did; ``interruptive`` counts alerts that
+    paged; ``within_budget`` is None without any day."""
 
     name: str
     alerts: int
     pages: int
+    repeats: int
     interruptive: int
     near_misses: int
     alarm_s: float
@@ -124,6 +128,7 @@ class Item(msgspec.Struct):
     raised: str
     ended: str | None
     pages: int
+    repeats: int
     episodes: int
     text: str
 
@@ -214,28 +219,40 @@ def _side(outcome: Outcome, patients: int, days: int) -> Side:
     noisiest = _noisiest(alerts, patients)
     crowded = noisiest.share is None or noisiest.share >= FEW_PATIENTS or patients * FEW_PATIENTS < 1
     return Side(
-        name=outcome.name, alerts=len(alerts), pages=pages, interruptive=interruptive,
-        near_misses=sum(outcome.near_misses.values()), alarm_s=_seconds(alerts),
+        name=outcome.name, alerts=len(alerts), pages=pages, repeats=sum(one.repeats for one in alerts),
+        interruptive=interruptive,
+        near_misses=_missed(outcome).total(), alarm_s=_seconds(alerts),
         by_severity={word.name: severities.get(word.name, 0) for word in Severity},
         alerts_per_patient_week=_per(len(alerts) * 7, days), pages_per_patient_week=_per(pages * 7, days),
         interruptive_per_patient_week=weekly,
         within_budget=None if weekly is None else weekly < BUDGET_PER_WEEK and crowded,
-        noisiest=noisiest, rules=_rules(alerts, days),
+        noisiest=noisiest, rules=_rules(outcome, days),
     )  # fmt: skip
 
 
-def _rules(alerts: Iterable[Raised], days: int) -> list[RuleRow]:
+def _rules(outcome: Outcome, days: int) -> list[RuleRow]:
+    """By severity and rule; a rule that only came near to an alert has a row without severity."""
     grouped: dict[tuple[int, str], list[Raised]] = defaultdict(list)
-    for one in alerts:
+    for one in outcome.alerts:
         grouped[one.severity, one.rule].append(one)
-    return [
+    missed = _missed(outcome)
+    rows = [
         RuleRow(
             rule=rule, severity=Severity(severity).name, alerts=len(found), pages=sum(one.pages for one in found),
             patients=len({one.patient for one in found}), alerts_per_patient_day=_per(len(found), days),
-            alarm_s=_seconds(found),
+            alarm_s=_seconds(found), near_misses=missed.pop(rule, 0),
         )
         for (severity, rule), found in sorted(grouped.items())
     ]  # fmt: skip
+    return rows + [RuleRow(rule, "", 0, 0, 0, _per(0, days), 0.0, count) for rule, count in sorted(missed.items())]
+
+
+def _missed(outcome: Outcome) -> Counter[str]:
+    """Near misses by rule."""
+    missed: Counter[str] = Counter()
+    for counts in outcome.near_misses.values():
+        missed.update(counts)
+    return missed
 
 
 def _noisiest(alerts: Iterable[Raised], patients: int) -> Noisy:
@@ -283,7 +300,7 @@ def _patients(patients: Sequence[str], census: Census, outcomes: Sequence[Outcom
             PatientRow(
                 patient=patient, readings=seen.readings, days=len(seen.days), days_without=_gaps(seen),
                 alerts=[counter[patient] for counter in alerts], pages=[counter[patient] for counter in pages],
-                near_misses=[outcome.near_misses.get(patient, 0) for outcome in outcomes],
+                near_misses=[sum(outcome.near_misses.get(patient, {}).values()) for outcome in outcomes],
             )
         )  # fmt: skip
     return rows
@@ -334,7 +351,7 @@ def _item(side: str, match: str, one: Raised) -> Item:
     return Item(
         side=side, match=match, patient=one.patient, rule=one.rule, severity=Severity(one.severity).name,
         raised=rfc3339(one.raised_ns), ended=None if one.ended_ns is None else rfc3339(one.ended_ns),
-        pages=one.pages, episodes=one.episodes, text=one.text,
+        pages=one.pages, repeats=one.repeats, episodes=one.episodes, text=one.text,
     )  # fmt: skip
 
 

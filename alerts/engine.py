@@ -107,6 +107,11 @@ class Engine:
         """What the programmes of a patient watch him by now."""
         return self._watching.compiled(patient)
 
+    def near_misses_by_rule(self, patient: str) -> dict[str, int]:
+        """The same by rule, where there were any."""
+        counts = self._table.slots.near_misses
+        return {self._table.rule(slot): int(counts[slot]) for slot in self._table.slots_of(patient) if counts[slot]}
+
     def apply(self, position: int, entry: Entry) -> list[AlertEvent]:
         """Fold one entry; the events that it causes, in order.
 

@@ -24,6 +24,7 @@ NO_RULES: Final = "no rules"
 _NAMES: Final = {"in force": "those in force", "against": "the others"}
 SHOWN: Final = 1000
 """Alerts of the timeline in the JSON."""
+_COLUMNS: Final = ("rule", "sev", "alerts", "pages", "a day", "patients", "in alarm", "near misses")
 _POLL_S: Final = 0.2
 _HOUR_S: Final = 3600
 
@@ -136,7 +137,7 @@ def words(result: Record) -> Iterator[str | Table]:
         yield "Nothing to judge."
     else:
         yield from _verdict(result)
-        yield _rules(candidate, reference)
+        yield from (_rules(side) for side in (candidate, reference) if side["rules"])
         if reference["name"] != NO_RULES:
             yield from _changes(result["compared"])
         yield from _noisy(candidate, data)
@@ -154,6 +155,8 @@ def _verdict(result: Record) -> Iterator[str]:
         f"Alerts that interrupt somebody: {interruptive} a week per patient, {budget} the budget (less than 1, and not "
         "most of them from a few patients)."
     )
+    if candidate["repeats"]:
+        yield f"Pages that repeat what was told, since nobody did anything: {candidate['repeats']}."
     other = "" if reference["name"] == NO_RULES else f" ({reference['name']}: {reference['near_misses']})"
     yield f"Near misses, over before their delay was: {candidate['near_misses']}{other}."
     yield ""
@@ -170,17 +173,20 @@ def _change(result: Record) -> str:
     return f", {abs(change):.0f} % {'more' if change > 0 else 'fewer'} than {those}"
 
 
-def _rules(candidate: Record, reference: Record) -> Table:
-    table = Table(box=None, header_style="bold")
-    for number, column in enumerate(("rules", "rule", "severity", "alerts", "pages", "a day", "patients", "in alarm")):
-        table.add_column(column, justify="right" if number > 2 else "left", overflow="fold")
-    for side in (candidate, reference):
-        for row in side["rules"]:
-            table.add_row(
-                side["name"], row["rule"], row["severity"], str(row["alerts"]), str(row["pages"]),
-                f"{row['alerts_per_patient_day']:.2f}", str(row["patients"]), f"{row['alarm_s'] / _HOUR_S:.1f} h",
-            )  # fmt: skip
+def _rules(side: Record) -> Table:
+    table = Table(box=None, header_style="bold", title=_title(side["name"]), title_justify="left", title_style="bold")
+    for number, column in enumerate(_COLUMNS):
+        table.add_column(column, justify="right" if number > 1 else "left", no_wrap=not number)
+    for row in side["rules"]:
+        table.add_row(
+            row["rule"], row["severity"], str(row["alerts"]), str(row["pages"]), f"{row['alerts_per_patient_day']:.2f}",
+            str(row["patients"]), f"{row['alarm_s'] / _HOUR_S:.1f} h", str(row["near_misses"]),
+        )  # fmt: skip
     return table
+
+
+def _title(name: str) -> str:
+    return f"Rules {name}" if name == "in force" else "Rules to try" if name == "candidate" else "The others"
 
 
 def _changes(compared: Record) -> Iterator[str]:

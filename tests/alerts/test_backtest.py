@@ -15,6 +15,8 @@ from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
 from vitals.model import VitalBatch
 
+WELL = [95.0] * 15
+"""Minutes after which a condition that comes back is an alert of its own."""
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86_400.0
@@ -44,27 +46,27 @@ def minutes(*values: float, first: float = 0.0, **changes: Any) -> list[dict[str
 
 
 def test_an_episode_is_one_alert_with_its_time_in_alarm() -> None:
-    found = replay(rules(limit()), batch(*minutes(95, 85, 85, 91, 92, 85, 93)))
-    # Raised at minutes 1 and 5; 91 is inside the deadband, 92 leaves it.
+    found = replay(rules(limit()), batch(*minutes(95, 85, 85, 91, 92, *WELL, 85, 93)))
+    # Raised at minutes 1 and 20; 91 is inside the deadband, 92 leaves it.
     assert [(one.rule, one.severity, one.raised_ns, one.ended_ns) for one in found.alerts] == [
         ("limit:spo2:low:S2", 2, at(61), at(241)),
-        ("limit:spo2:low:S2", 2, at(301), at(361)),
+        ("limit:spo2:low:S2", 2, at(1201), at(1261)),
     ]
     assert [one.alarm_ns // SECOND for one in found.alerts] == [180, 60]
     assert [(one.pages, one.episodes) for one in found.alerts] == [(1, 1), (1, 1)]
 
 
 def test_an_urgent_alert_does_not_latch_for_ever_since_the_replay_answers() -> None:
-    found = replay(rules(limit(severity="S1")), batch(*minutes(85, 95, 95, 95, 85, 95, 95)))
+    found = replay(rules(limit(severity="S1")), batch(*minutes(85, *WELL, 85, 95, 95)))
     assert [(one.raised_ns, one.ended_ns, one.pages) for one in found.alerts] == [
         (at(1), at(61), 1),
-        (at(241), at(301), 1),
+        (at(961), at(1021), 1),
     ]
 
 
 def test_a_condition_that_is_over_before_its_delay_is_a_near_miss() -> None:
     found = replay(rules(limit(on_delay_s=120.0)), batch(*minutes(85, 85, 95, 85, 95, 85, 85, 85, 95)))
-    assert found.near_misses == {"p_1": 2, "p_2": 0}
+    assert found.near_misses == {"p_1": {"limit:spo2:low:S2": 2}}
     # Minute 5 is the first reading of the third; two minutes later a reading comes before the next tick does.
     assert [(one.raised_ns, one.alarm_ns // SECOND) for one in found.alerts] == [(at(421), 60)]
 
@@ -94,9 +96,9 @@ def test_silence_counts_within_the_period_only() -> None:
 
 
 def test_alerts_raised_before_the_period_do_not_count() -> None:
-    rows = batch(*minutes(85, 95, 85, 95, 85, 95))
+    rows = batch(*minutes(85, *WELL, 85, *WELL, 85, 95))
     found = replay(rules(limit()), rows, start=90.0)
-    assert [one.raised_ns for one in found.alerts] == [at(121), at(241)]
+    assert [one.raised_ns for one in found.alerts] == [at(961), at(1921)]
 
 
 def test_late_readings_are_not_judged_unless_taken_as_measured() -> None:
@@ -140,6 +142,13 @@ def test_the_outcome_does_not_depend_on_how_the_readings_were_cut(seed: int) -> 
         assert (again.alerts, again.near_misses) == (whole.alerts, whole.near_misses)
 
 
+def test_near_misses_stand_beside_the_rule_that_they_are_of() -> None:
+    found = result(rules(limit(on_delay_s=120.0)), rules(limit()), batch(*minutes(85, 95, 85, 95)))
+    [row] = found.candidate.rules
+    assert (row.rule, row.severity, row.alerts, row.near_misses) == ("limit:spo2:low:S2", "", 0, 2)
+    assert (found.candidate.near_misses, found.patients[0].near_misses) == (2, [2, 0])
+
+
 def test_readings_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="order of arrival"):
         replay(rules(limit()), batch(reading(60, 95.0), reading(0, 95.0)))
@@ -150,7 +159,7 @@ def test_readings_out_of_order_are_refused() -> None:
 def test_rules_that_nobody_could_follow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backtest, "MOST_ALERTS", 2)
     with pytest.raises(InvalidRequest, match="more than 2 alerts"):
-        replay(rules(limit()), batch(*minutes(85, 95, 85, 95, 85, 95)))
+        replay(rules(limit()), batch(*minutes(85, *WELL, 85, *WELL, 85, 95)))
 
 
 def test_the_report_compares_two_rule_sets() -> None:
@@ -172,7 +181,7 @@ def test_the_report_compares_two_rule_sets() -> None:
     [row] = found.candidate.rules
     assert (row.rule, row.severity, row.alerts, row.pages, row.patients) == ("limit:spo2:low:S2", "S2", 2, 2, 1)
     # 61 s to 121 s within the deadband of the first; both episodes end with the reading at 95.
-    assert row.alarm_s == 240.0
+    assert (row.alarm_s, row.near_misses) == (240.0, 0)
     assert "reference: limit:pulse_rate:low:S2 could not be judged (no pulse_rate) for p_1" in found.warnings
 
 
@@ -213,20 +222,20 @@ def test_the_data_says_what_was_not_judged_and_why() -> None:
 
 def test_the_noisiest_patients_are_the_fewest_that_make_most_alerts() -> None:
     patients = [f"p_{n}" for n in range(40)]
-    noisy = [reading(60.0 * n, 85.0 if n % 2 else 95.0, patient="p_7", seq=n) for n in range(20)]
-    others = [reading(1200 + n, 85.0, patient=f"p_{n}", seq=n) for n in range(40) if n % 5 == 0]
-    quiet = [reading(1300 + n, 95.0, patient=f"p_{n}", seq=n) for n in range(40) if n % 5]
+    noisy = [reading(900.0 * n, 85.0 if n % 2 else 95.0, patient="p_7", seq=n) for n in range(20)]
+    others = [reading(18_000 + n, 85.0, patient=f"p_{n}", seq=n) for n in range(40) if n % 5 == 0]
+    quiet = [reading(18_100 + n, 95.0, patient=f"p_{n}", seq=n) for n in range(40) if n % 5]
     tried = rules(limit(), patients=patients)
-    found = result(tried, tried, batch(*noisy, *others, *quiet), patients=patients)
+    found = result(tried, tried, batch(*noisy, *others, *quiet), to=6 * HOUR, patients=patients)
     assert found.candidate.alerts == 18
     side = found.candidate.noisiest
     assert (side.patients, side.count, side.share) == (["p_7"], 1, 0.025)
     assert found.candidate.within_budget is False
     row = next(one for one in found.patients if one.patient == "p_7")
-    assert (row.alerts, row.pages, row.readings, row.days) == ([10, 10], [10, 10], 21, 1)
+    assert (row.alerts, row.pages, row.readings, row.days) == ([10, 10], [10, 10], 21, 2)
 
 
 def test_equal_rules_change_nothing() -> None:
-    found = result(rules(limit()), rules(limit(), name="now"), batch(*minutes(85, 95, 85, 95)))
+    found = result(rules(limit()), rules(limit(), name="now"), batch(*minutes(85, *WELL, 85, 95)))
     assert (found.compared.change_percent, found.compared.new, found.compared.gone) == (0.0, 0, 0)
     assert [item.match for item in found.timeline] == ["kept"] * 4

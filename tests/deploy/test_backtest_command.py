@@ -24,8 +24,8 @@ SHORT = """time,value
 2026-01-05T08:01:00Z,85
 2026-01-05T08:02:00Z,89
 2026-01-05T08:03:00Z,95
-2026-01-05T08:04:00Z,89
-2026-01-05T08:05:00Z,95
+2026-01-05T08:24:00Z,89
+2026-01-05T08:25:00Z,95
 """
 LONG = """patient,time,vital,value,unit,received
 ada,2026-01-05T08:00:00Z,spo2,0.85,{fraction},2026-01-05T08:00:05Z
@@ -64,10 +64,10 @@ def test_a_file_of_times_and_values(tmp_path: Path, rules: Path) -> None:
     file = written(tmp_path / "spo2.csv", SHORT)
     found = on_file(file, "--protocol", str(rules), "--vital", "spo2", "--unit", "%")
     assert (found["start"], found["end"], found["replayed"]) == (
-        "2026-01-05T08:00:00Z", "2026-01-05T08:05:00Z", "as measured",
+        "2026-01-05T08:00:00Z", "2026-01-05T08:25:00Z", "as measured",
     )  # fmt: skip
     assert [(item["raised"], item["ended"]) for item in found["timeline"]["items"]] == [
-        ("2026-01-05T08:01:00Z", "2026-01-05T08:03:00Z"), ("2026-01-05T08:04:00Z", "2026-01-05T08:05:00Z"),
+        ("2026-01-05T08:01:00Z", "2026-01-05T08:03:00Z"), ("2026-01-05T08:24:00Z", "2026-01-05T08:25:00Z"),
     ]  # fmt: skip
     assert (found["candidate"]["pages"], found["candidate"]["alarm_s"]) == (2, 180.0)
     assert not (tmp_path / "none").exists()
@@ -80,8 +80,8 @@ def test_the_report_is_in_words(tmp_path: Path, rules: Path) -> None:
     for line in (
         "These rules would have paged 7.0 times a week per patient, 50 % fewer than the others (14.0).",
         "6 readings on 1 patient-day, 6 judged; 0 days between them without any.",
-        "candidate  limit:spo2:low:S2  S2             1      1   1.00         1     0.0 h",
-        "against    limit:spo2:low:S2  S2             2      2   2.00         1     0.1 h",
+        " limit:spo2:low:S2  S2        1      1   1.00         1     0.0 h            0",
+        " limit:spo2:low:S2  S2        2      2   2.00         1     0.1 h            0",
         "New: 0.",
         "1 of 1 patient make more than half of the alerts: patient.",
     ):
