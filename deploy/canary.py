@@ -124,7 +124,7 @@ class Canary:
         """Take in one recorded event, from the thread of the alert service."""
         if is_canary(seen.event.patient):
             with self._told:
-                self._told_ns = [value["time_ns"] for value in seen.event.values]
+                self._told_ns += [value["time_ns"] for value in seen.event.values]
                 self._told.notify_all()
 
     def check(self, stop: threading.Event) -> bool:

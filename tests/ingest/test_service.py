@@ -27,7 +27,7 @@ from vitals import encoding
 from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import EventKind
 from vitals.log.local import LocalLog
-from vitals.model import Tick, VitalBatch
+from vitals.model import Control, Tick, VitalBatch
 from vitals.ports import Device
 from vitals.vault import Vault
 
@@ -125,6 +125,10 @@ def in_order(world: World) -> list[Any]:
             found += [entry.watermark_ns, {}]
         elif isinstance(entry, VitalBatch):
             found[-1].setdefault(entry.provenance.adapter, []).extend(rows_of(entry))
+        elif isinstance(entry, Control):
+            # Which items hold the readings depends on the batches.
+            told = (entry.kind, entry.time_ns, {**entry.body, "items": None})
+            found[-1].setdefault(entry.body["device"], []).append(told)
         else:
             for event in entry:
                 what = next((name for name, kinds in APART.items() if event.kind in kinds), "reports")
