@@ -16,7 +16,6 @@ import numpy as np
 from alerts.engine import Engine
 from alerts.lifecycle import CONFIRM_SUFFIX
 from alerts.silence import LONGEST_BEAT_NS
-from alerts.slot_kernels import CONFIRM_NS
 from vitals.catalog import CODE_SPACE
 from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, Flag, Statistic

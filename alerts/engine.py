@@ -107,11 +107,6 @@ class Engine:
         """What the programmes of a patient watch him by now."""
         return self._watching.compiled(patient)
 
-    def near_misses_by_rule(self, patient: str) -> dict[str, int]:
-        """The same by rule, where there were any."""
-        counts = self._table.slots.near_misses
-        return {self._table.rule(slot): int(counts[slot]) for slot in self._table.slots_of(patient) if counts[slot]}
-
     def apply(self, position: int, entry: Entry) -> list[AlertEvent]:
         """Fold one entry; the events that it causes, in order.
 
@@ -232,7 +227,9 @@ class Engine:
     def _tick(self, watermark_ns: int) -> list[AlertEvent]:
         """What time brings, each at its own deadline: delays, silences, troubles, and the casebook's own timers."""
         events: list[AlertEvent] = []
-        for reminder in self._watching.due(watermark_ns):
+        reminders, retired = self._watching.due(watermark_ns)
+        self._retire(retired, watermark_ns, events)
+        for reminder in reminders:
             rule = f"technical:review:{reminder.programme}"
             subject = site_subject(
                 rule, "A programme is past its review", (-1, 0, reminder.review_ns, reminder.version)
@@ -300,9 +297,9 @@ class Engine:
         with suppress(InvalidRequest):
             match control.kind:
                 case ControlKind.LIMITS:
-                    self._watching.set_limits(control)
+                    self._retire(self._watching.set_limits(control), control.time_ns, events)
                 case ControlKind.PROGRAMME | ControlKind.ENROLMENT | ControlKind.CONTEXT:
-                    self._watching.set_rules(control)
+                    self._retire(self._watching.set_rules(control), control.time_ns, events)
                 case ControlKind.STATUS:
                     self._status(control, events)
                 case ControlKind.UNCLAIMED:
@@ -315,6 +312,12 @@ class Engine:
                     for key in closed:
                         self._close(key, control.time_ns)
         return events
+
+    def _retire(self, retired: Sequence[tuple[str, str]], at_ns: int, events: list[AlertEvent]) -> None:
+        """Rules that are not in force any more: an alert that one raised stays, and says that nothing watches it."""
+        for patient, rule in retired:
+            report = Report(text="its rule is not in force any more: no reading can end this")
+            events += self._casebook.stale(key_of(patient, rule), at_ns, report)
 
     def _close(self, key: str, time_ns: int) -> None:
         """A person closed an alert: its condition is judged anew."""
@@ -341,7 +344,7 @@ class Engine:
         report = Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
         self._told += 1
         identity = (-1, 0, body.received_ns, self._told)
-        subject = site_subject(rule, "An extreme reading is nobody's yet", identity, UNCLAIMED)
+        subject = site_subject(rule, "An extreme reading is nobody's yet", identity, UNCLAIMED, technical=False)
         events += self._casebook.begin(key_of("", rule), subject, Trigger.HOLDS, control.time_ns, report)
 
     def _technical(self, control: Control, events: list[AlertEvent]) -> None:

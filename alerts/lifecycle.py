@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from vitals.glossary import AlertState, AlertStep, Severity
-from vitals.ports import AlertEvent
+from vitals.glossary import AlertState, AlertStep
 
 CONFIRM_SUFFIX: Final = ":confirm"
 """Ends the rule id of an alert that asks for a second reading."""
@@ -111,32 +110,6 @@ TABLE: Final[Mapping[tuple[AlertState, Trigger], Step]] = MappingProxyType({
 """``SHELVED`` and ``SUPPRESSED`` lie over a state that goes on underneath; ``FADES``, no data, ends nothing."""
 
 
-class OpenAlert(msgspec.Struct):
-    """An alert that is not resolved, as the engine carries it.
-
-    It stands on a slot, on a watch for silence, or (both -1) on a trouble of the system. ``live`` is the state
-    underneath a shelf; ``number`` the number of its next event; ``doubted`` says that it waits for a second reading.
-    """
-
-    id: str
-    patient: str
-    rule: str
-    rule_version: int
-    slot: int
-    severity: Severity
-    live: AlertState
-    doubted: bool
-    limit: dict[str, Any]
-    shelved_until_ns: int | None = None
-    number: int = 0
-    watch: int = -1
-
-    @property
-    def state(self) -> AlertState:
-        """The state that people see."""
-        return self.live if self.shelved_until_ns is None else AlertState.SHELVED
-
-
 class Report(NamedTuple):
     """What an event says beside the transition."""
 
@@ -160,44 +133,3 @@ def alert_id(patient: str, rule: str, message: int, vital: int, source_time_ns: 
 def technical_rule(cause: str) -> str:
     """Rule id of an alert about the system itself: ``technical:pipeline_lag``."""
     return f"technical:{cause}"
-
-
-def _event(alert: OpenAlert, kind: str, at_ns: int, report: Report) -> AlertEvent:
-    number = alert.number
-    alert.number += 1
-    told = bool(report.values)
-    return AlertEvent(
-        id=digest("e_", alert.id, number, kind), alert=alert.id, number=number, kind=kind, at_ns=at_ns,
-        patient=alert.patient, rule=alert.rule + CONFIRM_SUFFIX if alert.doubted else alert.rule,
-        rule_version=alert.rule_version, severity=alert.severity, state=alert.state, values=report.values,
-        limit=alert.limit if told else {}, quality=report.quality, text=report.text, author=report.author,
-        note=report.note,
-    )  # fmt: skip
-
-
-def raise_alert(alert: OpenAlert, trigger: Trigger, at_ns: int, report: Report) -> AlertEvent:
-    """The first event of a new alert; ``alert.live`` is set from the table."""
-    step = TABLE[AlertState.NORMAL, trigger]
-    assert step.to is not None
-    assert step.kind is not None
-    alert.live = step.to
-    return _event(alert, step.kind, at_ns, report)
-
-
-def advance(
-    alert: OpenAlert, trigger: Trigger, at_ns: int, report: Report, *, until_ns: int | None = None
-) -> AlertEvent | None:
-    """Move ``alert`` in place; the event, or None when the table has no such step (acknowledging twice).
-
-    ``until_ns`` is the end of the shelf for ``SHELVE``.
-    """
-    step = TABLE.get((alert.live, trigger))
-    if step is None or step.kind is None:
-        return None
-    if step.breaks_shelf or step.to is AlertState.RESOLVED:
-        alert.shelved_until_ns = None
-    if step.to is AlertState.SHELVED:
-        alert.shelved_until_ns = until_ns
-    elif step.to is not None:
-        alert.live = step.to
-    return _event(alert, step.kind, at_ns, report)

@@ -122,8 +122,12 @@ class SlotTable:
             for token in self._tokens
         ]
 
-    def assign(self, patients: Sequence[str], rules: Sequence[CompiledRule], *, own: bool) -> None:
+    def assign(
+        self, patients: Sequence[str], rules: Sequence[CompiledRule], *, own: bool
+    ) -> list[tuple[str, str]]:  # fmt: skip
         """Replace the rules of patients, all by the same: their ``own`` limits, or those of their programmes.
+
+        Returns (patient, rule) of the rules that went while their condition held.
 
         A slot whose parameters stay the same keeps its state. One that changes or goes forgets a condition nobody was
         told of; a condition that an open alert stands for is carried on, its clearing timer starts anew.
@@ -141,6 +145,8 @@ class SlotTable:
         kept, gone, at = mine[at >= 0], mine[at < 0], at[at >= 0]
         self._unsettle(kept[(slots.rule[kept] != rule[at]) | (slots.live[kept] == 0)])
         self._unsettle(gone[slots.live[gone] != 0])
+        held = np.isin(slots.condition[gone], (HOLDS, UNCONFIRMED)) & (slots.live[gone] != 0) & (slots.parent[gone] < 0)
+        retired = [(self.token(slot), self.face(slot).name) for slot in gone[held].tolist()]
         slots.live[gone] = 0
         slots.live[kept], slots.rule[kept], slots.face[kept] = 1, rule[at], face[at]
         where = np.full(len(self._tokens), -1, dtype=np.int64)
@@ -153,6 +159,7 @@ class SlotTable:
         )
         self._join(flat, slot_of)
         self._link(patients, group)
+        return retired
 
     def reset(self, slot: int) -> None:
         """Back to normal: a person closed the alert of this slot."""

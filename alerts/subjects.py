@@ -108,10 +108,12 @@ def silence_report(watch: Watch) -> Report:
 
 
 def site_subject(
-    rule: str, title: str, identity: tuple[int, int, int, int], severity: Severity = Severity.S3
+    rule: str, title: str, identity: tuple[int, int, int, int], severity: Severity = Severity.S3, *,
+    technical: bool = True,
 ) -> Subject:  # fmt: skip
-    """A trouble that is nobody's: of the system, the site, or of readings that belong to nobody yet."""
-    face = plain_face(rule, 0, title, "monitoring", severity, technical=True)
+    """A trouble that is nobody's: of the system, the site, or of readings that belong to nobody yet. Each is an
+    incident of its own: one must not keep another from paging."""
+    face = plain_face(rule, 0, title, rule, severity, technical=technical)
     return Subject(
         patient="", face=face, severity=severity, spot=False, limit={}, resolves="", identity=identity
     )  # fmt: skip

@@ -45,18 +45,19 @@ class Watching:
         """What the programmes of a patient watch him by now."""
         return self._compiled.get(patient, _NOTHING)
 
-    def set_limits(self, control: Control) -> None:
-        """The limits of a patient were replaced; raises ``InvalidRequest``."""
+    def set_limits(self, control: Control) -> list[tuple[str, str]]:
+        """The limits of a patient were replaced; (patient, rule) of those that went. Raises ``InvalidRequest``."""
         body, limits = read_limits(control)
         if body.version <= self._limits.get(body.patient, (0, []))[0]:
-            return
+            return []
         rules = limit_rules(limits, body.version)
         self._limits[body.patient] = (body.version, sorted({rule.spec.vital for rule in rules}))
-        self.table.assign([body.patient], rules, own=True)
+        retired = self.table.assign([body.patient], rules, own=True)
         self._expect(body.patient, control.time_ns)
+        return retired
 
-    def set_rules(self, control: Control) -> None:
-        """A programme, an enrolment or a context changed; raises ``InvalidRequest``."""
+    def set_rules(self, control: Control) -> list[tuple[str, str]]:
+        """A programme, an enrolment or a context changed; likewise."""
         programmes, body = self._programmes, control.body
         match control.kind:
             case ControlKind.PROGRAMME:
@@ -65,13 +66,12 @@ class Watching:
                 patients = programmes.enrol(read_enrolment(body))
             case _:
                 patients = programmes.set_context(read_context(body))
-        self._put_in_force(patients, control.time_ns)
+        return self._put_in_force(patients, control.time_ns)
 
-    def due(self, watermark_ns: int) -> list[Reminder]:
-        """What was said to begin or end by now; the programmes that are past their review."""
+    def due(self, watermark_ns: int) -> tuple[list[Reminder], list[tuple[str, str]]]:
+        """What was said to begin or end by now: programmes that are past their review, rules that went."""
         due = self._programmes.due(watermark_ns)
-        self._put_in_force(due.patients, watermark_ns)
-        return due.reminders
+        return due.reminders, self._put_in_force(due.patients, watermark_ns)
 
     def close(self, patient: str, rule: str, time_ns: int) -> None:
         """A person closed the alert of a rule: its condition is judged anew."""
@@ -82,13 +82,14 @@ class Watching:
         if watch is not None:
             self.silence.rearm(watch, time_ns)
 
-    def _put_in_force(self, patients: Sequence[str], time_ns: int) -> None:
+    def _put_in_force(self, patients: Sequence[str], time_ns: int) -> list[tuple[str, str]]:
+        retired: list[tuple[str, str]] = []
         for compiled, group in self._programmes.groups(patients):
             changed = [(patient, self.compiled(patient)) for patient in group]
             changed = [(patient, before) for patient, before in changed if before != compiled]
             self._compiled.update((patient, compiled) for patient, _ in changed)
             if changed:
-                self.table.assign([patient for patient, _ in changed], compiled.rules, own=False)
+                retired += self.table.assign([patient for patient, _ in changed], compiled.rules, own=False)
             for patient, before in changed:
                 if before.silences != compiled.silences:
                     self._expect(patient, time_ns)
@@ -97,6 +98,7 @@ class Watching:
             if compiled.score is not None or any(before.score is not None for _, before in changed):
                 for patient in group:
                     self.scores.expect(patient, compiled.score, _scored(self._programmes.context(patient)))
+        return retired
 
     def _expect(self, patient: str, time_ns: int) -> None:
         """The silences that a patient's programmes watch, and those of his own limits that they do not."""

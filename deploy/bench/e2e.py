@@ -132,7 +132,7 @@ async def _follow(server: Server, patients: Sequence[str], seen: Seen) -> None:
             elif alert and line.startswith("data: "):
                 alert, now_s = False, time.time()
                 event = json.loads(line[6:])["event"]
-                if event["kind"] in {"raised", "recurred"}:
+                if event["kind"] in {"raised", "recurred", "reopened"}:
                     measured = datetime.fromisoformat(event["values"][0]["time"])
                     seen.alerts_ms.append((now_s - measured.timestamp()) * 1000)
 
