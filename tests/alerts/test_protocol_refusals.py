@@ -162,7 +162,7 @@ def test_what_is_no_document_is_refused(payload: object) -> None:
         ((LOW, {**RED, "at_or_below": 91}), "rules[1].at_or_below", "less extreme than that of A1, which is S2"),
         (({**RED, "at_or_below": 91}, LOW), "rules[1].at_or_below", "more extreme than that of B1, which is S1"),
         ((LOW, {**RED, "at_or_below": 0.91, "unit": "{fraction}"}), "rules[1].at_or_below", "less extreme"),
-        ((LOW, {**LOW, "id": "B1", "at_or_below": None, "above": 89}), "rules[1].above", "every value"),
+        ((LOW, {**LOW, "id": "B1", "at_or_below": None, "above": 90}), "rules[1].above", "every value"),
         (({**LOW, "at_or_below": None, "above": 89}, {**LOW, "id": "B1"}), "rules[1].at_or_below", "every value"),
         (({**USUAL, "severity": "S1"},), "rules[0].severity", "only S1 for oxygenation"),
         (({**USUAL, "severity": "S1"}, {**RED, "cause": "lungs"}), "rules[0].severity", "only S1 for oxygenation"),
