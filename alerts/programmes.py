@@ -4,6 +4,7 @@ A programme is a ward's or a team's set of protocols, in numbered versions. A pa
 overrides of single rules. :class:`Programmes` is state without a clock: times come in as those of the entries.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -210,6 +211,20 @@ class Programmes:
             except InvalidRequest as error:
                 raise InvalidRequest("protocols", f"of a patient who is enrolled: {_problem(error)}") from error
 
+    def unfit_overrides(self, body: ProgrammeVersion) -> list[tuple[str, str, str]]:
+        """(patient, rule, problem) of overrides that a new version would leave without effect: show before adopting."""
+        name = body.adopted.programme
+        rules = {f"{protocol.name}:{rule.id}": rule for protocol in body.adopted.protocols for rule in protocol.rules}
+        before = _protocols(self._newest([name]))
+        known = {f"{protocol.name}:{rule.id}" for protocol in before for rule in protocol.rules}
+        found = []
+        for patient in self._enrolled({name}):
+            for override in self._enrolments[patient].overrides:
+                if override.rule in known | rules.keys():
+                    problem = _unfit(rules.get(override.rule), override)
+                    found += [(patient, override.rule, problem)] if problem else []
+        return found
+
     def check_enrolment(self, body: EnrolmentBody, time_ns: int) -> None:
         """Refuse what does not fit: an old version, an unknown programme, a protocol that is not for the patient or
         comes twice, an override of no rule or with wrong words, or one that is over; raises ``InvalidRequest``."""
@@ -308,6 +323,16 @@ def _protocols(adopted: Iterable[Adopted]) -> list[Protocol]:
 
 def _problem(error: InvalidRequest) -> str:
     return str(error).removeprefix(f"{error.field}: ")
+
+
+def _unfit(rule: Rule | None, override: Override) -> str:
+    if rule is None:
+        return "there is no such rule any more"
+    try:
+        patched(rule, json.loads(override.changes or "{}"))
+    except InvalidRequest as error:
+        return str(error)
+    return ""
 
 
 def _check_overrides(body: EnrolmentBody, protocols: list[Protocol]) -> None:

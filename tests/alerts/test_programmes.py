@@ -249,6 +249,22 @@ def test_harm_does_not_go_silent_when_the_context_says_child() -> None:
     assert red(programmes) == 91
 
 
+def test_overrides_that_a_new_version_leaves_without_effect_are_listed() -> None:
+    programmes = world("p_1", "p_2")
+    programmes.adopt(version_of("heart", protocols=("rhythm",)), 0)
+    overrides = [own(changes={"clear": 92}), own("copd:P2", off=True), own("rhythm:R1", off=True)]
+    programmes.enrol(read_enrolment(enrolment(version=2, programmes=("lungs", "heart"), overrides=overrides)))
+    assert programmes.unfit_overrides(version_of(version=2)) == []
+    changed = document(SHIPPED["copd"])
+    changed["rules"] = [one for one in changed["rules"] if one["id"] != "P2"]
+    changed["rules"][0]["at_or_below"] = 93
+    body = read_programme(programme(version=2) | {"protocols": [changed]})
+    assert programmes.unfit_overrides(body) == [
+        ("p_1", "copd:P1-red", "changes.clear: is on the wrong side of at_or_below"),
+        ("p_1", "copd:P2", "there is no such rule any more"),
+    ]
+
+
 # What the desk asks before anything enters the log.
 
 

@@ -70,8 +70,8 @@ def suppressors_block() -> str:
         for key, one in SUPPRESSORS.items()
     ]
     text = (
-        f"Continuous: over when values were back for {CLEAR_S:g} s. Spot: 2 readings at least {APART_S:g} s apart raise "
-        "and 2 end; of vital signs that are not in the table one reading raises."
+        f"Continuous: over when values were back for {CLEAR_S:g} s. Spot: 2 readings at least {APART_S:g} s apart "
+        "raise, and 2 end; of vital signs that are not in the table one reading raises."
     )
     return f"{text}\n\n{table(('vital', 'continuous: raised after', 'deadband'), rows)}"
 
