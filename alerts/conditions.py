@@ -217,13 +217,16 @@ class Deviation(Sized):
 
     type: Literal["deviation"]
     measure: Literal["difference", "ratio", "robust_z"] = Field(
-        description="value minus the usual one, over it, or the difference in robust standard deviations"
+        description="difference: value minus the usual one; ratio: over it; robust_z: difference in robust standard"
+        " deviations"
     )
     least_spread: float = Field(default=0.0, ge=0, le=_LARGEST, description="robust_z: noise of the device")
 
     @whole(mode="after")
     def _unit_fits(self) -> "Deviation":
         _check_unit(self.unit, self.measure, ("difference",))
+        if self.least_spread and self.measure != "robust_z":
+            raise ValueError("least_spread is for robust_z")
         return self
 
 
@@ -232,27 +235,33 @@ class Trend(Sized):
 
     type: Literal["trend"]
     measure: Literal["change", "mean", "below_mean_sd", "fraction", "share_below"] = Field(
-        description="today minus so many days before; mean of the days without the first; distance from the mean of the"
-        " days before in SD; yesterday over the first day on record; percent of readings under a value"
+        description="change: today minus so many days before; mean: of the days without the first; below_mean_sd:"
+        " distance from the mean of the days before, in SD; fraction: yesterday over the first day on record;"
+        " share_below: percent of readings under a value"
     )
     days: int = Field(default=1, ge=1, le=31, description="over so many days")
-    readings: int = Field(default=0, ge=0, le=100_000, description="only with at least so many readings")
+    readings: int = Field(
+        default=0, ge=0, le=100_000, description="mean, share_below: only with at least so many readings"
+    )
     on_days: int = Field(default=0, ge=0, le=31, description="mean: on at least so many days")
     under: Number | None = Field(default=None, description="share_below: under this value")
-
-    @field_validator("under")
-    @classmethod
-    def _for_shares(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value is not None and info.data.get("measure") != "share_below":
-            raise ValueError("is for share_below")
-        return value
 
     @whole(mode="after")
     def _unit_fits(self) -> "Trend":
         if self.measure == "share_below" and self.under is None:
             raise ValueError("share_below needs under")
         _check_unit(self.unit, self.measure, ("change", "mean", "share_below"))
+        for member, measures in _OF_TRENDS.items():
+            if getattr(self, member) != type(self).model_fields[member].default and self.measure not in measures:
+                raise ValueError(f"{member} is for {' and '.join(measures)}")
         return self
+
+
+_OF_TRENDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+    "days": ("change", "mean", "below_mean_sd", "share_below"), "readings": ("mean", "share_below"),
+    "on_days": ("mean",), "under": ("share_below",),
+})  # fmt: skip
+"""Which measures have a member of a trend."""
 
 
 def _check_unit(unit: str | None, measure: str, wanting: tuple[str, ...]) -> None:

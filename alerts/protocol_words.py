@@ -90,6 +90,8 @@ def lasting_words(spec: RuleSpec) -> str:
     """How long or how often a condition must hold, with a leading space; empty for at once."""
     delay, median = span(spec.on_delay_ns / _NS), ""
     out = f" for {delay}" if spec.on_delay_ns else ""
+    if out and spec.continuous and not spec.sticky:
+        out += " without a break"
     if spec.on_count > 1:
         apart = f" at least {span(spec.apart_ns / _NS)} apart" if spec.apart_ns else ""
         out += f" in {spec.on_count} readings{apart}"
@@ -227,11 +229,15 @@ def _condition(spec: RuleSpec) -> str:
     out = _compared(spec)
     if spec.op == Op.MEAN and spec.a:
         out += f" (at least {spec.a:g} readings on {spec.b:g} days)"
+    if spec.op == Op.ROBUST_Z and spec.a:
+        out += f" (of which one is at least {written(spec.a, _unit(spec))})"
     if spec.op == Op.SHARE_BELOW and spec.b:
         out += f" (at least {spec.b:g} readings)"
+    if spec.kind == Kind.RATE:
+        out += f" over {span(spec.window_ns / _NS)}"
     if spec.kind == Kind.FORECAST:
         under, slope = (written(_written(spec, value), _unit(spec)) for value in (spec.b, abs(spec.c)))
-        out += f" (while it is below {under} and falls by more than {slope} a minute)"
+        out += f" (while it is below {under} and falls by more than {slope} a minute over {span(spec.window_ns / _NS)})"
     return out
 
 
@@ -297,13 +303,17 @@ def _rule_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures: M
 
 def _trigger_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures: Mapping[str, str]) -> list[str]:
     """What raises and ends the rule: in the mode in which its vital is measured, and where only the other differs."""
+    also = _changed("also on ", _also(old), _also(new))
     pairs = list(zip(conditions_of(old, measured), conditions_of(new, measures), strict=False))
     if type(old) is not type(new) or len(pairs) != 1 or isinstance(new, CombinationRule):
         lines = _changed("raised ", f"when {_raised(old, measured)}", f"when {_raised(new, measures)}")
-        return lines + _changed("ends ", f"when {_parts_ended(old, measured)}", f"when {_parts_ended(new, measures)}")
+        return (
+            lines
+            + also
+            + _changed("ends ", f"when {_parts_ended(old, measured)}", f"when {_parts_ended(new, measures)}")
+        )
     ((was_spec, now_spec),) = pairs
-    lines = _level_changes(was_spec, now_spec)
-    lines += _changed("also on ", *(", ".join(map(spoken, map(BY_KEY.__getitem__, _also(one)))) for one in (old, new)))
+    lines = _level_changes(was_spec, now_spec) + also
     for mode in (None, *Mode):
         every = None if mode is None else dict.fromkeys(BY_KEY, mode.value)
         one, two = (conditions_of(rule, every or own)[0] for rule, own in ((old, measured), (new, measures)))
@@ -321,9 +331,11 @@ def _parts_ended(rule: Rule, measures: Mapping[str, str]) -> str:
     return " or ".join(_end(spec, _name(spec)) for spec in conditions_of(rule, measures)) or _ended(rule, measures)
 
 
-def _also(rule: Any) -> tuple[str, ...]:
-    also: tuple[str, ...] = getattr(rule, "also_on", ())
-    return also
+def _also(rule: Rule) -> str:
+    """The other vital signs that a rule, or a part of it, is watched on."""
+    parts: tuple[Any, ...] = rule.members if isinstance(rule, CombinationRule) else (rule,)
+    found = (spoken(BY_KEY[key]) for part in parts for key in getattr(part, "also_on", ()))
+    return ", ".join(found)
 
 
 def _ending(rule: Any, spec: RuleSpec) -> tuple[float | None, float, int, int]:

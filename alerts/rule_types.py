@@ -131,7 +131,7 @@ class TechnicalRule(Owned):
 
     type: Literal["technical"]
     trouble: Literal["battery", "clock", "fault", "flapping", "gateway", "stuck", "sensor_fault"] = Field(
-        description="what is wrong; gateway: it is offline"
+        description="battery, clock, fault, flapping, gateway (offline); or of a vital sign: stuck, sensor_fault"
     )
     after_s: int = Field(default=0, ge=0, le=31 * DAY_S, description="raised when it has lasted so many seconds")
     vital: str | None = Field(default=None, description="stuck, sensor_fault: catalogue key")

@@ -90,26 +90,26 @@ def test_a_time_is_told_in_its_largest_whole_unit(seconds: float, words: str) ->
             "Raised when symptoms reported is none; ends when it is present or alarming in 2 readings.",
         ),
         (
-            told(RATE), "Raised when interstitial glucose (CGM) falls by more than 0.2 mmol/L a minute; "
+            told(RATE), "Raised when interstitial glucose (CGM) falls by more than 0.2 mmol/L a minute over 20 min; "
             "ends when it falls "
             "by 0.1 mmol/L or less a minute for 60 s.",
         ),
         (
             told(RATE, below=None, clear=None, at_or_above=0.2),
-            "Raised when interstitial glucose (CGM) rises by 0.2 mmol/L or more a minute; ends when it "
+            "Raised when interstitial glucose (CGM) rises by 0.2 mmol/L or more a minute over 20 min; ends when it "
             "rises by less than "
             "0.2 mmol/L a minute for 60 s.",
         ),
         (
             told(RATE, below=0.1, clear=0.2),
-            "Raised when interstitial glucose (CGM) changes by below 0.1 mmol/L a minute; ends when "
+            "Raised when interstitial glucose (CGM) changes by below 0.1 mmol/L a minute over 20 min; ends when "
             "interstitial glucose "
             "(CGM) changes by 0.2 mmol/L or more a minute for 60 s.",
         ),
         (
             told(FALL), "Raised when interstitial glucose (CGM) will be 3 mmol/L or less in 20 min (while "
             "it is below 5.5 "
-            "mmol/L and falls by more than 0.1 mmol/L a minute); ends when it will be above 3 mmol/L in 20 "
+            "mmol/L and falls by more than 0.1 mmol/L a minute over 20 min); ends when it will be above 3 mmol/L in 20 "
             "min for 60 s.",
         ),
         (
@@ -124,8 +124,9 @@ def test_a_time_is_told_in_its_largest_whole_unit(seconds: float, words: str) ->
             "the usual one at this hour in 2 readings.",
         ),
         (
-            told(USUAL, vital="pain", unit=None, measure="robust_z", at_or_below=None, above=3.5),
-            "Raised when pain (0 to 10) is more than 3.5 SD above the usual one at this hour; ends when it "
+            told(USUAL, vital="pain", unit=None, measure="robust_z", at_or_below=None, above=3.5, least_spread=2),
+            "Raised when pain (0 to 10) is more than 3.5 SD above the usual one at this hour (of which one is at "
+            "least 2); ends when it "
             "is 3.5 SD or "
             "less above the usual one at this hour in 2 readings.",
         ),

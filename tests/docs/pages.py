@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ingest.attribution import Unplaced
-from tests.docs import adapter_pages, surfaces, tables
+from tests.docs import adapter_pages, protocol_tables, surfaces, tables
 from tests.docs.tables import ROOT
 from vitals import glossary
 
@@ -47,6 +47,16 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({
     "mqtt-codes": surfaces.mqtt_codes_block,
     "connack": surfaces.connack_block,
     "sign-ins": surfaces.sign_ins_block,
+    "rule-types": protocol_tables.rule_types_block,
+    "comparison": protocol_tables.comparison_block,
+    "rule-members": protocol_tables.common_members_block,
+    "persistence": protocol_tables.persistence_block,
+    "gates": protocol_tables.gates_block,
+    "suppressors": protocol_tables.suppressors_block,
+    "owners": protocol_tables.owners_block,
+    "causes": protocol_tables.causes_block,
+    "protocol-members": protocol_tables.document_block,
+    "protocols": protocol_tables.protocols_block,
 })  # fmt: skip
 """Block name -> what makes it."""
 
