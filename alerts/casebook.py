@@ -79,17 +79,17 @@ class Casebook:
         return sum(case.state is AlertState.SUPPRESSED for case in self._cases.all_open())
 
     def dump(self) -> dict[str, Any]:
-        """State in builtin types; equal states give equal bytes."""
+        """State, packed; equal states give equal bytes."""
         state = _State(
             self._cases.dump(), self._floods.dump(), self._storms.state,
             sorted(self._standings.items(), key=_key), sorted(self._held.items(), key=_key),
         )  # fmt: skip
-        return {"casebook": msgspec.to_builtins(state)}
+        return {"casebook": msgspec.msgpack.encode(state)}
 
     @classmethod
     def load(cls, data: dict[str, Any]) -> "Casebook":
-        """The inverse; raises ``KeyError`` or ``msgspec.ValidationError`` for what is no such state."""
-        state = msgspec.convert(data["casebook"], _State)
+        """The inverse; raises ``KeyError`` or ``msgspec.MsgspecError`` for what is no such state."""
+        state = msgspec.msgpack.decode(data["casebook"], type=_State)
         book = cls()
         book._cases = Cases(state.cases)
         book._floods, book._storms = Floods(book._cases, state.floods), Storms(book._cases, state.storm)
@@ -237,6 +237,8 @@ class Casebook:
         else:
             case.climb_from(at_ns)
             trigger, text = Trigger.REALARM, "acknowledged a while ago and still abnormal"
+            if case.stale:
+                text = "acknowledged a while ago, and no newer reading says that it is over"
             if case.recheck:
                 trigger, text = Trigger.RECHECK, "a new measurement is due, no normal value since the acknowledgement"
             self._cases.step(case, trigger, at_ns, Report(text=f"{text}: {case.text}"))
@@ -244,11 +246,11 @@ class Casebook:
     def _climb(self, case: Case, at_ns: int, now_ns: int) -> None:
         """One step of the ladder; the next one lies after ``now_ns``."""
         technical = case.face.technical
-        level = ladder.next_level(case.level, case.severity, technical)
+        level = ladder.next_level(case.level, case.severity, technical=technical)
         case.level = case.level if level is None else level
         half_ns = max(1, ladder.sla_ns(case.face, case.severity, case.full) // 2)
         following_ns = at_ns + half_ns if at_ns + half_ns > now_ns else now_ns + half_ns
-        last = ladder.next_level(case.level, case.severity, technical) is None
+        last = ladder.next_level(case.level, case.severity, technical=technical) is None
         case.step_ns = None if last else following_ns
         self._cases.step(case, Trigger.SLA_OVER, at_ns, Report(text=f"{_ESCALATED[case.level]}: {case.text}"))
 

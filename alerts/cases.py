@@ -120,6 +120,11 @@ class Case(msgspec.Struct, array_like=True):
         """Somebody should acknowledge it now."""
         return self.live in _UNACKNOWLEDGED and not self.muted
 
+    @property
+    def asks(self) -> bool:
+        """Its ladder climbs: somebody will be asked again."""
+        return self.waits and self.step_ns is not None
+
     def due_ns(self) -> int | None:
         """When the alert does something next if nobody acts."""
         if self.shelved_until_ns is not None:
@@ -139,7 +144,7 @@ class Case(msgspec.Struct, array_like=True):
             timers.append((self.shelved_until_ns, SHELF))
         if self.held_until_ns is not None:
             timers.append((self.held_until_ns, HOLD))
-        if self.waits and self.step_ns is not None:
+        if self.step_ns is not None and self.waits:
             timers.append((self.step_ns, STEP))
         if self.live is AlertState.ACTIVE_ACK and self.true and self.answer_ns is not None and not self.muted:
             timers.append((self.answer_ns, ANSWER))

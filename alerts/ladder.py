@@ -32,7 +32,7 @@ def sla_ns(face: RuleFace, severity: Severity, full: Severity) -> int:
     return min(own_ns, SLA_NS[severity]) if severity < full else own_ns
 
 
-def next_level(level: int, severity: Severity, technical: bool) -> int | None:
+def next_level(level: int, severity: Severity, *, technical: bool) -> int | None:
     """The rung after ``level``, None when it stays there.
 
     S1 always climbs and S2 too, rung by rung, and the last rung repeats. S3, and technical alerts that are not S1, go

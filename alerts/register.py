@@ -227,13 +227,13 @@ class Cases:
             del self._incidents[case.patient, case.face.cause]
 
     def led(self, case: Case) -> bool:
-        """Whether another alert of the incident that is as urgent or more asks people already.
+        """Whether another alert of the incident that is as urgent or more asks people already, and will again.
 
-        One about the means of monitoring never speaks for one about the patient: its ladder may be over.
+        One about the means of monitoring never speaks for one about the patient.
         """
         rank = (case.severity, case.ordinal)
         return any(
-            other.waits and (other.severity, other.ordinal) < rank and other.face.technical <= case.face.technical
+            other.asks and (other.severity, other.ordinal) < rank and other.face.technical <= case.face.technical
             for other in self._members(case.patient, case.incident)
         )  # fmt: skip
 

@@ -1,8 +1,10 @@
 """The life of alerts: each row of the table of clinical.md 5.5, the ladder, answers, shelves."""
 
+import msgspec
 import pytest
 
 from alerts import ladder
+from alerts.casebook import Casebook
 from alerts.cases import Subject
 from alerts.lifecycle import TABLE, Report, Trigger
 from tests.alerts.casebook_world import DAY, HOUR, MINUTE, Desk, key, ns, subject, told, when
@@ -207,6 +209,16 @@ def test_what_stays_abnormal_after_an_acknowledgement_asks_again(what: Subject, 
     assert event.text == "acknowledged a while ago and still abnormal: low"
 
 
+def test_without_newer_readings_nothing_is_called_abnormal() -> None:
+    desk = Desk()
+    desk.begin(0, S1)
+    desk.ack(10, S1)
+    desk.stale(20, S1)
+    (event,) = desk.tick(10 + 30 * MINUTE)
+    assert event.text == "acknowledged a while ago, and no newer reading says that it is over: low"
+    assert event.quality == ("stale",)
+
+
 def test_an_acknowledged_s3_does_not_ask_again() -> None:
     desk = Desk()
     desk.begin(0, S3)
@@ -282,8 +294,14 @@ def test_an_alert_is_archived_after_72_hours_and_then_nothing_changes_it() -> No
     assert (told([event]), event.alert) == (["archived/resolved"], first.alert)
     assert desk.ack(3 * DAY + 61, first.alert) == []
     desk.reload()
-    (cases, *_) = desk.book.dump()["casebook"]
+    cases, *_ = msgspec.msgpack.decode(desk.book.dump()["casebook"])
     assert cases == [1, [], []]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"casebook": b""}, {"casebook": msgspec.msgpack.encode([1])}])
+def test_what_is_no_snapshot_is_refused(wrong: dict[str, bytes]) -> None:
+    with pytest.raises((KeyError, msgspec.MsgspecError)):
+        Casebook.load(wrong)
 
 
 def test_archiving_an_old_alert_leaves_the_newer_one_of_its_condition() -> None:

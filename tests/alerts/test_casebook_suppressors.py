@@ -69,6 +69,16 @@ def test_a_technical_alert_does_not_speak_for_the_patient() -> None:
     assert told(desk.begin(2, of_cause("lead", 2, technical=True))) == ["raised/active_unack"]
 
 
+def test_an_alert_whose_ladder_is_over_speaks_for_no_other() -> None:
+    desk = Desk()
+    desk.begin(0, of_cause("a", 3))
+    assert told(desk.begin(DAY - 1, of_cause("b", 3))) == ["raised/active_unack"]
+    desk.tick(DAY)
+    assert told(desk.begin(DAY + 1, of_cause("c", 3))) == ["raised/active_unack"], "the second still climbs"
+    assert [event.page for event in desk.tick(3 * DAY)] == [True, True]
+    assert told(desk.begin(3 * DAY, of_cause("d", 3))) == ["raised/active_unack!"]
+
+
 def test_an_incident_is_open_for_ten_minutes_after_its_last_alert() -> None:
     desk = Desk()
     (first,) = desk.begin(0, of_cause("a", 2))

@@ -29,6 +29,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({
     "alert-steps": lambda: tables.words_block(glossary.AlertStep),
     "transitions": tables.transitions_block,
     "shelves": tables.shelves_block,
+    "ladder": tables.ladder_block,
     "severities": tables.severities_block,
     "flags": tables.flags_block,
     "basis": tables.basis_block,

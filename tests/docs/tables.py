@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from alerts import controls, lifecycle
+from alerts import controls, ladder, lifecycle
 from deploy.settings import Settings
 from device_gateway.settings import GatewaySettings
 from vitals import glossary
@@ -193,6 +193,17 @@ def shelves_block() -> str:
     """How long an alert of each severity may be shelved."""
     rows = [(one.name, f"{ns // MINUTE_NS} min") for one, ns in controls.LONGEST_SHELF_NS.items()]
     return table(("severity", "longest shelf"), rows)
+
+
+def ladder_block() -> str:
+    """How long people have, and after what time an acknowledged alert asks again."""
+    rows = [
+        (one.name, f"{ns // MINUTE_NS} min",
+         f"{ns / 2 / MINUTE_NS:g} min" if ladder.next_level(ladder.SUPERVISOR, one, technical=False) else "",
+         f"{ladder.REALARM_NS[one] // MINUTE_NS} min" if one in ladder.REALARM_NS else "never")
+        for one, ns in ladder.SLA_NS.items()
+    ]  # fmt: skip
+    return table(("severity", "the owner has", "each further rung has", "asks again after an acknowledgement"), rows)
 
 
 # Vital signs.
