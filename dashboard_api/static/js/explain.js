@@ -8,6 +8,7 @@ import { state, taken } from "./store.js";
 
 const RUNGS = ["backup", "supervisor", "catch-all"];
 const HEIGHT = 150;
+const REFRESH_MS = 15_000;
 
 /** Who is asked next, and when: "escalates to backup in 3 min". */
 export function dueWords(alert) {
@@ -19,17 +20,22 @@ export function dueWords(alert) {
   return `escalates to ${once ? "supervisor" : RUNGS[Math.min(alert.level, RUNGS.length - 1)]} ${when}`;
 }
 
-/** The answer for an alert as it stands; asked for again when the alert changes. */
+/** The answer for an alert as it stands; asked for again when the alert changes, and from time to time. */
 function useExplanation(alert) {
   const [got, setGot] = useState(null);
   const [problem, setProblem] = useState("");
   useEffect(() => {
     let gone = false;
-    get(`alerts/${alert.id}/explanation`, { person: true }).then(
+    const load = (options) => get(`alerts/${alert.id}/explanation`, options).then(
       (answer) => { if (!gone) { setGot(answer); setProblem(""); } },
       (error) => gone || setProblem(error.message),
     );
-    return () => { gone = true; };
+    load({ person: true });
+    const again = setInterval(load, REFRESH_MS); // the minutes after the raise are still to come
+    return () => {
+      gone = true;
+      clearInterval(again);
+    };
   }, [alert.id, alert.updated]);
   return [got, problem];
 }
@@ -50,7 +56,7 @@ function Signal({ signal, severity }) {
   if (series.time.length === 0) return null;
   const raised = Date.parse(signal.raised) / 1000;
   const [first, last] = [Math.min(series.time[0], raised), Math.max(series.time.at(-1), raised)];
-  const room = Math.max((last - first) * 0.03, 30);
+  const room = Math.max((last - first) * 0.04, 5);
   const history = signal.limit === null ? [] : [{ set: "1970-01-01T00:00:00Z", limits: [{ vital: signal.vital, low: signal.limit, high: null, severity }] }];
   return html`<figure><figcaption class="soft">${state.tables.vitals[signal.vital].name}, ${signal.mode === "continuous" ? "15 minutes around the raise" : "the readings around the raise"}</figcaption>
     <${Chart} series=${series} history=${history} window=${[first - room, last + room]} zoom=${null} onZoom=${() => {}} height=${HEIGHT} mark=${raised} /></figure>`;
