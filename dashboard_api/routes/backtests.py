@@ -10,6 +10,7 @@ from dashboard_api.problems import problem
 from dashboard_api.schemas import NewBacktest, TimelineQuery
 from dashboard_api.shapes import answer, whole
 from dashboard_api.times import SECOND_NS, parse_time
+from vitals.canary import is_canary
 from vitals.errors import InvalidRequest
 
 router = APIRouter(tags=["backtests"])
@@ -25,7 +26,7 @@ def start_backtest(deps: Deps, caller: Caller, body: NewBacktest) -> Response:
     list of limits, `against` another or what is in force now. All `patients` when none are named. 202 with an id; 409
     while another backtest runs. With `as_measured` each reading counts as come when it was measured."""
     chosen = tuple(deps.registry.patient(token).id for token in dict.fromkeys(body.patients))
-    patients = chosen or tuple(one.id for one in deps.registry.patients())
+    patients = chosen or tuple(one.id for one in deps.registry.patients() if not is_canary(one.id))
     start_ns, end_ns = _period(deps, body)
     if len(patients) * (end_ns - start_ns) > MAX_PATIENT_DAYS * DAY_NS:
         raise InvalidRequest(

@@ -1,0 +1,46 @@
+"""Shipped protocols tried on small series: the whole way from document to report."""
+
+from typing import Any
+
+from alerts.backtest import Census, Replay, Span, lockstep
+from alerts.backtest_report import Result, report
+from alerts.backtest_rules import Decisions, in_force, rule_set
+from alerts.protocol import document, shipped
+from tests.alerts.alert_world import at, batch, limit, reading
+
+DAY = 86_400.0
+SHIPPED = {protocol.name: document(protocol) for protocol in shipped()}
+CONTEXTS = {
+    patient: {"patient": patient, "version": 1, "reason": "asked", "age_band": "adult", "spo2_scale": 1}
+    for patient in ("p_1", "p_2")
+}
+
+
+def tried(name: str, rows: list[dict[str, Any]], *, days: float) -> Result:
+    """A protocol against limits of 90 %, both patients."""
+    patients, known = ["p_1", "p_2"], Decisions(contexts=CONTEXTS, limits={"p_1": [limit()], "p_2": [limit()]})
+    rules = (rule_set("candidate", SHIPPED[name], patients, known, at(0)), in_force(known, patients, at(0)))
+    span = Span(at(0), at(days * DAY), at(0))
+    census = Census(span)
+    outcomes = lockstep([batch(*rows)], census, [Replay(one, span, patients) for one in rules])
+    return report(span, patients, census, rules, outcomes, measured=False)
+
+
+def test_a_protocol_asks_for_two_readings_where_limits_ask_for_one() -> None:
+    """copd P1-red: 91 % or less twice, five minutes apart, over after two good readings; the limit: 90 % once."""
+    rows = [
+        *(reading(n * 3600.0, 95.0, patient=patient, seq=n) for n in range(4) for patient in ("p_1", "p_2")),
+        reading(18_000.0, 88.0), reading(18_301.0, 89.0), reading(21_600.0, 95.0), reading(25_200.0, 95.0),
+        reading(18_400.0, 88.0, patient="p_2"), reading(18_700.0, 95.0, patient="p_2"),
+        reading(25_201.0, 95.0, patient="p_2"),
+    ]  # fmt: skip
+    found = tried("copd", sorted(rows, key=lambda row: row["received_ns"]), days=0.5)
+    assert [(item.side, item.patient, item.rule, item.severity, item.match) for item in found.timeline] == [
+        ("reference", "p_1", "limit:spo2:low:S2", "S2", "kept"), ("candidate", "p_1", "copd:P1-red", "S1", "kept"),
+        ("reference", "p_2", "limit:spo2:low:S2", "S2", "gone"),
+    ]  # fmt: skip
+    [row] = found.candidate.rules
+    assert (row.alerts, row.pages, row.near_misses) == (1, 1, 1)
+    assert "candidate: copd:P3 could not be judged (oxygen is not recorded) for p_1, p_2" in found.warnings
+    assert "candidate: copd:P4-fvc could not be judged (no fvc) for p_1, p_2" in found.warnings
+    assert any("no history" in warning for warning in found.warnings)
