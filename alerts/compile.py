@@ -177,7 +177,9 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
     severity = _SEVERITIES[rule.severity]
     if isinstance(rule, SilenceRule):
         vital = BY_KEY[rule.vital]
-        return _Outcome(name, silences=(spec.SilenceRule(face, vital.code, rule.after_s * _NS, severity),))
+        return _Outcome(
+            name, silences=(spec.SilenceRule(face._replace(silence=True), vital.code, rule.after_s * _NS, severity),)
+        )
     if isinstance(rule, TechnicalRule):
         if rule.vital is None:
             return _Outcome(name, troubles=(TroubleRule(face, rule.trouble, rule.after_s * _NS, severity),))

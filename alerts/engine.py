@@ -252,12 +252,15 @@ class Engine:
             if isinstance(what, Transition):
                 self._follow(what, "no second reading within 15 minutes", events)
             elif isinstance(what, Watch):
+                if what is silent[0]:
+                    # Many who fall silent at once are one alert: known before the first of them is told.
+                    events += self._casebook.storm(*self._watching.silence.share(), at_ns)
                 self._miss(what, events)
             else:
                 self._trouble(what, events)
         events += self._casebook.advance(watermark_ns)
-        silent_now, watched = self._watching.silence.share()
-        events += self._casebook.storm(silent_now, watched, watermark_ns)
+        if not silent:
+            events += self._casebook.storm(*self._watching.silence.share(), watermark_ns)
         self._score(watermark_ns, events)
         return events
 

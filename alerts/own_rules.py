@@ -49,4 +49,4 @@ def silence_rule(vital: int, version: int) -> SilenceRule:
     window_ns = known.silence_ns(known.mode)
     title = describe_silence(vital, window_ns)
     face = plain_face(f"silence:{known.key}", version, title, "monitoring", Severity.S3, technical=True)
-    return SilenceRule(face, vital, window_ns, int(Severity.S3))
+    return SilenceRule(face._replace(silence=True), vital, window_ns, int(Severity.S3))

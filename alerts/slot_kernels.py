@@ -173,7 +173,6 @@ def _pending_elapses(slots: Slots, slot: int, rules: Rules, rule: int, watermark
         if watermark_ns < deadline or not fresh:
             return NOTHING, 0
         slots.condition[slot] = UNCONFIRMED
-        slots.timer_ns[slot] = deadline + CONFIRM_NS
         return DOUBTED, deadline
     if watermark_ns < slots.timer_ns[slot]:
         return NOTHING, 0

@@ -102,6 +102,7 @@ class RuleFace(NamedTuple):
     ``cause`` groups alerts of a patient into incidents (``oxygenation``, ``glucose``, ...). ``role`` is the owner,
     ``sla_s`` how long it may wait for a person; ``recheck_s`` when a spot-measured alert that was acknowledged
     asks for a new measurement. ``technical``: about the means of monitoring, not the patient. ``advice`` is what to do.
+    ``silence``: nothing came, which is what a storm of the site mutes.
     """
 
     name: str
@@ -114,6 +115,7 @@ class RuleFace(NamedTuple):
     technical: bool
     advice: str = ""
     override: int = 0
+    silence: bool = False
 
 
 class CompiledRule(NamedTuple):

@@ -30,7 +30,6 @@ QUIET_NS: Final = 30 * MINUTE_NS
 """How long a chattering condition must have been quiet."""
 FLOOD, STORM = "flood", "storm"
 STORM_KEY: Final = "|technical:storm"
-SILENCE: Final = "silence:"
 
 _FLOOD_FACE: Final = RuleFace(
     FLOOD, 1, "Many alerts at once", FLOOD, "nurse", 0, 0, technical=False,
@@ -131,7 +130,7 @@ class Storms:
     def mutes(self, subject: Subject) -> bool:
         """Whether an alert about to be raised is one of the silences that a storm mutes; its patient is listed."""
         storm = self.state
-        silence = subject.face.name.startswith(SILENCE) and subject.severity is not Severity.S1
+        silence = subject.face.silence and subject.severity is not Severity.S1
         if storm.until_ns is None or not silence:
             return False
         if all(case.suppressed != STORM for case in self._cases.open_of(subject.patient)):
@@ -175,7 +174,7 @@ class Storms:
 
 def _mutes_silence(case: Case) -> bool:
     """Whether a storm mutes this alert: of a silence, not S1, that nobody has seen to yet."""
-    silence = case.rule.startswith(SILENCE) and not case.urgent
+    silence = case.face.silence and not case.urgent
     return silence and case.state is AlertState.ACTIVE_UNACK
 
 

@@ -1,6 +1,8 @@
 """Where things are in a data directory, and who owns it."""
 
 import fcntl
+import functools
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,19 @@ from vitals.errors import BackendError, ConfigError
 PRIVATE_DIR = 0o700
 PRIVATE_UMASK = 0o077
 """What is created in a data directory is its owner's alone."""
+
+
+@functools.cache
+def kernel_sources() -> str:
+    """A name that changes with any source that kernels are compiled of.
+
+    numba looks at the file of the outermost function only: a cache of other sources would run old code unnoticed.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    house = Path(__file__).parents[1]
+    for module in sorted([*(house / "alerts").glob("*.py"), *(house / "vitals").glob("*.py")]):
+        digest.update(module.read_bytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +68,7 @@ class Layout:
 
     @property
     def kernels(self) -> Path:
-        return self.root / "cache" / "kernels"
+        return self.root / "cache" / f"kernels-{kernel_sources()}"
 
     @property
     def control(self) -> Path:

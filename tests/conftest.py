@@ -8,6 +8,9 @@ from pathlib import Path
 
 from hypothesis import settings
 
-os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "kernels"))
+from deploy.layout import kernel_sources
+
+_CACHE = Path(__file__).parents[1] / ".pytest_cache"
+os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE / f"kernels-{kernel_sources()}"))
 settings.register_profile("vitalgate", derandomize=True, deadline=None)
 settings.load_profile("vitalgate")

@@ -24,7 +24,8 @@ def ns(seconds: float) -> int:
 
 def subject(name: str = "copd:P1", severity: int = 2, **changes: Any) -> Subject:
     """A condition of p_1, continuous and of the patient, unless ``changes`` say otherwise (fields of face too)."""
-    face = RuleFace(name, 1, name.upper(), name, "nurse", SLA_S[severity], 0, technical=False)
+    quiet = name.startswith("silence:")
+    face = RuleFace(name, 1, name.upper(), name, "nurse", SLA_S[severity], 0, technical=False, silence=quiet)
     face = face._replace(**{key: changes.pop(key) for key in list(changes) if key in RuleFace._fields})
     own = Subject("p_1", face, Severity(severity), False, {"value": 90.0}, (7, 4, 0, 0), "resolves by itself")
     return own._replace(**changes)

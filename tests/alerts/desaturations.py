@@ -1,7 +1,8 @@
 """How well alerts tell of true desaturations: the scorer, and a ward of noisy nights folded through an engine.
 
-A *page* is the moment at which an alert's condition begins to be told: an event that interrupts and takes an alert from
-not being told (or over) to being told. An alert *stands* from a page until its condition is over, whatever people do.
+A *page* is the moment at which an alert's condition begins to be told: an event that takes an alert from not being told
+(or over) to being told. What suppressors save of them is not counted here: it is the rules that are compared. An alert
+*stands* from a page until its condition is over, whatever people do.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from alerts.engine import Engine
 from simulators.oximetry import LATENCY_NS, Night, Spell, minutes
 from vitals.catalog import MINUTE_NS
-from vitals.glossary import AlertState
+from vitals.glossary import AlertState, AlertStep
 from vitals.model import Entry, Tick
 from vitals.ports import AlertEvent
 
@@ -70,9 +71,9 @@ def standings(events: Iterable[AlertEvent]) -> list[Standing]:
         before = began.get(event.alert)
         if event.rule.startswith(_TECHNICAL):
             continue
-        if event.state in _TOLD and before is None and event.page:
+        if event.state in _TOLD and before is None:
             began[event.alert] = event
-        elif event.state not in _TOLD and before is not None:
+        elif (event.state not in _TOLD or event.kind == AlertStep.HELD) and before is not None:
             found.append(Standing(before.patient, before.rule, before.at_ns, event.at_ns))
             del began[event.alert]
     found += [Standing(one.patient, one.rule, one.at_ns, _FOREVER) for one in began.values()]
@@ -81,18 +82,22 @@ def standings(events: Iterable[AlertEvent]) -> list[Standing]:
 
 def score(
     events: Iterable[AlertEvent], nights: Sequence[Night], level_of: Callable[[Night], int], *,
-    sustained_ns: int = SUSTAINED_NS,
+    sustained_ns: int = SUSTAINED_NS, seen_only: bool = False,
 ) -> Score:  # fmt: skip
     """Alerts against the truth at each patient's level.
 
     A desaturation of ``sustained_ns`` or more is found when an alert of its patient stands in it, or begins up to 60 s
-    after it. One that the device slept through counts as missed.
+    after it. One that the device slept through counts as missed, unless ``seen_only``.
     """
     told: dict[str, list[Standing]] = {night.patient: [] for night in nights}
     for one in standings(events):
         told[one.patient].append(one)
     spells = {night.patient: night.below(level_of(night)) for night in nights}
-    long = [spell for own in spells.values() for spell in own if _length_ns(spell) >= sustained_ns]
+    by_patient = {night.patient: night for night in nights}
+    long = [
+        spell for own in spells.values() for spell in own
+        if _length_ns(spell) >= sustained_ns and not (seen_only and _unseen(by_patient[spell.patient], spell))
+    ]  # fmt: skip
     found = sum(any(_tells(one, spell) for one in told[spell.patient]) for spell in long)
     lengths = [
         max((_length_ns(spell) for spell in spells[patient] if _tells(one, spell)), default=0)
@@ -106,6 +111,12 @@ def score(
         brief=sum(0 < length < sustained_ns for length in lengths), false=lengths.count(0),
         worst_share=worst / max(len(lengths), 1),
     )  # fmt: skip
+
+
+def _unseen(night: Night, spell: Spell) -> bool:
+    """Whether the device was off for so much of it that less than a minute was measured."""
+    times = night.time_ns[(night.time_ns >= spell.start_ns) & (night.time_ns <= spell.end_ns)]
+    return len(times) < 2 or int(times[-1] - times[0]) < SUSTAINED_NS - 2 * LATENCY_NS
 
 
 def _length_ns(spell: Spell) -> int:

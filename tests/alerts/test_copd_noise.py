@@ -98,14 +98,14 @@ def test_a_delay_and_a_deadband_save_pages_and_cost_little(
 
 
 def test_the_copd_protocol_tells_sustained_desaturations_and_little_else() -> None:
-    """P1 of clinical.md 4.4 against plain limits at the same levels."""
+    """P1 of clinical.md 4.4 against plain limits at the same levels: none missed that the device measured."""
     found, control = over_all(copd), over_all(plain)
-    assert found.sensitivity >= 0.95
+    seen = total([score(watched(ward, copd(ward)), ward, level, seen_only=True) for ward in WARDS])
+    assert seen.sustained > 100
+    assert seen.found == seen.sustained
     assert found.precision >= 0.5, "clinical.md 5.2: half of the S1 pages are worth it"
     assert found.pages * 20 <= control.pages
     assert found.false * 100 <= control.false
-    lasting = total([score(watched(ward, copd(ward)), ward, level, sustained_ns=2 * MINUTE_NS) for ward in WARDS])
-    assert lasting.sensitivity >= 0.97
 
 
 def test_what_lasts_for_two_minutes_is_seldom_missed() -> None:
@@ -184,8 +184,9 @@ class TestScorer:
         event = msgspec.structs.replace(self.event(1, AlertState.ACTIVE_UNACK), rule=rule)
         assert standings([event]) == []
 
-    def test_what_does_not_interrupt_is_no_page(self) -> None:
-        assert standings([self.event(1, AlertState.ACTIVE_UNACK, page=False)]) == []
+    def test_what_suppressors_save_is_not_the_rules_doing(self) -> None:
+        quiet = self.event(1, AlertState.ACTIVE_UNACK, page=False)
+        assert standings([quiet]) == [Standing("p_0", "r", at(1), 2**63 - 1)]
 
     def test_an_alert_stands_whatever_people_do_until_its_condition_is_over(self) -> None:
         states = [AlertState.ACTIVE_UNACK, AlertState.SHELVED, AlertState.ACTIVE_UNACK, AlertState.ACTIVE_ACK]

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from alerts.rules import MAX_LIMITS, SlotSpec, compile_limit, describe, parse_limits
+from alerts.rules import MAX_LIMITS, compile_limit, describe_limit, parse_limits
+from alerts.spec import RuleSpec
 from tests.alerts.alert_world import limit
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag
@@ -14,7 +15,7 @@ from vitals.units import to_canonical
 GLUCOSE = {"vital": "glucose_isf", "unit": "mmol/L", "low": 3.9, "deadband": 0.3}
 
 
-def spec_of(**changes: Any) -> SlotSpec:
+def spec_of(**changes: Any) -> RuleSpec:
     return compile_limit(parse_limits([limit(**changes)])[0])[0]
 
 
@@ -135,4 +136,4 @@ def test_units_are_kept_in_ucum() -> None:
     ],
 )  # fmt: skip
 def test_a_reading_is_told_in_a_nurses_words(changes: dict[str, Any], value: float, flags: int, text: str) -> None:
-    assert describe(spec_of(**changes), value, flags) == text
+    assert describe_limit(spec_of(**changes), value, flags) == text
