@@ -318,7 +318,7 @@ def _warnings(
         yield f"{short} of {len(census.patients)} patients have readings on fewer than 7 days: rates are unsure"
     if census.late and not measured:
         yield f"{census.late} readings came late and were not judged; --as-measured judges them as of their time"
-    if (least := min((rule.history_ns for rule in rules), default=0)) and span.start_ns - span.from_ns < least:
+    if span.start_ns - span.from_ns < max(rule.history_ns for rule in rules):
         yield "rules that compare with a patient's usual values had no history before the first reading"
     for side, rule_set in zip(_SIDES, rules, strict=True):
         for rule, reason, who in _unjudged(rule_set, census.patients):

@@ -12,6 +12,8 @@ from vitals.catalog import BY_KEY
 from vitals.model import batch_from_rows
 
 LIMIT = {"vital": "spo2", "unit": "%", "low": 90.0, "severity": "S2", "deadband": 2.0}
+WELL = [95.0] * 15
+"""Minutes after which a condition that comes back is an alert of its own."""
 MINUTE = 60 * SECOND
 FROM = "2023-11-14T20:00:00Z"
 """Two hours and some minutes before the world's clock."""
@@ -48,7 +50,7 @@ def finished(api: Api, body: dict[str, Any]) -> dict[str, Any]:
 
 def test_limits_are_tried_against_those_in_force(world: World) -> None:
     api = world.api("clinician")
-    patient = fill(world, 95, 89, 95, 85, 95)
+    patient = fill(world, 95, 89, *WELL, 85, 95)
     other = fill(world, 95, 95)
     api.request("PUT", f"/patients/{patient}/limits", json=[LIMIT])
     found = finished(api, {"protocol": [LIMIT | {"low": 88.0}], "from": FROM})
@@ -57,13 +59,13 @@ def test_limits_are_tried_against_those_in_force(world: World) -> None:
     assert (result["start"], result["end"]) == (FROM, "2023-11-14T22:13:20Z")
     assert (result["candidate"]["alerts"], result["reference"]["alerts"]) == (1, 2)
     assert (result["reference"]["name"], result["compared"]["gone"]) == ("in force", 0)
-    assert result["data"]["readings"] == 7
+    assert result["data"]["readings"] == 21
     assert [row["patient"] for row in result["patients"]] == [patient, other]
     where = f"/backtests/{found['backtest']}/timeline"
     whole = api.get(where)
     assert [(item["side"], item["raised"]) for item in whole["items"]] == [
-        ("reference", "2023-11-14T20:14:20Z"), ("candidate", "2023-11-14T20:16:20Z"),
-        ("reference", "2023-11-14T20:16:20Z"),
+        ("reference", "2023-11-14T20:14:20Z"), ("candidate", "2023-11-14T20:30:20Z"),
+        ("reference", "2023-11-14T20:30:20Z"),
     ]  # fmt: skip
     assert whole["next"] is None
     first = api.get(where, limit=2)

@@ -103,6 +103,16 @@ def test_bench_store_says_among_how_many_rows() -> None:
 
 
 @pytest.mark.slow
+def test_bench_backtest_judges_a_seeded_ward() -> None:
+    answer = run_cli("bench", "backtest", "--runs", "2", "--rows", "360000")
+    assert answer["workload"] == {"readings": 360_000, "patients": 1000, "days": 0.25, "rule_sets": 2, "processes": 3}
+    values = {(run["metric"], run.get("of")): run["all"] for run in answer["runs"]}
+    # Two runs of the same seed: the delay of three minutes keeps out none of the ten-minute spells.
+    assert values["alerts", "candidate"][0] == values["alerts", "candidate"][1] > 0
+    assert values["alerts", "reference"][0] >= values["alerts", "candidate"][0]
+    assert min(values["seconds", None]) > 0
+
+
 def test_bench_import_accounts_for_every_record() -> None:
     answer = run_cli("bench", "import", "--runs", "1", "--rows", "5000")
     runs = _report(answer, "import", {"import_s", "records_per_s", "peak_rss_mb"})
