@@ -58,12 +58,20 @@ def emitted(capacity: int) -> Emitted:
     return Emitted(**{name: np.zeros(capacity, dtype=dtype) for name, dtype in EMITTED_DTYPES.items()})
 
 
+def _whole(rule: CompiledRule) -> CompiledRule:
+    """A combination as the kernels take it: how many members it has, and how long the slowest of them is current."""
+    if not rule.members:
+        return rule
+    staleness_ns = max(member.spec.staleness_ns for member in rule.members)
+    return rule._replace(spec=rule.spec._replace(a=float(len(rule.members)), staleness_ns=staleness_ns))
+
+
 def _flat(rules: Iterable[CompiledRule]) -> list[tuple[CompiledRule, int, int]]:
     """(rule, place of its combination or -1, its number in it), combinations before their members."""
     out: list[tuple[CompiledRule, int, int]] = []
     for rule in rules:
         place = len(out)
-        out.append((rule, -1, 0))
+        out.append((_whole(rule), -1, 0))
         out += [(member, place, number) for number, member in enumerate(rule.members)]
     return out
 

@@ -45,7 +45,12 @@ def slot_subject(table: SlotTable, move: Transition) -> Subject:
 
 
 def _limit(table: SlotTable, slot: int, face: RuleFace) -> dict[str, Any]:
-    limit = limit_of(table.spec(slot))
+    spec = table.spec(slot)
+    if spec.kind == Kind.COMBINATION:
+        members = [limit_of(table.spec(member)) for member in table.members(slot)]
+        limit: dict[str, Any] = {"kind": "combination", "within_s": spec.window_ns / 1e9, "members": members}
+    else:
+        limit = limit_of(spec)
     if face.override:
         limit["override"] = face.override
     return limit
