@@ -19,7 +19,7 @@ def lean(function: Function) -> Function:
     as the work does. What would allocate does not compile. With ``NUMBA_DISABLE_JIT=1`` it stays a Python function.
     A row that is ``np.uintp`` halves what is left: an index that may be negative is tested at each access.
     """
-    compiled: Function = njit(cache=True, nogil=True, **_WITHOUT_RUNTIME)(function)
+    compiled: Function = njit(cache=True, nogil=True, forceinline=True, **_WITHOUT_RUNTIME)(function)
     return compiled
 
 
