@@ -196,11 +196,11 @@ class SilenceTable:
         return None
 
     def share(self) -> tuple[int, int]:
-        """Patients of whom a watch is silent, and patients who are watched (0 while nobody is silent: who counts?)."""
+        """Patients of whom a watch is silent, and patients who are watched (counted while some are silent)."""
         patient, live = self._columns["patient"][: self.size], self._columns["live"][: self.size] != 0
         silent = live & (self._columns["raised"][: self.size] != 0)
         if not silent.any():
-            return 0, 0
+            return 0, 1
         return len(np.unique(patient[silent])), len(np.unique(patient[live]))
 
     def _of(self, dense: int) -> list[int]:
