@@ -260,6 +260,9 @@ def scan_rows(
                 if parent_of[slot] >= 0 and verdict >= 0:
                     count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
                 quiet = quiet and (condition[slot] == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
+            else:
+                # What is out of order was not judged: nobody knows whether it alarms.
+                quiet = False
             slot = following[slot]
         if quiet and sound and usual_of[first] >= 0:
             learn_usual(usual, usual_of[first], time_ns, rows.tz_min[row], value)
@@ -291,7 +294,7 @@ def scan_tick(
         elif moved == ONSET or moved == WORSENED:  # noqa: PLR1714, SIM109
             parent = slots.parent[slot]
             answer = _together(slots, rules, true_ns, slot, 1, max(at_ns, slots.latest_time_ns[slot]))
-            if answer == 1 and (conditions[parent] == CLEAR or conditions[parent] == SUSPECTED):
+            if answer == 1 and conditions[parent] == CLEAR:
                 inherit(slots, parent, slot)
                 conditions[parent] = HOLDS
                 slots.timer_ns[parent] = NO_TIME

@@ -84,7 +84,8 @@ def _trend(spec: RuleSpec, value: float, measured: float) -> str:
             return f"{vital.name}, mean of {span} {quantity(vital, measured)}"
         case Op.BELOW_MEAN_SD:
             where = "below" if measured < 0 else "above"
-            return f"{vital.name} {quantity(vital, value)}, {_sized(spec, round(abs(measured), _DECIMALS))} {where} the mean of {span}"
+            far = _sized(spec, round(abs(measured), _DECIMALS))
+            return f"{vital.name} {quantity(vital, value)}, {far} {where} the mean of {span}"
         case Op.FRACTION:
             return f"{vital.name} {_sized(spec, round(measured, _DECIMALS))} of the first day on record"
     share = _sized(spec, round(measured, _DECIMALS))

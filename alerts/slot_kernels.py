@@ -3,6 +3,7 @@
 from typing import Final
 
 from alerts.compiling import lean
+from alerts.spec import Kind
 from alerts.state import Rows, Rules, Slots
 from vitals.glossary import Flag, Severity
 from vitals.model import NO_TIME
@@ -38,6 +39,8 @@ _S1: Final = int(Severity.S1)
 _SUSPECT: Final = int(Flag.SUSPECT)
 _DOUBT: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY)
 _EXTREME: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
+_BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
+_COMBINATION: Final = int(Kind.COMBINATION)
 
 
 @lean
@@ -155,7 +158,9 @@ def move(
     """Let a judged row (``verdict`` 1 beyond the limit, 0 within it; ``beyond`` the deadband too) move a condition."""
     flags = rows.flags[row]
     doubt = _DOUBT if rules.continuous[rule] != 0 and rules.patient_limit[rule] == 0 else _SUSPECT
-    suspect = flags & doubt != 0 and flags & _EXTREME == 0
+    # A combination leaves doubt to its members, and a fault is what it says.
+    doubtful = rules.kind[rule] != _COMBINATION and flags & _BROKEN == 0
+    suspect = doubtful and flags & doubt != 0 and flags & _EXTREME == 0
     if verdict == 1:
         return _violation(slots, slot, rules, rule, rows, row, suspect, measured)
     return _recovery(slots, slot, rules, rule, rows.time_ns[row], beyond, suspect)
