@@ -47,7 +47,7 @@ from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBatch
 from vitals.ports import AlertEvent
 
-SNAPSHOT_VERSION: Final = 3
+SNAPSHOT_VERSION: Final = 4
 _ROOM: Final = 4096
 _ASK: Final = "unusual value, please repeat the measurement now"
 _DELAY_ELAPSES, _FALLS_SILENT, _TROUBLES = 1, 2, 3
@@ -153,7 +153,7 @@ class Engine:
         reading = (batch.vital[row], batch.source_time_ns[row], batch.seq[row], batch.time_ns[row])
         for slot in sorted(self._watching.table.slots_of(token)):
             told, over = self._watching.table.withdraw(slot, *map(int, reading))
-            key = key_of(token, self._watching.table.face(slot).name)
+            key = key_of(token, self._watching.table.face(self._watching.table.told_as(slot)).name)
             if not told or not self._casebook.is_open(key):
                 continue
             value, flags = float(batch.value[row]), int(batch.flags[row])

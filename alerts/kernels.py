@@ -75,6 +75,7 @@ _UNSCORED: Final = int(NOT_SCORED)
 _LATE: Final = int(Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
 _REFUSED: Final = _UNSCORED & ~_LATE
 _BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
+_MISUSED: Final = _UNSCORED & ~_BROKEN
 _NOT_LEARNED: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY | Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.ESTIMATED)
 _LIMIT: Final = int(Kind.LIMIT)
 _FAULT: Final = int(Kind.FAULT)
@@ -95,7 +96,7 @@ def _emit(out: Emitted, place: int, slots: Slots, slot: int, kind: int, at_ns: i
     out.first_message[place] = slots.first_message[slot]
     out.first_source_ns[place] = slots.first_source_ns[slot]
     out.first_seq[place] = slots.first_seq[slot]
-    out.measured[place] = slots.latest_value[slot]
+    out.measured[place] = slots.latest_measured[slot]
 
 
 @lean
@@ -147,7 +148,7 @@ def _moved(
     out: Emitted, count: int,
 ) -> int:  # fmt: skip
     """Let a row move a slot; transitions in ``out`` by now. Those of a combination's members are nobody's alert."""
-    moved = move(slots, slot, rules, slots.rule[slot], rows, row, verdict, beyond)
+    moved = move(slots, slot, rules, slots.rule[slot], rows, row, verdict, beyond, measured)
     if moved == NOTHING or slots.parent[slot] >= 0:
         return count
     _emit_row(out, count, slots, slot, moved, rows, row, measured)
@@ -162,7 +163,9 @@ def _joined(
     """A member was judged: let its combination move; transitions in ``out`` by now."""
     parent, time_ns = slots.parent[slot], rows.time_ns[row]
     answer = _together(slots, rules, true_ns, slot, verdict, time_ns)
-    slots.last_time_ns[parent], slots.stale[parent] = max(slots.last_time_ns[parent], time_ns), 0
+    slots.last_time_ns[parent] = max(slots.last_time_ns[parent], time_ns)
+    if slots.stale[parent] != 0:
+        count = _heard(slots, parent, rows, row, out, count)
     if answer == 1 and slots.condition[parent] == HOLDS:
         slots.timer_ns[parent] = NO_TIME
         return count
@@ -176,7 +179,7 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
     """A row that no rule reads as current: an urgent value that came late is for review, a fault is counted."""
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
     late = flags & _LATE != 0 and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
-    broken = flags & _BROKEN != 0 and flags & _UNSCORED & ~_BROKEN == 0
+    broken = flags & _BROKEN != 0 and flags & _MISUSED == 0
     if rows.statistic[row] != _SINGLE or rows.basis[row] == _DAY or rows.basis[row] == _UNKNOWN:
         return count
     while slot >= 0:
@@ -184,10 +187,10 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
         kind = rules.kind[rule]
         if broken and kind == _FAULT and rows.time_ns[row] >= slots.last_time_ns[slot]:
             slots.last_time_ns[slot] = rows.time_ns[row]
-            moved = move(slots, slot, rules, rule, rows, row, 1, False)
-            if moved != NOTHING:
-                _emit_row(out, count, slots, slot, moved, rows, row, rows.value[row])
-                count += 1
+            if slots.stale[slot] != 0:
+                count = _heard(slots, slot, rows, row, out, count)
+            if slots.condition[slot] != HOLDS:
+                count = _moved(slots, slot, rules, rows, row, 1, False, rows.value[row], out, count)
         elif late and kind == _LIMIT and rules.severity[rule] == _S1 and slots.parent[slot] < 0:
             low = rules.side[rule] == _LOW
             if outside(rows.value[row], flags, low, rules.enter[rule], rules.inclusive[rule]) == 1:
@@ -257,6 +260,9 @@ def scan_rows(
                 if parent_of[slot] >= 0 and verdict >= 0:
                     count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
                 quiet = quiet and (condition[slot] == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
+            else:
+                # What is out of order was not judged: nobody knows whether it alarms.
+                quiet = False
             slot = following[slot]
         if quiet and sound and usual_of[first] >= 0:
             learn_usual(usual, usual_of[first], time_ns, rows.tz_min[row], value)
@@ -285,7 +291,7 @@ def scan_tick(
         if slots.parent[slot] < 0:
             _emit(out, count, slots, slot, moved, at_ns)
             count += 1
-        elif moved == ONSET:
+        elif moved == ONSET or moved == WORSENED:  # noqa: PLR1714, SIM109
             parent = slots.parent[slot]
             answer = _together(slots, rules, true_ns, slot, 1, max(at_ns, slots.latest_time_ns[slot]))
             if answer == 1 and conditions[parent] == CLEAR:

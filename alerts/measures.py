@@ -69,7 +69,7 @@ def _derived(
     """What a sound reading makes of its series: (1 comparable, 0 may only clear, -1 nothing; the number)."""
     kind, value, time_ns, tz_min = rules.kind[rule], rows.value[row], rows.time_ns[row], rows.tz_min[row]
     window_ns, a, b, c = rules.window_ns[rule], rules.a[rule], rules.b[rule], rules.c[rule]
-    if kind == _LIMIT:
+    if kind == _LIMIT and rules.median_of[rule] > 1:
         return 1, median_recent(recent, slots.recent[slot], rules.median_of[rule])
     if kind == _RATE:
         known, measured = slope(recent, slots.recent[slot], window_ns)

@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from alerts.rules import Side, describe_limit, quantity
+from alerts.rules import Side, describe_limit, quantity, written
 from alerts.spec import Kind, Op, RuleSpec
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag
 from vitals.units import UNIT_BY_CODE
 
 _DAY_NS: Final = 86_400 * 1_000_000_000
+_DECIMALS: Final = 2
+_LIMIT_DECIMALS: Final = 3
 
 
 def words(flags: int) -> tuple[str, ...]:
@@ -35,10 +37,27 @@ def limit_of(spec: RuleSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
+_OF_SD: Final = (Op.ROBUST_Z, Op.BELOW_MEAN_SD)
+
+
+def _sized(spec: RuleSpec, amount: float) -> str:
+    """A canonical amount of what a rule compares: ``0.91 kg``, ``4 points``, ``1.3 times``, ``30 %``."""
+    if spec.op == Op.RATIO:
+        return f"{amount:g} times"
+    if spec.op in _OF_SD:
+        return f"{amount:g} SD"
+    if spec.op == Op.FRACTION:
+        return f"{round(100 * amount, _DECIMALS):g} %"
+    unit = "%" if spec.op == Op.SHARE_BELOW else BY_CODE[spec.vital].unit
+    if unit == "%" and spec.op in (Op.DIFFERENCE, Op.CHANGE):
+        return f"{amount:g} points"
+    return written(amount, unit)
+
+
 def _rate(spec: RuleSpec, value: float, measured: float) -> str:
     vital = BY_CODE[spec.vital]
     moves = "falls" if measured < 0 else "rises"
-    return f"{vital.name} {quantity(vital, value)}, {moves} by {abs(measured):.1f} {_unit(spec)} a minute"
+    return f"{vital.name} {quantity(vital, value)}, {moves} by {_sized(spec, round(abs(measured), _DECIMALS))} a minute"
 
 
 def _forecast(spec: RuleSpec, value: float, measured: float) -> str:
@@ -48,11 +67,10 @@ def _forecast(spec: RuleSpec, value: float, measured: float) -> str:
 
 def _deviation(spec: RuleSpec, value: float, measured: float) -> str:
     vital = BY_CODE[spec.vital]
-    if spec.op == Op.RATIO:
-        return f"{vital.name} {quantity(vital, value)}, {measured:.1f} times what is usual at this hour"
-    if spec.op == Op.ROBUST_Z:
-        return f"{vital.name} {quantity(vital, value)}, {abs(measured):.1f} spreads from what is usual at this hour"
-    return f"{vital.name} {quantity(vital, value)}, usual at this hour {quantity(vital, value - measured)}"
+    if spec.op == Op.DIFFERENCE:
+        return f"{vital.name} {quantity(vital, value)}, usual at this hour {quantity(vital, value - measured)}"
+    joint = "what is usual" if spec.op == Op.RATIO else "from what is usual"
+    return f"{vital.name} {quantity(vital, value)}, {_sized(spec, round(measured, _DECIMALS))} {joint} at this hour"
 
 
 def _trend(spec: RuleSpec, value: float, measured: float) -> str:
@@ -60,23 +78,18 @@ def _trend(spec: RuleSpec, value: float, measured: float) -> str:
     span = "a day" if days == 1 else f"{days} days"
     match spec.op:
         case Op.CHANGE:
-            return f"{vital.name} {quantity(vital, value)}, {measured:+.1f} {_unit(spec)} in {span}"
+            sign = "+" if measured > 0 else ""
+            return f"{vital.name} {quantity(vital, value)}, {sign}{_sized(spec, round(measured, _DECIMALS))} in {span}"
         case Op.MEAN:
             return f"{vital.name}, mean of {span} {quantity(vital, measured)}"
         case Op.BELOW_MEAN_SD:
-            return f"{vital.name} {quantity(vital, value)}, {-measured:.1f} SD below the mean of {span}"
+            where = "below" if measured < 0 else "above"
+            far = _sized(spec, round(abs(measured), _DECIMALS))
+            return f"{vital.name} {quantity(vital, value)}, {far} {where} the mean of {span}"
         case Op.FRACTION:
-            return f"{vital.name} {100 * measured:.0f} % of the first day on record"
-    return f"{vital.name} under {quantity(vital, spec.a)} in {measured:.1f} % of the readings of {span}"
-
-
-def _stuck(spec: RuleSpec, value: float, measured: float) -> str:
-    vital = BY_CODE[spec.vital]
-    return f"{vital.name} has been exactly {quantity(vital, value)} for {measured:.0f} min: is the sensor on?"
-
-
-def _fault(spec: RuleSpec, _value: float, _measured: float) -> str:
-    return f"{BY_CODE[spec.vital].name}: the sensor is faulty or not on the body"
+            return f"{vital.name} {_sized(spec, round(measured, _DECIMALS))} of the first day on record"
+    share = _sized(spec, round(measured, _DECIMALS))
+    return f"{vital.name} under {quantity(vital, spec.a)} in {share} of the readings of {span}"
 
 
 def _score(spec: RuleSpec, _value: float, measured: float) -> str:
@@ -84,21 +97,36 @@ def _score(spec: RuleSpec, _value: float, measured: float) -> str:
 
 
 _WORDS: Final[Mapping[int, Callable[[RuleSpec, float, float], str]]] = MappingProxyType({
-    Kind.RATE: _rate, Kind.FORECAST: _forecast, Kind.DEVIATION: _deviation, Kind.TREND: _trend, Kind.STUCK: _stuck,
-    Kind.FAULT: _fault, Kind.SCORE: _score,
+    Kind.RATE: _rate, Kind.FORECAST: _forecast, Kind.DEVIATION: _deviation, Kind.TREND: _trend, Kind.SCORE: _score,
 })  # fmt: skip
-
-
-def _unit(spec: RuleSpec) -> str:
-    return BY_CODE[spec.vital].unit
 
 
 def describe(spec: RuleSpec, value: float, flags: int, measured: float) -> str:
     """A reading by a rule in a nurse's words; values are canonical.
 
-    Worked: ``Interstitial glucose (CGM) 62 mg/dL, limit 70 mg/dL (low)``, ``Body weight 82.3 kg, +1.4 kg in a day``.
+    Worked: ``Interstitial glucose (CGM) 62 mg/dL, limit 70 mg/dL (low)``, ``Body weight 82.3 kg, +1.4 kg in a day,
+    limit 0.91 kg (high)``.
     """
-    spoken = _WORDS.get(spec.kind)
-    if spoken is None or flags & (Flag.BELOW_RANGE | Flag.ABOVE_RANGE):
+    vital, spoken = BY_CODE[spec.vital], _WORDS.get(spec.kind)
+    if spec.kind == Kind.FAULT:
+        return f"{vital.name}: the sensor is faulty or not on the body"
+    if spec.kind == Kind.STUCK:
+        return f"{vital.name} has been exactly {quantity(vital, value)} for {measured:.0f} min: is the sensor on?"
+    if spoken is None:
         return describe_limit(spec, measured if spec.median_of > 1 and not math.isnan(measured) else value, flags)
-    return spoken(spec, value, measured)
+    if flags & (Flag.BELOW_RANGE | Flag.ABOVE_RANGE):
+        seen = f"{vital.name} {'below' if flags & Flag.BELOW_RANGE else 'above'} the sensor's range"
+    else:
+        seen = spoken(spec, value, measured)
+    pace = " a minute" if spec.kind == Kind.RATE else ""
+    return f"{seen}, limit {_sized(spec, round(spec.enter, _LIMIT_DECIMALS))}{pace} ({Side(spec.side).word})"
+
+
+def describe_end(spec: RuleSpec, value: float, flags: int, measured: float, remark: str) -> str:
+    """A reading that ended a condition, likewise."""
+    vital = BY_CODE[spec.vital]
+    if spec.kind == Kind.FAULT:
+        return f"{vital.name} is measured without a fault again"
+    if spec.kind == Kind.STUCK:
+        return f"{vital.name} changes again: {quantity(vital, value)}"
+    return f"{describe(spec, value, flags, measured)}: {remark}"

@@ -3,6 +3,7 @@
 from typing import Final
 
 from alerts.compiling import lean
+from alerts.spec import Kind
 from alerts.state import Rows, Rules, Slots
 from vitals.glossary import Flag, Severity
 from vitals.model import NO_TIME
@@ -38,6 +39,8 @@ _S1: Final = int(Severity.S1)
 _SUSPECT: Final = int(Flag.SUSPECT)
 _DOUBT: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY)
 _EXTREME: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
+_BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
+_COMBINATION: Final = int(Kind.COMBINATION)
 
 
 @lean
@@ -66,12 +69,15 @@ def inherit(slots: Slots, parent: int, slot: int) -> None:
     slots.first_time_ns[parent], slots.latest_time_ns[parent] = slots.first_time_ns[slot], slots.latest_time_ns[slot]
     slots.first_value[parent], slots.latest_value[parent] = slots.first_value[slot], slots.latest_value[slot]
     slots.first_flags[parent], slots.latest_flags[parent] = slots.first_flags[slot], slots.latest_flags[slot]
+    slots.latest_measured[parent] = slots.latest_measured[slot]
     slots.first_message[parent] = slots.first_message[slot]
     slots.first_source_ns[parent], slots.first_seq[parent] = slots.first_source_ns[slot], slots.first_seq[slot]
 
 
 @lean
-def _violation(slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, suspect: bool) -> int:
+def _violation(
+    slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, suspect: bool, measured: float
+) -> int:  # fmt: skip
     """A row beyond the limit moves a slot whose condition does not hold yet; the transition, or NOTHING."""
     condition, urgent, persists = slots.condition[slot], rules.severity[rule] == _S1, _persists(rules, rule)
     if condition == CLEAR and suspect and not urgent and not persists:
@@ -83,6 +89,7 @@ def _violation(slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row
     slots.latest_time_ns[slot] = time_ns
     slots.latest_value[slot] = rows.value[row]
     slots.latest_flags[slot] = rows.flags[row]
+    slots.latest_measured[slot] = measured
     if condition == UNCONFIRMED:
         slots.condition[slot] = HOLDS
         slots.timer_ns[slot] = NO_TIME
@@ -146,14 +153,16 @@ def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, be
 
 @lean
 def move(
-    slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, verdict: int, beyond: bool
+    slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, verdict: int, beyond: bool, measured: float
 ) -> int:  # fmt: skip
     """Let a judged row (``verdict`` 1 beyond the limit, 0 within it; ``beyond`` the deadband too) move a condition."""
     flags = rows.flags[row]
     doubt = _DOUBT if rules.continuous[rule] != 0 and rules.patient_limit[rule] == 0 else _SUSPECT
-    suspect = flags & doubt != 0 and flags & _EXTREME == 0
+    # A combination leaves doubt to its members, and a fault is what it says.
+    doubtful = rules.kind[rule] != _COMBINATION and flags & _BROKEN == 0
+    suspect = doubtful and flags & doubt != 0 and flags & _EXTREME == 0
     if verdict == 1:
-        return _violation(slots, slot, rules, rule, rows, row, suspect)
+        return _violation(slots, slot, rules, rule, rows, row, suspect, measured)
     return _recovery(slots, slot, rules, rule, rows.time_ns[row], beyond, suspect)
 
 

@@ -196,11 +196,19 @@ class SlotTable:
         over = bool(first and (condition == UNCONFIRMED or (condition == HOLDS and newest)))
         if over:
             self.reset(slot)
+            self.reset(self.told_as(slot))
+            if slots.parent[slot] >= 0:
+                self.true_ns[slots.combo[slots.parent[slot]], slots.member[slot]] = NO_TIME
         return bool(first or acted), over
 
     def measured(self, slot: int) -> float:
-        """What the slot's rule compared last, as far as words need it: the value."""
-        return float(self.slots.latest_value[slot])
+        """What the slot's rule compared when its condition acted last."""
+        return float(self.slots.latest_measured[slot])
+
+    def told_as(self, slot: int) -> int:
+        """The slot whose alert people see: the combination that a slot is part of, or itself."""
+        parent = int(self.slots.parent[slot])
+        return slot if parent < 0 else parent
 
     def near_misses(self, patient: str) -> dict[str, int]:
         """How often conditions of a patient ended before their delay did, by rule."""

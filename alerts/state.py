@@ -81,6 +81,7 @@ class Slots(NamedTuple):
     latest_time_ns: Array
     latest_value: Array
     latest_flags: Array
+    latest_measured: Array
     near_misses: Array
 
 
@@ -137,7 +138,7 @@ SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "days": "<i4", "condition": "<u1", "counted": "<i4", "cleared": "<i4", "stale": "<u1", "last_time_ns": "<i8",
     "timer_ns": "<i8", "counted_ns": "<i8", "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4",
     "first_message": "<i8", "first_source_ns": "<i8", "first_seq": "<i8", "latest_time_ns": "<i8",
-    "latest_value": "<f8", "latest_flags": "<u4", "near_misses": "<u4",
+    "latest_value": "<f8", "latest_flags": "<u4", "latest_measured": "<f8", "near_misses": "<u4",
 })  # fmt: skip
 ROW_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "vital": "<u2", "time_ns": "<i8", "basis": "<u1", "tz_min": "<i2", "statistic": "<u1",

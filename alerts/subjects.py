@@ -6,7 +6,7 @@ from alerts.cases import Subject
 from alerts.lifecycle import Report
 from alerts.own_rules import plain_face
 from alerts.protocol_words import resolves_words
-from alerts.reports import describe, limit_of, value_of, words
+from alerts.reports import describe, describe_end, limit_of, value_of, words
 from alerts.silence import Watch
 from alerts.slots import SlotTable
 from alerts.spec import Kind, RuleFace
@@ -86,8 +86,7 @@ def end_report(table: SlotTable, move: Transition, remark: str) -> Report:
     if spec.kind == Kind.COMBINATION:
         return Report((), (), f"{table.face(move.slot).title}: {remark}")
     end = value_of(spec.vital, move.time_ns, move.value, move.flags)
-    text = f"{describe(spec, move.value, move.flags, move.measured)}: {remark}"
-    return Report((end,), words(move.flags), text)
+    return Report((end,), words(move.flags), describe_end(spec, move.value, move.flags, move.measured, remark))
 
 
 def _any(flags: list[int]) -> int:

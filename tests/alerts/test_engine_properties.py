@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from alerts.engine import Engine
 from alerts.slots import SlotTable
+from tests.alerts import ward_stories as stories
 from tests.alerts.alert_world import SECOND, Ward, at, batch, control, limit, limits_control, reading
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError
@@ -60,6 +61,28 @@ _decisions = st.tuples(
 _scripts = st.lists(
     st.one_of(_rows, _rows, _cgm_rows, _ticks, _quiet, _troubles, _decisions, _limit_changes), min_size=5, max_size=60
 )
+
+
+_any_patient = st.sampled_from(stories.PATIENTS)
+_measured = st.sampled_from([(vital, value) for vital, values in stories.VALUES.items() for value in values])
+_story_rows = st.builds(
+    lambda patient, what, flags, step: ("row", patient, *what, flags, step),
+    _any_patient, _measured, st.sampled_from(stories.FLAGS), st.sampled_from([-60, *stories.STEPS]),
+)  # fmt: skip
+_story_scripts = st.lists(
+    st.one_of(
+        *[_story_rows] * 6, st.tuples(st.just("gone"), st.integers(0, 8)),
+        st.tuples(st.just("tick"), st.sampled_from(stories.STEPS)),
+        st.tuples(st.just("beats"), st.sampled_from([2, 35, 125])),
+        st.tuples(st.just("programme"), st.integers(0, stories.PROGRAMMES - 1)),
+        st.tuples(st.just("enrol"), _any_patient, st.integers(0, len(stories.CHANGES))),
+        st.tuples(st.just("context"), _any_patient, st.integers(0, 2), *[st.sampled_from(["unknown", "no", "yes"])] * 2),
+        st.tuples(st.just("status"), _any_patient, st.sampled_from(stories.STATUSES)),
+        st.tuples(st.just("device"), _any_patient, st.sampled_from(stories.EVENTS)),
+        st.tuples(st.sampled_from(stories.DECISIONS), st.integers(0, 3)),
+    ),
+    min_size=10, max_size=50,
+)  # fmt: skip
 
 
 def _entries(script: Sequence[tuple[Any, ...]], first: list[dict[str, Any]]) -> list[Entry]:
@@ -143,6 +166,16 @@ def test_events_do_not_depend_on_how_the_log_was_cut_or_where_it_was_resumed(
     assert _told(recut, restore_at=restore_at % len(recut), wire=True) == expected
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(_story_scripts, st.lists(st.booleans(), min_size=1, max_size=7), st.integers(0, 100))
+def test_so_it_is_of_patients_under_programmes(script: list[stories.Item], cuts: list[bool], restore_at: int) -> None:
+    entries = stories.told(script)
+    expected = _told(entries)
+    assert _told(_recut(entries, [False])) == expected
+    recut = _recut(entries, cuts)
+    assert _told(recut, restore_at=restore_at % len(recut), wire=True) == expected
+
+
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(_scripts, _limits)
 def test_invariants_of_every_history(script: list[tuple[Any, ...]], first: list[dict[str, Any]]) -> None:
@@ -185,9 +218,40 @@ def _fixed_log(seed: int) -> list[Entry]:
     return _entries(script, first)
 
 
+def _fixed_story(seed: int) -> list[Entry]:
+    """A log of patients under programmes."""
+    rng = np.random.default_rng(seed)
+
+    def one(choices: Sequence[Any]) -> Any:
+        return choices[int(rng.integers(0, len(choices)))]
+
+    script: list[stories.Item] = []
+    for _ in range(500):
+        patient = one(stories.PATIENTS)
+        match int(rng.integers(0, 25)):
+            case 0 | 1:
+                script.append(("tick", one(stories.STEPS)))
+            case 2:
+                script.append((one(stories.DECISIONS), int(rng.integers(0, 3))))
+            case 3:
+                script.append(("beats", 25))
+            case 4:
+                script.append(one([("programme", int(rng.integers(0, stories.PROGRAMMES))), ("enrol", patient, 2),
+                                   ("context", patient, int(rng.integers(0, 3)), "yes", "yes"),
+                                   ("status", patient, one(stories.STATUSES)), ("gone", int(rng.integers(0, 8)))]))  # fmt: skip
+            case 5:
+                script.append(("device", patient, one(stories.EVENTS)))
+            case _:
+                vital = one(list(stories.VALUES))
+                script.append(("row", patient, vital, one(stories.VALUES[vital]), one(stories.FLAGS),
+                               one([-60, *stories.STEPS])))  # fmt: skip
+    return stories.told(script)
+
+
 def fixed_events() -> bytes:
-    """Events of four long seeded logs, as bytes."""
-    return b"\n".join(_told(_recut(_fixed_log(seed), [False])) for seed in range(4))
+    """Events of long seeded logs, as bytes."""
+    logs = [_fixed_log(seed) for seed in range(4)] + [_fixed_story(seed) for seed in range(4)]
+    return b"\n".join(_told(_recut(log, [False])) for log in logs)
 
 
 def test_without_the_compiler_the_same_bytes_come_out() -> None:
