@@ -32,7 +32,7 @@ from alerts.score_kernels import (
 from alerts.score_tables import Bool, Int8, Parameter, Refusal
 from alerts.scores import ClinicalContext, Column, News2, Programme, UInt8, news2
 from alerts.spec import ScoreRule
-from alerts.state import ROW_DTYPES, Rows
+from alerts.state import ROW_DTYPES, Rows, numbered
 from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, Flag, Mode
 from vitals.model import COLUMNS, NO_TIME, Int64, VitalBatch
@@ -145,7 +145,7 @@ class ScoreTable:
         """Take in the rows of a batch with vocabulary ``patients``, those that are withdrawn included, in order."""
         if not self._tokens:
             return
-        index = np.array([self._dense.get(token, -1) for token in patients], dtype=np.int32)
+        index = numbered(self._dense, patients)
         load().take(self._inputs, index, SOURCE_OF, KINDS, self._first_ns(), rows)
 
     def tick(self, watermark_ns: int) -> Scored:

@@ -22,7 +22,7 @@ from numba.core.dispatcher import Dispatcher
 
 from alerts.rule_table import RuleTable
 from alerts.spec import RuleFace, SilenceRule
-from alerts.state import ROW_DTYPES, Array, Rows, record_type
+from alerts.state import ROW_DTYPES, Array, Rows, numbered, record_type
 from vitals.catalog import CODE_SPACE
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, Int32, Int64
@@ -239,7 +239,7 @@ class SilenceTable:
         """Take in the rows of a batch with vocabulary ``patients``; the silences that they end, in order of row."""
         if not self.size:
             return []
-        index = np.array([self._dense.get(token, -1) for token in patients], dtype=np.int32)
+        index = numbered(self._dense, patients)
         if len(self._ended) < self.size:
             self._ended = np.empty((len(self._columns["patient"]), 2), np.int64)
         count = load()(Watches(**self._columns), self._heads, index, rows, self.watermark_ns, self._ended)

@@ -15,9 +15,9 @@ from alerts.rule_table import RuleTable
 from alerts.series_table import SeriesTable
 from alerts.slot_kernels import CLEAR, HOLDS, PENDING, SUSPECTED, UNCONFIRMED
 from alerts.spec import CompiledRule, Kind, RuleFace, RuleSpec
-from alerts.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots
+from alerts.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots, numbered
 from vitals.catalog import CODE_SPACE
-from vitals.model import NO_TIME, UNASSIGNED, Int32, Int64, VitalBatch
+from vitals.model import NO_TIME, Int32, Int64, VitalBatch
 
 MAX_MEMBERS: Final = 4
 """Members of one combination."""
@@ -93,8 +93,7 @@ class SlotTable:
 
     def index(self, tokens: Sequence[str]) -> Int32:
         """Row of ``heads`` for each patient token, -1 for those without rules."""
-        dense = self._dense
-        return np.array([dense.get(token, UNASSIGNED) for token in tokens], dtype=np.int32)
+        return numbered(self._dense, tokens)
 
     def token(self, slot: int) -> str:
         """The patient of a slot."""

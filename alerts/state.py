@@ -1,6 +1,7 @@
 """Struct-of-arrays that the kernels take: rules, slots, rows of a batch, and the transitions that come out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -149,6 +150,11 @@ EMITTED_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4", "first_message": "<i8",
     "first_source_ns": "<i8", "first_seq": "<i8", "measured": "<f8", "row": "<i8",
 })  # fmt: skip
+
+
+def numbered(numbers: Mapping[str, int], tokens: Sequence[str]) -> npt.NDArray[np.int32]:
+    """The number of each token of a vocabulary, -1 for those that have none."""
+    return np.fromiter(map(numbers.get, tokens, repeat(-1)), np.int32, len(tokens))
 
 
 def record_type(cls: Any, dtypes: Mapping[str, str], *, readonly: bool) -> Any:

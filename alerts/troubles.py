@@ -155,10 +155,14 @@ class DeviceTroubles:
         patient = np.full(len(batch.devices), UNASSIGNED, np.int32)
         # Of an index that is repeated the last value stays.
         patient[batch.device[now]] = batch.patient[now]
-        wearer, patients = self._wearer, batch.patients
-        for device, number in zip(batch.devices, patient.tolist(), strict=True):
-            if number >= 0 and wearer.get(device) != patients[number]:
-                wearer[device] = patients[number]
+        known = np.flatnonzero(patient >= 0).tolist()
+        devices = batch.devices if len(known) == len(patient) else [batch.devices[number] for number in known]
+        worn_by = list(map(batch.patients.__getitem__, patient[known].tolist()))
+        if list(map(self._wearer.get, devices)) == worn_by:
+            return
+        for device, who in zip(devices, worn_by, strict=True):
+            if self._wearer.get(device) != who:
+                self._wearer[device] = who
                 if device in self._open:
                     self._moved.add(device)
 

@@ -1,4 +1,4 @@
-"""``bench engine``: limit rules over readings in memory, on one core."""
+"""``bench engine``: rules over readings in memory, on one core."""
 
 import time
 from typing import Any, Final
@@ -6,12 +6,14 @@ from typing import Any, Final
 import numpy as np
 
 from alerts.engine import Engine
+from alerts.protocol import shipped
 from alerts.rules import parse_limits
+from deploy.bench import ward
 from deploy.bench.fleet import LIMITS, batch_of
 from deploy.bench.report import Figure, repeat
 from vitals.catalog import BY_KEY
 from vitals.glossary import ControlKind
-from vitals.model import Control, VitalBatch
+from vitals.model import Control, Tick, VitalBatch
 
 ROWS: Final = 2_000_000
 PATIENTS: Final = 1000
@@ -46,17 +48,42 @@ def ready() -> Engine:
     return engine
 
 
+def limits(prepared: list[VitalBatch]) -> list[Figure]:
+    """Two limits of a patient's own, on one vital sign."""
+    engine, events = ready(), 0
+    started_s = time.process_time()
+    for number, batch in enumerate(prepared):
+        events += len(engine.apply(PATIENTS + number + 1, batch))
+    taken_s = time.process_time() - started_s
+    rows = sum(map(len, prepared))
+    return [Figure("limits_readings_per_s", rows / taken_s, "1/s"),
+            Figure("alert_events", events, "1", of="limits")]  # fmt: skip
+
+
+def mixed(rows: int) -> list[Figure]:
+    """All shipped programmes at once; a tick after each entry is measured by itself."""
+    one = ward.Ward()
+    while one.patients < PATIENTS:
+        one.enrol()
+    engine, events, ticks_s = one.engine, 0, 0.0
+    prepared = list(ward.readings(one, rows, BATCH))
+    started_s = time.process_time()
+    for batch in prepared:
+        events += len(engine.apply(engine.position + 1, batch))
+        tick_s = time.process_time()
+        events += len(engine.apply(engine.position + 1, Tick(int(batch.received_ns[-1]))))
+        ticks_s += time.process_time() - tick_s
+    taken_s = time.process_time() - started_s - ticks_s
+    return [Figure("readings_per_s", sum(map(len, prepared)) / taken_s, "1/s"),
+            Figure("tick_ms", ticks_s / len(prepared) * 1000, "ms"),
+            Figure("alert_events", events, "1", of="programmes")]  # fmt: skip
+
+
 def measure(runs: int, rows: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(workload, figures)."""
+    """(workload, figures); ``rows`` readings, half as many slots, a change for a 200th as many patients."""
     prepared = batches(rows)
-
-    def once() -> list[Figure]:
-        engine, events = ready(), 0
-        started_s = time.process_time()
-        for number, batch in enumerate(prepared):
-            events += len(engine.apply(PATIENTS + number + 1, batch))
-        return [Figure("readings_per_s", rows / (time.process_time() - started_s), "1/s"),
-                Figure("alert_events", events, "1")]  # fmt: skip
-
-    workload = {"readings": rows, "patients": PATIENTS, "limits_per_patient": 2, "rows_per_entry": BATCH, "cores": 1}
-    return workload, repeat(runs, once)
+    found = repeat(runs, lambda: [*mixed(rows), *limits(prepared)])
+    found += repeat(1, lambda: [*ward.changed(max(rows // 200, 1)), *ward.enrolled(rows // 2)])
+    workload = {"readings": rows, "patients": PATIENTS, "programmes": len(shipped()), "limits_per_patient": 2,
+                "rows_per_entry": BATCH, "patients_changed": max(rows // 200, 1), "cores": 1}  # fmt: skip
+    return workload, found
