@@ -28,6 +28,7 @@ from alerts.book_records import (
     STATUSES,
     alert_json,
     event_json,
+    fold,
     record_decision,
     record_events,
 )
@@ -168,6 +169,20 @@ class SqlAlertBook:
         if body is None:
             raise NotFound("alert", ident)
         return alert_json.decode(body)
+
+    def alert_after(self, ident: str, number: int) -> Alert:
+        query = (
+            sql.select(EVENTS.c.position, EVENTS.c.body)
+            .where(EVENTS.c.alert == ident, EVENTS.c.number <= number)
+            .order_by(EVENTS.c.number)
+        )
+        alert = None
+        with self._reading() as tx:
+            for position, body in tx.execute(query):
+                alert = fold(alert, BookedEvent(position, event_json.decode(body)))
+        if alert is None:
+            raise NotFound("alert", ident)
+        return alert
 
     def events(self, ident: str) -> list[AlertEvent]:
         query = sql.select(EVENTS.c.body).where(EVENTS.c.alert == ident).order_by(EVENTS.c.number)

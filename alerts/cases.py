@@ -26,7 +26,7 @@ class Subject(NamedTuple):
     """What a condition says of itself when it begins.
 
     ``severity`` is that of the rule, also when it is doubted; ``spot``: measured now and then, not all the time.
-    ``identity`` is (message, vital, source time, seq) of its first reading; ``resolves`` says what ends the alert.
+    ``identity`` is (message, vital, source time, seq) of its first reading; ``resolves`` says when it ends, a clause.
     """
 
     patient: str

@@ -18,6 +18,8 @@ CONFIRM_SUFFIX: Final = ":confirm"
 """Ends the rule id of an alert that asks for a second reading."""
 REVIEW: Final = "review:"
 """Begins the rule id of a task to look at severe values that may not page."""
+LATE: Final = "review"
+"""The cause of such tasks about values that came too late: a list, not a page."""
 
 
 class Trigger(StrEnum):

@@ -11,7 +11,7 @@ from alerts.rule_types import CombinationRule, Rule, SilenceRule, TechnicalRule,
 from alerts.rules import Side, written
 from alerts.spec import Kind, Op, RuleFace, RuleSpec
 from vitals.catalog import BY_CODE, BY_KEY, Vital
-from vitals.glossary import Mode
+from vitals.glossary import Mode, Severity
 from vitals.units import UNIT_BY_CODE, from_canonical
 
 _NS: Final = 1_000_000_000
@@ -103,10 +103,9 @@ def lasting_words(spec: RuleSpec) -> str:
 
 
 def resolves_words(spec: RuleSpec, face: RuleFace) -> str:
-    """What ends an alert: ``Ends when oxygen saturation is 93 % or more for 60 s.``"""
-    if spec.kind == Kind.COMBINATION:
-        return f"Ends when one part is over of: {face.title}."
-    return f"Ends when {_end(spec, spoken(BY_CODE[spec.vital]))}."
+    """When an alert ends, a clause: ``oxygen saturation is 93 % or more for 60 s``; of an S1 a person must know it."""
+    over = f"one part is over of: {face.title}" if spec.kind == Kind.COMBINATION else _end(spec, _name(spec))
+    return f"{over}, and a person has acknowledged it" if spec.severity == Severity.S1 else over
 
 
 def _clock(minute: int) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from alerts import ladder
 from alerts.cases import Case, Subject, Timers
-from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW, TABLE, Report, Trigger, alert_id, digest
+from alerts.lifecycle import CONFIRM_SUFFIX, LATE, REVIEW, TABLE, Report, Trigger, alert_id, digest
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, AlertStep, Severity
 from vitals.ports import AlertEvent
@@ -239,6 +239,9 @@ class Cases:
 
     def _pages(self, case: Case, kind: AlertStep) -> bool:
         if kind not in INTERRUPTING or not case.waits or (kind is AlertStep.RECURRED and case.chattering):
+            return False
+        if case.face.cause == LATE and kind not in (AlertStep.WORSENED, AlertStep.ESCALATED):
+            # Too late to page: a task on the list, until nobody looked at it in time.
             return False
         return kind is AlertStep.WORSENED or case.urgent or not self.led(case)
 

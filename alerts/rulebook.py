@@ -175,7 +175,7 @@ def _of_limits(limits: Sequence[Limit]) -> Iterator[Json]:
             words = _limit_words(limit, side)
             yield {
                 "id": rule_id(limit.vital, side.word, limit.severity), "title": words, "words": words,
-                "severity": limit.severity, "resolves": _ending(limit, side), "advice": "",
+                "severity": limit.severity, "advice": "",
             }  # fmt: skip
     for key in dict.fromkeys(limit.vital for limit in limits):
         yield _silence(key)
@@ -186,7 +186,7 @@ def _silence(key: str) -> Json:
     face = silence_rule(BY_KEY[key].code, 0).face
     return {
         "id": face.name, "title": face.title, "words": face.title, "severity": Severity.S3.name, "advice": "",
-        "source": OWN_LIMITS, "resolves": "readings come again",
+        "source": OWN_LIMITS,
     }  # fmt: skip
 
 
@@ -201,12 +201,3 @@ def _line(limit: Limit, side: Side) -> float:
     line = limit.low if side is Side.LOW else limit.high
     assert line is not None
     return line
-
-
-def _ending(limit: Limit, side: Side) -> str:
-    """``back at 92 % or more for 30 s``."""
-    low = side is Side.LOW
-    back = round(_line(limit, side) + (limit.deadband if low else -limit.deadband), _DECIMALS)
-    lasting = f" for {span(limit.off_delay_s)}" if limit.off_delay_s else ""
-    ending = f"back at {written(back, limit.unit)} or {'more' if low else 'less'}{lasting}"
-    return f"{ending}, and a person has acknowledged it" if limit.severity == "S1" else ending

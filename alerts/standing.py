@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from alerts.cases import PLAN, Subject, Timer
-from alerts.lifecycle import REVIEW, Report, Trigger
+from alerts.lifecycle import LATE, REVIEW, Report, Trigger
 from alerts.spec import RuleFace
 from vitals.catalog import HOUR_NS
 from vitals.glossary import Severity
@@ -95,14 +95,14 @@ class Held(msgspec.Struct, array_like=True):
 
 def check_subject(patient: str, check_ns: int) -> Subject:
     """The question whether monitoring goes on."""
-    resolves = "resolves when monitoring is resumed or the pause extended"
+    resolves = "monitoring is resumed or the pause extended"
     return Subject(patient, _CHECK_FACE, Severity.S3, False, {}, (-1, 0, check_ns, 0), resolves)
 
 
-def review_subject(subject: Subject, cause: str = "review") -> Subject:
+def review_subject(subject: Subject, cause: str = LATE) -> Subject:
     """The task of a person to look at a severe value that may not page; of one incident for all, or of its own."""
     rule = REVIEW + subject.face.name
     face = subject.face._replace(
         name=rule, cause=cause or rule, role=REVIEW_ROLE, sla_s=REVIEW_SLA_S, recheck_s=0, technical=False
     )
-    return subject._replace(face=face, severity=Severity.S3, spot=True, resolves="stays until a person closes it")
+    return subject._replace(face=face, severity=Severity.S3, spot=True, resolves="a person closes it")

@@ -100,7 +100,7 @@ def silence_subject(watch: Watch) -> Subject:
     """A window that elapsed with no reading."""
     return Subject(
         patient=watch.patient, face=watch.face, severity=Severity(watch.severity), spot=False, limit={},
-        resolves="Ends when readings come again.", identity=(-1, watch.vital, watch.deadline_ns, watch.episode),
+        resolves="readings come again", identity=(-1, watch.vital, watch.deadline_ns, watch.episode),
     )  # fmt: skip
 
 
@@ -127,5 +127,5 @@ def trouble_subject(move: Move) -> Subject:
     """A trouble of a device that began."""
     return Subject(
         patient=move.patient, face=move.rule.face, severity=Severity(move.rule.severity), spot=False, limit={},
-        identity=(move.message, move.vital, move.since_ns, move.number), resolves="Ends when the device says so.",
+        identity=(move.message, move.vital, move.since_ns, move.number), resolves="the device says so",
     )  # fmt: skip

@@ -187,7 +187,7 @@ def _flood_subject(patient: str, members: Sequence[Case], severity: Severity, at
     """The summary of a flood: as urgent as the most urgent of the ``members`` and the one that is on its way."""
     top = min([severity, *(case.severity for case in members)])
     listed = {"alerts": [case.id for case in members]}
-    resolves = "resolves when no alert was raised for 10 minutes"
+    resolves = "no alert was raised for 10 minutes"
     return Subject(patient, _FLOOD_FACE, top, False, listed, (-1, 0, at_ns, 0), resolves)
 
 
@@ -199,7 +199,7 @@ def _flood_text(members: Sequence[Case], title: str) -> str:
 
 def _storm_subject(muted: Sequence[str], at_ns: int) -> Subject:
     """The one alert of the site."""
-    resolves = "resolves when fewer than a tenth of the patients are silent, at the latest after 60 minutes"
+    resolves = "fewer than a tenth of the patients are silent, at the latest after 60 minutes"
     return Subject("", _STORM_FACE, Severity.S2, False, {"patients": list(muted)}, (-1, 0, at_ns, 0), resolves)
 
 

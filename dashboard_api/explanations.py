@@ -34,7 +34,7 @@ def explanation(alert: Alert, book: Book, rulebook: Rulebook, store: Store | Non
         "limit": alert.limit,
         "values": _values(alert),
         "signal": None if store is None else _signal(alert, store),
-        "resolves": alert.resolves or rule.get("resolves") or None,
+        "resolves": alert.resolves or None,
         "advice": rule.get("advice") or None,
         "incident": _incident(alert, book),
         "ladder": {"level": alert.level, "role": alert.role or None, "due": rfc3339(alert.due_ns)},

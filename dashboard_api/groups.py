@@ -85,7 +85,7 @@ def read_groups(log: Log, book: AlertBook, after: int, upto: int) -> tuple[list[
         if is_canary(event.patient):
             continue
         group = groups.setdefault(position, Group(position))
-        group.alerts.append(transition_json(book.alert(event.alert), event))
+        group.alerts.append(transition_json(book.alert_after(event.alert, event.number), event))
     return [groups[position] for position in sorted(groups)], reached
 
 

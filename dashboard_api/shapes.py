@@ -275,12 +275,8 @@ def alert_event_json(event: AlertEvent) -> Json:
 
 
 def transition_json(alert: Alert, event: AlertEvent) -> Json:
-    """The alert as ``event`` left it, for the live stream; a later event may already stand in the book."""
-    told = alert_event_json(event)
-    after = {"severity": told["severity"], "state": told["state"], "updated": told["at"]}
-    if event.values:  # what a person does says nothing new about the readings
-        after |= {name: told[name] for name in ("values", "limit", "quality", "text")}
-    return alert_json(alert) | after | {"event": told}
+    """The alert as ``event`` left it, for the live stream."""
+    return alert_json(alert) | {"event": alert_event_json(event)}
 
 
 def quarantine_json(item: QuarantineItem, *, payload: bool = False) -> Json:

@@ -504,6 +504,9 @@ class AlertBook(Protocol):
     def alert(self, ident: str) -> Alert:
         """Raises ``NotFound``."""
 
+    def alert_after(self, ident: str, number: int) -> Alert:
+        """The alert as its event ``number`` left it; raises ``NotFound``."""
+
     def events(self, ident: str) -> list[AlertEvent]:
         """Of one alert, in order; raises ``NotFound``."""
 

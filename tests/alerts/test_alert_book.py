@@ -65,10 +65,13 @@ def test_events_add_up_to_the_alert(book: SqlAlertBook) -> None:
     after = book.alert("a_1")
     assert (after.state, after.text, after.values) == (AlertState.RESOLVED, "look now", (value,))
     assert [item.kind for item in book.events("a_1")] == ["raised", "acknowledged", "worsened", "resolved"]
+    assert book.alert_after("a_1", 2) == alert
+    assert book.alert_after("a_1", 3) == after
+    assert (book.alert_after("a_1", 0).owner, book.alert_after("a_1", 1).owner) == ("", "nurse_b")
 
 
 def test_what_does_not_exist_is_not_found(book: SqlAlertBook) -> None:
-    for ask in (book.alert, book.events):
+    for ask in (book.alert, book.events, lambda ident: book.alert_after(ident, 9)):
         with pytest.raises(NotFound):
             ask("a_nobody")
 

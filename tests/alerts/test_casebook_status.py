@@ -18,11 +18,12 @@ CHECK = subject("technical:resume_check")
 def test_a_late_severe_value_is_a_task_for_a_nurse() -> None:
     desk = Desk()
     (event,) = desk.review(0, S1, age=72 * HOUR)
-    assert told([event]) == ["raised/active_unack!"]
+    assert told([event]) == ["raised/active_unack"], "on the list of the nurse, who is not interrupted"
     assert (event.rule, event.severity, event.role) == ("review:one", Severity.S3, "nurse")
     assert (event.due_ns, event.quality) == (ns(4 * HOUR), ("late",))
-    assert event.resolves == "stays until a person closes it"
+    assert event.resolves == "a person closes it"
     (event,) = desk.tick(10 * DAY)
+    assert told([event]) == ["escalated/active_unack!"], "nobody has looked at it in time"
     assert (event.level, event.role, event.at_ns) == (2, "supervisor", ns(4 * HOUR))
 
 
@@ -33,7 +34,16 @@ def test_further_late_values_are_added_without_a_page() -> None:
     assert (told([event]), event.alert) == (["added/active_unack"], first.alert)
     assert event.values
     assert told(desk.review(6, S2)) == ["raised/active_unack"], "another rule, the same incident"
-    assert told(desk.review(7, subject("one", 1, patient="p_2"))) == ["raised/active_unack!"]
+    assert told(desk.review(7, subject("one", 1, patient="p_2"))) == ["raised/active_unack"]
+
+
+def test_a_review_that_is_back_or_unshelved_interrupts_nobody_either() -> None:
+    desk = Desk()
+    desk.review(0, S1)
+    desk.shelve(5, 60, REVIEW_1)
+    assert told(desk.tick(60)) == ["unshelved/active_unack"]
+    desk.resolve(70, REVIEW_1)
+    assert told(desk.review(80, S1)) == ["reopened/active_unack"]
 
 
 def test_only_a_person_ends_a_review() -> None:

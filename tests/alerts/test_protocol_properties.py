@@ -14,6 +14,7 @@ from alerts.spec import CompiledRule, RuleSpec
 from tests.alerts.protocol_world import ADULT, adopted, doc
 from vitals.catalog import VITALS
 from vitals.errors import InvalidRequest
+from vitals.glossary import Severity
 
 UNITS = [
     (vital.key, unit)
@@ -101,7 +102,8 @@ def test_what_is_taken_reads_back_compiles_and_is_told(payload: dict[str, Any]) 
         assert (spec.leave >= spec.enter) if spec.side == 0 else (spec.leave <= spec.enter)
         assert hash(spec) == hash(RuleSpec(*spec))
     for rule in found.rules:
-        assert resolves_words(rule.spec, rule.face).startswith("Ends when ")
+        latched = resolves_words(rule.spec, rule.face).endswith("a person has acknowledged it")
+        assert latched == (rule.spec.severity == Severity.S1)
     for one in protocol.rules:
         assert rule_words(one, protocol.measures).endswith(".")
 

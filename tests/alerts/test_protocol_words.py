@@ -199,11 +199,12 @@ def test_every_shipped_rule_can_be_told_in_either_mode() -> None:
 @pytest.mark.parametrize(
     ("rule", "measures", "words"),
     [
-        (LOW, {"spo2": "continuous"}, "Ends when oxygen saturation is 92 % or more for 60 s."),
-        (LOW, {}, "Ends when oxygen saturation is 92 % or more in 2 readings."),
-        (BOTH, {}, "Ends when one part is over of: Both."),
-        (STUCK, {}, "Ends when oxygen saturation changes."),
-        ({**STUCK, "trouble": "sensor_fault"}, {}, "Ends when oxygen saturation is measured without a fault."),
+        (LOW, {"spo2": "continuous"}, "oxygen saturation is 92 % or more for 60 s"),
+        (LOW, {}, "oxygen saturation is 92 % or more in 2 readings"),
+        (STUCK | {"severity": "S1"}, {}, "oxygen saturation changes, and a person has acknowledged it"),
+        (BOTH, {}, "one part is over of: Both, and a person has acknowledged it"),
+        (STUCK, {}, "oxygen saturation changes"),
+        ({**STUCK, "trouble": "sensor_fault"}, {}, "oxygen saturation is measured without a fault"),
     ],
 )
 def test_an_alert_says_what_ends_it(rule: dict[str, Any], measures: dict[str, str], words: str) -> None:

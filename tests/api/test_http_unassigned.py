@@ -7,7 +7,7 @@ import pytest
 from tests.api.api_world import Api, World
 from tests.support import eventually
 from vitals.encoding import decode
-from vitals.glossary import ControlKind
+from vitals.glossary import ControlKind, Severity
 from vitals.model import Control
 
 READINGS = (
@@ -50,7 +50,9 @@ def test_assigned_readings_are_history_of_the_patient(world: World) -> None:
     answer = clinician.post(f"/unassigned/{item}/assign", {"patient": patient, "shift_s": -60})
     assert answer == {"id": item, "patient": patient, "stored": 2}
     assert spo2(world, patient) == [82.0]
-    assert world.book.alerts(patient=patient) == [], "what waited pages nobody"
+    (task,) = world.book.alerts(patient=patient)
+    assert (task.rule, task.severity, task.role) == ("review:limit:spo2:low:S1", Severity.S3, "nurse")
+    assert not any(event.page for event in world.book.events(task.id)), "what waited pages nobody"
     world.stored()
     series = clinician.get(f"/patients/{patient}/readings", vital="spo2", resolution="raw",
                            start="2023-11-14T00:00:00Z", end="2023-11-15T00:00:00Z")  # fmt: skip

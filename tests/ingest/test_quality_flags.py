@@ -39,8 +39,15 @@ RANGES = {
     "pef": ((30, 900), (60, 800)),
     "fev1": ((0.2, 8), (0.3, 7)),
     "fev1_fvc": ((0, 100), (-INF, INF)),
+    # Of the catalogue alone: bounds by definition (NEWS2 has seven parameters and 20 points), and what people answer.
+    "news2": ((0, 20), (-INF, INF)),
+    "news2_min": ((0, 20), (-INF, INF)),
+    "news2_max": ((0, 20), (-INF, INF)),
+    "news2_red": ((0, 7), (-INF, INF)),
+    "pain": ((0, 10), (-INF, INF)),
+    "rescue_inhaler": ((0, 100), (0, 30)),
 }
-WITHOUT_RANGE = {"height", "acvpu", "fvc", "ecg_rhythm"}
+WITHOUT_RANGE = {"height", "acvpu", "fvc", "ecg_rhythm", "symptoms"}
 
 
 def flags_of(key: str, value: float, statistic: Statistic = Statistic.SINGLE) -> Flag:

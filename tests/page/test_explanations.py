@@ -41,7 +41,7 @@ def test_an_alert_says_why_with_the_minutes_around_it(ward: Ward, explained: str
     why = row.locator(".why")
     expect(why).to_contain_text("Oxygen saturation under 90 %")
     expect(why).to_contain_text("own limits, version 1")
-    expect(why).to_contain_text("back at 92 % or more, and a person has acknowledged it")
+    expect(why).to_contain_text("oxygen saturation is 92 % or more, and a person has acknowledged it")
     expect(why.locator("li", has_text="84 %").first).to_contain_text("no doubt about it")
     expect(why.locator("figure canvas")).to_be_visible()
     expect(why.locator("figure figcaption")).to_contain_text("15 minutes around the raise")
