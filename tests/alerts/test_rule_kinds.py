@@ -263,8 +263,9 @@ class TestMeansOfMonitoring:
         assert event.text == "Battery of d is low (12 %)"
         assert kinds(ward.entry([DeviceEvent("d", EventKind.BATTERY_OK, at(60))])) == ["resolved"]
 
-    FAULTY: ClassVar[dict[str, Any]] = {"id": "A", "type": "technical", "title": "Faulty", "severity": "T", "trouble": "sensor_fault",
-              "vital": "spo2"}  # fmt: skip
+    FAULTY: ClassVar[dict[str, Any]] = {
+        "id": "A", "type": "technical", "title": "Faulty", "severity": "T", "trouble": "sensor_fault", "vital": "spo2",
+    }  # fmt: skip
 
     @pytest.mark.parametrize("flag", [Flag.IMPLAUSIBLE, Flag.SENSOR_FAULT, Flag.IMPLAUSIBLE | Flag.SUSPECT])
     def test_a_faulty_sensor_is_told_once_and_ends_with_a_sound_reading(self, flag: Flag) -> None:
