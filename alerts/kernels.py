@@ -259,10 +259,9 @@ def scan_rows(
                     count = _moved(slots, slot, rules, rows, row, verdict, beyond, measured, out, count)
                 if parent_of[slot] >= 0 and verdict >= 0:
                     count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
-                quiet = quiet and (condition[slot] == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
-            else:
-                # What is out of order was not judged: nobody knows whether it alarms.
-                quiet = False
+            # What is out of order was not judged: nobody knows whether it alarms.
+            calm = condition[slot] == CLEAR or kind == _FAULT or kind == _STUCK  # noqa: PLR1714
+            quiet = quiet and calm and last_time_ns[slot] <= time_ns
             slot = following[slot]
         if quiet and sound and usual_of[first] >= 0:
             learn_usual(usual, usual_of[first], time_ns, rows.tz_min[row], value)

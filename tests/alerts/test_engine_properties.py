@@ -70,6 +70,7 @@ _story_rows = st.builds(
     lambda patient, what, flags, step: ("row", patient, *what, flags, step),
     _any_patient, _measured, st.sampled_from(stories.FLAGS), st.sampled_from([-60, *stories.STEPS]),
 )  # fmt: skip
+_known = st.sampled_from(["unknown", "no", "yes"])
 _story_scripts = st.lists(
     st.one_of(
         *[_story_rows] * 6, st.tuples(st.just("gone"), st.integers(0, 8)),
@@ -77,7 +78,7 @@ _story_scripts = st.lists(
         st.tuples(st.just("beats"), st.sampled_from([2, 35, 125])),
         st.tuples(st.just("programme"), st.integers(0, stories.PROGRAMMES - 1)),
         st.tuples(st.just("enrol"), _any_patient, st.integers(0, len(stories.CHANGES))),
-        st.tuples(st.just("context"), _any_patient, st.integers(0, 2), *[st.sampled_from(["unknown", "no", "yes"])] * 2),
+        st.tuples(st.just("context"), _any_patient, st.integers(0, 2), _known, _known),
         st.tuples(st.just("status"), _any_patient, st.sampled_from(stories.STATUSES)),
         st.tuples(st.just("device"), _any_patient, st.sampled_from(stories.EVENTS)),
         st.tuples(st.sampled_from(stories.DECISIONS), st.integers(0, 3)),
