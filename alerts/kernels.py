@@ -201,6 +201,12 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
 
 
 @lean
+def _calm(condition: int, kind: int) -> bool:
+    """Whether a slot has nothing against learning a value; what is wrong with the sensor says nothing of it."""
+    return bool(condition == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
+
+
+@lean
 def scan_rows(
     slots: Slots, rules: Rules, recent: Recent, usual: Usual, days: Days, true_ns: Array, heads: Array, index: Array,
     rows: Rows, start: int, out: Emitted,
@@ -259,10 +265,8 @@ def scan_rows(
                     count = _moved(slots, slot, rules, rows, row, verdict, beyond, measured, out, count)
                 if parent_of[slot] >= 0 and verdict >= 0:
                     count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
-                quiet = quiet and (condition[slot] == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
-            else:
-                # What is out of order was not judged: nobody knows whether it alarms.
-                quiet = False
+            # What is out of order was not judged: nobody knows whether it alarms.
+            quiet = quiet and last_time_ns[slot] <= time_ns and _calm(condition[slot], kind)
             slot = following[slot]
         if quiet and sound and usual_of[first] >= 0:
             learn_usual(usual, usual_of[first], time_ns, rows.tz_min[row], value)

@@ -6,13 +6,25 @@ from typing import Any, ClassVar
 import pytest
 
 from alerts.protocol import parse_protocol
-from tests.alerts.alert_world import Ward, at, batch, kinds, reading
-from tests.alerts.programme_world import TICK, Enrolled, Row, daily, day, document, of_rule, rows, steps
+from tests.alerts.alert_world import Ward, at, batch, control, kinds, reading
+from tests.alerts.programme_world import (
+    TICK,
+    Enrolled,
+    Row,
+    daily,
+    day,
+    document,
+    enrolled,
+    of_rule,
+    programme,
+    rows,
+    steps,
+)
 from tests.alerts.protocol_world import doc
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
-from vitals.glossary import EventKind, Flag, Severity
-from vitals.model import DeviceEvent
+from vitals.glossary import ControlKind, EventKind, Flag, Severity
+from vitals.model import Control, DeviceEvent
 from vitals.ports import AlertEvent
 
 CGM = "glucose_isf"
@@ -263,8 +275,9 @@ class TestMeansOfMonitoring:
         assert event.text == "Battery of d is low (12 %)"
         assert kinds(ward.entry([DeviceEvent("d", EventKind.BATTERY_OK, at(60))])) == ["resolved"]
 
-    FAULTY: ClassVar[dict[str, Any]] = {"id": "A", "type": "technical", "title": "Faulty", "severity": "T", "trouble": "sensor_fault",
-              "vital": "spo2"}  # fmt: skip
+    FAULTY: ClassVar[dict[str, Any]] = {
+        "id": "A", "type": "technical", "title": "Faulty", "severity": "T", "trouble": "sensor_fault", "vital": "spo2",
+    }  # fmt: skip
 
     @pytest.mark.parametrize("flag", [Flag.IMPLAUSIBLE, Flag.SENSOR_FAULT, Flag.IMPLAUSIBLE | Flag.SUSPECT])
     def test_a_faulty_sensor_is_told_once_and_ends_with_a_sound_reading(self, flag: Flag) -> None:
@@ -511,3 +524,60 @@ def test_a_combination_is_not_raised_by_enrolling_after_its_readings() -> None:
     ward.engine = late.engine
     assert ward.tick(20) == []
     assert ward.read(30, 85.0, vital="bp_sys") == [], "symptoms of before are not known"
+
+
+def test_a_part_that_becomes_true_by_time_too_late_for_the_other_is_nothing() -> None:
+    slow = BOTH | {"members": [{"type": "limit", "vital": "heart_rate", "unit": "/min", "above": 110,
+                                "continuous": {"for_s": 120}}, BOTH["members"][1]]}  # fmt: skip
+    ward = own(slow, measures={"heart_rate": "continuous"})
+    ward.feed([(0, "symptoms", 1), (3500, "heart_rate", 120), (3560, "heart_rate", 121)])
+    assert ward.tick(3625) == []
+    assert kinds(ward.feed([(3640, "symptoms", 1)])) == ["raised"]
+
+
+def test_a_device_that_stays_offline_is_told_by_time() -> None:
+    offline = {"id": "A", "type": "technical", "title": "Offline", "severity": "T", "trouble": "gateway",
+               "after_s": 60}  # fmt: skip
+    ward = own(offline)
+    ward.feed([(0, "spo2", 97), (1, TICK, 0)])
+    assert ward.entry([DeviceEvent("d", EventKind.OFFLINE, at(10), "connection lost")]) == []
+    (event,) = ward.wait(1, 91)
+    assert (event.rule, event.at_ns, event.text) == (A, at(70), "d is offline: connection lost")
+
+
+def test_a_silence_that_began_while_monitoring_rested_counts_anew_when_it_goes_on() -> None:
+    ward = Enrolled(document("diabetes"))
+    ward.tick(0)
+    pause = {"patient": "p_1", "from_ns": at(0), "check_ns": None}
+    ward.entry(control(ControlKind.STATUS, 0, **pause, status="paused"))
+    assert raised(ward.wait(0, 2 * HOUR)) == set()
+    ward.entry(control(ControlKind.STATUS, 2 * HOUR, **(pause | {"from_ns": at(2 * HOUR)}), status="active"))
+    assert raised(ward.wait(2 * HOUR, 3 * HOUR - 1)) == set()
+    assert raised(ward.tick(3 * HOUR)) == {"diabetes:D7"}
+
+
+def test_a_programme_past_its_review_reminds_once_and_its_rules_go_on() -> None:
+    ward = Ward()
+    first = programme("ward", [doc(RULE | {"spot": {"readings": 1}})], at(-20))
+    ward.entry(Control(first.kind, first.time_ns, first.author, {**first.body, "review_ns": at(100)}))
+    for entry in enrolled("p_1", ["ward"], at(-20)):
+        ward.entry(entry)
+    (event,) = ward.tick(110) + ward.tick(130)
+    assert (event.rule, event.patient) == ("technical:review:ward", "")
+    assert event.text == "Programme ward (ward) is past its review; its rules go on"
+    assert kinds(ward.read(140, 85.0)) == ["raised"]
+
+
+def test_a_version_reaches_every_patient_of_a_large_ward() -> None:
+    once = RULE | {"spot": {"readings": 1}}
+    ward = own(once)
+    patients = [f"p_{number}" for number in range(100, 200)]
+    for patient in patients:
+        for entry in enrolled(patient, ["ward"], at(-10)):
+            ward.entry(entry)
+    assert ward.read(0, 87.0, patient=patients[7])
+    ward.adopt(2, 10, doc(once | {"at_or_below": 85}))
+    assert ward.entry(batch(*(reading(20, 86.0, patient=patient) for patient in patients))) == []
+    events = ward.entry(batch(*(reading(30, 85.0, patient=patient) for patient in patients)))
+    assert {event.patient for event in events} == set(patients) - {patients[7]}
+    assert {event.rule_version for event in events} == {2}
