@@ -4,7 +4,7 @@ Conditions are named by keys ``patient|rule``. Pure and deterministic: no clock 
 calls give the same events, through :meth:`Casebook.dump` and :meth:`Casebook.load` at any point.
 
 Time passes in :meth:`Casebook.advance` only. After an outage an alert makes one step of its ladder, not all that fell
-into it: people get the time of a rung to answer it.
+into it: people get the time of a rung to answer it. Nothing joins or mutes the canary's alerts: they come and go.
 """
 
 from typing import Any
@@ -27,6 +27,7 @@ from alerts.lifecycle import LATE, Report, Trigger
 from alerts.register import Cases, CasesState
 from alerts.standing import Held, Plan, Standing
 from alerts.suppress import FLOOD, STORM, STORM_KEY, Flood, Floods, Storm, Storms
+from vitals.canary import is_canary
 from vitals.catalog import MINUTE_NS
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, Severity
@@ -169,7 +170,7 @@ class Casebook:
         muted = ""
         if self._storms.mutes(subject):
             muted = STORM
-        elif subject.patient and self._floods.mutes(subject, at_ns):
+        elif subject.patient and not is_canary(subject.patient) and self._floods.mutes(subject, at_ns):
             muted = FLOOD
         self._cases.enter(key, subject, trigger, at_ns, report, muted)
 
@@ -181,7 +182,7 @@ class Casebook:
             self._cases.step(case, trigger, at_ns, report)
         elif case.severity is Severity.S1:
             self._cases.step(case, Trigger.ENDS_LATCHED, at_ns, report)
-        elif case.clear(at_ns) > suppress.CYCLES or case.chattering:
+        elif (case.clear(at_ns) > suppress.CYCLES or case.chattering) and not is_canary(case.patient):
             case.chattering, case.held_until_ns = True, at_ns + suppress.QUIET_NS
             text = f"{report.text}; it comes and goes: stays open until it is quiet for 30 minutes"
             self._cases.step(case, Trigger.CHATTERS, at_ns, report._replace(text=text))

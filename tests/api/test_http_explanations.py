@@ -35,7 +35,7 @@ def test_a_limit_is_explained_from_the_version_that_was_in_force(shared: World, 
     assert found["incident"]["members"][0]["id"] == ident
     assert found["incident"]["id"] == api.get(f"/alerts/{ident}")["incident"] is not None
     assert len(found["incident"]["members"]) == 1
-    assert found["history"][0]["words"].startswith("raised: Oxygen saturation 84 %")
+    assert found["history"][0]["words"].startswith("raised, asks nurse: Oxygen saturation 84 %")
 
 
 def test_quality_is_in_words_and_history_has_who_did_what(shared: World, api: Api) -> None:

@@ -225,6 +225,12 @@ def test_each_answer_begins_or_ends_an_alert_that_only_its_own_name_shows(plant:
     assert (ledger.messages.received, ledger.messages.decoded, ledger.readings.stored) == (5, 5, 5)
 
 
+def test_it_is_answered_every_minute_for_an_hour(plant: Plant) -> None:
+    assert all(plant.check() for _ in range(60)), "comes and goes, and no suppressor holds it"
+    assert len(plant.book.alerts(patient=CANARY_PATIENT)) == 30
+    assert plant.of_the_site() == []
+
+
 def test_what_somebody_changed_of_it_is_put_right(plant: Plant) -> None:
     assert plant.check()
     plant.world.registry.rotate(CANARY_DEVICE)

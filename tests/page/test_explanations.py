@@ -45,7 +45,7 @@ def test_an_alert_says_why_with_the_minutes_around_it(ward: Ward, explained: str
     expect(why.locator("li", has_text="84 %").first).to_contain_text("no doubt about it")
     expect(why.locator("figure canvas")).to_be_visible()
     expect(why.locator("figure figcaption")).to_contain_text("15 minutes around the raise")
-    expect(why.locator(".past li").first).to_contain_text("raised: Oxygen saturation 84 %")
+    expect(why.locator(".past li").first).to_contain_text("raised, asks nurse: Oxygen saturation 84 %")
     keep(page, "explanation-light")
     page.keyboard.press("o")
     expect(why).to_have_count(0)
