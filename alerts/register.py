@@ -11,6 +11,7 @@ import msgspec
 from alerts import ladder
 from alerts.cases import Case, Subject, Timers
 from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW, TABLE, Report, Trigger, alert_id, digest
+from vitals.canary import is_canary
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, AlertStep, Severity
 from vitals.ports import AlertEvent
@@ -98,10 +99,14 @@ class Cases:
                 self.step(case, Trigger.RELEASE, at_ns, Report(text=text))
 
     def enter(self, key: str, subject: Subject, trigger: Trigger, at_ns: int, report: Report, muted: str = "") -> Case:
-        """Raise a new alert, or reopen the last one of ``key``: within 10 minutes, or of the very same condition."""
+        """Raise a new alert, or reopen the last one of ``key``: within 10 minutes, or of the very same condition.
+
+        Each of the canary is new: what is never over could never be forgotten.
+        """
         ident = alert_id(subject.patient, subject.face.name, *subject.identity)
         last, case = self._newest.get(key), self._cases.get(ident)
-        if case is None and last is not None and at_ns - last.resolved_ns <= REOPEN_NS:
+        soon = last is not None and at_ns - last.resolved_ns <= REOPEN_NS
+        if case is None and soon and not is_canary(subject.patient):
             case = last
         incident = self._incident(subject.patient, subject.face.cause, ident, at_ns)
         fresh = Case(
