@@ -303,7 +303,8 @@ class SqlAlertBook:
             ALERTS.c.patient == patient, ALERTS.c.state == str(AlertState.RESOLVED), ALERTS.c.raised_ns < before_ns
         )
         with self._transaction() as tx:
-            tx.execute(EVENTS.delete().where(EVENTS.c.alert.in_(sql.select(ALERTS.c.id).where(over))))
+            for table in (EVENTS, INCIDENTS):
+                tx.execute(table.delete().where(table.c.alert.in_(sql.select(ALERTS.c.id).where(over))))
             return int(tx.execute(ALERTS.delete().where(over)).rowcount)
 
     def save_snapshot(self, position: int, data: bytes) -> None:

@@ -23,7 +23,7 @@ from alerts.controls import (
     read_body,
     shelf_problem,
 )
-from alerts.lifecycle import Report, Trigger
+from alerts.lifecycle import REVIEW_CAUSE, Report, Trigger
 from alerts.register import Cases, CasesState
 from alerts.standing import Held, Plan, Standing
 from alerts.suppress import FLOOD, STORM, STORM_KEY, Flood, Floods, Storm, Storms
@@ -190,7 +190,7 @@ class Casebook:
 
     def _review(self, subject: Subject, at_ns: int, report: Report, *, aloud: bool = False) -> None:
         """One task per rule; a value more is added to it, and pages again when it must be told ``aloud``."""
-        task = standing.review_subject(subject, "" if aloud else "review")
+        task = standing.review_subject(subject, "" if aloud else REVIEW_CAUSE)
         key = f"{task.patient}|{task.face.name}"
         case = self._cases.current(key)
         if case is None:

@@ -18,6 +18,8 @@ CONFIRM_SUFFIX: Final = ":confirm"
 """Ends the rule id of an alert that asks for a second reading."""
 REVIEW: Final = "review:"
 """Begins the rule id of a task to look at severe values that may not page."""
+REVIEW_CAUSE: Final = "review"
+"""What all of those tasks have in common that are told without paging."""
 
 
 class Trigger(StrEnum):

@@ -10,7 +10,7 @@ import msgspec
 
 from alerts import ladder
 from alerts.cases import Case, Subject, Timers
-from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW, TABLE, Report, Trigger, alert_id, digest
+from alerts.lifecycle import CONFIRM_SUFFIX, REVIEW, REVIEW_CAUSE, TABLE, Report, Trigger, alert_id, digest
 from vitals.canary import is_canary
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, AlertStep, Severity
@@ -244,6 +244,8 @@ class Cases:
 
     def _pages(self, case: Case, kind: AlertStep) -> bool:
         if kind not in INTERRUPTING or not case.waits or (kind is AlertStep.RECURRED and case.chattering):
+            return False
+        if kind is AlertStep.RAISED and case.face.cause == REVIEW_CAUSE:
             return False
         return kind is AlertStep.WORSENED or case.urgent or not self.led(case)
 

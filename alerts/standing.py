@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from alerts.cases import PLAN, Subject, Timer
-from alerts.lifecycle import REVIEW, Report, Trigger
+from alerts.lifecycle import REVIEW, REVIEW_CAUSE, Report, Trigger
 from alerts.spec import RuleFace
 from vitals.catalog import HOUR_NS
 from vitals.glossary import Severity
@@ -99,7 +99,7 @@ def check_subject(patient: str, check_ns: int) -> Subject:
     return Subject(patient, _CHECK_FACE, Severity.S3, False, {}, (-1, 0, check_ns, 0), resolves)
 
 
-def review_subject(subject: Subject, cause: str = "review") -> Subject:
+def review_subject(subject: Subject, cause: str = REVIEW_CAUSE) -> Subject:
     """The task of a person to look at a severe value that may not page; of one incident for all, or of its own."""
     rule = REVIEW + subject.face.name
     face = subject.face._replace(

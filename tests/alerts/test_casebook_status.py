@@ -18,7 +18,7 @@ CHECK = subject("technical:resume_check")
 def test_a_late_severe_value_is_a_task_for_a_nurse() -> None:
     desk = Desk()
     (event,) = desk.review(0, S1, age=72 * HOUR)
-    assert told([event]) == ["raised/active_unack!"]
+    assert told([event]) == ["raised/active_unack"], "it is history: nobody is interrupted"
     assert (event.rule, event.severity, event.role) == ("review:one", Severity.S3, "nurse")
     assert (event.due_ns, event.quality) == (ns(4 * HOUR), ("late",))
     assert event.resolves == "stays until a person closes it"
@@ -33,7 +33,7 @@ def test_further_late_values_are_added_without_a_page() -> None:
     assert (told([event]), event.alert) == (["added/active_unack"], first.alert)
     assert event.values
     assert told(desk.review(6, S2)) == ["raised/active_unack"], "another rule, the same incident"
-    assert told(desk.review(7, subject("one", 1, patient="p_2"))) == ["raised/active_unack!"]
+    assert told(desk.review(7, subject("one", 1, patient="p_2"))) == ["raised/active_unack"]
 
 
 def test_only_a_person_ends_a_review() -> None:

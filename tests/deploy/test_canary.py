@@ -222,7 +222,7 @@ def test_each_answer_begins_or_ends_an_alert_that_only_its_own_name_shows(plant:
     plant.world.drain()
     assert plant.world.service.ledgers() == []
     ledger = plant.world.service.ledger(CANARY_DEVICE)
-    assert (ledger.messages.received, ledger.messages.decoded, ledger.readings.stored) == (5, 5, 5)
+    assert (ledger.messages.received, ledger.messages.decoded, ledger.readings.stored) == (13, 13, 13)
 
 
 def test_what_somebody_changed_of_it_is_put_right(plant: Plant) -> None:
