@@ -74,7 +74,7 @@ class Floods:
         self._cases.timers.arm(f"{FLOOD}|{patient}", None if flood.until_ns is None else (flood.until_ns, MUTE))
 
     def mutes(self, subject: Subject, at_ns: int) -> bool:
-        """Count an alert about to be raised; whether the patient's alerts are a flood by now. The canary's never are."""
+        """Count an alert about to be raised; whether the patient's alerts are a flood by now: the canary's never."""
         patient = subject.patient
         if is_canary(patient):
             return False

@@ -264,7 +264,8 @@ COPD = SHIPPED["copd"]
                     cause="lungs"),
             ["P1-red: for whom: not where the patient gets oxygen or the patient has a saturation target of 88 to 92 % "
              "(was not where the patient has a saturation target of 88 to 92 %)",
-             "P1-red: title: Low (was Oxygen saturation 91 % or less)", "P1-red: incident: lungs (was oxygenation)", "P1-red: advice: Call (was nothing)"],
+             "P1-red: title: Low (was Oxygen saturation 91 % or less)",
+             "P1-red: incident: lungs (was oxygenation)", "P1-red: advice: Call (was nothing)"],
         ),
         (
             changed(COPD, "P2", at_or_below=-5),
