@@ -302,7 +302,7 @@ class Casebook:
             return
         text, ask = "shelved", case.ask
         if needs_second(case.shelved_within_day_ns(at_ns), at_ns, body.until_ns):
-            in_time = ask is not None and 0 <= at_ns - ask.at_ns <= GRANT_NS and body.until_ns <= ask.until_ns
+            in_time = ask is not None and ask.grants(body.until_ns, at_ns)
             if ask is None or not in_time or ask.author == by.author:
                 case.ask = Ask(by.author, at_ns, body.until_ns)
                 text = "asks to shelve it for more than 4 hours in a day: a second person must agree within 15 minutes"

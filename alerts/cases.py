@@ -7,6 +7,7 @@ import msgspec
 
 from alerts import ladder
 from alerts.spec import RuleFace
+from vitals.canary import is_canary
 from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import AlertState, Severity
 
@@ -177,8 +178,10 @@ class Case(msgspec.Struct, array_like=True):
         return sum(max(0, end_ns - max(start_ns, since_ns)) for start_ns, end_ns in spans)
 
     def clear(self, at_ns: int) -> int:
-        """Count an end of the condition; how many there were within half an hour."""
-        self.clears = [*(then for then in self.clears if then > at_ns - _CYCLES_NS), at_ns]
+        """Count an end of the condition; how many there were within half an hour. The canary is meant to end often."""
+        self.clears = (
+            [] if is_canary(self.patient) else [*(then for then in self.clears if then > at_ns - _CYCLES_NS), at_ns]
+        )
         return len(self.clears)
 
 

@@ -6,7 +6,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,22 +51,38 @@ UNSET: Final[Mapping[str, str | int]] = MappingProxyType(
 """The value of each member while nobody has recorded it."""
 
 
-def words(key: str) -> str:
-    """A member of the context as people say it: ``oxygen saturation scale``."""
-    return str(Gate.model_fields[key].description)
+_SAID: Final[Mapping[tuple[str, str | int], str]] = MappingProxyType({
+    ("age_band", "under_16"): "the patient is under 16",
+    ("age_band", "adult"): "the patient is an adult",
+    ("age_band", "unknown"): "it is not recorded whether the patient is an adult",
+    ("pregnancy", "no"): "the patient is not pregnant",
+    ("pregnancy", "yes"): "the patient is pregnant",
+    ("pregnancy", "unknown"): "it is not recorded whether the patient is pregnant",
+    ("oxygen", "no"): "the patient gets no oxygen",
+    ("oxygen", "yes"): "the patient gets oxygen",
+    ("oxygen", "unknown"): "it is not recorded whether the patient gets oxygen",
+    ("spo2_scale", 1): "the patient has the usual saturation target",
+    ("spo2_scale", 2): "the patient has a saturation target of 88 to 92 %",
+    ("spo2_scale", 0): "it is not recorded which saturation target the patient has",
+    ("known_af", "no"): "the patient has no known atrial fibrillation",
+    ("known_af", "yes"): "the patient has known atrial fibrillation",
+    ("known_af", "unknown"): "it is not recorded whether the patient has atrial fibrillation",
+})  # fmt: skip
+
+
+def said(key: str, value: str | int) -> str:
+    """A value of the context as people say it: ``the patient gets no oxygen``."""
+    return _SAID[key, value]
 
 
 def shut(requires: Gate, unless: Gate, context: PatientContext) -> str | None:
-    """Why a rule does not apply, in words (``oxygen is not recorded``); None when it does."""
+    """Why a rule does not apply, in words (``the patient gets no oxygen``); None when it does."""
     for key, wanted in requires.asked():
-        value = getattr(context, key)
-        if value == UNSET[key]:
-            return f"{words(key)} is not recorded"
-        if value != wanted:
-            return f"{words(key)} is {_shown(value)}"
+        if (value := getattr(context, key)) != wanted:
+            return said(key, value)
     for key, unwanted in unless.asked():
         if getattr(context, key) == unwanted:
-            return f"{words(key)} is {_shown(unwanted)}"
+            return said(key, unwanted)
     return None
 
 
@@ -79,7 +95,3 @@ def _bars(first: tuple[Gate, Gate], second: tuple[Gate, Gate]) -> bool:
     wanted, other = dict(first[0].asked()), dict(second[0].asked())
     unwanted = dict(second[1].asked())
     return any(unwanted.get(key) == value or other.get(key, value) != value for key, value in wanted.items())
-
-
-def _shown(value: Any) -> str:
-    return str(value).replace("_", " ")

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from alerts.compile import RECHECK_S, ROLES, SLA_S, conditions_of
-from alerts.gates import Gate, words
+from alerts.gates import Gate, said
 from alerts.protocol import Protocol
 from alerts.rule_types import CombinationRule, Rule, SilenceRule, TechnicalRule, cause_of
 from alerts.rules import Side, written
@@ -78,7 +78,7 @@ def _for_whom(rule: Rule) -> str:
 
 
 def _gate(gate: Gate, joint: str) -> str:
-    return joint.join(f"{words(key)} is {value}".replace("_", " ") for key, value in gate.asked())
+    return joint.join(said(key, value) for key, value in gate.asked())
 
 
 def condition_words(spec: RuleSpec) -> str:
@@ -291,7 +291,7 @@ def _document_changes(old: Protocol, new: Protocol) -> list[str]:
 
 def _rule_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures: Mapping[str, str]) -> list[str]:
     lines = _changed("severity ", old.severity, new.severity) + _trigger_changes(old, new, measured, measures)
-    lines += _changed("for patients ", _for_whom(old)[2:], _for_whom(new)[2:])
+    lines += _changed("for whom: ", _for_whom(old)[2:] or "everybody", _for_whom(new)[2:] or "everybody")
     lines += _changed("title: ", old.title, new.title)
     lines += _changed("incident: ", cause_of(old), cause_of(new))
     lines += _changed("role: ", *(one.role or ROLES[one.severity] for one in (old, new)))

@@ -99,7 +99,10 @@ class Cases:
                 self.step(case, Trigger.RELEASE, at_ns, Report(text=text))
 
     def enter(self, key: str, subject: Subject, trigger: Trigger, at_ns: int, report: Report, muted: str = "") -> Case:
-        """Raise a new alert, or reopen the last one of ``key``: within 10 minutes, or of the very same condition."""
+        """Raise a new alert, or reopen the last one of ``key``: within 10 minutes, or of the very same condition.
+
+        Each of the canary is new: what is never over could never be forgotten.
+        """
         ident = alert_id(subject.patient, subject.face.name, *subject.identity)
         last, case = self._newest.get(key), self._cases.get(ident)
         if case is None and last is not None and at_ns - last.resolved_ns <= REOPEN_NS and not is_canary(last.patient):

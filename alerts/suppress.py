@@ -13,6 +13,7 @@ from alerts.cases import MUTE, Case, Subject
 from alerts.lifecycle import Report, Trigger
 from alerts.register import Cases
 from alerts.spec import RuleFace
+from vitals.canary import is_canary
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, Severity
 
@@ -73,8 +74,10 @@ class Floods:
         self._cases.timers.arm(f"{FLOOD}|{patient}", None if flood.until_ns is None else (flood.until_ns, MUTE))
 
     def mutes(self, subject: Subject, at_ns: int) -> bool:
-        """Count an alert that is about to be raised; whether the patient's alerts are a flood by now."""
+        """Count an alert about to be raised; whether the patient's alerts are a flood by now: the canary's never."""
         patient = subject.patient
+        if is_canary(patient):
+            return False
         flood = self._floods.setdefault(patient, Flood())
         begins = flood.raised(at_ns)
         self._arm(patient, flood)

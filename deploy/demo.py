@@ -47,27 +47,20 @@ def _limit(
     }  # fmt: skip
 
 
-LIMITS: dict[Condition, list[dict[str, Any]]] = {
-    Condition.HEALTHY: [_limit("heart_rate", "/min", 40, 131, "S1", 5)],
-    Condition.DIABETES: [
-        _limit("glucose_isf", "mg/dL", 54, 250, "S1", 5),
-        _limit("glucose_isf", "mg/dL", 70, 180, "S2", 5),
-    ],
-    Condition.HEART_FAILURE: [_limit("spo2", "%", 91, None, "S2", 2), _limit("weight", "kg", 40, 160, "S3", 1)],
-    Condition.COPD: [_limit("spo2", "%", 84, None, "S1", 2), _limit("spo2", "%", 88, None, "S2", 2)],
-    Condition.POST_SURGICAL: [
-        _limit("temp", "Cel", 35, 39.1, "S2", 0.3),
-        _limit("heart_rate", "/min", 40, 131, "S1", 5),
-    ],
+OWN_LIMITS = [
+    _limit("glucose_isf", "mg/dL", 54, 250, "S1", 5),
+    _limit("glucose_isf", "mg/dL", 70, 180, "S2", 5),
+]
+"""Limits of the recording alone (clinical.md 1.3); everybody else is watched by programmes."""
+PROGRAMMES: dict[Condition, tuple[str, ...]] = {
+    Condition.DIABETES: ("diabetes",),
+    Condition.HEART_FAILURE: ("heart_failure",),
+    Condition.COPD: ("copd",),
+    Condition.POST_SURGICAL: ("post_surgical", "rhythm"),
 }
-"""The demo's limits, after clinical.md 1.3: for synthetic patients only."""
-PROGRAMMES: dict[Condition, str] = {
-    Condition.DIABETES: "diabetes",
-    Condition.HEART_FAILURE: "heart_failure",
-    Condition.COPD: "copd",
-    Condition.POST_SURGICAL: "post_surgical",
-}
-"""The shipped protocol that the demo adopts for a condition, as a programme of the same name."""
+"""The shipped protocols that the demo adopts for a condition, each as a programme of the same name."""
+FAST = ("diabetes:D3", "diabetes:D8")
+"""Rules about how fast a value moves, off for synthetic patients: theirs move ``SPEED`` times as fast as real ones."""
 CONTEXT = {"age_band": "adult", "pregnancy": "no", "oxygen": "no", "spo2_scale": 1, "known_af": "no"}
 """The clinical context of a synthetic patient; those with COPD have a target of 88 to 92 %."""
 REASON = "the demo's synthetic ward"
@@ -76,7 +69,7 @@ REASON = "the demo's synthetic ward"
 def enrol(
     api: Control, people: Sequence[Patient], now_ns: int, *, watched: bool = False, formats: Sequence[Format] = ()
 ) -> list[SimulatedDevice]:
-    """Add synthetic patients with their devices; ``watched`` gives them the demo's programmes and limits as well.
+    """Add synthetic patients with their devices; ``watched`` gives them the demo's programmes as well.
 
     Each takes home the kit of its condition, or a device of each of ``formats``.
     """
@@ -98,19 +91,23 @@ def enrol(
 def _adopt(api: Control) -> None:
     """The shipped protocols as programmes of the ward."""
     titles = {one["name"]: one["title"] for one in api.all("protocols")}
-    for name in PROGRAMMES.values():
+    for name in sorted({name for names in PROGRAMMES.values() for name in names}):
         body = {"protocols": [name], "title": titles[name], "reason": REASON}
         api.request("PUT", f"programmes/{name}", json=body)
 
 
-def _watch(api: Control, token: str, condition: Condition) -> None:
-    """Limits, clinical context and programme of a synthetic patient."""
-    api.request("PUT", f"patients/{token}/limits", json=LIMITS[condition])
+def _watch(api: Control, token: str, condition: Condition, *, synthetic: bool = True) -> None:
+    """Clinical context and programmes of a patient of the demo."""
     scale = 2 if condition is Condition.COPD else 1
     api.request("PUT", f"patients/{token}/context", json=CONTEXT | {"spo2_scale": scale, "reason": REASON})
-    if condition in PROGRAMMES:
-        body = {"programmes": [PROGRAMMES[condition]], "reason": REASON}
-        api.request("PUT", f"patients/{token}/programmes", json=body)
+    programmes = PROGRAMMES.get(condition, ())
+    why = f"synthetic values move {SPEED:g} times as fast as real ones"
+    off = [rule for rule in FAST if synthetic and rule.partition(":")[0] in programmes]
+    body = {
+        "programmes": programmes, "reason": REASON,
+        "overrides": [{"rule": rule, "off": True, "reason": why} for rule in off],
+    }  # fmt: skip
+    api.request("PUT", f"patients/{token}/programmes", json=body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +129,8 @@ def _people(now_ns: int) -> list[Patient]:
 
 def _enrol_extra(api: Control, name: str, adapter: str) -> tuple[str, str]:
     token = api.request("POST", "patients", json={"name": name, "zone": "UTC", "condition": "diabetes"})["patient"]
-    _watch(api, token, Condition.DIABETES)
+    _watch(api, token, Condition.DIABETES, synthetic=False)
+    api.request("PUT", f"patients/{token}/limits", json=OWN_LIMITS)
     device = api.request("POST", "devices", json={"adapter": adapter})
     api.request("POST", f"devices/{device['device']}/assign", json={"patient": token})
     return device["device"], device["secret"]

@@ -41,6 +41,7 @@ def test_a_protocol_asks_for_two_readings_where_limits_ask_for_one() -> None:
     ]  # fmt: skip
     [row] = found.candidate.rules
     assert (row.alerts, row.pages, row.near_misses) == (1, 1, 1)
-    assert "candidate: copd:P3 could not be judged (oxygen is not recorded) for p_1, p_2" in found.warnings
+    unknown = "it is not recorded whether the patient gets oxygen"
+    assert f"candidate: copd:P3 could not be judged ({unknown}) for p_1, p_2" in found.warnings
     assert "candidate: copd:P4-fvc could not be judged (no fvc) for p_1, p_2" in found.warnings
     assert any("no history" in warning for warning in found.warnings)

@@ -61,9 +61,9 @@ def test_a_time_is_told_in_its_largest_whole_unit(seconds: float, words: str) ->
         (
             told(LOW, at_or_below=None, above=99, deadband=0, requires={"oxygen": "yes", "spo2_scale": 2},
                  unless={"known_af": "yes"}, spot={"readings": 1, "clear_readings": 1}),
-            "Raised when oxygen saturation is above 99 %; ends when it is 99 % or less; only where oxygen "
-            "is yes and oxygen "
-            "saturation scale is 2; not where known atrial fibrillation is yes.",
+            "Raised when oxygen saturation is above 99 %; ends when it is 99 % or less; only where the patient gets "
+            "oxygen and the patient has a saturation target of 88 to 92 %; not where the patient has known atrial "
+            "fibrillation.",
         ),
         (
             told(LOW, at_or_below=None, at_or_above=99, deadband=0, spot={"readings": 1, "clear_readings": 1}),
@@ -263,8 +263,9 @@ COPD = SHIPPED["copd"]
         (
             changed(COPD, "P1-red", unless={"spo2_scale": 2, "oxygen": "yes"}, title="Low", advice="Call",
                     cause="lungs"),
-            ["P1-red: for patients not where oxygen is yes or oxygen saturation scale is 2 (was not where oxygen "
-             "saturation scale is 2)", "P1-red: title: Low (was Oxygen saturation 91 % or less)",
+            ["P1-red: for whom: not where the patient gets oxygen or the patient has a saturation target of 88 to 92 % "
+             "(was not where the patient has a saturation target of 88 to 92 %)",
+             "P1-red: title: Low (was Oxygen saturation 91 % or less)",
              "P1-red: incident: lungs (was oxygenation)", "P1-red: advice: Call (was nothing)"],
         ),
         (

@@ -183,7 +183,7 @@ class TestPatient:
         assert (low["id"], low["severity"], low["version"], low["source"]) == ("ours:low", "S2", 1, "Ours")
         assert low["words"]
         (oxygen,) = found["gated"]
-        assert (oxygen["id"], oxygen["reason"]) == ("ours:oxygen", "oxygen is no")
+        assert (oxygen["id"], oxygen["reason"]) == ("ours:oxygen", "the patient gets no oxygen")
         in_context(api, patient, oxygen="yes")
         assert [one["id"] for one in api.get(f"/patients/{patient}/rules")["rules"]] == ["ours:low", "ours:oxygen"]
 
