@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from deploy.bench import ward
 from deploy.bench.adapters import kinds, payloads, us_per_message
 from deploy.bench.e2e import quantile_s
 from deploy.bench.processes import MemoryPeak, cpu_s, rss_mb
@@ -20,6 +21,7 @@ from tests.deploy.conftest import Running, run_cli
 from vitals.canary import is_canary
 from vitals.catalog import BY_CODE
 from vitals.errors import BackendError
+from vitals.glossary import ControlKind
 
 E2E = {
     "acked_messages_per_s", "server_cpu_us_per_message", "ack_ms_p50", "ack_ms_p99", "device_to_stored_ms_p99",
@@ -89,10 +91,41 @@ def _report(answer: dict[str, Any], name: str, metrics: set[str]) -> dict[str, d
 
 
 def test_bench_engine_finds_the_alerts_that_are_there() -> None:
-    runs = _report(run_cli("bench", "engine", "--runs", "2", "--rows", "50000"), "engine", {"readings_per_s"})
+    answer = run_cli("bench", "engine", "--runs", "2", "--rows", "50000")
+    metrics = {"readings_per_s", "limits_readings_per_s", "tick_ms", "protocol_change_s", "slots_enrol_s"}
+    runs = _report(answer, "engine", metrics)
+    events = {run["of"]: run["all"] for run in answer["runs"] if run["metric"] == "alert_events"}
     # Rows 20,011 and 40,022 violate; the patient's next reading, a thousand rows later, ends each.
-    assert runs["alert_events"]["all"] == [4, 4]
-    assert runs["readings_per_s"]["value"] > 0
+    assert events["limits"] == [4, 4]
+    # Patients who are ill raise alerts, the same in each run.
+    assert events["programmes"][0] == events["programmes"][1] > 0
+    assert min(runs[name]["value"] for name in metrics) > 0
+    assert answer["workload"]["programmes"] == 6
+    assert answer["workload"]["patients_changed"] == 250
+    assert 25_000 <= runs["slots"]["value"] < 25_100
+    assert runs["slots_patients"]["value"] > 1000
+    assert 50 < runs["slots_peak_rss_mb"]["value"] < 2000
+
+
+def test_the_readings_of_a_ward_are_those_that_its_programmes_watch() -> None:
+    one = ward.Ward()
+    for _ in range(6):
+        one.enrol()
+    [batch, *_] = ward.readings(one, 1000, 1000)
+    seen = {(batch.patients[who], BY_CODE[vital].key) for who, vital in zip(batch.patient, batch.vital, strict=True)}
+    assert {key for patient, key in seen if patient == "p_1"} == {"glucose_isf", "glucose_bg"}, "diabetes"
+    assert {key for patient, key in seen if patient == "p_5"} == {"heart_rate", "pulse_rate", "pulse_rate_nibp"}
+    assert len({patient for patient, _ in seen}) == 6
+
+
+def test_the_change_of_a_programme_reaches_every_rule_of_its_patients() -> None:
+    one = ward.Ward()
+    one.enrol((ward.CHANGED,))
+    before = one.engine.compiled("p_0").rules
+    one.tell(ControlKind.PROGRAMME, ward.programme(ward.CHANGED, 2))
+    after = one.engine.compiled("p_0").rules
+    assert len(before) == len(after) > 20
+    assert all(old != new for old, new in zip(before, after, strict=True))
 
 
 def test_bench_store_says_among_how_many_rows() -> None:
