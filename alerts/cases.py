@@ -49,7 +49,7 @@ class Ask(NamedTuple):
     until_ns: int
 
     def grants(self, until_ns: int, at_ns: int) -> bool:
-        """Whether somebody who asks at ``at_ns`` agrees: in time, and for no longer than was asked, counted from now."""
+        """Whether somebody who asks at ``at_ns`` agrees: in time, and for no longer than was asked, from now on."""
         asked_ns = self.until_ns - self.at_ns
         return 0 <= at_ns - self.at_ns <= GRANT_NS and (until_ns <= self.until_ns or until_ns - at_ns <= asked_ns)
 
