@@ -28,14 +28,11 @@ from alerts.register import Cases, CasesState
 from alerts.standing import Held, Plan, Standing
 from alerts.suppress import FLOOD, STORM, STORM_KEY, Flood, Floods, Storm, Storms
 from vitals.canary import is_canary
-from vitals.catalog import MINUTE_NS
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, Severity
 from vitals.model import Control
 from vitals.ports import AlertEvent
 
-GRANT_NS = 15 * MINUTE_NS
-"""How long a second person has to agree to a long shelf."""
 _ESCALATED = {
     ladder.BACKUP: "not acknowledged in time, the backup is asked",
     ladder.SUPERVISOR: "not acknowledged in time, the supervising clinician is asked",

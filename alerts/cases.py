@@ -12,6 +12,8 @@ from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import AlertState, Severity
 
 ARCHIVE_NS: Final = 72 * HOUR_NS
+GRANT_NS: Final = 15 * MINUTE_NS
+"""A second person agrees to a long shelf within this time."""
 _DAY_NS: Final = 24 * HOUR_NS
 _CYCLES_NS: Final = 30 * MINUTE_NS
 
@@ -45,6 +47,11 @@ class Ask(NamedTuple):
     author: str
     at_ns: int
     until_ns: int
+
+    def grants(self, until_ns: int, at_ns: int) -> bool:
+        """Whether somebody who asks at ``at_ns`` agrees: in time, and for no longer than was asked, from now on."""
+        asked_ns = self.until_ns - self.at_ns
+        return 0 <= at_ns - self.at_ns <= GRANT_NS and (until_ns <= self.until_ns or until_ns - at_ns <= asked_ns)
 
 
 class Case(msgspec.Struct, array_like=True):

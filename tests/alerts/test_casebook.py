@@ -427,9 +427,16 @@ def test_a_long_shelf_needs_a_second_person() -> None:
     assert told([event]) == ["shelf_asked/active_unack"]
     assert (event.author, event.note) == ("nurse_a", "bath")
     assert told(desk.shelve(20, 6 * HOUR, S2, "nurse_a")) == ["shelf_asked/active_unack"], "alone is not enough"
-    assert told(desk.shelve(30, 6 * HOUR + 1, S2, "nurse_b")) == ["shelf_asked/active_unack"], "longer: a new question"
+    assert told(desk.shelve(30, 6 * HOUR + 11, S2, "nurse_b")) == ["shelf_asked/active_unack"], "longer: a new question"
     (event,) = desk.shelve(40, 6 * HOUR, S2, "nurse_a")
     assert (told([event]), event.text) == (["shelved/shelved"], "shelved, as nurse_b asked")
+
+
+def test_a_second_person_agrees_to_as_many_minutes_a_while_later() -> None:
+    desk = Desk()
+    desk.begin(0, S2)
+    desk.shelve(10, 10 + 6 * HOUR, S2, "nurse_a")
+    assert told(desk.shelve(300, 300 + 6 * HOUR, S2, "nurse_b")) == ["shelved/shelved"]
 
 
 def test_a_second_person_has_fifteen_minutes() -> None:
