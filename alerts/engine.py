@@ -26,7 +26,7 @@ from alerts.reports import describe
 from alerts.scoring import is_scores, rule_rows, score_rows
 from alerts.silence import Contact, Watch
 from alerts.slots import emitted, rows_of
-from alerts.spec import Compiled
+from alerts.spec import Compiled, Kind
 from alerts.state import Rows
 from alerts.subjects import (
     Transition,
@@ -204,7 +204,8 @@ class Engine:
         key, at_ns = key_of(patient, face.name), move.at_ns
         match move.kind:
             case kernels.ONSET:
-                report = onset_report(table, move)
+                scored = table.spec(move.slot).kind == Kind.SCORE
+                report = onset_report(table, move, self._watching.scores.explain(patient) if scored else "")
                 events += book.begin(key, slot_subject(table, move), Trigger.HOLDS, at_ns, report)
             case kernels.DOUBTED:
                 report = onset_report(table, move, _ASK)

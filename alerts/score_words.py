@@ -71,21 +71,21 @@ class Explanation:
     parts: tuple[Part, ...]
 
 
-def explain(scores: News2, row: int) -> Explanation:
-    """The score of patient ``row`` in words.
+def explain(scores: News2, row: int, *, floor: bool = False) -> Explanation:
+    """The score of patient ``row`` in words; with ``floor`` also where it is hidden: for an alert that it raised.
 
     Worked: ``NEWS2 17 to 20, high risk: immediate contact and the local emergency pathway; 3 points alone: respiratory
     rate, oxygen saturation, systolic blood pressure, pulse and consciousness; still to measure: temperature``.
     """
     parts = tuple(_part(scores, which, row) for which in Parameter)
-    return Explanation(_headline(scores, row, parts), parts)
+    return Explanation(_headline(scores, row, parts, floor), parts)
 
 
-def _headline(scores: News2, row: int, parts: Sequence[Part]) -> str:
+def _headline(scores: News2, row: int, parts: Sequence[Part], floor: bool) -> str:
     refusal = Refusal(scores.refusal[row])
     if refusal is not Refusal.NONE:
         return f"NEWS2 does not apply: {_REFUSALS[refusal]}"
-    if scores.hidden[row]:
+    if scores.hidden[row] and not floor:
         lacking = [which for which in scores.programme.unmeasured() if scores.missing[which, row]]
         return f"NEWS2 is not shown: the programme does not measure {_listed(lacking)}"
     missing = [part.parameter for part in parts if scores.missing[part.parameter, row]]

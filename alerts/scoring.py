@@ -169,13 +169,13 @@ class ScoreTable:
         return scored
 
     def explain(self, patient: str) -> str:
-        """The score of a patient in words, at the last tick; raises ``KeyError`` for one who is not scored."""
+        """What is certain of a patient's score in words, at the last tick; ``KeyError`` for one who is not scored."""
         dense = self._dense[patient]
         programme = int(self._inputs.programme[dense])
         if programme < 0:
             raise KeyError(patient)
         one = np.array([dense])
-        return score_words.explain(self._score(one, self._gather(one), programme), 0).text
+        return score_words.explain(self._score(one, self._gather(one), programme), 0, floor=True).text
 
     def _first_ns(self) -> int:
         """Samples before this have left every window."""

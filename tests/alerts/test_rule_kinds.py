@@ -284,7 +284,7 @@ class TestMeansOfMonitoring:
         ward = own(self.FAULTY)
         (event,) = ward.read(0, 12.0, flags=int(flag))
         assert event.text == "Oxygen saturation: the sensor is faulty or not on the body"
-        assert event.resolves == "Ends when oxygen saturation is measured without a fault."
+        assert event.resolves == "oxygen saturation is measured without a fault"
         assert ward.feed(rows("spo2", 12, 13, 12, start=10), flags=int(flag)) == []
         (event,) = ward.read(300, 97.0)
         assert (event.kind, event.text) == ("resolved", "Oxygen saturation is measured without a fault again")
