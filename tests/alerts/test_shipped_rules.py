@@ -227,8 +227,8 @@ DERIVED = [
          "NEWS2 score 5, limit 5 (high): NEWS2 5, medium risk: phone contact within the hour",
          [*scored(600), *scored(1200)], "is 4 or less in 2 readings"),
     Case("post_surgical:S3-any", 2, scored(0, resp_rate=25),
-         "NEWS2 parameters with 3 points 1, limit 1 (high): NEWS2 3, low-medium risk: urgent review by the medical team; "
-         "3 points alone: respiratory rate",
+         "NEWS2 parameters with 3 points 1, limit 1 (high): NEWS2 3, low-medium risk: urgent review by the medical "
+         "team; 3 points alone: respiratory rate",
          [*scored(600), *scored(1200)], "is 0 or less in 2 readings"),
 ]  # fmt: skip
 PRESENT = "Symptoms reported present, limit present (high)"
@@ -311,7 +311,7 @@ def test_a_silence_is_raised_after_its_time_and_ended_by_a_reading(rule: str, vi
     assert (event.kind, event.severity, event.rule_version) == ("raised", 3, 1)
     assert event.text == next(one.title for one in SHIPPED[rule.partition(":")[0]].rules
                               if one.id == rule.partition(":")[2])  # fmt: skip
-    assert event.resolves == "readings come again."
+    assert event.resolves == "readings come again"
     assert steps(ward.read(seconds + 10, 100.0, vital=vital), rule) == ["resolved"]
 
 
