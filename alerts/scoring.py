@@ -32,7 +32,7 @@ from alerts.score_kernels import (
 from alerts.score_tables import Bool, Int8, Parameter, Refusal
 from alerts.scores import ClinicalContext, Column, News2, Programme, UInt8, news2
 from alerts.spec import ScoreRule
-from alerts.state import ROW_DTYPES, Rows, numbered
+from alerts.state import ROW_DTYPES, Rows, Vocabulary
 from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, Flag, Mode
 from vitals.model import COLUMNS, NO_TIME, Int64, VitalBatch
@@ -114,6 +114,7 @@ class ScoreTable:
         self._rings = 0
         self._tokens: list[str] = []
         self._dense: dict[str, int] = {}
+        self._vocabulary = Vocabulary()
         self._rules: list[ScoreRule] = []
         self._programmes: list[Programme] = []
         self._continuous = np.zeros((0, len(KEYS)), np.bool_)
@@ -145,7 +146,7 @@ class ScoreTable:
         """Take in the rows of a batch with vocabulary ``patients``, those that are withdrawn included, in order."""
         if not self._tokens:
             return
-        index = numbered(self._dense, patients)
+        index = self._vocabulary.numbered(self._dense, patients)
         load().take(self._inputs, index, SOURCE_OF, KINDS, self._first_ns(), rows)
 
     def tick(self, watermark_ns: int) -> Scored:

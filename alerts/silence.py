@@ -22,7 +22,7 @@ from numba.core.dispatcher import Dispatcher
 
 from alerts.rule_table import RuleTable
 from alerts.spec import RuleFace, SilenceRule
-from alerts.state import ROW_DTYPES, Array, Rows, numbered, record_type
+from alerts.state import ROW_DTYPES, Array, Rows, Vocabulary, record_type
 from vitals.catalog import CODE_SPACE
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, Int32, Int64
@@ -152,6 +152,7 @@ class SilenceTable:
         self._columns = _blank(_FIRST_WATCHES)
         self._tokens: list[str] = []
         self._dense: dict[str, int] = {}
+        self._vocabulary = Vocabulary()
         self._heads: Int32 = np.full((1, CODE_SPACE), -1, dtype=np.int32)
         self._ended: Int64 = np.empty((_FIRST_WATCHES, 2), np.int64)
 
@@ -239,7 +240,7 @@ class SilenceTable:
         """Take in the rows of a batch with vocabulary ``patients``; the silences that they end, in order of row."""
         if not self.size:
             return []
-        index = numbered(self._dense, patients)
+        index = self._vocabulary.numbered(self._dense, patients)
         if len(self._ended) < self.size:
             self._ended = np.empty((len(self._columns["patient"]), 2), np.int64)
         count = load()(Watches(**self._columns), self._heads, index, rows, self.watermark_ns, self._ended)

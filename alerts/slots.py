@@ -15,7 +15,7 @@ from alerts.rule_table import RuleTable
 from alerts.series_table import SeriesTable
 from alerts.slot_kernels import CLEAR, HOLDS, PENDING, SUSPECTED, UNCONFIRMED
 from alerts.spec import CompiledRule, Kind, RuleFace, RuleSpec
-from alerts.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots, numbered
+from alerts.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots, Vocabulary
 from vitals.catalog import CODE_SPACE
 from vitals.model import NO_TIME, Int32, Int64, VitalBatch
 
@@ -88,12 +88,13 @@ class SlotTable:
         self.true_ns: Int64 = np.full((1, MAX_MEMBERS), NO_TIME, dtype=np.int64)
         self._combos = 0
         self._dense: dict[str, int] = {}
+        self._vocabulary = Vocabulary()
         self._tokens: list[str] = []
         self._first: Int32 = np.full(1, -1, dtype=np.int32)
 
     def index(self, tokens: Sequence[str]) -> Int32:
         """Row of ``heads`` for each patient token, -1 for those without rules."""
-        return numbered(self._dense, tokens)
+        return self._vocabulary.numbered(self._dense, tokens)
 
     def token(self, slot: int) -> str:
         """The patient of a slot."""

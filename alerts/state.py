@@ -152,9 +152,20 @@ EMITTED_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
 })  # fmt: skip
 
 
-def numbered(numbers: Mapping[str, int], tokens: Sequence[str]) -> npt.NDArray[np.int32]:
-    """The number of each token of a vocabulary, -1 for those that have none."""
-    return np.fromiter(map(numbers.get, tokens, repeat(-1)), np.int32, len(tokens))
+class Vocabulary:
+    """Looks up a vocabulary, once for all batches in a row that share it: those of a backtest do."""
+
+    def __init__(self) -> None:
+        self._tokens: Sequence[str] = ()
+        self._known = -1
+        self._found = np.zeros(0, np.int32)
+
+    def numbered(self, numbers: Mapping[str, int], tokens: Sequence[str]) -> npt.NDArray[np.int32]:
+        """The number of each token, -1 for those that have none; ``numbers`` only ever grows."""
+        if tokens is not self._tokens or len(numbers) != self._known or not isinstance(tokens, tuple):
+            self._found = np.fromiter(map(numbers.get, tokens, repeat(-1)), np.int32, len(tokens))
+            self._tokens, self._known = tokens, len(numbers)
+        return self._found
 
 
 def record_type(cls: Any, dtypes: Mapping[str, str], *, readonly: bool) -> Any:

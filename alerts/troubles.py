@@ -20,7 +20,7 @@ from alerts.silence import LONGEST_BEAT_NS
 from alerts.spec import RuleFace, TroubleRule
 from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import EventKind, Flag, Severity
-from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, VitalBatch
+from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Int32, VitalBatch
 
 BATTERY, CLOCK, FAULT, FLAPPING, GATEWAY = "battery", "clock", "fault", "flapping", "gateway"
 DISORDER_NS: Final = 10 * MINUTE_NS
@@ -135,6 +135,8 @@ class DeviceTroubles:
         self._watermark_ns = NO_TIME
         self._count = 0
         self._wearer: dict[str, str] = {}
+        # Devices, patients, and which of these wore which of those in the batch before: said again it changes nothing.
+        self._seen: tuple[tuple[str, ...], tuple[str, ...], Int32] = ((), (), np.zeros(0, np.int32))
         self._presence_ns: dict[str, int] = {}
         self._rules: dict[str, tuple[TroubleRule, ...]] = {}
         self._open: dict[str, dict[str, _Trouble]] = {}
@@ -155,12 +157,16 @@ class DeviceTroubles:
         patient = np.full(len(batch.devices), UNASSIGNED, np.int32)
         # Of an index that is repeated the last value stays.
         patient[batch.device[now]] = batch.patient[now]
-        known = np.flatnonzero(patient >= 0).tolist()
-        devices = batch.devices if len(known) == len(patient) else [batch.devices[number] for number in known]
-        worn_by = list(map(batch.patients.__getitem__, patient[known].tolist()))
-        if list(map(self._wearer.get, devices)) == worn_by:
+        devices, patients, worn = self._seen
+        if batch.devices is devices and batch.patients is patients and np.array_equal(worn, patient):
             return
-        for device, who in zip(devices, worn_by, strict=True):
+        self._seen = (batch.devices, batch.patients, patient)
+        known = np.flatnonzero(patient >= 0).tolist()
+        wearing = batch.devices if len(known) == len(patient) else [batch.devices[number] for number in known]
+        worn_by = list(map(batch.patients.__getitem__, patient[known].tolist()))
+        if list(map(self._wearer.get, wearing)) == worn_by:
+            return
+        for device, who in zip(wearing, worn_by, strict=True):
             if self._wearer.get(device) != who:
                 self._wearer[device] = who
                 if device in self._open:
