@@ -76,7 +76,6 @@ DERIVED = [
     ("post_surgical:S3-red", Kind.SCORE, Op.NONE, "news2", HIGH, 1, 7, 1, 6, 0, 0, 0, 0),
     ("post_surgical:S3", Kind.SCORE, Op.NONE, "news2", HIGH, 2, 5, 1, 4, 0, 0, 0, 0),
     ("post_surgical:S3-any", Kind.SCORE, Op.NONE, "news2_red", HIGH, 2, 1, 1, 0, 0, 0, 0, 0),
-    ("post_surgical:S8", Kind.TREND, Op.FRACTION, "steps", LOW, 3, 0.3, 0, 0.3, 1, 0, 0, 0),
 ]
 COMBINED = [
     # rule, S, seconds within, members as (vital, side, limit)

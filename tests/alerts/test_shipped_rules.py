@@ -216,9 +216,6 @@ DERIVED = [
          "is less than 2 uses/d above the usual one at this hour in 2 readings"),
     Case("copd:P6-symptoms", 3, daily("symptoms", 0, 1), "Symptoms reported present, +1 in a day, limit 1 (high)",
          daily("symptoms", 1, first=2), "is up by less than 1 in 1 day"),
-    Case("post_surgical:S8", 3, daily("steps", 5000, 1000, 1000, 4000, hour=23),
-         "Step count 20 % of the first day on record, limit 30 % (low)",
-         daily("steps", 4000, first=4, hour=23), "is 30 % or more of that of the first day on record"),
     Case("post_surgical:S3-red", 1, scored(0, resp_rate=25, heart_rate=115, spo2=93),
          "NEWS2 score 7, limit 7 (high): NEWS2 7, high risk: immediate contact and the local emergency pathway; "
          "3 points alone: respiratory rate",
