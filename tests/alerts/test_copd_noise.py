@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+import numba
 import pytest
 
 from simulators.oximetry import Night, Oximeter, Spell, nights
@@ -18,6 +19,8 @@ from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, Severity
 from vitals.model import Entry
 from vitals.ports import AlertEvent
+
+pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="many rows, for compiled kernels only")
 
 START = at(0)
 RuleSet = Callable[[Sequence[Night]], Mapping[str, Sequence[Entry]]]
