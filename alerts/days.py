@@ -105,22 +105,6 @@ def push_day(days: Days, s: int, time_ns: int, tz_min: int, value: float, share_
 
 
 @lean
-def reset_days(days: Days, s: int) -> None:
-    """Forget everything: the values come from another device now (clinical.md 4.2)."""
-    days.day[s] = NO_DAY
-    days.first_ns[s] = 0
-    days.first[s] = 0.0
-    days.last_ns[s] = 0
-    days.last[s] = 0.0
-    days.total[s] = 0.0
-    days.readings[s] = 0
-    days.low[s] = 0
-    days.newest[s] = NO_DAY
-    days.record_day[s] = NO_DAY
-    days.record_last[s] = 0.0
-
-
-@lean
 def _has(days: Days, s: int, day: int) -> bool:
     return bool(days.day[s, day % RING_DAYS] == day)
 

@@ -122,14 +122,6 @@ class SlotTable:
             slot = int(self.slots.sibling[slot])
         return out
 
-    def in_force(self) -> list[tuple[str, set[int]]]:
-        """Every patient that ever had limits of his own, with the vitals that have some now."""
-        slots, vital = self.slots, self.rules.rules.vital
-        return [
-            (token, {int(vital[slots.rule[s]]) for s in self.slots_of(token) if slots.live[s] and slots.own[s]})
-            for token in self._tokens
-        ]
-
     def assign(
         self, patients: Sequence[str], rules: Sequence[CompiledRule], *, own: bool
     ) -> list[tuple[str, str]]:  # fmt: skip

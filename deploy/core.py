@@ -162,13 +162,7 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
     sampling = asyncio.create_task(status.sample())
     try:
         await loop.run_in_executor(None, _warm, engine)
-        loops.start("ingest", core.ingest.run)
-        loops.start("store", core.writer.run)
-        loops.start("alerts", alerts.run)
-        loops.start("scores", ScorePublisher(core.log, core.book).run)
-        loops.start("watchdog", watchdog.run)
-        loops.start("canary", canary.run if config.alerts.canary else canary.retire)
-        loops.start("housekeeping", lambda ended: _keep_house(core, ended))
+        _start(loops, core, alerts, watchdog, canary)
         status.warm = True
         await _announce(order, config.http.scheme, app.state.sessions, status, stop)
         await stop.wait()
@@ -186,6 +180,16 @@ async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asy
         core.close()
     if loops.died:
         raise SystemExit(1)
+
+
+def _start(loops: Loops, core: Core, alerts: AlertService, watchdog: Watchdog, canary: Canary) -> None:
+    loops.start("ingest", core.ingest.run)
+    loops.start("store", core.writer.run)
+    loops.start("alerts", alerts.run)
+    loops.start("scores", ScorePublisher(core.log, core.book).run)
+    loops.start("watchdog", watchdog.run)
+    loops.start("canary", canary.run if core.settings.alerts.canary else canary.retire)
+    loops.start("housekeeping", lambda ended: _keep_house(core, ended))
 
 
 def _warm(engine: Engine) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ingest.splitting import Splitter
 from vitals.catalog import BY_KEY
-from vitals.glossary import Flag, Reason, Statistic
+from vitals.glossary import Reason, Statistic
 from vitals.model import NO_TIME, DeviceEvent, Message
 from vitals.units import UNIT_BY_NAME
 
@@ -190,6 +190,3 @@ def vital_code(key: str) -> int:
 def unit_code(name: str) -> int:
     """Unit code of a UCUM name, for module-level constants of adapters."""
     return UNIT_BY_NAME[name].code
-
-
-NO_FLAGS = Flag(0)

@@ -35,7 +35,6 @@ _WILL: Final = "will"
 _STATUS: Final = "status"
 _LOW: Final = "low"
 
-PRESENCE: Final = frozenset({EventKind.ONLINE, EventKind.OFFLINE})
 _FAULTS: Final = frozenset({EventKind.SENSOR_STATUS, EventKind.VALUE_ABSENT, EventKind.CLOCK_FAULT})
 REPORTS: Final = _FAULTS | {EventKind.BATTERY}
 """Events of adapters that say how the device is."""

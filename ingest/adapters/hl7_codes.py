@@ -61,7 +61,6 @@ ABSOLUTE_TIME: Final = 67975
 """The device's clock, beside the hub's in OBX-14."""
 MODALITY: Final = 68193
 NO_TIME_SYNC: Final = 532224
-BATTERY_NAME: Final = "MDC_ATTR_VAL_BATT_CHARGE"
 _NAMES: Final[Mapping[str, int]] = MappingProxyType(
     {
         "MDC_ECG_HEART_RATE": 147842,

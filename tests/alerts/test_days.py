@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.days import DAY_NS, HOUR_NS, MINUTE_NS, NO_DAY, RING_DAYS, Days, push_day, reset_days, trend
+from alerts.days import DAY_NS, HOUR_NS, MINUTE_NS, NO_DAY, RING_DAYS, Days, push_day, trend
 from alerts.series import days_table
 from alerts.spec import Op
 
@@ -113,15 +113,6 @@ def test_like_is_compared_with_like() -> None:
     assert measure(days, Op.CHANGE, 1, 1, 81.2, a=3.0, hour=3.9) == (0, 0.0)
     put(days, 5, 80.0, hour=23.0)
     assert measure(days, Op.CHANGE, 1, 6, 81.2, a=3.0, hour=1.0) == (1, 1.2), "across midnight"
-
-
-def test_another_scale_begins_anew() -> None:
-    days, fresh = mornings(80.0, 80.2, 79.9), one_days()
-    reset_days(days, 0)
-    assert measure(days, Op.CHANGE, 1, 3, 84.0) == (0, 0.0)
-    assert all(column.tobytes() == other.tobytes() for column, other in zip(days, fresh, strict=True))
-    put(days, 3, 84.0)
-    assert measure(days, Op.CHANGE, 1, 4, 84.5) == (1, 0.5)
 
 
 # Home average of blood pressure (4.3)

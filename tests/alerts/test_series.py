@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numba import typeof
 from numba.core.dispatcher import Dispatcher
 
-from alerts.days import DAY_NS, MINUTE_NS, push_day, reset_days, trend
+from alerts.days import DAY_NS, MINUTE_NS, push_day, trend
 from alerts.series import (
     GAP_NS,
     LAST_POINTS,
@@ -260,8 +260,6 @@ def fill(recent: Table, usual: Table, days: Table, first: int, rows: int) -> byt
         for op in (Op.CHANGE, Op.MEAN, Op.BELOW_MEAN_SD, Op.FRACTION, Op.SHARE_BELOW):
             told += trend(days.state, s, int(op), 7 * DAY_NS, 1.0, 1.0, now, zone, value)
         learn_usual(usual.state, s, now, zone, value)
-        if number % 6000 == 5999:
-            reset_days(days.state, s)
     return np.array(told).tobytes()
 
 
