@@ -207,6 +207,14 @@ def _calm(condition: int, kind: int) -> bool:
 
 
 @lean
+def _head(heads: Array, index: Array, token: int, vital: int) -> int:
+    """The first slot that judges a vital of a patient of the batch's vocabulary, -1 where none does."""
+    if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
+        return -1
+    return int(heads[index[token], vital])
+
+
+@lean
 def scan_rows(
     slots: Slots, rules: Rules, recent: Recent, usual: Usual, days: Days, true_ns: Array, heads: Array, index: Array,
     rows: Rows, start: int, out: Emitted,
@@ -229,10 +237,7 @@ def scan_rows(
     for row in range(start, size):
         if count > room:
             return row, count
-        token, vital = patients[row], vitals[row]
-        if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
-            continue
-        slot = first = heads[index[token], vital]
+        slot = first = _head(heads, index, patients[row], vitals[row])
         if slot < 0:
             continue
         flag = flags[row]
