@@ -16,19 +16,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from alerts import kernels, score_kernels, silence
-from alerts.casebook import Casebook
-from alerts.cases import Case
-from alerts.controls import TROUBLES, TechnicalBody, read_body
-from alerts.lifecycle import Report, Trigger, technical_rule
-from alerts.programme_bodies import read_status
-from alerts.reports import describe
-from alerts.scoring import is_scores, rule_rows, score_rows
-from alerts.silence import Contact, Watch
-from alerts.slots import emitted, rows_of
-from alerts.spec import Compiled, Kind
-from alerts.state import Rows
-from alerts.subjects import (
+from alerts.cases.casebook import Casebook
+from alerts.cases.cases import Case
+from alerts.cases.lifecycle import Report, Trigger, technical_rule
+from alerts.cases.subjects import (
     Transition,
     end_report,
     onset_report,
@@ -38,10 +29,19 @@ from alerts.subjects import (
     slot_subject,
     trouble_subject,
 )
-from alerts.troubles import Move as TroubleMove
-from alerts.unclaimed import SEVERITY as UNCLAIMED
-from alerts.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
-from alerts.watching import Watching
+from alerts.judging import kernels, score_kernels, silence
+from alerts.judging.scoring import is_scores, rule_rows, score_rows
+from alerts.judging.silence import Contact, Watch
+from alerts.judging.slots import emitted, rows_of
+from alerts.judging.state import Rows
+from alerts.judging.troubles import Move as TroubleMove
+from alerts.judging.watching import Watching
+from alerts.programmes.bodies import read_status
+from alerts.programmes.controls import TROUBLES, TechnicalBody, read_body
+from alerts.rules.reports import describe
+from alerts.rules.spec import Compiled, Kind
+from alerts.rules.unclaimed import SEVERITY as UNCLAIMED
+from alerts.rules.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBatch

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
-from alerts.book import CONSUMER
-from alerts.book_records import DECISIONS
-from alerts.controls import check_control, read_limits
-from alerts.decisions import DECIDED, DecisionReader, check_decision, prove_decision
+from alerts.book.records import DECISIONS
+from alerts.book.sql import CONSUMER
 from alerts.engine import Engine
+from alerts.programmes.controls import check_control, read_limits
+from alerts.programmes.decisions import DECIDED, DecisionReader, check_decision, prove_decision
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import TELLING, ControlKind

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from alerts.backtest import Census, Replay, RuleSet, Span, as_measured, lockstep
-from alerts.backtest_report import report
-from alerts.backtest_rules import HISTORY_NS, Decisions, rule_set
+from alerts.backtest.report import report
+from alerts.backtest.rules import HISTORY_NS, Decisions, rule_set
+from alerts.backtest.run import Census, Replay, RuleSet, Span, as_measured, lockstep
 from dashboard_api.times import parse_time
 from deploy.cli_backtest import NO_RULES
 from ingest.quality import cross_flags, late_flags, range_flags

@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from alerts.backtest import Census, RuleSet, Span, as_measured
-from alerts.backtest_report import Item, Result, report, rfc3339
-from alerts.backtest_rules import HISTORY_NS, Decisions, in_force, rule_set
+from alerts.backtest.report import Item, Result, report, rfc3339
+from alerts.backtest.rules import HISTORY_NS, Decisions, in_force, rule_set
+from alerts.backtest.run import Census, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
 from deploy.backtesting import Workers
 from vitals.errors import NotFound, VitalgateError

@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 import msgspec
 import numpy as np
 
-from alerts.backtest import Census, Outcome, Replay, RuleSet, Span
+from alerts.backtest.run import Census, Outcome, Replay, RuleSet, Span
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest
 from vitals.model import VitalBatch

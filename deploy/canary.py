@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import httpx
 import structlog
 
-from alerts.rules import parse_limits
+from alerts.rules.limits import parse_limits
 from alerts.service import Observation
 from deploy.settings import AlertsSection
 from deploy.watchdog import OPEN, SiteBook, Trouble

@@ -58,7 +58,7 @@ def detect(
     """Score every row of a column for how anomalous it is, 0 to 1, from the rows up to it alone."""
     if data_dir.is_dir():
         os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
-    from alerts.detect import FIRES_AT, Detector  # noqa: PLC0415 - numba loads in a second; --help must not wait for it
+    from alerts.detect.scorer import FIRES_AT, Detector  # noqa: PLC0415 - numba loads in a second; --help must not wait for it
 
     detector = Detector(method)
     found = _read(csv_file, column, time_column)

@@ -35,7 +35,7 @@ def list_protocols(
     as_json: AsJson = False,
 ) -> None:
     """List the protocols that come with the program."""
-    from alerts.rulebook import Rulebook  # noqa: PLC0415 - --help must not wait for it
+    from alerts.book.rulebook import Rulebook  # noqa: PLC0415 - --help must not wait for it
 
     items = Rulebook.shipped()
     shown = items if as_json else [one | {"rules": len(one["rules"])} for one in items]
@@ -50,7 +50,7 @@ def show_protocol(
     as_json: AsJson = False,
 ) -> None:
     """Show the rules of a protocol in words; as JSON with the whole document."""
-    from alerts import rulebook  # noqa: PLC0415
+    from alerts.book import rulebook  # noqa: PLC0415
 
     _rules(rulebook.protocol(name), as_json)
 
@@ -63,7 +63,7 @@ def check_protocol(
     as_json: AsJson = False,
 ) -> None:
     """Validate a protocol: its rules in words, or the path of what is wrong and exit code 2."""
-    from alerts import rulebook  # noqa: PLC0415
+    from alerts.book import rulebook  # noqa: PLC0415
 
     _rules(rulebook.read(_document(file)), as_json)
 
@@ -77,7 +77,7 @@ def diff_protocols(
     as_json: AsJson = False,
 ) -> None:
     """Say in sentences what changes from one protocol to another."""
-    from alerts import rulebook  # noqa: PLC0415
+    from alerts.book import rulebook  # noqa: PLC0415
 
     was, now = (
         rulebook.protocol(one)["document"] if isinstance(one, str) else one for one in map(_named, (before, after))

@@ -17,11 +17,11 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from alerts.book.rulebook import Rulebook
 from alerts.engine import Engine
-from alerts.glucose_report import glucose_report
-from alerts.publish import ScorePublisher
-from alerts.rulebook import Rulebook
-from alerts.rules import parse_limits
+from alerts.glucose.report import glucose_report
+from alerts.rules.limits import parse_limits
+from alerts.scores.publish import ScorePublisher
 from alerts.service import AlertService, ControlDesk, Observation
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin

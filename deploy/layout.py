@@ -23,7 +23,7 @@ def kernel_sources() -> str:
     """
     digest = hashlib.blake2b(digest_size=8)
     house = Path(__file__).parents[1]
-    for module in sorted([*(house / "alerts").glob("*.py"), *(house / "vitals").glob("*.py")]):
+    for module in sorted([*(house / "alerts").rglob("*.py"), *(house / "vitals").rglob("*.py")]):
         digest.update(module.read_bytes())
     return digest.hexdigest()
 

@@ -6,9 +6,9 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
-from alerts.decisions import check_decision
-from alerts.glucose_report import glucose_report
-from alerts.rulebook import Rulebook
+from alerts.book.rulebook import Rulebook
+from alerts.glucose.report import glucose_report
+from alerts.programmes.decisions import check_decision
 from alerts.service import STREAM
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from alerts.lifecycle import technical_rule
+from alerts.cases.lifecycle import technical_rule
 from vitals.encoding import encode
 from vitals.errors import BackendError
 from vitals.glossary import AlertState, ControlKind, Severity

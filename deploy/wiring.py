@@ -17,7 +17,7 @@ from vitals.ports import Registry, Store
 from vitals.vault import IdentityVault, Vault
 
 if TYPE_CHECKING:
-    from alerts.book import SqlAlertBook
+    from alerts.book.sql import SqlAlertBook
     from dashboard_api.auth import TokenAuth
     from ingest.journal import Journal
     from ingest.metrics import IngestMetrics
@@ -97,7 +97,7 @@ class Core:
 
 def open_core(layout: Layout, settings: Settings) -> Core:
     """Open every backend of the core. The caller holds the core's lock."""
-    from alerts.book import SqlAlertBook  # noqa: PLC0415 - see above
+    from alerts.book.sql import SqlAlertBook  # noqa: PLC0415 - see above
     from dashboard_api.auth import TokenAuth  # noqa: PLC0415
     from ingest.journal import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415
     from ingest.journal import Journal  # noqa: PLC0415

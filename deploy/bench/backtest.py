@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from alerts.backtest import Census, Span
-from alerts.backtest_report import report
-from alerts.backtest_rules import Decisions, rule_set
+from alerts.backtest.report import report
+from alerts.backtest.rules import Decisions, rule_set
+from alerts.backtest.run import Census, Span
 from deploy.backtesting import Workers
 from deploy.bench.fleet import LIMITS, batch_of
 from deploy.bench.report import Figure, repeat

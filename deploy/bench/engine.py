@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 
 from alerts.engine import Engine
-from alerts.protocol import shipped
-from alerts.rules import parse_limits
+from alerts.rules.limits import parse_limits
+from alerts.rules.protocol import shipped
 from deploy.bench import ward
 from deploy.bench.fleet import LIMITS, batch_of
 from deploy.bench.report import Figure, repeat

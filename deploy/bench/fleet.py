@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
-from alerts.rules import parse_limits
+from alerts.rules.limits import parse_limits
 from deploy.layout import Layout
 from deploy.settings import Settings
 from deploy.wiring import CLOCK, open_core, prepare

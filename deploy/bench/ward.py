@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from alerts.engine import Engine
-from alerts.protocol import document, shipped
+from alerts.rules.protocol import document, shipped
 from deploy.bench.report import Figure
 from vitals.catalog import BY_KEY, MINUTE_NS
 from vitals.glossary import Basis, ControlKind

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from alerts.casebook import Casebook
-from alerts.cases import Subject
-from alerts.lifecycle import Report, Trigger
-from alerts.spec import RuleFace
+from alerts.cases.casebook import Casebook
+from alerts.cases.cases import Subject
+from alerts.cases.lifecycle import Report, Trigger
+from alerts.rules.spec import RuleFace
 from vitals.glossary import ControlKind, Severity
 from vitals.model import Control
 from vitals.ports import AlertEvent

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from alerts.score_tables import AgeBand, Parameter, Pregnancy, Standing
-from alerts.scores import ClinicalContext, Column, Latest, News2, Programme, news2
+from alerts.scores.news2 import ClinicalContext, Column, Latest, News2, Programme, news2
+from alerts.scores.tables import AgeBand, Parameter, Pregnancy, Standing
 from vitals.catalog import BY_KEY, MINUTE_NS
 from vitals.glossary import Mode
 from vitals.model import NO_TIME

@@ -3,10 +3,10 @@
 import copy
 from typing import Any
 
-from alerts.compile import Adopted, Override, compile_protocols
-from alerts.gates import PatientContext
-from alerts.protocol import Protocol, parse_protocol, shipped
-from alerts.spec import Compiled, CompiledRule, RuleSpec
+from alerts.rules.compile import Adopted, Override, compile_protocols
+from alerts.rules.gates import PatientContext
+from alerts.rules.protocol import Protocol, parse_protocol, shipped
+from alerts.rules.spec import Compiled, CompiledRule, RuleSpec
 
 SHIPPED = {protocol.name: protocol for protocol in shipped()}
 ADULT = PatientContext("adult")

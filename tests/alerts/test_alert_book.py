@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from alerts.book import SqlAlertBook
+from alerts.book.sql import SqlAlertBook
 from tests.alerts.alert_world import SECOND, at, control, limit, limits_control
 from tests.support import eventually
 from vitals.errors import BackendError, NotFound, PositionConflict

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from alerts.book import SqlAlertBook
-from alerts.protocol import document, shipped
+from alerts.book.sql import SqlAlertBook
+from alerts.rules.protocol import document, shipped
 from tests.alerts.alert_world import at, control
 from tests.alerts.test_alert_book import event, record
 from vitals.errors import NotFound

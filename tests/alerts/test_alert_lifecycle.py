@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from alerts import kernels
-from alerts.controls import check_control, read_body, shelf_problem
-from alerts.lifecycle import TABLE, Trigger, alert_id
+from alerts.cases.lifecycle import TABLE, Trigger, alert_id
+from alerts.judging import kernels
+from alerts.programmes.controls import check_control, read_body, shelf_problem
 from tests.alerts.alert_world import SECOND, Ward, at, control, kinds, limit, limits_control
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import AlertState, ControlKind, Severity

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from alerts.book import CONSUMER, SqlAlertBook
+from alerts.book.sql import CONSUMER, SqlAlertBook
 from alerts.engine import Engine
 from alerts.service import AlertService, ControlDesk, Observation
 from tests.alerts.alert_world import at, batch, control, limit, limits_control, reading

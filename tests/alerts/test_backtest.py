@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alerts import backtest
-from alerts.backtest import Census, Outcome, Replay, RuleSet, Span, as_measured, lockstep
-from alerts.backtest_report import Result, report
-from alerts.backtest_rules import Decisions, rule_set
+from alerts.backtest import run
+from alerts.backtest.report import Result, report
+from alerts.backtest.rules import Decisions, rule_set
+from alerts.backtest.run import Census, Outcome, Replay, RuleSet, Span, as_measured, lockstep
 from tests.alerts.alert_world import SECOND, at, batch, limit, reading
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
@@ -157,7 +157,7 @@ def test_readings_out_of_order_are_refused() -> None:
 
 
 def test_rules_that_nobody_could_follow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtest, "MOST_ALERTS", 2)
+    monkeypatch.setattr(run, "MOST_ALERTS", 2)
     with pytest.raises(InvalidRequest, match="more than 2 alerts"):
         replay(rules(limit()), batch(*minutes(85, *WELL, 85, *WELL, 85, 95)))
 

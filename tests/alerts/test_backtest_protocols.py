@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from alerts.backtest import Census, Replay, Span, lockstep
-from alerts.backtest_report import Result, report
-from alerts.backtest_rules import Decisions, in_force, rule_set
-from alerts.protocol import document, shipped
+from alerts.backtest.report import Result, report
+from alerts.backtest.rules import Decisions, in_force, rule_set
+from alerts.backtest.run import Census, Replay, Span, lockstep
+from alerts.rules.protocol import document, shipped
 from tests.alerts.alert_world import at, batch, limit, reading
 
 DAY = 86_400.0

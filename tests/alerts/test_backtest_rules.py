@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from alerts.backtest_rules import PROGRAMME, Decisions, in_force, rule_set
-from alerts.protocol import document, shipped
+from alerts.backtest.rules import PROGRAMME, Decisions, in_force, rule_set
+from alerts.rules.protocol import document, shipped
 from tests.alerts.alert_world import at, limit
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest

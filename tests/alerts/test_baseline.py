@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alerts.baseline import DAY_S, USABLE_DAYS, Baseline, bucket_of, create, learn, usable
+from alerts.judging.baseline import DAY_S, USABLE_DAYS, Baseline, bucket_of, create, learn, usable
 
 
 def week(base: Baseline, days: int, *, seed: int = 0, outliers: float = 0.0) -> None:

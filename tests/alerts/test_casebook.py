@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from alerts import ladder
-from alerts.casebook import Casebook
-from alerts.cases import Subject
-from alerts.lifecycle import TABLE, Report, Trigger
+from alerts.cases import ladder
+from alerts.cases.casebook import Casebook
+from alerts.cases.cases import Subject
+from alerts.cases.lifecycle import TABLE, Report, Trigger
 from tests.alerts.casebook_world import DAY, HOUR, MINUTE, Desk, key, ns, subject, told, when
 from vitals.glossary import INTERRUPTING, AlertState, AlertStep, ControlKind, Severity
 from vitals.model import Control

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from alerts.lifecycle import TABLE, Trigger
+from alerts.cases.lifecycle import TABLE, Trigger
 from tests.alerts.casebook_world import HOUR, Desk, key, subject
 from vitals.glossary import AlertState, AlertStep, Severity
 from vitals.ports import AlertEvent

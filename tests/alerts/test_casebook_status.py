@@ -2,7 +2,7 @@
 
 import pytest
 
-from alerts.lifecycle import Trigger
+from alerts.cases.lifecycle import Trigger
 from tests.alerts.casebook_world import DAY, HOUR, Desk, key, ns, subject, told, when
 from vitals.glossary import Severity
 

@@ -2,10 +2,10 @@
 
 import time
 
-from alerts import suppress
-from alerts.casebook import Casebook
-from alerts.cases import Subject
-from alerts.lifecycle import Report, Trigger
+from alerts.cases import suppressors
+from alerts.cases.casebook import Casebook
+from alerts.cases.cases import Subject
+from alerts.cases.lifecycle import Report, Trigger
 from tests.alerts.casebook_world import DAY, HOUR, MINUTE, Desk, key, ns, subject, told, when
 from vitals.glossary import AlertState, Severity
 
@@ -390,7 +390,7 @@ def test_time_costs_nothing_while_nothing_is_due() -> None:
     assert least_s < 0.0005
     assert len(book.open_alerts()) == 20_000
     assert len(book.advance(ns(DAY))) == 20_000
-    assert suppress.FLOOD_RAISES == 10
+    assert suppressors.FLOOD_RAISES == 10
 
 
 def _timed(book: Casebook, second: int) -> float:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.detect import FIRES_AT, GAUSSIAN, METHODS, Detector
+from alerts.detect.scorer import FIRES_AT, GAUSSIAN, METHODS, Detector
 from vitals.errors import InvalidRequest
 
 Array = npt.NDArray[Any]

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from alerts.detect import DEFAULT, FIRES_AT, GAUSSIAN, METHODS, Detector
+from alerts.detect.scorer import DEFAULT, FIRES_AT, GAUSSIAN, METHODS, Detector
 from tests.alerts import labelled_series as labelled
 from tests.alerts import nab_score as nab
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alerts import troubles
-from alerts.spec import RuleFace, TroubleRule
-from alerts.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, Move, describe, site_rules
+from alerts.judging import troubles
+from alerts.judging.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, Move, describe, site_rules
+from alerts.rules.spec import RuleFace, TroubleRule
 from ingest import device_life
 from tests.alerts.alert_world import SECOND, START_NS, at, batch, reading
 from tests.ingest.ingest_world import World

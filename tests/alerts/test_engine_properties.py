@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts.engine import Engine
-from alerts.scoring import is_scores
-from alerts.slots import SlotTable
+from alerts.judging.scoring import is_scores
+from alerts.judging.slots import SlotTable
 from tests.alerts import ward_stories as stories
 from tests.alerts.alert_world import SECOND, Ward, at, batch, control, limit, limits_control, reading
 from vitals.encoding import decode, encode
@@ -264,7 +264,7 @@ def test_without_the_compiler_the_same_bytes_come_out() -> None:
         "import sys; sys.path.insert(0, '.')\n"
         "from tests.alerts.test_engine_properties import fixed_events\n"
         "from numba.core.dispatcher import Dispatcher\n"
-        "from alerts.kernels import load\n"
+        "from alerts.judging.kernels import load\n"
         "assert not isinstance(load().scan_rows, Dispatcher)\n"
         "sys.stdout.buffer.write(fixed_events())"
     )

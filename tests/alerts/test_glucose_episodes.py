@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.episodes import BY_GAP, EPISODES, OPEN, RECOVERED, episodes, level_1_only, summary
-from alerts.glucose import trace
+from alerts.glucose.episodes import BY_GAP, EPISODES, OPEN, RECOVERED, episodes, level_1_only, summary
+from alerts.glucose.metrics import trace
 from tests.alerts.test_glucose_metrics import NAN, at, every
 from vitals.glossary import Flag
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.glucose import (
+from alerts.glucose.metrics import (
     Level,
     active_percent,
     agp,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from alerts.rules import MAX_LIMITS, compile_limit, describe_limit, parse_limits
-from alerts.spec import RuleSpec
+from alerts.rules.limits import MAX_LIMITS, compile_limit, describe_limit, parse_limits
+from alerts.rules.spec import RuleSpec
 from tests.alerts.alert_world import limit
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag

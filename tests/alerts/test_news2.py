@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alerts.score_tables import TEMP, AgeBand, Band, Parameter, Pregnancy, Standing
-from alerts.scores import Column, Latest, Programme, news2, news2_of_one
+from alerts.scores.news2 import Column, Latest, Programme, news2, news2_of_one
+from alerts.scores.tables import TEMP, AgeBand, Band, Parameter, Pregnancy, Standing
 from tests.alerts.news2_world import (
     NOW,
     ROWS,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from alerts.score_tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Refusal, Standing
-from alerts.scores import Latest, Programme
+from alerts.scores.news2 import Latest, Programme
+from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Refusal, Standing
 from tests.alerts.news2_world import HOME, KEYS, NOW, WARD, WELL, score, standing, table
 from vitals.catalog import BY_KEY, HOUR_NS, MINUTE_NS
 from vitals.glossary import Flag, Mode

@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.score_tables import AgeBand, Band, Parameter, Pregnancy
-from alerts.scores import Latest, News2, news2, news2_of_one
+from alerts.scores.news2 import Latest, News2, news2, news2_of_one
+from alerts.scores.tables import AgeBand, Band, Parameter, Pregnancy
 from tests.alerts.news2_world import KEYS, NOW, SPANS, WARD, columns, context, latest, points_by_hand, score
 from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import Flag

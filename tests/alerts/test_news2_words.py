@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from alerts.score_tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Standing
-from alerts.score_words import explain
-from alerts.scores import Latest, Programme
+from alerts.scores.news2 import Latest, Programme
+from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Standing
+from alerts.scores.words import explain
 from tests.alerts.news2_world import HOME, NOW, WELL, score
 from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import Flag, Mode

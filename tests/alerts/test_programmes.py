@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.gates import PatientContext
-from alerts.programme_bodies import (
+from alerts.programmes.bodies import (
     MAX_CHANGES,
     MAX_OVERRIDES,
     EnrolmentBody,
@@ -20,9 +19,10 @@ from alerts.programme_bodies import (
     read_programme,
     read_status,
 )
-from alerts.programmes import Due, Programmes, Reminder
-from alerts.protocol import document
-from alerts.spec import Compiled
+from alerts.programmes.in_force import Due, Programmes, Reminder
+from alerts.rules.gates import PatientContext
+from alerts.rules.protocol import document
+from alerts.rules.spec import Compiled
 from tests.alerts.protocol_world import LOW, SHIPPED, doc
 from vitals.errors import InvalidRequest
 

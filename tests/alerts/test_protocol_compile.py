@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from alerts.compile import Adopted, Override, compile_protocols
-from alerts.gates import Gate, PatientContext, exclusive, said, shut
-from alerts.rules import compile_limit, parse_limits
-from alerts.spec import Kind, Op
+from alerts.rules.compile import Adopted, Override, compile_protocols
+from alerts.rules.gates import Gate, PatientContext, exclusive, said, shut
+from alerts.rules.limits import compile_limit, parse_limits
+from alerts.rules.spec import Kind, Op
 from tests.alerts.protocol_world import (
     ADULT,
     BOTH,

@@ -6,11 +6,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.compile import compile_protocols
-from alerts.gates import PatientContext
-from alerts.protocol import document, parse_protocol
-from alerts.protocol_words import difference, resolves_words, rule_words
-from alerts.spec import CompiledRule, RuleSpec
+from alerts.rules.compile import compile_protocols
+from alerts.rules.gates import PatientContext
+from alerts.rules.protocol import document, parse_protocol
+from alerts.rules.spec import CompiledRule, RuleSpec
+from alerts.rules.words import difference, resolves_words, rule_words
 from tests.alerts.protocol_world import ADULT, adopted, doc
 from vitals.catalog import VITALS
 from vitals.errors import InvalidRequest

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from alerts.gates import PatientContext
-from alerts.protocol import MAX_RULES, check_enrolment, document, load_protocol, parse_protocol, patched
-from alerts.rule_types import RULE_TYPES
+from alerts.rules.gates import PatientContext
+from alerts.rules.protocol import MAX_RULES, check_enrolment, document, load_protocol, parse_protocol, patched
+from alerts.rules.types import RULE_TYPES
 from tests.alerts.protocol_world import (
     BOTH,
     FALL,

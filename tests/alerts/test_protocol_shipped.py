@@ -2,9 +2,9 @@
 
 import pytest
 
-from alerts.compile import compile_protocols
-from alerts.gates import PatientContext
-from alerts.spec import CompiledRule, Kind, Op
+from alerts.rules.compile import compile_protocols
+from alerts.rules.gates import PatientContext
+from alerts.rules.spec import CompiledRule, Kind, Op
 from tests.alerts.protocol_world import SHIPPED, adopted
 from vitals.catalog import BY_CODE
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from alerts.protocol import Protocol, document, parse_protocol
-from alerts.protocol_words import difference, resolves_words, rule_words, span
+from alerts.rules.protocol import Protocol, document, parse_protocol
+from alerts.rules.words import difference, resolves_words, rule_words, span
 from tests.alerts.protocol_world import (
     BOTH,
     FALL,

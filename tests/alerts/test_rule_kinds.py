@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from alerts.protocol import parse_protocol
+from alerts.rules.protocol import parse_protocol
 from tests.alerts.alert_world import Ward, at, batch, control, kinds, reading
 from tests.alerts.programme_world import (
     TICK,

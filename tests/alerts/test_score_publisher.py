@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from alerts import publish, service
-from alerts.book import SqlAlertBook
+from alerts import service
+from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
-from alerts.publish import CONSUMER, READ, REGISTER_EVERY, ScorePublisher
-from alerts.score_tables import AgeBand, Pregnancy
-from alerts.scoring import DEVICE, ScoreContext, ScoreTable, is_scores, score_rows
+from alerts.judging.scoring import DEVICE, ScoreContext, ScoreTable, is_scores, score_rows
+from alerts.judging.slots import rows_of
+from alerts.rules.spec import ScoreRule
+from alerts.scores import publish
+from alerts.scores.publish import CONSUMER, READ, REGISTER_EVERY, ScorePublisher
+from alerts.scores.tables import AgeBand, Pregnancy
 from alerts.service import AlertService
-from alerts.slots import rows_of
-from alerts.spec import ScoreRule
 from tests.alerts.alert_world import limit, limits_control, reading
 from tests.alerts.news2_world import WELL
 from tests.ingest.ingest_world import World, spo2

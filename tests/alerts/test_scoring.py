@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.score_tables import AgeBand, Parameter, Pregnancy
-from alerts.scores import Latest, Programme, news2_of_one
-from alerts.scoring import DEVICE, ScoreContext, Scored, ScoreTable, is_scores, rule_rows, score_rows
-from alerts.slots import rows_of
-from alerts.spec import ScoreRule
+from alerts.judging.scoring import DEVICE, ScoreContext, Scored, ScoreTable, is_scores, rule_rows, score_rows
+from alerts.judging.slots import rows_of
+from alerts.rules.spec import ScoreRule
+from alerts.scores.news2 import Latest, Programme, news2_of_one
+from alerts.scores.tables import AgeBand, Parameter, Pregnancy
 from tests.alerts.news2_world import WELL, points_by_hand, table
 from vitals.catalog import BY_CODE, BY_KEY, MINUTE_NS
 from vitals.encoding import decode, encode
@@ -588,7 +588,7 @@ def test_without_the_compiler_the_same_bytes_come_out() -> None:
         "import sys; sys.path.insert(0, '.')\n"
         "from tests.alerts.test_scoring import folded\n"
         "from numba.core.dispatcher import Dispatcher\n"
-        "from alerts.score_kernels import load\n"
+        "from alerts.judging.score_kernels import load\n"
         "assert not isinstance(load().take, Dispatcher)\n"
         "sys.stdout.buffer.write(folded(1) + folded(2))"
     )

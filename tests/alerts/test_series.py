@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numba import typeof
 from numba.core.dispatcher import Dispatcher
 
-from alerts.days import DAY_NS, MINUTE_NS, push_day, trend
-from alerts.series import (
+from alerts.judging.days import DAY_NS, MINUTE_NS, push_day, trend
+from alerts.judging.series import (
     GAP_NS,
     LAST_POINTS,
     MEDIAN_AGE_NS,
@@ -34,7 +34,7 @@ from alerts.series import (
     unchanged_minutes,
     usual_table,
 )
-from alerts.spec import Op
+from alerts.rules.spec import Op
 
 ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000_000
@@ -276,7 +276,7 @@ def test_without_the_compiler_the_same_bytes_come_out() -> None:
     code = (
         "import sys; sys.path.insert(0, '.')\n"
         "from numba.core.dispatcher import Dispatcher\n"
-        "from alerts.series import slope\n"
+        "from alerts.judging.series import slope\n"
         "from tests.alerts.test_series import fixed_measures\n"
         "assert not isinstance(slope, Dispatcher)\n"
         "sys.stdout.buffer.write(fixed_measures())"

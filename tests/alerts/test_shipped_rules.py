@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from alerts.compile import compile_protocols
-from alerts.gates import PatientContext
+from alerts.rules.compile import compile_protocols
+from alerts.rules.gates import PatientContext
 from tests.alerts.alert_world import Ward
 from tests.alerts.programme_world import TICK, Enrolled, Row, daily, day, document, of_rule, rows, steps
 from tests.alerts.protocol_world import SHIPPED, adopted

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from alerts.book import SqlAlertBook
-from alerts.controls import check_control
+from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
-from alerts.own_rules import describe_silence
+from alerts.programmes.controls import check_control
+from alerts.rules.own import describe_silence
 from alerts.service import AlertService, ControlDesk
 from tests.alerts.alert_world import SECOND, Ward, at, batch, control, kinds, limit, limits_control, reading
 from tests.support import FakeClock

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from alerts.controls import check_control, read_body
 from alerts.engine import Engine
-from alerts.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
+from alerts.programmes.controls import check_control, read_body
+from alerts.rules.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import ControlKind, Flag
 from vitals.model import Control

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from alerts.scoring import DEVICE
+from alerts.judging.scoring import DEVICE
 from tests.alerts.alert_world import Ward, at, batch, control, limit, limits_control, reading
 from tests.alerts.programme_world import document
 from tests.alerts.protocol_world import STUCK, doc

@@ -12,11 +12,11 @@ import uvicorn
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.types import ASGIApp
 
-from alerts.book import SqlAlertBook
+from alerts.book.rulebook import Rulebook
+from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
-from alerts.glucose_report import glucose_report
-from alerts.rulebook import Rulebook
-from alerts.rules import parse_limits
+from alerts.glucose.report import glucose_report
+from alerts.rules.limits import parse_limits
 from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
 from dashboard_api.auth import TokenAuth

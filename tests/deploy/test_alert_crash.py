@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from alerts.book import SqlAlertBook
+from alerts.book.sql import SqlAlertBook
+from alerts.cases.suppressors import CYCLES
 from alerts.engine import Engine
-from alerts.suppress import CYCLES
 from simulators.publisher import Options, Outgoing, Publisher
 from tests.deploy.conftest import Running
 from tests.support import FakeClock, eventually

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from alerts.book import SqlAlertBook
+from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
 from alerts.service import AlertService, ControlDesk, Observation
 from deploy.canary import LIMITS, Canary

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alerts.book import SqlAlertBook
+from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
 from alerts.service import AlertService
 from deploy.watchdog import Watchdog

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alerts.protocol import document, shipped
+from alerts.rules.protocol import document, shipped
 from tests.deploy.conftest import Running, run_cli
 
 

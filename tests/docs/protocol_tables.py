@@ -7,12 +7,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from alerts.compile import RECHECK_S, ROLES, SLA_S
-from alerts.conditions import APART_S, CLEAR_S, SUPPRESSORS, Compared, Continuous, Sized, Spot
-from alerts.gates import UNSET, Gate
-from alerts.protocol import Protocol, ScoreSettings, shipped
-from alerts.protocol_words import rule_words, span
-from alerts.rule_types import CAUSES, RULE_TYPES, Owned, Rule
+from alerts.rules.compile import RECHECK_S, ROLES, SLA_S
+from alerts.rules.gates import UNSET, Gate
+from alerts.rules.protocol import Protocol, ScoreSettings, shipped
+from alerts.rules.syntax import APART_S, CLEAR_S, SUPPRESSORS, Compared, Continuous, Sized, Spot
+from alerts.rules.types import CAUSES, RULE_TYPES, Owned, Rule
+from alerts.rules.words import rule_words, span
 from tests.docs.tables import code, table
 from vitals.catalog import BY_KEY
 from vitals.glossary import Mode

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from alerts import controls, ladder, lifecycle
+from alerts.cases import ladder, lifecycle
+from alerts.programmes import controls
 from deploy.settings import Settings
 from device_gateway.settings import GatewaySettings
 from vitals import glossary

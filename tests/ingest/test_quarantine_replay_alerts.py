@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from alerts.book import SqlAlertBook
+from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
 from alerts.service import AlertService
 from ingest.adapter import Adapter, Context, Decoded

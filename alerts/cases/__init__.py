@@ -1,0 +1,1 @@
+"""The life of an alert: transitions, the register, escalation ladders, suppressors and subjects."""

@@ -1,0 +1,1 @@
+"""Anomaly scores for any plain series, row by row."""

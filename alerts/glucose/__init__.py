@@ -1,0 +1,1 @@
+"""Reports of continuous glucose sensors: metrics, episodes and the report of one patient."""

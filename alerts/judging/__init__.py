@@ -1,0 +1,1 @@
+"""Readings and time against rules: slots, series, kernels, silence, device troubles and scored patients."""

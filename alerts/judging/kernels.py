@@ -1,0 +1,336 @@
+"""The hot loop: conditions of all slots over the rows of a batch, and over a tick, as numba kernels.
+
+The kernels run the *condition* of a slot only (clear, pending, holding, ...); alerts are opened and closed from the
+transitions that they emit, which are few. Rows are taken strictly in order and each depends on nothing but the state of
+its patient's slots, so the transitions are the same however the rows were cut into batches. With
+``NUMBA_DISABLE_JIT=1`` the same functions run as Python.
+
+``NUMBA_CACHE_DIR`` is read by numba when it is first imported: whoever starts the process sets it before.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numba
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+
+from alerts.judging.compiling import lean
+from alerts.judging.days import Days
+from alerts.judging.measures import JUDGED, judge, outside, within
+from alerts.judging.series import Recent, Usual, learn_usual, push_recent, series_types
+from alerts.judging.slot_kernels import (
+    CLEAR,
+    DOUBTED,
+    ENDED,
+    FADED,
+    HEARD,
+    HOLDS,
+    NOTHING,
+    ONSET,
+    PENDING,
+    REFUTED,
+    REVIEWED,
+    SUSPECTED,
+    UNCONFIRMED,
+    WORSENED,
+    elapse,
+    inherit,
+    move,
+)
+from alerts.judging.state import (
+    EMITTED_DTYPES,
+    ROW_DTYPES,
+    RULE_DTYPES,
+    SLOT_DTYPES,
+    Array,
+    Emitted,
+    Rows,
+    Rules,
+    Slots,
+    record_type,
+)
+from alerts.rules.spec import Kind
+from vitals.catalog import HOUR_NS
+from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
+from vitals.model import NO_TIME
+
+__all__ = [
+    "CLEAR", "DOUBTED", "ENDED", "FADED", "HEARD", "HOLDS", "LONGEST_CHAIN", "NOTHING", "ONSET", "PENDING", "REFUTED",
+    "REVIEWED", "SUSPECTED", "UNCONFIRMED", "WORSENED", "load",
+]  # fmt: skip
+
+LONGEST_CHAIN: Final = 256
+"""Slots that one reading can be judged by."""
+REVIEW_AGE_NS: Final = 72 * HOUR_NS
+"""An urgent value that comes too late to page is somebody's task if it was measured no longer ago than this."""
+
+_LOW: Final = 0
+_S1: Final = int(Severity.S1)
+_SINGLE: Final = int(Statistic.SINGLE)
+_DAY: Final = int(Basis.DAY)
+_UNKNOWN: Final = int(Basis.UNKNOWN)
+_UNSCORED: Final = int(NOT_SCORED)
+_LATE: Final = int(Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
+_REFUSED: Final = _UNSCORED & ~_LATE
+_BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
+_MISUSED: Final = _UNSCORED & ~_BROKEN
+_NOT_LEARNED: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY | Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.ESTIMATED)
+_LIMIT: Final = int(Kind.LIMIT)
+_FAULT: Final = int(Kind.FAULT)
+_STUCK: Final = int(Kind.STUCK)
+
+
+@lean
+def _emit(out: Emitted, place: int, slots: Slots, slot: int, kind: int, at_ns: int) -> None:
+    out.slot[place] = slot
+    out.kind[place] = kind
+    out.at_ns[place] = at_ns
+    out.time_ns[place] = slots.latest_time_ns[slot]
+    out.value[place] = slots.latest_value[slot]
+    out.flags[place] = slots.latest_flags[slot]
+    out.first_time_ns[place] = slots.first_time_ns[slot]
+    out.first_value[place] = slots.first_value[slot]
+    out.first_flags[place] = slots.first_flags[slot]
+    out.first_message[place] = slots.first_message[slot]
+    out.first_source_ns[place] = slots.first_source_ns[slot]
+    out.first_seq[place] = slots.first_seq[slot]
+    out.measured[place] = slots.latest_measured[slot]
+
+
+@lean
+def _emit_row(
+    out: Emitted, place: int, slots: Slots, slot: int, kind: int, rows: Rows, row: int, measured: float
+) -> None:
+    _emit(out, place, slots, slot, kind, rows.received_ns[row])
+    out.time_ns[place], out.value[place], out.flags[place] = rows.time_ns[row], rows.value[row], rows.flags[row]
+    out.measured[place] = measured
+    out.row[place] = row
+    if kind == REVIEWED:
+        out.first_time_ns[place], out.first_value[place] = rows.time_ns[row], rows.value[row]
+        out.first_flags[place], out.first_message[place] = rows.flags[row], rows.message[row]
+        out.first_source_ns[place], out.first_seq[place] = rows.source_time_ns[row], rows.seq[row]
+
+
+@lean
+def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: int, time_ns: int) -> int:
+    """A member of a combination was judged: whether the combination is true (1), is not (0), or nobody knows (-1)."""
+    parent = slots.parent[slot]
+    combo, rule = slots.combo[parent], slots.rule[parent]
+    if verdict == 1 and slots.condition[slot] == HOLDS:
+        true_ns[combo, slots.member[slot]] = max(true_ns[combo, slots.member[slot]], time_ns)
+    elif verdict == 0 and slots.condition[slot] == CLEAR:
+        true_ns[combo, slots.member[slot]] = NO_TIME
+    answer = 1
+    for member in range(int(rules.a[rule])):
+        since = true_ns[combo, member]
+        if since == NO_TIME:
+            return 0
+        if time_ns - since > rules.window_ns[rule]:
+            answer = -1
+    return answer
+
+
+@lean
+def _heard(slots: Slots, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
+    """A reading came again for a condition that faded."""
+    slots.stale[slot] = 0
+    if slots.parent[slot] >= 0:
+        return count
+    _emit_row(out, count, slots, slot, HEARD, rows, row, rows.value[row])
+    return count + 1
+
+
+@lean
+def _moved(
+    slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, verdict: int, beyond: bool, measured: float,
+    out: Emitted, count: int,
+) -> int:  # fmt: skip
+    """Let a row move a slot; transitions in ``out`` by now. Those of a combination's members are nobody's alert."""
+    moved = move(slots, slot, rules, slots.rule[slot], rows, row, verdict, beyond, measured)
+    if moved == NOTHING or slots.parent[slot] >= 0:
+        return count
+    _emit_row(out, count, slots, slot, moved, rows, row, measured)
+    return count + 1
+
+
+@lean
+def _joined(
+    slots: Slots, slot: int, rules: Rules, true_ns: Array, rows: Rows, row: int, verdict: int, measured: float,
+    out: Emitted, count: int,
+) -> int:  # fmt: skip
+    """A member was judged: let its combination move; transitions in ``out`` by now."""
+    parent, time_ns = slots.parent[slot], rows.time_ns[row]
+    answer = _together(slots, rules, true_ns, slot, verdict, time_ns)
+    slots.last_time_ns[parent] = max(slots.last_time_ns[parent], time_ns)
+    if slots.stale[parent] != 0:
+        count = _heard(slots, parent, rows, row, out, count)
+    if answer == 1 and slots.condition[parent] == HOLDS:
+        slots.timer_ns[parent] = NO_TIME
+        return count
+    if answer == 1 or (answer == 0 and slots.condition[parent] != CLEAR):
+        return _moved(slots, parent, rules, rows, row, answer, True, measured, out, count)
+    return count
+
+
+@lean
+def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
+    """A row that no rule reads as current: an urgent value that came late is for review, a fault is counted."""
+    flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
+    late = flags & _LATE != 0 and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
+    broken = flags & _BROKEN != 0 and flags & _MISUSED == 0
+    if rows.statistic[row] != _SINGLE or rows.basis[row] == _DAY or rows.basis[row] == _UNKNOWN:
+        return count
+    while slot >= 0:
+        rule = slots.rule[slot]
+        kind = rules.kind[rule]
+        if broken and kind == _FAULT and rows.time_ns[row] >= slots.last_time_ns[slot]:
+            slots.last_time_ns[slot] = rows.time_ns[row]
+            if slots.stale[slot] != 0:
+                count = _heard(slots, slot, rows, row, out, count)
+            if slots.condition[slot] != HOLDS:
+                count = _moved(slots, slot, rules, rows, row, 1, False, rows.value[row], out, count)
+        elif late and kind == _LIMIT and rules.severity[rule] == _S1 and slots.parent[slot] < 0:
+            low = rules.side[rule] == _LOW
+            if outside(rows.value[row], flags, low, rules.enter[rule], rules.inclusive[rule]) == 1:
+                _emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
+                count += 1
+        slot = slots.following[slot]
+    return count
+
+
+@lean
+def _calm(condition: int, kind: int) -> bool:
+    """Whether a slot has nothing against learning a value; what is wrong with the sensor says nothing of it."""
+    return bool(condition == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
+
+
+@lean
+def _head(heads: Array, index: Array, token: int, vital: int) -> int:
+    """The first slot that judges a vital of a patient of the batch's vocabulary, -1 where none does."""
+    if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
+        return -1
+    return int(heads[index[token], vital])
+
+
+@lean
+def scan_rows(
+    slots: Slots, rules: Rules, recent: Recent, usual: Usual, days: Days, true_ns: Array, heads: Array, index: Array,
+    rows: Rows, start: int, out: Emitted,
+) -> tuple[int, int]:  # fmt: skip
+    """Judge rows from ``start`` in order, each by all slots of its (patient, vital).
+
+    ``heads`` (patients x vital codes, int32) starts the chain of slots, ``index`` maps the batch's patient vocabulary
+    to rows of it. Returns the next row (the batch's length when done; less when ``out`` is full) and how many
+    transitions stand in ``out``.
+    """
+    # Arrays used for every row are bound once: a field access inside the loop counts references, 60 times the work.
+    patients, vitals, times, values, flags = rows.patient, rows.vital, rows.time_ns, rows.value, rows.flags
+    statistics, bases = rows.statistic, rows.basis
+    rule_of, following, last_time_ns, condition = slots.rule, slots.following, slots.last_time_ns, slots.condition
+    parent_of, recent_of, usual_of = slots.parent, slots.recent, slots.usual
+    timer_ns, cleared, stale = slots.timer_ns, slots.cleared, slots.stale
+    kinds, sides, enters, inclusive = rules.kind, rules.side, rules.enter, rules.inclusive
+    medians, from_min, to_min = rules.median_of, rules.from_min, rules.to_min
+    size, room, count = patients.size, out.slot.size - 2 * LONGEST_CHAIN, 0
+    for row in range(start, size):
+        if count > room:
+            return row, count
+        slot = first = _head(heads, index, patients[row], vitals[row])
+        if slot < 0:
+            continue
+        flag = flags[row]
+        if flag & _UNSCORED != 0 or statistics[row] != _SINGLE or bases[row] == _DAY or bases[row] == _UNKNOWN:
+            count = _aside(slots, rules, slot, rows, row, out, count)
+            continue
+        time_ns, value, quiet = times[row], values[row], True
+        sound = flag & _NOT_LEARNED == 0 and not np.isnan(value)
+        if sound and recent_of[first] >= 0:
+            push_recent(recent, recent_of[first], time_ns, value)
+        while slot >= 0:
+            rule = rule_of[slot]
+            kind = kinds[rule]
+            plain = kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]
+            beyond, measured, verdict = False, value, -1
+            if plain:
+                verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
+            if time_ns >= last_time_ns[slot] and not (plain and verdict < 0):
+                last_time_ns[slot] = time_ns
+                if stale[slot] != 0:
+                    count = _heard(slots, slot, rows, row, out, count)
+                if not plain:
+                    verdict, measured, beyond = judge(slots, slot, rules, rule, recent, usual, days, rows, row, sound)
+                if verdict == 1 and condition[slot] == HOLDS:
+                    timer_ns[slot] = NO_TIME
+                    cleared[slot] = 0
+                elif verdict == 1 or (verdict == 0 and condition[slot] != CLEAR):
+                    if plain:
+                        beyond = flag & JUDGED != 0 or within(value, rules.leave[rule], sides[rule] == _LOW)
+                    count = _moved(slots, slot, rules, rows, row, verdict, beyond, measured, out, count)
+                if parent_of[slot] >= 0 and verdict >= 0:
+                    count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
+            # What is out of order was not judged: nobody knows whether it alarms.
+            quiet = quiet and last_time_ns[slot] <= time_ns and _calm(condition[slot], kind)
+            slot = following[slot]
+        if quiet and sound and usual_of[first] >= 0:
+            learn_usual(usual, usual_of[first], time_ns, rows.tz_min[row], value)
+    return size, count
+
+
+@lean
+def scan_tick(
+    slots: Slots, rules: Rules, true_ns: Array, watermark_ns: int, start: int, out: Emitted
+) -> tuple[int, int]:
+    """Let delays elapse up to ``watermark_ns``, for all slots from ``start``; returns as :func:`scan_rows`.
+
+    A pending condition is raised only while its last reading is not stale; nothing is ever cleared here.
+    """
+    conditions, size, room, count = slots.condition, slots.condition.size, out.slot.size - 2, 0
+    for slot in range(start, size):
+        condition = conditions[slot]
+        if condition == CLEAR or condition == SUSPECTED:  # noqa: PLR1714, SIM109  a set is slow in the kernel
+            continue
+        if count > room:
+            return slot, count
+        rule = slots.rule[slot]
+        moved, at_ns = elapse(slots, slot, rules, rule, watermark_ns)
+        if moved == NOTHING:
+            continue
+        if slots.parent[slot] < 0:
+            _emit(out, count, slots, slot, moved, at_ns)
+            count += 1
+        elif moved == ONSET or moved == WORSENED:  # noqa: PLR1714, SIM109
+            parent = slots.parent[slot]
+            answer = _together(slots, rules, true_ns, slot, 1, max(at_ns, slots.latest_time_ns[slot]))
+            if answer == 1 and conditions[parent] == CLEAR:
+                inherit(slots, parent, slot)
+                conditions[parent] = HOLDS
+                slots.timer_ns[parent] = NO_TIME
+                _emit(out, count, slots, parent, ONSET, at_ns)
+                count += 1
+    return size, count
+
+
+class Kernels(NamedTuple):
+    """The two kernels, compiled."""
+
+    scan_rows: Callable[..., tuple[int, int]]
+    scan_tick: Callable[..., tuple[int, int]]
+
+
+@functools.cache
+def load() -> Kernels:
+    """Compile both kernels for their one signature, or take them from numba's cache; later calls are free."""
+    if isinstance(scan_rows, Dispatcher) and isinstance(scan_tick, Dispatcher):
+        slots = record_type(Slots, SLOT_DTYPES, readonly=False)
+        rules = record_type(Rules, RULE_DTYPES, readonly=False)
+        rows = record_type(Rows, ROW_DTYPES, readonly=True)
+        out = record_type(Emitted, EMITTED_DTYPES, readonly=False)
+        recent, usual, days = series_types()
+        int32, int64 = numba.types.int32, numba.types.int64
+        true_ns = numba.types.Array(int64, 2, "C")
+        heads, index = numba.types.Array(int32, 2, "C"), numba.types.Array(int32, 1, "C")
+        scan_rows.compile((slots, rules, recent, usual, days, true_ns, heads, index, rows, int64, out))
+        scan_tick.compile((slots, rules, true_ns, int64, int64, out))
+    return Kernels(scan_rows, scan_tick)

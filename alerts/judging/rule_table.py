@@ -1,0 +1,83 @@
+"""Rules, faces and names, each kept once however many patients have them; rows are never given away."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from alerts.judging.state import RULE_DTYPES, Rules
+from alerts.rules.spec import RuleFace, RuleSpec
+
+_FIRST_RULES: Final = 64
+
+
+class RuleTable:
+    """``rules`` is what the kernels take; the first ``size`` rows are in use."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.rules = Rules(**{name: np.zeros(_FIRST_RULES, dtype=dtype) for name, dtype in RULE_DTYPES.items()})
+        self._rows: dict[RuleSpec, int] = {}
+        self._faces: dict[RuleFace, int] = {}
+        self._names: dict[str, int] = {}
+        self._face_list: list[RuleFace] = []
+
+    @property
+    def names(self) -> int:
+        """How many names there are."""
+        return len(self._names)
+
+    def intern(self, spec: RuleSpec) -> int:
+        """The row of a spec."""
+        row = self._rows.get(spec)
+        if row is not None:
+            return row
+        if self.size == len(self.rules.kind):
+            self.rules = Rules(*(_doubled(column) for column in self.rules))
+        row = self._rows[spec] = self.size
+        self.size += 1
+        for column, value in zip(self.rules, spec, strict=True):
+            column[row] = value
+        return row
+
+    def intern_face(self, face: RuleFace) -> int:
+        """The row of a face."""
+        row = self._faces.setdefault(face, len(self._face_list))
+        if row == len(self._face_list):
+            self._face_list.append(face)
+        return row
+
+    def intern_name(self, name: str) -> int:
+        """The number of a rule's name."""
+        return self._names.setdefault(name, len(self._names))
+
+    def spec(self, row: int) -> RuleSpec:
+        """A row as it was interned."""
+        return RuleSpec(*(column[row].item() for column in self.rules))
+
+    def face(self, row: int) -> RuleFace:
+        """A face."""
+        return self._face_list[row]
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as msgpack can hold it; equal tables give equal bytes."""
+        columns = {name: column[: self.size].tobytes() for name, column in self.rules._asdict().items()}
+        return {"columns": columns, "faces": [list(face) for face in self._face_list], "names": list(self._names)}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> "RuleTable":
+        """The inverse of :meth:`dump`. Raises ``KeyError`` or ``ValueError`` when ``state`` is not one."""
+        table = cls()
+        columns = [np.frombuffer(state["columns"][name], dtype=dtype) for name, dtype in RULE_DTYPES.items()]
+        for row in zip(*(column.tolist() for column in columns), strict=True):
+            table.intern(RuleSpec(*row))
+        for face in state["faces"]:
+            table.intern_face(RuleFace(*face))
+        for name in state["names"]:
+            table.intern_name(name)
+        return table
+
+
+def _doubled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.concatenate([column, np.zeros_like(column)])

@@ -1,0 +1,1 @@
+"""What a rule is: limits, the nine rule types, protocol syntax, gates, compiling and words."""

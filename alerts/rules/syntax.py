@@ -1,0 +1,288 @@
+"""Conditions of protocols: what is measured, against which number, for how long. Rules are conditions with an owner.
+
+Numbers are in the unit that is written with them; every one is bounded.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, NamedTuple
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic import model_validator as whole
+
+from alerts.rules.gates import Part
+from alerts.rules.limits import Side
+from vitals.catalog import BY_KEY, accepts
+from vitals.units import UNIT_BY_NAME
+
+DAY_S: Final = 86_400
+_LARGEST: Final = 1e9
+
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
+
+
+class Continuous(Part):
+    """How long a condition lasts while its vital is measured continuously."""
+
+    for_s: float | None = Field(default=None, ge=0, le=DAY_S, description="raised when it has held so many seconds")
+    readings: int = Field(default=1, ge=1, le=20, description="and for at least so many readings")
+    sticky: bool = Field(
+        default=True, description="while it waits, only a value that is back at clear cancels it, not one between"
+    )
+    clear_s: float | None = Field(default=None, ge=0, le=DAY_S, description="over when values were back so long")
+    clear_readings: int = Field(default=1, ge=1, le=20, description="and for at least so many readings")
+    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of so many readings")
+
+
+class Spot(Part):
+    """How many readings a condition takes while its vital is measured now and then."""
+
+    readings: int | None = Field(default=None, ge=1, le=20, description="raised by so many readings in a row")
+    apart_s: float | None = Field(default=None, ge=0, le=7 * DAY_S, description="each at least so long after the last")
+    clear_readings: int | None = Field(default=None, ge=1, le=20, description="over after so many readings in a row")
+    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of so many readings")
+
+
+class Threshold(NamedTuple):
+    """The one comparator of a rule: its name, number, and what that means."""
+
+    comparator: str
+    limit: float
+    side: Side
+    inclusive: bool
+
+
+COMPARATORS: Final[Mapping[str, tuple[Side, bool]]] = MappingProxyType({
+    "below": (Side.LOW, False), "at_or_below": (Side.LOW, True),
+    "above": (Side.HIGH, False), "at_or_above": (Side.HIGH, True),
+})  # fmt: skip
+
+
+class Compared(Part):
+    """Exactly one comparator, and where the condition ends: at ``clear``, or ``deadband`` inside of the limit."""
+
+    below: Number | None = Field(default=None, description="raised under this")
+    at_or_below: Number | None = Field(default=None, description="raised at this or under it")
+    above: Number | None = Field(default=None, description="raised over this")
+    at_or_above: Number | None = Field(default=None, description="raised at this or over it")
+    clear: Number | None = Field(default=None, description="over when back at this")
+    deadband: float | None = Field(default=None, ge=0, le=_LARGEST, description="over when back by so much")
+
+    @field_validator("clear")
+    @classmethod
+    def _good_side(cls, value: float | None, info: ValidationInfo) -> float | None:
+        for name, (side, _) in COMPARATORS.items():
+            limit = info.data.get(name)
+            if value is not None and limit is not None and (value < limit if side is Side.LOW else value > limit):
+                raise ValueError(f"is on the wrong side of {name}")
+        return value
+
+    @field_validator("deadband")
+    @classmethod
+    def _either(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("clear") is not None:
+            raise ValueError("give clear or deadband, not both")
+        return value
+
+    @whole(mode="after")
+    def _one_comparator(self) -> "Compared":
+        if len(self._given()) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(COMPARATORS)}")
+        return self
+
+    def _given(self) -> list[str]:
+        return [name for name in COMPARATORS if getattr(self, name) is not None]
+
+    @property
+    def threshold(self) -> Threshold:
+        """The comparator that was given."""
+        name = self._given()[0]
+        return Threshold(name, getattr(self, name), *COMPARATORS[name])
+
+
+class Lasting(Part):
+    """How long a condition lasts in either mode, and at which hours of the patient's day it counts."""
+
+    continuous: Continuous = Field(default=Continuous(), description="persistence while measured continuously")
+    spot: Spot = Field(default=Spot(), description="persistence while measured now and then")
+    from_min: int = Field(default=0, ge=0, lt=1440, description="counts from this minute of the patient's day")
+    to_min: int = Field(default=0, ge=0, lt=1440, description="to this one, past midnight too; both 0: always")
+
+    @field_validator("to_min")
+    @classmethod
+    def _some_time(cls, value: int, info: ValidationInfo) -> int:
+        if value == info.data.get("from_min") and value:
+            raise ValueError("must differ from from_min")
+        return value
+
+
+class Measured(Part):
+    """Which vital sign a condition looks at."""
+
+    vital: str = Field(description="catalogue key")
+    also_on: tuple[str, ...] = Field(
+        default=(), max_length=3, strict=False, description="other vitals that measure the same, one rule each"
+    )
+    unit: str | None = Field(default=None, description="unit of the numbers, one that the vital has")
+
+    @field_validator("vital")
+    @classmethod
+    def _known(cls, key: str) -> str:
+        return measurable(key)
+
+    @field_validator("also_on")
+    @classmethod
+    def _all_known(cls, keys: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for key in keys:
+            measurable(key)
+        if len({*keys, info.data.get("vital")}) != len(keys) + 1:
+            raise ValueError("names a vital sign twice")
+        return keys
+
+    @field_validator("unit")
+    @classmethod
+    def _measures(cls, unit: str | None, info: ValidationInfo) -> str | None:
+        if unit is None:
+            return None
+        for key in (info.data.get("vital"), *info.data.get("also_on", ())):
+            if key is not None and not accepts(BY_KEY[key], unit):
+                raise ValueError(f"does not measure {key}")
+        known = UNIT_BY_NAME.get(unit)
+        return unit if known is None else known.ucum
+
+
+def measurable(key: str) -> str:
+    vital = BY_KEY.get(key)
+    if vital is None:
+        raise ValueError(f"{key[:32]} is no vital sign of the catalogue")
+    if vital.panel:
+        raise ValueError(f"{key} is a panel: name {', '.join(vital.panel)}")
+    if vital.derived:
+        raise ValueError(f"{key} is computed: use a rule of type score")
+    return key
+
+
+class Suppressor(NamedTuple):
+    """What keeps a vital from raising on noise: the on-delay while continuous, and the deadband (canonical)."""
+
+    for_s: float = 0.0
+    deadband: float = 0.0
+
+
+CLEAR_S: Final = 60.0
+"""Off-delay while continuous (clinical.md 5.3)."""
+APART_S: Final = 60.0
+"""How far apart spot readings that confirm each other are at least (clinical.md 4.3)."""
+SUPPRESSORS: Final[Mapping[str, Suppressor]] = MappingProxyType({
+    "spo2": Suppressor(30.0, 2.0),
+    **dict.fromkeys(("heart_rate", "pulse_rate", "pulse_rate_nibp"), Suppressor(60.0, 5.0)),
+    "resp_rate": Suppressor(120.0, 2.0),
+    **dict.fromkeys(("bp_sys", "bp_dia", "bp_mean", "bp_avg_sys", "bp_avg_dia"), Suppressor(0.0, 5.0)),
+    "temp": Suppressor(0.0, 0.3),
+    **dict.fromkeys(("glucose_bg", "glucose_isf", "glucose"), Suppressor(0.0, 5.0)),
+})  # fmt: skip
+"""Defaults where a rule does not say (clinical.md 5.3). Spot readings of these are confirmed by a second one; what a
+patient reports, or a device counts over a day, stands alone."""
+HIGH_GLUCOSE: Final = 250.0
+HIGH_GLUCOSE_DEADBAND: Final = 10.0
+
+
+class Sized(Lasting, Compared, Measured):
+    """A number of one vital sign against a limit: what every condition but a score is."""
+
+    def spot_readings(self) -> int:
+        """How many spot readings raise the condition."""
+        if self.spot.readings is not None:
+            return self.spot.readings
+        return 2 if isinstance(self, Limit | Deviation) and self.vital in SUPPRESSORS else 1
+
+
+class Limit(Sized):
+    """The value itself, or the median of the last few, beyond a limit."""
+
+    type: Literal["limit"]
+    unit: str = Field(description="unit of the numbers, one that the vital has")
+
+
+class Rate(Sized):
+    """The value rises or falls too fast: least-squares slope, numbers in unit per minute."""
+
+    type: Literal["rate"]
+    unit: str = Field(description="unit of the numbers, per minute")
+    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over so many seconds")
+
+
+class Deviation(Sized):
+    """The value against the patient's own usual one at this hour of the day."""
+
+    type: Literal["deviation"]
+    measure: Literal["difference", "ratio", "robust_z"] = Field(
+        description="difference: value minus the usual one; ratio: over it; robust_z: difference in robust standard"
+        " deviations"
+    )
+    least_spread: float = Field(default=0.0, ge=0, le=_LARGEST, description="robust_z: noise of the device")
+
+    @whole(mode="after")
+    def _unit_fits(self) -> "Deviation":
+        _check_unit(self.unit, self.measure, ("difference",))
+        if self.least_spread and self.measure != "robust_z":
+            raise ValueError("least_spread is for robust_z")
+        return self
+
+
+class Trend(Sized):
+    """A change over days of the patient's calendar."""
+
+    type: Literal["trend"]
+    measure: Literal["change", "mean", "below_mean_sd", "fraction", "share_below"] = Field(
+        description="change: today minus so many days before; mean: of the days without the first; below_mean_sd:"
+        " distance from the mean of the days before, in SD; fraction: yesterday over the first day on record;"
+        " share_below: percent of readings under a value"
+    )
+    days: int = Field(default=1, ge=1, le=31, description="over so many days")
+    readings: int = Field(
+        default=0, ge=0, le=100_000, description="mean, share_below: only with at least so many readings"
+    )
+    on_days: int = Field(default=0, ge=0, le=31, description="mean: on at least so many days")
+    under: Number | None = Field(default=None, description="share_below: under this value")
+
+    @whole(mode="after")
+    def _unit_fits(self) -> "Trend":
+        if self.measure == "share_below" and self.under is None:
+            raise ValueError("share_below needs under")
+        _check_unit(self.unit, self.measure, ("change", "mean", "share_below"))
+        for member, measures in _OF_TRENDS.items():
+            if getattr(self, member) != type(self).model_fields[member].default and self.measure not in measures:
+                raise ValueError(f"{member} is for {' and '.join(measures)}")
+        return self
+
+
+_OF_TRENDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
+    "days": ("change", "mean", "below_mean_sd", "share_below"), "readings": ("mean", "share_below"),
+    "on_days": ("mean",), "under": ("share_below",),
+})  # fmt: skip
+"""Which measures have a member of a trend."""
+
+
+def _check_unit(unit: str | None, measure: str, wanting: tuple[str, ...]) -> None:
+    if (unit is not None) is not (measure in wanting):
+        raise ValueError(f"{measure} {'needs a' if measure in wanting else 'has no'} unit")
+
+
+class Score(Compared):
+    """A score that is computed from several vitals: the total, or one parameter that alone has three points."""
+
+    type: Literal["score"]
+    score: Literal["news2"] = Field(default="news2", description="which score")
+    any_red: bool = Field(default=False, description="raised by any one parameter with 3 points")
+
+    @whole(mode="after")
+    def _one_comparator(self) -> "Score":
+        if len(self._given()) != (0 if self.any_red else 1):
+            raise ValueError(f"needs either any_red or exactly one of {', '.join(COMPARATORS)}")
+        if not self.any_red and self.threshold.side is Side.LOW:
+            raise ValueError("a score is raised above a value, not below")
+        return self
+
+
+Condition = Annotated[Limit | Rate | Deviation | Trend | Score, Field(discriminator="type")]

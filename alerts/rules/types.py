@@ -1,0 +1,187 @@
+"""The nine types of rules of a protocol: conditions with a name, an urgency, an owner, and whom they are for."""
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic import model_validator as whole
+
+from alerts.rules.gates import Gate, Part
+from alerts.rules.limits import Side
+from alerts.rules.syntax import DAY_S, Condition, Deviation, Limit, Number, Rate, Score, Sized, Trend, measurable
+
+Ident = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
+Line = Annotated[str, Field(min_length=1, max_length=160)]
+Text = Annotated[str, Field(max_length=1000)]
+Severity = Literal["S1", "S2", "S3", "T"]
+Cause = Literal[
+    "oxygenation", "breathing", "pulse", "blood pressure", "glucose", "weight", "temperature", "lungs", "symptoms",
+    "score", "monitoring",
+]  # fmt: skip
+OPEN: Final = Gate()
+"""A gate that is open to all."""
+
+CAUSES: Final[Mapping[str, Cause]] = MappingProxyType({
+    **dict.fromkeys(("spo2", "perf_index", "o2_flow", "fio2"), "oxygenation"),
+    "resp_rate": "breathing",
+    **dict.fromkeys(("heart_rate", "pulse_rate", "pulse_rate_nibp", "rr_interval", "hrv_sdnn", "ecg_rhythm"), "pulse"),
+    **dict.fromkeys(("bp_sys", "bp_dia", "bp_mean", "bp_avg_sys", "bp_avg_dia"), "blood pressure"),
+    **dict.fromkeys(("glucose_bg", "glucose_isf", "glucose"), "glucose"),
+    **dict.fromkeys(("weight", "height", "bmi", "body_fat"), "weight"),
+    "temp": "temperature",
+    **dict.fromkeys(("pef", "fev1", "fvc", "fev1_fvc"), "lungs"),
+    **dict.fromkeys(("steps", "sleep", "acvpu", "symptoms", "pain", "rescue_inhaler"), "symptoms"),
+})  # fmt: skip
+"""The incident that alerts about a vital sign join where the rule names none."""
+
+
+class Owned(Part):
+    """What every rule has: its name, urgency, owner, and the patients it is for."""
+
+    id: Ident = Field(description="name of the rule in its protocol")
+    title: Line = Field(description="what a nurse reads")
+    severity: Severity = Field(description="S1 urgent, S2 same day, S3 review queue, T about the means of monitoring")
+    cause: Cause | None = Field(default=None, description="incident that its alerts join; default by vital sign")
+    role: Ident | None = Field(default=None, description="who owns its alerts; default by severity")
+    sla_s: int | None = Field(default=None, ge=30, le=7 * DAY_S, description="how long an alert may wait for a person")
+    recheck_s: int | None = Field(
+        default=None, ge=60, le=31 * DAY_S, description="when an acknowledged alert asks for a new measurement"
+    )
+    advice: Text = Field(default="", description="what to do")
+    requires: Gate = Field(default=OPEN, description="applies only where the context is known and equal")
+    unless: Gate = Field(default=OPEN, description="does not apply where the context is known and equal")
+
+    @field_validator("unless")
+    @classmethod
+    def _can_apply(cls, unless: Gate, info: ValidationInfo) -> Gate:
+        requires = info.data.get("requires", OPEN)
+        if set(requires.asked()) & set(unless.asked()):
+            raise ValueError("bars what requires wants: the rule would never apply")
+        return unless
+
+
+class LimitRule(Owned, Limit):
+    """The value itself, or the median of the last few, beyond a limit."""
+
+
+class RateRule(Owned, Rate):
+    """The value rises or falls too fast: least-squares slope, numbers in unit per minute."""
+
+
+class ForecastRule(Owned, Sized):
+    """The slope leads under a value soon, while the value is low enough and falls fast enough."""
+
+    type: Literal["forecast"]
+    unit: str = Field(description="unit of the numbers, one that the vital has")
+    ahead_min: float = Field(gt=0, le=240, description="so many minutes ahead")
+    while_below: Number = Field(description="only while the value is under this")
+    slope_below: Number = Field(description="only while the slope, per minute, is under this")
+    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over so many seconds")
+
+    @whole(mode="after")
+    def _downwards(self) -> "ForecastRule":
+        if self.threshold.side is not Side.LOW:
+            raise ValueError("a forecast is of a fall: needs below or at_or_below")
+        return self
+
+
+class DeviationRule(Owned, Deviation):
+    """The value against the patient's own usual one at this hour of the day."""
+
+
+class TrendRule(Owned, Trend):
+    """A change over days of the patient's calendar."""
+
+
+class ScoreRule(Owned, Score):
+    """A score that is computed from several vitals: the total, or one parameter that alone has three points."""
+
+
+class SilenceRule(Owned):
+    """Nothing came: data are missing, or the patient does not measure."""
+
+    type: Literal["silence"]
+    vital: str = Field(description="catalogue key")
+    after_s: int = Field(ge=60, le=31 * DAY_S, description="nothing for so many seconds")
+
+    @field_validator("vital")
+    @classmethod
+    def _known(cls, key: str) -> str:
+        return measurable(key)
+
+
+OF_A_VITAL: Final = frozenset({"stuck", "sensor_fault"})
+"""Troubles that show in the readings of one vital sign."""
+
+
+class TechnicalRule(Owned):
+    """A trouble of the patient's device, or of the stream of one vital sign (`stuck`, `sensor_fault`)."""
+
+    type: Literal["technical"]
+    trouble: Literal["battery", "clock", "fault", "flapping", "gateway", "stuck", "sensor_fault"] = Field(
+        description="battery, clock, fault, flapping, gateway (offline); or of a vital sign: stuck, sensor_fault"
+    )
+    after_s: int = Field(default=0, ge=0, le=31 * DAY_S, description="raised when it has lasted so many seconds")
+    vital: str | None = Field(default=None, description="stuck, sensor_fault: catalogue key")
+
+    @field_validator("vital")
+    @classmethod
+    def _known(cls, key: str | None) -> str | None:
+        return None if key is None else measurable(key)
+
+    @whole(mode="after")
+    def _vital_fits(self) -> "TechnicalRule":
+        if (self.vital is not None) is not (self.trouble in OF_A_VITAL):
+            raise ValueError(f"{self.trouble} {'needs a' if self.trouble in OF_A_VITAL else 'has no'} vital")
+        if self.trouble == "stuck" and self.after_s < 60:
+            raise ValueError("stuck needs after_s of 60 or more")
+        return self
+
+
+class CombinationRule(Owned):
+    """Two to four conditions that are true together."""
+
+    type: Literal["combination"]
+    within_s: int = Field(ge=1, le=7 * DAY_S, description="all true within so many seconds of each other")
+    members: tuple[Condition, ...] = Field(
+        min_length=2, max_length=4, strict=False,
+        description="conditions: rules of type limit, rate, deviation, trend or score without what every rule has",
+    )  # fmt: skip
+
+    @field_validator("members")
+    @classmethod
+    def _one_varies(cls, members: tuple[Condition, ...]) -> tuple[Condition, ...]:
+        if sum(bool(getattr(member, "also_on", ())) for member in members) > 1:
+            raise ValueError("only one member may have also_on")
+        return members
+
+
+RULE_TYPES: Final[Mapping[str, type[Owned]]] = MappingProxyType({
+    "limit": LimitRule, "rate": RateRule, "forecast": ForecastRule, "deviation": DeviationRule, "trend": TrendRule,
+    "score": ScoreRule, "silence": SilenceRule, "technical": TechnicalRule, "combination": CombinationRule,
+})  # fmt: skip
+"""Every type of rule by its word."""
+Rule = Annotated[
+    LimitRule | RateRule | ForecastRule | DeviationRule | TrendRule | ScoreRule | SilenceRule | TechnicalRule
+    | CombinationRule,
+    Field(discriminator="type"),
+]  # fmt: skip
+
+
+def cause_of(rule: Rule) -> Cause:
+    """The incident that alerts of ``rule`` join: its own word, or that of (the first) vital sign."""
+    if rule.cause is not None:
+        return rule.cause
+    if isinstance(rule, SilenceRule | TechnicalRule):
+        return "monitoring"
+    first = rule.members[0] if isinstance(rule, CombinationRule) else rule
+    return "score" if isinstance(first, Score) else CAUSES[first.vital]
+
+
+def conditions(rule: Rule) -> Iterator[tuple[str, Condition | ForecastRule]]:
+    """The conditions of a rule with their path inside of it: itself, or the members of a combination."""
+    if isinstance(rule, CombinationRule):
+        yield from ((f".members[{number}]", member) for number, member in enumerate(rule.members))
+    elif not isinstance(rule, SilenceRule | TechnicalRule):
+        yield "", rule

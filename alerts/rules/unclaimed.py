@@ -1,0 +1,80 @@
+"""An extreme value that is nobody's yet, as an alert of the site (DESIGN section 2, promise 6).
+
+Ingest writes the control; the alert stays until a person acts, whatever becomes of the readings.
+"""
+
+import math
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from alerts.rules.limits import shown
+from alerts.rules.reports import value_of, words
+from vitals.catalog import BY_KEY, Vital
+from vitals.errors import InvalidRequest
+from vitals.glossary import Flag, Severity
+
+SEVERITY: Final = Severity.S2
+_Word = Annotated[str, msgspec.Meta(min_length=1)]
+
+_WHY: Final = {
+    "no_wearer": "nobody is recorded as its wearer",
+    "two_wearers": "its time fits two wearers",
+    "clock_reset": "its clock was reset",
+    "no_time": "it sent no usable time",
+}
+"""Reasons of the worklist in the words of a person."""
+
+
+class UnclaimedBody(msgspec.Struct, frozen=True):
+    """Body of ``unclaimed``: the first of a device's live extremes that wait, and the worklist's items with extremes.
+
+    ``value`` is in the catalogue's unit, None where the device gave none; ``reason`` is why the readings wait.
+    """
+
+    device: _Word
+    vital: _Word
+    value: float | None
+    flags: int
+    received_ns: int
+    reason: _Word
+    items: list[str]
+
+
+def unclaimed_rule(device: str) -> str:
+    """Rule id of the alert: ``review:unclaimed:meter-1``; one is open per device at most."""
+    return f"review:unclaimed:{device}"
+
+
+def unclaimed_value(body: UnclaimedBody) -> dict[str, Any]:
+    """The reading as events show it, at the time that it was received; raises ``InvalidRequest`` for no vital."""
+    return value_of(_vital(body).code, body.received_ns, math.nan if body.value is None else body.value, body.flags)
+
+
+def unclaimed_quality(body: UnclaimedBody) -> tuple[str, ...]:
+    """Its flags as words."""
+    return words(body.flags)
+
+
+def unclaimed_text(body: UnclaimedBody) -> str:
+    """What the alert says; raises ``InvalidRequest`` for no vital.
+
+    Worked: ``Oxygen saturation 84 % from device d1, and nobody knows whose it is (its clock was reset): find the
+    person, then assign the readings``.
+    """
+    vital, why = _vital(body), _WHY.get(body.reason, body.reason)
+    if body.flags & (Flag.BELOW_RANGE | Flag.ABOVE_RANGE):
+        seen = f"{'below' if body.flags & Flag.BELOW_RANGE else 'above'} the sensor's range"
+    else:
+        seen = "without a number" if body.value is None else shown(body.value, vital.unit)
+    return (
+        f"{vital.name} {seen} from device {body.device}, and nobody knows whose it is ({why}): "
+        "find the person, then assign the readings"
+    )
+
+
+def _vital(body: UnclaimedBody) -> Vital:
+    vital = BY_KEY.get(body.vital)
+    if vital is None:
+        raise InvalidRequest("vital", "is not in the catalogue")
+    return vital

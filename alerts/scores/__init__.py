@@ -1,0 +1,1 @@
+"""Early-warning scores: tables, arithmetic, words, and publication into the vitals log."""
