@@ -21,7 +21,7 @@ from deploy.layout import Layout
 from deploy.settings import Settings
 from ingest.adapter import Adapter
 from ingest.adapters import load_adapters
-from ingest.splitting import Piece, Splitter, open_source
+from ingest.files.splitting import Piece, Splitter, open_source
 from simulators.publisher import Outgoing, Publisher
 from vitals.errors import BackendError, InvalidRequest
 

@@ -19,7 +19,7 @@ from vitals.vault import IdentityVault, Vault
 if TYPE_CHECKING:
     from alerts.book.sql import SqlAlertBook
     from dashboard_api.auth import TokenAuth
-    from ingest.journal import Journal
+    from ingest.journal.identities import Journal
     from ingest.metrics import IngestMetrics
     from ingest.service import IngestService
     from ingest.writer import StoreWriter
@@ -99,8 +99,8 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     """Open every backend of the core. The caller holds the core's lock."""
     from alerts.book.sql import SqlAlertBook  # noqa: PLC0415 - see above
     from dashboard_api.auth import TokenAuth  # noqa: PLC0415
-    from ingest.journal import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415
-    from ingest.journal import Journal  # noqa: PLC0415
+    from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415
+    from ingest.journal.identities import Journal  # noqa: PLC0415
     from ingest.metrics import IngestMetrics  # noqa: PLC0415
     from ingest.writer import StoreWriter  # noqa: PLC0415
 
@@ -125,8 +125,8 @@ def open_core(layout: Layout, settings: Settings) -> Core:
 
 def open_journal(folder: Path) -> "Journal":
     """An empty ingest journal in a folder of its own; its log is the caller's to close."""
-    from ingest.journal import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415 - see above
-    from ingest.journal import Journal  # noqa: PLC0415
+    from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415 - see above
+    from ingest.journal.identities import Journal  # noqa: PLC0415
 
     log = LocalLog(folder / "vitals.db", CLOCK, schema=JOURNAL_SCHEMA)
     return Journal(log, Vault.open(folder / "vault.key").zone("quarantine"))

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ingest.splitting import Splitter
+from ingest.files.splitting import Splitter
 from vitals.catalog import BY_KEY
 from vitals.glossary import Reason, Statistic
 from vitals.model import NO_TIME, DeviceEvent, Message

@@ -14,13 +14,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest import clocks, worklist
 from ingest.adapter import Columns, SourceClock
-from ingest.attribution import AFTER_KEY, REASONS, Placed, Unplaced, WearTable, place
-from ingest.epochs import DeviceClock
-from ingest.journal import Cycle
-from ingest.tally import Tally
-from ingest.worklist import Held, Waiting
+from ingest.journal import worklist
+from ingest.journal.identities import Cycle
+from ingest.journal.tally import Tally
+from ingest.journal.worklist import Held, Waiting
+from ingest.placing import clocks
+from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, Unplaced, WearTable, place
+from ingest.placing.epochs import DeviceClock
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag
 from vitals.model import NO_TIME, UNASSIGNED, Control, VitalBatch, concatenate

@@ -4,8 +4,8 @@ from collections import Counter as Tallied
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from ingest.journal.tally import COUNTS
 from ingest.pipeline import Outcome
-from ingest.tally import COUNTS
 
 STAGE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0, 300.0)
 _MESSAGES = ("decoded", "duplicate")

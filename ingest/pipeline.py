@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ingest import clocks, quality, quarantine
+from ingest import quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
-from ingest.attribution import AFTER_KEY, REASONS, Head, Placed, WearTable, place
-from ingest.epochs import Epoch, arrival_ns
-from ingest.journal import Cycle, Held
-from ingest.tally import Tally
-from ingest.worklist import Waiting
+from ingest.journal.identities import Cycle, Held
+from ingest.journal.tally import Tally
+from ingest.journal.worklist import Waiting
+from ingest.placing import clocks
+from ingest.placing.attribution import AFTER_KEY, REASONS, Head, Placed, WearTable, place
+from ingest.placing.epochs import Epoch, arrival_ns
 from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import structlog
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
-from ingest.adapters.timestamps import EARLIEST_NS, LATEST_NS
-from ingest.clocks import OFFSET_KEY
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
+from ingest.placing.clocks import OFFSET_KEY
 from vitals import encoding
 from vitals.catalog import BY_CODE, CODE_SPACE, accepts
 from vitals.glossary import Reason, Statistic

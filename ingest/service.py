@@ -13,15 +13,16 @@ from typing import TypeVar
 import structlog
 from msgspec import structs
 
-from ingest import corrections, pipeline, unclaimed, worklist
+from ingest import corrections, pipeline, unclaimed
 from ingest.adapter import Adapter, Context
-from ingest.attribution import WearTable
 from ingest.corrections import Archive
-from ingest.journal import LARGEST_ID, Cycle, Journal
-from ingest.life_journal import LifeJournal
+from ingest.journal import worklist
+from ingest.journal.identities import LARGEST_ID, Cycle, Journal
+from ingest.journal.lives import LifeJournal
+from ingest.journal.tally import Tally
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
-from ingest.tally import Tally
+from ingest.placing.attribution import WearTable
 from vitals import encoding
 from vitals.canary import is_canary
 from vitals.device_state import DeviceState, Processed, ToldEvent

@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ingest import clocks
-from ingest.journal import Cycle
+from ingest.journal.identities import Cycle
+from ingest.journal.worklist import Waiting
+from ingest.placing import clocks
 from ingest.quality import IS_VALUE
-from ingest.worklist import Waiting
 from vitals.catalog import BY_CODE, is_urgent
 from vitals.glossary import Basis, ControlKind, Flag
 from vitals.model import NO_TIME, Control, VitalBatch

@@ -1,7 +1,7 @@
 """Troubles of a patient's devices: battery, clock, faults, flapping, gateway offline (clinical.md 5.1, technical).
 
-What ingest says of devices (``ingest/device_life.py``) opens and closes troubles; who wears a device is learned from
-its readings. A trouble belongs to the wearer's rules, by cause; of a device that nobody is known to wear it belongs to
+What ingest says of devices (``ingest/journal/device_life.py``) opens and closes troubles; who wears a device is learned
+from its readings. A trouble belongs to the wearer's rules, by cause; of a device that nobody is known to wear it
 the site (patient ``""``), under a rule of the device's own. One rule of a patient stands once, however many devices
 have the trouble, until the last of them is over.
 

@@ -9,28 +9,13 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from ingest.adapter import Adapter
-from ingest.adapters import (
-    apple_health,
-    ble_battery,
-    ble_blood_pressure,
-    ble_cgm,
-    ble_glucose,
-    ble_heart_rate,
-    ble_plx,
-    ble_scale,
-    ble_thermometer,
-    clarity,
-    dexcom,
-    fhir_r4,
-    fitbit,
-    health_auto_export,
-    hl7_v2,
-    ihealth,
-    json_readings,
-    nightscout,
-    open_mhealth,
-    withings,
-)
+from ingest.adapters.ble import battery, blood_pressure, cgm, glucose, heart_rate, plx, scale, thermometer
+from ingest.adapters.documents import apple_health, clarity, health_auto_export
+from ingest.adapters.fhir import r4
+from ingest.adapters.hl7 import v2
+from ingest.adapters.hubs import json_readings
+from ingest.adapters.omh import data_points
+from ingest.adapters.vendors import dexcom, fitbit, ihealth, nightscout, withings
 from vitals.catalog import BY_KEY
 from vitals.errors import ConfigError
 
@@ -38,24 +23,24 @@ GROUP: Final = "vitalgate.adapters"
 
 BUILT_IN: Final[tuple[Adapter, ...]] = (
     json_readings.ADAPTER,
-    ble_glucose.ADAPTER,
-    ble_plx.ADAPTER,
-    ble_heart_rate.ADAPTER,
+    glucose.ADAPTER,
+    plx.ADAPTER,
+    heart_rate.ADAPTER,
     clarity.ADAPTER,
-    fhir_r4.ADAPTER,
-    open_mhealth.ADAPTER,
+    r4.ADAPTER,
+    data_points.ADAPTER,
     dexcom.ADAPTER,
     nightscout.ADAPTER,
     withings.ADAPTER,
     fitbit.ADAPTER,
     ihealth.ADAPTER,
     health_auto_export.ADAPTER,
-    hl7_v2.ADAPTER,
-    ble_blood_pressure.ADAPTER,
-    ble_cgm.ADAPTER,
-    ble_thermometer.ADAPTER,
-    ble_scale.ADAPTER,
-    ble_battery.ADAPTER,
+    v2.ADAPTER,
+    blood_pressure.ADAPTER,
+    cgm.ADAPTER,
+    thermometer.ADAPTER,
+    scale.ADAPTER,
+    battery.ADAPTER,
     apple_health.ADAPTER,
 )
 

@@ -6,7 +6,7 @@ import pytest
 
 from ingest.adapter import Context, Decoded
 from ingest.adapters import BUILT_IN
-from ingest.splitting import Piece, Source
+from ingest.files.splitting import Piece, Source
 from tests.adapters.decoding import ADAPTERS
 from tests.adapters.test_adapter_golden_cases import FOUND, load
 from vitals.model import Message

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.adapters import apple_health
+from ingest.adapters.documents import apple_health
 from tests.adapters.decoding import assert_sound, decode, decode_all, message, reading_rows
 from vitals.glossary import Reason
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.adapter import SourceClock
-from ingest.adapters.ble_cgm import crc
-from ingest.adapters.medfloat import SFLOAT
+from ingest.adapters.ble.cgm import crc
+from ingest.adapters.ble.medfloat import SFLOAT
 from tests.adapters.decoding import ORDINAL, RECEIVED_NS, decode, decode_all, flag_names, iso, message, reading_rows
 from vitals.glossary import NOT_SCORED, EventKind, Flag, Reason
 

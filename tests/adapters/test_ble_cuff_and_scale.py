@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from ingest.adapter import SourceClock
-from ingest.adapters.ble_scale import JOIN_NS
+from ingest.adapters.ble.scale import JOIN_NS
 from tests.adapters.decoding import ORDINAL, RECEIVED_NS, decode, decode_all, flag_names, message, reading_rows
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message

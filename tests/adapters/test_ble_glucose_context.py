@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.adapters.medfloat import SFLOAT, SFLOAT_SPECIALS
+from ingest.adapters.ble.medfloat import SFLOAT, SFLOAT_SPECIALS
 from tests.adapters.decoding import RECEIVED_NS, decode, decode_all, message
 from vitals.glossary import EventKind
 from vitals.model import Message

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.adapters.medfloat import FLOAT_SPECIALS, SFLOAT, SFLOAT_SPECIALS, Special, float32
+from ingest.adapters.ble.medfloat import FLOAT_SPECIALS, SFLOAT, SFLOAT_SPECIALS, Special, float32
 from tests.adapters.decoding import decode, reading_rows
 from vitals.catalog import BY_CODE
 from vitals.glossary import EventKind, Flag

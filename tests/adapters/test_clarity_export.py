@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ingest.adapter import SourceClock
-from ingest.adapters import clarity
+from ingest.adapters.documents import clarity
 from tests.adapters.decoding import assert_sound, decode, decode_all, iso, message, reading_rows
 from tests.support import FIXTURES
 from vitals.glossary import Flag, Reason

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.adapters import fhir_r4
+from ingest.adapters.fhir import r4
 from tests.adapters.decoding import assert_sound, decode, decode_all, message, reading_rows, shown
 from tests.adapters.fhir_documents import (
     TIME,
@@ -339,5 +339,5 @@ def test_a_batch_of_many_messages_keeps_them_apart() -> None:
 
 
 def test_a_full_bundle_fits_the_payload_limit_and_the_limit_the_packet_limit() -> None:
-    assert fhir_r4.ADAPTER.max_payload == 255 * 1024
-    assert len(dumped(bundle(*[pressure()] * 200))) < fhir_r4.ADAPTER.max_payload
+    assert r4.ADAPTER.max_payload == 255 * 1024
+    assert len(dumped(bundle(*[pressure()] * 200))) < r4.ADAPTER.max_payload

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.adapter import SourceClock
-from ingest.adapters import gatt_carriage
+from ingest.adapters.ble import carriage
 from tests.adapters.decoding import ORDINAL, RECEIVED_NS, assert_sound, decode, decode_all, message, reading_rows
 from tests.adapters.test_gatt_packets import PACKETS, RECORDS
 from vitals.glossary import Reason
@@ -209,7 +209,7 @@ def test_values_of_one_envelope_have_identities_of_their_own_and_keep_them() -> 
 def test_the_longest_values_of_the_largest_envelope_keep_apart_from_those_of_the_next() -> None:
     longest = base64.b64encode(b"\x10\x3c" + bytes(510)).decode()
     body = json.dumps([packet(longest, "2A37", encoding="base64")] * 88).encode()
-    assert gatt_carriage.MAX_PAYLOAD - 800 < len(body) <= gatt_carriage.MAX_PAYLOAD
+    assert carriage.MAX_PAYLOAD - 800 < len(body) <= carriage.MAX_PAYLOAD
     batch = [message("ble_heart_rate", body, "envelope", ordinal=ORDINAL + number) for number in range(2)]
     columns = decode_all(batch).batch
     identities = set(zip(columns.vital.tolist(), columns.source_time_ns.tolist(), columns.seq.tolist(), strict=True))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ingest.adapters.gatt import characteristic, date_time
+from ingest.adapters.ble.gatt import characteristic, date_time
 from tests.adapters.decoding import DEFAULT_KINDS, assert_sound, decode, decode_all, hexed, iso, message, reading_rows
 from tests.support import FIXTURES
 from vitals.catalog import BY_KEY

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.adapter import Context, Decoded, SourceClock
-from ingest.adapters import hl7_codes, hl7_segments, hl7_v2
-from ingest.adapters.hl7_segments import parse_time
+from ingest.adapters.hl7 import codes, segments, v2
+from ingest.adapters.hl7.segments import parse_time
 from tests.adapters.decoding import assert_sound, decode, iso, message, reading_rows
 from vitals.catalog import BY_KEY, VITALS
 from vitals.glossary import EventKind, Flag, Reason
@@ -272,9 +272,7 @@ def test_what_tells_readings_of_one_time_apart() -> None:
 
 def test_without_any_time_each_message_is_new() -> None:
     payload = encoded([row(f14=""), row(f4="1.1.1.2", f14="")], sent="", order="")
-    found = [
-        tuple(hl7_v2.decode([message("hl7v2", payload, ordinal=n)], [Context()]).batch.seq.tolist()) for n in (1, 2)
-    ]
+    found = [tuple(v2.decode([message("hl7v2", payload, ordinal=n)], [Context()]).batch.seq.tolist()) for n in (1, 2)]
     assert len({seq for pair in found for seq in pair}) == 4
     assert decode("hl7v2", payload).batch.clock.tolist() == [SourceClock.NONE] * 2
 
@@ -320,7 +318,7 @@ def test_a_broken_time_of_the_message_matters_only_where_it_is_needed() -> None:
     ],
 )
 def test_escapes(written: str, plain: str) -> None:
-    marks = hl7_segments.Delimiters("|", "^", "~", "\\", "&")
+    marks = segments.Delimiters("|", "^", "~", "\\", "&")
     assert marks.plain(written) == plain
     assert marks._replace(escape="").plain(written) == written
 
@@ -329,14 +327,14 @@ def test_every_code_of_the_catalogue_is_known_in_every_form() -> None:
     numbers = {code for vital in VITALS for code in (vital.mdc, *vital.other_codes.values()) if code is not None}
     rhythms = set(BY_KEY["ecg_rhythm"].other_codes.values())
     panels = {vital.mdc for vital in VITALS if vital.panel}
-    assert numbers - rhythms - panels <= hl7_codes.METRICS.keys()
-    for number, metric in hl7_codes.METRICS.items():
+    assert numbers - rhythms - panels <= codes.METRICS.keys()
+    for number, metric in codes.METRICS.items():
         for form in (str(number), f"{number >> 16}::{number & 0xFFFF}", str(number & 0xFFFF)):
-            coded = hl7_codes.observation((form, "", "MDC"))
+            coded = codes.observation((form, "", "MDC"))
             assert coded is not None
             assert coded.metric == metric
-    assert {code for vital in VITALS if not vital.panel for code in vital.loinc} == hl7_codes.LOINC.keys()
-    assert {number for number in hl7_codes._NAMES.values() if number not in hl7_codes.METRICS} == rhythms | {150020}
+    assert {code for vital in VITALS if not vital.panel for code in vital.loinc} == codes.LOINC.keys()
+    assert {number for number in codes._NAMES.values() if number not in codes.METRICS} == rhythms | {150020}
 
 
 def test_a_panel_has_no_value_and_a_battery_without_a_number_is_low() -> None:
@@ -368,7 +366,7 @@ def test_level_of_responsiveness(word: str, code: int) -> None:
 
 @pytest.mark.parametrize("setting", [{"obx11": "V"}, {"obx11": "V=gone"}, {"obx8": "SIM=value"}, {"battery_code": "x"}])
 def test_a_setting_that_cannot_be_read_keeps_the_message(setting: dict[str, str]) -> None:
-    decoded = hl7_v2.decode([message("hl7v2", CUFF)], [Context(settings=setting)])
+    decoded = v2.decode([message("hl7v2", CUFF)], [Context(settings=setting)])
     assert said(decoded) == [(Reason.BAD_VALUE, f"setting {next(iter(setting))}")]
     assert len(decoded.batch) == 0
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.adapter import SourceClock
-from ingest.adapters import json_readings
+from ingest.adapters.hubs import json_readings
 from tests.adapters.decoding import assert_sound, decode, decode_all, message, reading_rows, shown
 from vitals.catalog import VITALS, accepts
 from vitals.glossary import Reason

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.adapters.medfloat import FLOAT_SPECIALS, SFLOAT, SFLOAT_SPECIALS, float32
+from ingest.adapters.ble.medfloat import FLOAT_SPECIALS, SFLOAT, SFLOAT_SPECIALS, float32
 from tests.support import FIXTURES
 
 FLOATS = json.loads((FIXTURES / "gatt" / "floats.json").read_text())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ingest import quarantine
 from ingest.adapter import Columns, Context, SourceClock
-from ingest.adapters.timestamps import parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_rfc3339
 from ingest.pipeline import convert
 from tests.adapters.decoding import ADAPTERS, RECEIVED_NS, assert_sound, decode, decode_all, message, shown
 from vitals.catalog import BY_CODE

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.adapters.timestamps import parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_rfc3339
 from tests.adapters.decoding import decode
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "omh"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.adapters.timestamps import EARLIEST_NS, LATEST_NS, from_milliseconds, parse_rfc3339
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, from_milliseconds, parse_rfc3339
 
 SECOND = 1_000_000_000
 NOON = 1_710_072_000 * SECOND

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ingest.adapter import Decoded, SourceClock
-from ingest.adapters.vendor_json import text_id
+from ingest.adapters.vendors.records import text_id
 from ingest.pipeline import convert
 from tests.adapters.decoding import assert_sound, decode, iso, message, reading_rows
 from vitals.catalog import BY_CODE

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from alerts.judging import troubles
 from alerts.judging.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, Move, describe, site_rules
 from alerts.rules.spec import RuleFace, TroubleRule
-from ingest import device_life
+from ingest.journal import device_life
 from tests.alerts.alert_world import SECOND, START_NS, at, batch, reading
 from tests.ingest.ingest_world import World
 from vitals.glossary import EventKind, Flag

@@ -24,7 +24,7 @@ from dashboard_api.dependencies import Dependencies
 from deploy.backtest_desk import BacktestDesk
 from device_gateway.registry import SqlRegistry
 from ingest.adapters import BUILT_IN
-from ingest.journal import SCHEMA, Journal
+from ingest.journal.identities import SCHEMA, Journal
 from ingest.metrics import IngestMetrics
 from ingest.service import IngestService
 from ingest.writer import StoreWriter

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from ingest.attribution import Unplaced
+from ingest.placing.attribution import Unplaced
 from tests.docs import adapter_pages, protocol_tables, surfaces, tables
 from tests.docs.tables import ROOT
 from vitals import glossary

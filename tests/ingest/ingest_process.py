@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from device_gateway.registry import SqlRegistry
 from ingest import service
 from ingest.adapters import load_adapters
-from ingest.journal import SCHEMA, Journal
+from ingest.journal.identities import SCHEMA, Journal
 from ingest.metrics import IngestMetrics
 from tests.support import FakeClock
 from vitals.log.local import LocalLog

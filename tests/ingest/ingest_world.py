@@ -13,8 +13,8 @@ from device_gateway.sessions import RECEIVED
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from ingest.adapter import Adapter
 from ingest.adapters import load_adapters
-from ingest.journal import SCHEMA as JOURNAL_SCHEMA
-from ingest.journal import Journal
+from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA
+from ingest.journal.identities import Journal
 from ingest.metrics import IngestMetrics
 from ingest.service import IngestService
 from ingest.writer import StoreWriter

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest.adapter import Columns, ReadingsBuilder, SourceClock, unit_code, vital_code
-from ingest.attribution import REASONS, WearTable, place
+from ingest.placing.attribution import REASONS, WearTable, place
 from vitals.glossary import Basis, Flag
 from vitals.model import UNASSIGNED
 from vitals.ports import Device

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ingest import clocks
-from ingest.clocks import HOUR_NS, MINUTE_NS
+from ingest.placing import clocks
+from ingest.placing.clocks import HOUR_NS, MINUTE_NS
 from tests.ingest.zone_reference import ns, row_by_row
 
 ZONES = (

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import device_life
-from ingest.device_life import SUPERSEDED, TAKEN_OVER, Life, Sound
+from ingest.journal import device_life
+from ingest.journal.device_life import SUPERSEDED, TAKEN_OVER, Life, Sound
 from tests.support import SECOND
 from vitals.device_state import Processed
 from vitals.glossary import EventKind

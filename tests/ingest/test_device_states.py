@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest import life_journal
 from ingest.adapter import Context
-from ingest.device_life import SUPERSEDED
+from ingest.journal import lives as life_journal
+from ingest.journal.device_life import SUPERSEDED
 from tests.gateway.harness import Gateway, RawClient, frame, puback, publish, raw_log, text
 from tests.gateway.harness import events as gateway_events
 from tests.ingest.ingest_world import DAY, HOUR, MINUTE, World, spo2

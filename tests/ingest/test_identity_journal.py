@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from ingest.journal import SCHEMA, Cycle, Journal
-from ingest.tally import COUNTS, Tally
+from ingest.journal.identities import SCHEMA, Cycle, Journal
+from ingest.journal.tally import COUNTS, Tally
 from tests.ingest.ingest_world import World, spo2
 from tests.support import SECOND, FakeClock
 from vitals.errors import NotFound, PositionConflict

@@ -20,7 +20,7 @@ from ingest.adapter import (
     unit_code,
     vital_code,
 )
-from ingest.clocks import OFFSET_KEY
+from ingest.placing.clocks import OFFSET_KEY
 from tests.ingest.ingest_world import World, reading, spo2
 from tests.support import SECOND
 from vitals.errors import NotFound

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from device_gateway.registry import SqlRegistry
-from ingest.journal import Journal
+from ingest.journal.identities import Journal
 from ingest.metrics import IngestMetrics
 from ingest.service import IngestService
 from tests.ingest.ingest_world import MINUTE, World, reading, rows_of, spo2

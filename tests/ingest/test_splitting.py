@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import splitting
-from ingest.json_splitting import JsonRecords
-from ingest.splitting import CsvRows, Hl7Messages, Packets, Source, Splitter, XmlRecords, open_source
+from ingest.files import splitting
+from ingest.files.json_splitting import JsonRecords
+from ingest.files.splitting import CsvRows, Hl7Messages, Packets, Source, Splitter, XmlRecords, open_source
 from vitals.errors import InvalidRequest
 
 HEALTH = XmlRecords("HealthData", ("Record", "Correlation"), "export.xml")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.attribution import Unplaced
+from ingest.placing.attribution import Unplaced
 from tests.ingest.ingest_world import DAY, HOUR, MINUTE, World, reading, spo2
 from tests.support import SECOND
 from vitals.glossary import ControlKind, Flag

@@ -2,8 +2,8 @@
 
 import io
 
-from ingest.adapters.apple_health import ADAPTER
-from ingest.splitting import Source
+from ingest.adapters.documents.apple_health import ADAPTER
+from ingest.files.splitting import Source
 from simulators.apple_export import write_export
 from tests.adapters.decoding import decode_all, message
 

@@ -1,0 +1,1 @@
+"""Bluetooth health profiles."""

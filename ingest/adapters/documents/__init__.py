@@ -1,0 +1,1 @@
+"""Exports that people make: files of apps and reporting sites."""

@@ -1,0 +1,380 @@
+"""One FHIR R4 Observation to readings and events (device-formats.md 4.1, 4.5; interop.md 1.1, 1.2)."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from ingest.adapter import ReadingsBuilder, SourceClock
+from ingest.adapters.fhir import codes, times, values
+from ingest.adapters.fhir.codes import Coding, Meaning, Node, member, required
+from ingest.adapters.fhir.times import Coincident, When
+from ingest.adapters.fhir.values import Absent, Samples, Value
+from vitals.catalog import BY_CODE
+from vitals.errors import DecodeError
+from vitals.glossary import EventKind, Flag, Reason
+from vitals.model import NO_TIME, DeviceEvent, Message
+from vitals.units import UNIT_BY_CODE, to_canonical
+
+_RETRACTED: Final = int(Flag.RETRACTED)
+_ESTIMATED: Final = int(Flag.ESTIMATED)
+_TEST_DATA: Final = int(Flag.TEST_DATA)
+_NAN: Final = float("nan")
+_ENTRIES: Final = 4096
+"""More than a Bundle within ``max_payload`` can have."""
+_PHD_IDENTIFIER: Final = "http://hl7.org/fhir/uv/phd/StructureDefinition/PhdBaseObservation"
+_TEMPERATURE_SITE: Final = (codes.LOINC, "8327-9")
+
+
+class _Status(NamedTuple):
+    """What a status makes of the values; ``is_withheld``: they are told as events, nothing may alert on them."""
+
+    flags: int = 0
+    is_withheld: bool = False
+    is_noted: bool = True
+
+
+_STATUSES: Final[Mapping[str, _Status]] = MappingProxyType(
+    {
+        "final": _Status(is_noted=False),
+        "amended": _Status(),
+        "corrected": _Status(),
+        "preliminary": _Status(_ESTIMATED),
+        "entered-in-error": _Status(_RETRACTED),
+        "cancelled": _Status(_RETRACTED),
+        "registered": _Status(is_withheld=True),
+        "unknown": _Status(is_withheld=True),
+    }
+)
+
+
+@dataclass(slots=True)
+class Source:
+    """The message that is read, the device's settings, and where in it the Observation stands."""
+
+    index: int
+    message: Message
+    tokens: str
+    status_code: str
+    entry: int = 0
+    prefix: str = ""
+    clocks: Mapping[str, Coincident] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Output:
+    """What a micro-batch gives; ``problems`` are those of one message, ``ignored`` counts what was passed over."""
+
+    readings: ReadingsBuilder = field(default_factory=ReadingsBuilder)
+    events: list[DeviceEvent] = field(default_factory=list)
+    problems: list[DecodeError] = field(default_factory=list)
+    ignored: int = 0
+
+
+@dataclass(slots=True)
+class _Quality:
+    """What interpretations and status bits say of a value.
+
+    ``bits`` are words of the measurement status, ``absent`` those of them that leave no value to use, ``flags`` what
+    they mean; ``sides`` is the flag of a value out of range.
+    """
+
+    flags: int = 0
+    sides: int = 0
+    words: list[str] = field(default_factory=list)
+    bits: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Measurement:
+    """What the values of one Observation have in common; ``vitals`` are those that it has given."""
+
+    source: Source
+    out: Output
+    status: str
+    rule: _Status
+    at: When
+    seq: int
+    flags: int
+    quality: _Quality
+    context: dict[str, Any]
+    vitals: set[int] = field(default_factory=set)
+
+
+def _seq(resource: Node, source: Source, at: When) -> int:
+    """Below 0 for an identifier: records of a wall clock that count from 0 are ordered by their number, hashes are
+    not."""
+    values_given: list[tuple[str, str]] = []
+    for number, item in enumerate(codes.objects(resource, "identifier", source.prefix)):
+        system, value = item.get("system", ""), item.get("value", "")
+        if not isinstance(system, str) or not isinstance(value, str):
+            raise DecodeError(Reason.BAD_TYPE, f"{source.prefix}identifier[{number}]")
+        if value:
+            values_given.append((system, value))
+    if values_given:
+        key = next((one for one in values_given if one[0] == _PHD_IDENTIFIER), values_given[0])
+        digest = hashlib.blake2b("|".join(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return -1 - (int.from_bytes(digest, "big") >> 1)
+    return source.message.ordinal * _ENTRIES + source.entry if at.clock is SourceClock.NONE else 0
+
+
+def _is_test(resource: Node, prefix: str) -> bool:
+    meta = member(resource, "meta", dict, prefix)
+    if meta is None or "security" not in meta:
+        return False
+    return any(item.get("code") == "HTEST" for item in codes.objects(meta, "security", f"{prefix}meta."))
+
+
+def _quality(node: Node, prefix: str, status_code: str) -> _Quality:
+    """Known codes of a node's interpretations: ``H``, ``<``, bits of the measurement status."""
+    quality = _Quality()
+    if "interpretation" in node:
+        for number, concept in enumerate(codes.objects(node, "interpretation", prefix)):
+            for coding in codes.codings_of(concept, f"{prefix}interpretation[{number}]."):
+                if coding[1] in codes.INTERPRETATIONS:
+                    quality.words.append(coding[1])
+                    quality.sides |= codes.SIDES.get(coding[1], 0)
+                _note_bit(coding, True, quality, status_code)
+    return quality
+
+
+def _note_bit(coding: Coding, is_set: bool, quality: _Quality, status_code: str) -> bool:
+    """Take a coding for a bit of the measurement status; False when it is none."""
+    code, _, number = coding[1].rpartition(".")
+    bit = codes.STATUS_BITS.get(number)
+    if bit is None or code != status_code:
+        return False
+    if not is_set:
+        return True
+    quality.bits.append(bit.word)
+    quality.flags |= bit.flags
+    if bit.is_absent:
+        quality.absent.append(bit.word)
+    return True
+
+
+def _begin(resource: Node, source: Source, out: Output) -> _Measurement:
+    """Status, time, identity and quality of an Observation."""
+    prefix = source.prefix
+    status = required(resource, "status", str, prefix)
+    rule = _STATUSES.get(status)
+    if rule is None:
+        raise DecodeError(Reason.BAD_VALUE, f"{prefix}status")
+    at = times.when(resource, prefix, source.message.received_ns)
+    if "derivedFrom" in resource:
+        references = times.references(resource, prefix)
+        at = times.checked(at, [source.clocks[one] for one in references if one in source.clocks])
+    if rule.flags & _RETRACTED and at.clock is SourceClock.NONE:
+        # Nothing tells which reading is meant.
+        raise DecodeError(Reason.MISSING_FIELD, f"{prefix}effective[x]")
+    context: dict[str, Any] = dict(at.context)
+    if rule.is_noted:
+        context["status"] = status
+    flags = rule.flags | at.flags | (_TEST_DATA if _is_test(resource, prefix) else 0)
+    for name, key in (("bodySite", "body_site"), ("method", "method")):
+        if name in resource:
+            code = codes.safe(codes.codings(resource, name, prefix))
+            if code is not None:
+                context[key] = code
+    quality = _quality(resource, prefix, source.status_code)
+    return _Measurement(source, out, status, rule, at, _seq(resource, source, at), flags, quality, context)
+
+
+def _note(found: list[Coding], node: Node, prefix: str, measurement: _Measurement) -> None:
+    """Keep a value of no vital with the readings beside it, or count it as ignored."""
+    name = "site" if _TEMPERATURE_SITE in found else codes.safe(found)
+    value = values.other(node, prefix)
+    if any(code in codes.SUPPLEMENTAL_TYPES for _, code in found):
+        types = codes.codings(node, "valueCodeableConcept", prefix)
+        modality = next((codes.MODALITIES[code] for _, code in types if code in codes.MODALITIES), None)
+        if modality is not None:
+            name, value = "modality", modality
+    if isinstance(value, bool):
+        quality, status_code = measurement.quality, measurement.source.status_code
+        if any(_note_bit(coding, value, quality, status_code) for coding in found):
+            return
+    if name is None or value is None:
+        measurement.out.ignored += 1
+    else:
+        measurement.context[name] = value
+
+
+def _tell(source: Source, out: Output, kind: EventKind, detail: str, time_ns: int, value: float | None = None,
+          vital: int = 0) -> None:  # fmt: skip
+    out.events.append(
+        DeviceEvent(source.message.device, kind, time_ns, detail, value, vital=vital, message=source.message.ordinal)
+    )
+
+
+def _event(
+    measurement: _Measurement, detail: str, vital: int, found: Value | None = None, at_ns: int = NO_TIME
+) -> None:
+    """A value that is absent, or not to be alerted on: its number, canonical, is told with the event.
+
+    It is told at its own instant where one is known, else at receipt.
+    """
+    value = None
+    if found is not None and not math.isnan(found.value):
+        value = float(to_canonical(found.value, UNIT_BY_CODE[found.unit].ucum, BY_CODE[vital].unit))
+    time_ns = measurement.source.message.received_ns
+    if measurement.at.clock is SourceClock.INSTANT:
+        time_ns = measurement.at.time_ns if at_ns == NO_TIME else at_ns
+    _tell(measurement.source, measurement.out, EventKind.VALUE_ABSENT, detail, time_ns, value, vital)
+
+
+def _found(node: Node, vital: int, prefix: str, measurement: _Measurement) -> Value | Samples | Absent:
+    """What a node says; a retraction needs no value, and what is registered need not have one yet."""
+    is_retracted = measurement.rule.flags & _RETRACTED
+    found = None
+    try:
+        found = values.value(node, vital, prefix, measurement.source.tokens)
+    except DecodeError:
+        if not is_retracted:
+            raise
+    if is_retracted and not isinstance(found, Value | Samples):
+        return Value(_NAN, codes.CANONICAL[vital])
+    if found is not None:
+        return found
+    if measurement.rule.is_withheld:
+        return Absent(f"status_{measurement.status}")
+    raise DecodeError(Reason.MISSING_FIELD, f"{prefix}value[x]")
+
+
+def _add(node: Node, meaning: Meaning, prefix: str, own: _Quality, measurement: _Measurement) -> None:
+    """The readings or events of an Observation's own value or of a component."""
+    vital = meaning.vital
+    if vital in measurement.vitals:
+        # The two would share one identity (rule obs-7 for the main code).
+        raise DecodeError(Reason.AMBIGUOUS_ENCODING, f"{prefix}code")
+    found = _found(node, vital, prefix, measurement)
+    whole = measurement.quality
+    context = {**measurement.context, **meaning.context}
+    if own.words:
+        context["interpretation"] = ",".join(own.words)
+    bits, absent = (own.bits, own.absent) if own is whole else (whole.bits + own.bits, whole.absent + own.absent)
+    if bits:
+        context["measurement_status"] = ",".join(bits)
+    flags = measurement.flags | meaning.flags | whole.flags | own.flags | own.sides
+    why = ""
+    if measurement.rule.is_withheld:
+        why = f"status_{measurement.status}"
+    elif absent and not flags & _RETRACTED:
+        why = ",".join(absent)
+    if isinstance(found, Samples):
+        _add_samples(found, vital, prefix, flags, why, context, measurement)
+    elif isinstance(found, Absent):
+        _event(measurement, found.reason, vital)
+    elif why:
+        _event(measurement, why, vital, found)
+    else:
+        at = measurement.at
+        measurement.out.readings.add(
+            measurement.source.index, vital, found.value, found.unit, at.time_ns, clock=at.clock, seq=measurement.seq,
+            ended_ns=at.ended_ns, tz_min=at.tz_min, flags=flags | found.flags, context=context,
+        )  # fmt: skip
+    measurement.vitals.add(vital)
+
+
+def _add_samples(samples: Samples, vital: int, prefix: str, flags: int, why: str, context: dict[str, Any],
+                 measurement: _Measurement) -> None:  # fmt: skip
+    at = measurement.at
+    moments = times.sample_times(at, samples.size, samples.step_ns, f"{prefix}valueSampledData")
+    if samples.errors:
+        _event(measurement, f"error in {samples.errors} of {samples.size} samples", vital)
+    limited = {**context, **samples.limits}
+    flags |= _ESTIMATED if at.is_end else 0
+    for place, value, side in samples.values:
+        if why:
+            _event(measurement, why, vital, Value(value, samples.unit), moments[place])
+            continue
+        measurement.out.readings.add(
+            measurement.source.index, vital, value, samples.unit, moments[place], clock=at.clock, seq=measurement.seq,
+            tz_min=at.tz_min, flags=flags | side, context=limited if side else context,
+        )  # fmt: skip
+
+
+def _components(resource: Node, measurement: _Measurement) -> list[tuple[Node, Meaning, str]]:
+    """(component, meaning, prefix) of those that name a vital sign; the others are noted, bad ones are problems."""
+    known = []
+    for number, component in enumerate(member(resource, "component", list, measurement.source.prefix) or ()):
+        prefix = f"{measurement.source.prefix}component[{number}]."
+        try:
+            if not isinstance(component, dict):
+                raise DecodeError(Reason.BAD_TYPE, prefix[:-1])
+            found = codes.codings_of(required(component, "code", dict, prefix), f"{prefix}code.")
+            meaning = codes.meaning(found)
+            if meaning is None:
+                _note(found, component, prefix, measurement)
+            else:
+                known.append((component, meaning, prefix))
+        except DecodeError as problem:
+            measurement.out.problems.append(problem)
+    return known
+
+
+def _add_main(resource: Node, found: list[Coding], main: Meaning | None, has_parts: bool,
+              measurement: _Measurement) -> None:  # fmt: skip
+    """The Observation's own value; ``has_parts``: components, or members elsewhere, may stand for it."""
+    prefix = measurement.source.prefix
+    has_value = "dataAbsentReason" in resource or values.value_name(resource, prefix) is not None
+    if main is None:
+        if not has_parts:
+            raise DecodeError(Reason.UNKNOWN_VITAL, f"{prefix}code")
+        if has_value:
+            _note(found, resource, prefix, measurement)
+        return
+    is_retracted = measurement.rule.flags & _RETRACTED
+    if main.vital not in codes.PANELS:
+        if has_value or is_retracted or not has_parts:
+            _add(resource, main, prefix, measurement.quality, measurement)
+    elif is_retracted and not has_parts:
+        for vital in codes.PANELS[main.vital]:
+            _add({}, Meaning(vital), prefix, measurement.quality, measurement)
+    elif has_value or (measurement.rule.is_withheld and not has_parts):
+        _add(resource, main, prefix, measurement.quality, measurement)
+    elif not has_parts:
+        raise DecodeError(Reason.MISSING_FIELD, f"{prefix}component")
+
+
+def _add_clock(resource: Node, source: Source, out: Output) -> None:
+    """A coincident time stamp is told as an event, whether or not measurements refer to it."""
+    clock = times.coincident(resource, source.prefix)
+    received_ns = source.message.received_ns
+    if clock.is_fault:
+        _tell(source, out, EventKind.CLOCK_FAULT, "device_time_unknown", received_ns)
+    elif clock.shift_s is not None:
+        _tell(source, out, EventKind.CONTEXT, "clock_shift_s", received_ns, clock.shift_s)
+
+
+def add_observation(resource: Node, source: Source, out: Output) -> None:
+    """Everything that an Observation gives; bad components are noted in ``out.problems``.
+
+    Raises:
+        DecodeError: the Observation as a whole, or its own value, cannot be read.
+    """
+    prefix = source.prefix
+    found = codes.codings_of(required(resource, "code", dict, prefix), f"{prefix}code.")
+    if not codes.COINCIDENT.isdisjoint(found):
+        _add_clock(resource, source, out)
+        return
+    measurement = _begin(resource, source, out)
+    before = len(out.problems)
+    parts = _components(resource, measurement)
+    main = codes.meaning(found)
+    has_parts = bool(parts) or "hasMember" in resource or len(out.problems) > before
+    try:
+        _add_main(resource, found, main, has_parts, measurement)
+    except DecodeError as problem:
+        out.problems.append(problem)
+    is_panel = main is not None and main.vital in codes.PANELS
+    for component, meaning, inner in parts:
+        try:
+            own = _quality(component, inner, source.status_code)
+            if is_panel and not own.words:
+                own.words = measurement.quality.words
+            _add(component, meaning, inner, own, measurement)
+        except DecodeError as problem:
+            out.problems.append(problem)

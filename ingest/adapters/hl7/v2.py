@@ -1,0 +1,380 @@
+"""``hl7v2``: HL7 v2 ORU^R01 of devices and hubs, IHE PCD-01 (device-formats.md 6.4, interop.md 2.2).
+
+Layout: ``MSH``, then per patient ``PID [PV1]`` and per order ``OBR`` with its ``OBX`` rows; delimiters come from MSH.
+An OBX is a reading when OBX-3 (MDC, or LOINC, the alternate triple too) names a vital, with OBX-6 as its unit (never
+assumed). Rows that hold the containment tree together (device, channel, panel) give the readings' context: device
+profile, equipment id, modality. Battery, status words, alert facets and values with no vital of their own are events;
+text of such rows is not copied, and of PID, PV1 and NTE nothing is.
+
+Time: OBX-14, else OBR-7, else MSH-7. One without an offset takes that of MSH-7 (context ``zone`` = ``message``), else
+it is wall time and the zone that of the device's wearer.
+
+Identity (device-formats.md 8.4): the time as sent, and as ``seq`` a 63-bit hash of sender (MSH-3), containment path
+(OBX-4) and code (OBX-3). MSH-10 is not in it: a correction (OBX-11 ``C``) or withdrawal (``D``, ``W``) comes in a
+message with a number of its own and must meet the reading that it is about, while a retransmission meets itself anyway.
+MSH-10 alone would make one reading of a message's many, and a reading new whenever a hub files its store again. ``seq``
+is negative: it is no order, and to the clock stage positive numbers are one. A row without any time takes the receipt
+time, and its ``seq`` covers the message's ordinal.
+
+A withdrawn reading has no number (NaN, RETRACTED), so that it is a revision also when the same number is withdrawn.
+
+A message that names two patients (PID-3) is rejected whole: it is filed under one device, which has one wearer.
+PID-3 is compared for that and for nothing else.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code
+from ingest.adapters.hl7 import codes
+from ingest.adapters.hl7.codes import Coded, Metric
+from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time
+from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
+from ingest.files.splitting import Hl7Messages
+from vitals.catalog import BY_CODE
+from vitals.errors import DecodeError
+from vitals.glossary import EventKind, Flag, Reason
+from vitals.model import DeviceEvent, Message
+
+_PATH: Final = re.compile(r"\d{1,10}(?:\.\d{1,10}){0,7}", re.ASCII)
+_EUI: Final = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
+_OFFSET: Final = re.compile(r"[+-]\d{4}$", re.ASCII)
+_TEST_DATA: Final = int(Flag.TEST_DATA)
+_RETRACTED: Final = int(Flag.RETRACTED)
+_NOT_LIVE: Final = frozenset({"D", "T"})
+"""Debugging and training (MSH-11)."""
+
+
+class _Row(NamedTuple):
+    """One OBX: its number in the message, the number of its OBR and that one's OBR-7."""
+
+    number: int
+    segment: Segment
+    order: int
+    start: str
+    is_cut: bool
+
+
+class _Output:
+    """What a micro-batch gives."""
+
+    def __init__(self) -> None:
+        self.readings = ReadingsBuilder()
+        self.events: list[DeviceEvent] = []
+        self.rejects: list[Reject] = []
+        self.unknown = 0
+
+
+class _Reader:
+    """One message; raises ``DecodeError`` for what spoils it whole, collects ``problems`` of single rows."""
+
+    def __init__(self, index: int, message: Message, choices: Choices, output: _Output) -> None:
+        self._index, self._message, self._choices, self._output = index, message, choices, output
+        self._doc: Document = document(message.payload)
+        self._marks, header = self._doc.delimiters, self._doc.header
+        kind = self._marks.components(header.field(9))
+        if not kind[0]:
+            raise DecodeError(Reason.MISSING_FIELD, "MSH-9")
+        if kind[:2] != ["ORU", "R01"]:
+            raise DecodeError(Reason.BAD_VALUE, "MSH-9")
+        self._flags = _TEST_DATA if header.field(11)[:1] in _NOT_LIVE else 0
+        self._sender = "^".join(self._marks.components(header.field(3)))
+        self._sent = _time_or_none(self._first(header.field(7)))
+        self._devices: dict[str, dict[str, str]] = {}
+        self.problems: list[DecodeError] = []
+        self._strays: list[DecodeError] = []
+        self._rows = self._collected()
+        self._modalities = self._modality()
+
+    def _first(self, field: str) -> str:
+        """Component 1 of a field, empty for the null value."""
+        text = field.partition(self._marks.component)[0]
+        return "" if text == NULL else text
+
+    def _collected(self) -> list[_Row]:
+        rows: list[_Row] = []
+        order, patients, start, patient, before = 0, 0, "", "", ""
+        for number, segment in self._doc.lines:
+            if segment is None:
+                self._strays.append(DecodeError(Reason.MALFORMED, f"line {number}"))
+                continue
+            match segment.fields[0]:
+                case "MSH":
+                    raise DecodeError(Reason.MALFORMED, f"line {number}: a second MSH")
+                case "PID":
+                    patients, start = patients + 1, ""
+                    named = segment.field(3)
+                    if patient and named not in {"", patient}:
+                        raise DecodeError(Reason.AMBIGUOUS_ENCODING, f"PID[{patients}]-3: another patient")
+                    patient = patient or named
+                case "OBR":
+                    order, start = order + 1, self._first(segment.field(7))
+                case "OBX":
+                    usual = before or (segment.field(14) and (start or self._first(self._doc.header.field(7))))
+                    rows.append(_Row(len(rows) + 1, segment, order, start, _is_cut(segment, usual)))
+                    before = max(before, segment.field(14), key=len)
+        if not rows:
+            raise DecodeError(Reason.MISSING_FIELD, "OBX")
+        return rows
+
+    def _modality(self) -> dict[tuple[int, str], str]:
+        """(order, path of a metric) -> modality, which a facet below the metric tells."""
+        found = {}
+        for row in self._rows:
+            coded = self._coded(row.segment)
+            if coded is not None and coded.number == codes.MODALITY:
+                number = codes.mdc_number(*self._marks.components(row.segment.field(5))[:2])
+                modality = codes.MODALITIES.get(number or 0)
+                if modality is not None:
+                    found[row.order, row.segment.field(4).rpartition(".")[0]] = modality
+        return found
+
+    def _coded(self, segment: Segment) -> Coded | None:
+        return codes.observation(tuple(self._marks.components(segment.field(3))))
+
+    def read(self) -> None:
+        """Add every good row."""
+        for row in self._rows:
+            try:
+                self._read(row)
+            except DecodeError as problem:
+                self.problems.append(DecodeError(problem.reason, f"OBX[{row.number}]-{problem.detail}"))
+        self.problems += self._strays
+
+    def _read(self, row: _Row) -> None:
+        segment = row.segment
+        if row.is_cut:
+            raise DecodeError(Reason.TRUNCATED, "14" if segment.field(11) else "11")
+        coded = self._coded(segment)
+        has_value = segment.field(5) not in {"", NULL}
+        if coded is None:
+            if not segment.field(3):
+                raise DecodeError(Reason.MISSING_FIELD, "3")
+            if has_value:
+                raise DecodeError(Reason.UNKNOWN_VITAL, "3")
+        elif coded.metric is not None:
+            self._measured(row, coded, coded.metric)
+        else:
+            self._device_row(segment, coded)
+            if has_value:
+                self._other(segment, coded)
+
+    def _device_row(self, segment: Segment, coded: Coded) -> None:
+        """A row of the containment tree that names a device: what is below it carries its profile and id."""
+        profile = codes.PROFILES.get(coded.number or 0)
+        equipment = self._equipment(segment)
+        if profile or equipment:
+            about = {"profile": profile, "equipment": equipment}
+            self._devices[segment.field(4).partition(".")[0]] = {key: text for key, text in about.items() if text}
+
+    def _equipment(self, segment: Segment) -> str:
+        parts = self._marks.components(segment.field(18))
+        return next((part for part in parts if _EUI.fullmatch(part)), "")
+
+    def _measured(self, row: _Row, coded: Coded, metric: Metric) -> None:
+        segment = row.segment
+        status = segment.field(11)
+        meaning = self._choices.obx11.get(status)
+        if meaning is None:
+            raise DecodeError(Reason.BAD_VALUE if status else Reason.MISSING_FIELD, "11")
+        quality = quality_of(segment.field(8), self._marks, self._choices)
+        self._output.unknown += quality.unknown
+        unit = codes.unit(metric.vital, tuple(self._marks.components(segment.field(6))))
+        if unit is None and coded.number == codes.DISTANCE and segment.field(6):
+            self._other(segment, coded)
+            return
+        value: Number | Absent
+        if meaning == "retracted":
+            # What was withdrawn need not be repeated, so that neither value nor unit is asked for.
+            value = Number(math.nan, _RETRACTED)
+        elif meaning == "absent":
+            value = Absent("no_result")
+        else:
+            value = self._value(segment, metric)
+        if isinstance(value, Number) and quality.absent and meaning != "retracted":
+            value = Absent(quality.absent)
+        if isinstance(value, Absent):
+            self._event(EventKind.VALUE_ABSENT, value.reason, vital=metric.vital)
+            return
+        if unit is None:
+            if meaning != "retracted" and not BY_CODE[metric.vital].values:
+                raise DecodeError(Reason.UNKNOWN_UNIT if segment.field(6) else Reason.MISSING_FIELD, "6")
+            unit = unit_code(BY_CODE[metric.vital].unit)
+        flags = value.flags | metric.flags | quality.flags | self._flags
+        flags |= int(Flag.ESTIMATED) if meaning == "preliminary" else 0
+        self._add(row, coded, metric, unit, value._replace(flags=flags), quality.context)
+
+    def _value(self, segment: Segment, metric: Metric) -> Number | Absent:
+        kind = segment.field(2)
+        repetitions = self._marks.repetitions(segment.field(5))
+        if any(repetitions[1:]):
+            raise DecodeError(Reason.BAD_VALUE, f"5: {len(repetitions)} repetitions")
+        parts = self._marks.components(repetitions[0])
+        words = BY_CODE[metric.vital].values
+        return coded_value(kind, parts, words) if words else number_of(kind, parts)
+
+    def _add(self, row: _Row, coded: Coded, metric: Metric, unit: int, value: Number, context: dict[str, Any]) -> None:
+        segment, path = row.segment, self._marks.plain(row.segment.field(4))
+        time, is_assumed = self._time(row)
+        context |= metric.context
+        context |= self._devices.get(path.partition(".")[0], {})
+        if _PATH.fullmatch(path):
+            context["path"] = path
+        if equipment := self._equipment(segment):
+            context["equipment"] = equipment
+        if modality := self._modalities.get((row.order, path)):
+            context["modality"] = modality
+        if value.text:
+            context["text"] = value.text
+        if is_assumed:
+            context["zone"] = "message"
+        source, clock, offset, salt = self._message.received_ns, SourceClock.NONE, 0, str(self._message.ordinal)
+        if time is not None:
+            source, clock, offset, salt = time.time_ns, time.clock, time.offset or 0, ""
+        self._output.readings.add(
+            self._index, metric.vital, value.value, unit, source, clock=clock,
+            seq=_hashed(self._sender, path, str(coded), salt), tz_min=offset, flags=value.flags, context=context,
+        )  # fmt: skip
+
+    def _time(self, row: _Row) -> tuple[Time | None, bool]:
+        """The time of a row, None when the message has none, and whether its offset is that of MSH-7."""
+        own = self._first(row.segment.field(14))
+        try:
+            time = parse_time(own or row.start) if own or row.start else self._sent
+        except ValueError:
+            raise DecodeError(Reason.BAD_TIME, "14" if own else f"14: OBR[{row.order}]-7") from None
+        if time is None and self._first(self._doc.header.field(7)):
+            raise DecodeError(Reason.BAD_TIME, "14: MSH-7")
+        zone = self._sent.offset if self._sent is not None else None
+        if time is None or zone is None or time.clock is not SourceClock.WALL:
+            return time, False
+        return time.in_zone(zone), True
+
+    # Rows that are no readings.
+
+    def _event(self, kind: EventKind, detail: str, value: float | None = None, vital: int = 0) -> None:
+        message = self._message
+        self._output.events.append(
+            DeviceEvent(message.device, kind, message.received_ns, detail, value, vital, message.ordinal)
+        )
+
+    def _other(self, segment: Segment, coded: Coded) -> None:
+        parts = self._marks.components(self._marks.repetitions(segment.field(5))[0])
+        number = codes.mdc_number(*parts[:2]) if _is_mdc(parts) else None
+        if coded.number == codes.MODALITY and number in codes.MODALITIES:
+            return
+        if number == codes.NO_TIME_SYNC:
+            self._event(EventKind.CLOCK_FAULT, "not_synchronised")
+        elif coded.number == codes.ABSOLUTE_TIME:
+            self._coincident(segment, parts[0])
+        elif coded.number == self._choices.battery:
+            self._battery(number_of(segment.field(2), parts))
+        else:
+            self._unmapped(segment, coded, parts, number)
+
+    def _battery(self, level: Number | Absent) -> None:
+        if isinstance(level, Absent):
+            return
+        is_known = math.isfinite(level.value)
+        self._event(EventKind.BATTERY, "level" if is_known else "low", level.value if is_known else None)
+
+    def _coincident(self, segment: Segment, shown: str) -> None:
+        """The device's clock beside the hub's: how far it is ahead, in seconds."""
+        hub = _time_or_none(self._first(segment.field(14)))
+        device = _time_or_none(shown)
+        if hub is None or device is None:
+            raise DecodeError(Reason.BAD_TIME, "5" if device is None else "14")
+        zone = hub.offset if hub.offset is not None else self._sent.offset if self._sent is not None else None
+        if zone is not None:
+            hub, device = hub.in_zone(zone), device.in_zone(zone)
+        self._event(EventKind.CONTEXT, "device_clock_ahead_s", (device.time_ns - hub.time_ns) / 1e9)
+
+    def _unmapped(self, segment: Segment, coded: Coded, parts: list[str], number: int | None) -> None:
+        """A value with no vital of its own: its code, and the value when it is a number, a code or an alert's word."""
+        detail, value = str(coded), None
+        try:
+            found = number_of(segment.field(2), parts)
+            value = found.value if isinstance(found, Number) and math.isfinite(found.value) else None
+        except DecodeError:
+            if number is not None:
+                detail += f"=mdc:{number}"
+            elif parts[0] in codes.ALERT_WORDS:
+                detail += f"={parts[0]}"
+            else:
+                detail += "=(text)"
+        if value is not None and (scale := codes.mdc_number(*self._marks.components(segment.field(6))[:2])):
+            detail += f" in mdc:{scale}"
+        kind = EventKind.SENSOR_STATUS if coded.number in codes.STATUS_CODES else EventKind.CONTEXT
+        self._event(kind, detail, value)
+
+
+def _is_cut(segment: Segment, usual: str) -> bool:
+    """Whether a last segment without its line end lost its tail: it has no OBX-11, or an OBX-14 without an offset that
+    is shorter than is ``usual`` in the message. A shorter time would be another time."""
+    time = segment.field(14)
+    if segment.ended:
+        return False
+    return not segment.field(11) or (len(time) < len(usual) and not _OFFSET.search(time))
+
+
+def _time_or_none(text: str) -> Time | None:
+    try:
+        return parse_time(text)
+    except ValueError:
+        return None
+
+
+def _is_mdc(parts: Sequence[str]) -> bool:
+    """Whether a coded value says that it is an MDC code: other numbers may be anything."""
+    return parts[2:3] == ["MDC"] or (parts[1:2] != [] and parts[1].startswith("MDC_"))
+
+
+def _hashed(*parts: str) -> int:
+    """A negative 63-bit number that is the same for the same texts, in every process."""
+    digest = blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
+    return -1 - (int.from_bytes(digest, "big") >> 1)
+
+
+def _decode(index: int, message: Message, settings: Context, output: _Output) -> None:
+    """Add what one message gives; raises ``DecodeError`` for its first problem, with the number of others."""
+    reader = _Reader(index, message, Choices.of(settings.settings), output)
+    reader.read()
+    if reader.problems:
+        first, others = reader.problems[0], len(reader.problems) - 1
+        raise DecodeError(first.reason, f"{first.detail}; {others} more" if others else first.detail)
+
+
+def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
+    """Readings of all OBX that name a vital; a message with bad rows keeps its good ones and is rejected once."""
+    output = _Output()
+    for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
+        if message.kind not in ADAPTER.kinds:
+            output.rejects.append(Reject(index, Reason.UNKNOWN_KIND))
+            continue
+        try:
+            _decode(index, message, context, output)
+        except DecodeError as problem:
+            output.rejects.append(Reject(index, problem.reason, problem.detail))
+    return Decoded(output.readings.build(), output.events, output.rejects, output.unknown)
+
+
+ADAPTER = Adapter(
+    name="hl7v2",
+    version=1,
+    title="HL7 v2 ORU^R01 (IHE PCD-01)",
+    kinds=MappingProxyType(
+        {
+            "oru_r01": "one ORU^R01 message, with or without its MLLP frame",
+            "": "one ORU^R01 message, with or without its MLLP frame",
+        }
+    ),
+    vitals=frozenset(BY_CODE[metric.vital].key for metric in (*codes.METRICS.values(), *codes.LOINC.values())),
+    decode=decode,
+    max_payload=255 * 1024,
+    settings=SETTINGS,
+    files=MappingProxyType({"oru_r01": Hl7Messages()}),
+)

@@ -1,0 +1,1 @@
+"""Formats of hubs and programs that write for vitalgate."""

@@ -1,0 +1,268 @@
+"""``json``: readings as JSON, for hubs and programs that can write a line of it.
+
+Layout (CONTRACTS, "JSON"): ``{"vital","value","unit","time","seq"?}``, an array of such objects, or
+``{"readings":[…]}``. ``vital`` is a catalogue key that is no panel and no score. ``unit`` is UCUM or a known spelling
+that fits the vital; it is never assumed. ``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time.
+``value`` is a finite number, and for a coded vital one of its code words. Unknown members are ignored and counted. A
+member given twice makes its reading unreadable: which of the two was meant is a guess.
+
+Identity: the time as sent (UTC, or wall time read as UTC) and ``seq``, 0 when there is none.
+
+Most messages take a typed decode that builds no intermediate objects. Whatever that cannot vouch for, a duplicate
+included, is decoded again step by step, where each fault gets its reason and path.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+
+from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
+from ingest.adapters.reading.json_document import Repeated, number, parse
+from ingest.adapters.reading.timestamps import from_milliseconds, parse_rfc3339
+from ingest.files.json_splitting import JsonRecords
+from vitals.catalog import BY_KEY, VITALS, accepts
+from vitals.errors import DecodeError
+from vitals.glossary import Reason
+from vitals.model import NO_TIME, Message
+from vitals.units import UNIT_BY_NAME
+
+_WALL: Final = 32_767
+"""Stands for "no offset" among offsets in minutes."""
+_SEQ_MIN: Final = -(2**63)
+_SEQ_MAX: Final = 2**63 - 1
+
+
+class _Series(NamedTuple):
+    """What (vital, unit) of a reading stand for; ``codes`` maps the words of a coded vital to its values."""
+
+    vital: int
+    unit: int
+    codes: Mapping[str, float]
+
+
+_SERIES: Final[dict[tuple[str, str], _Series]] = {
+    (vital.key, name): _Series(vital.code, unit.code, {word: float(n) for n, word in enumerate(vital.values)})
+    for vital in VITALS
+    for name, unit in UNIT_BY_NAME.items()
+    if accepts(vital, name)
+}
+
+_Row = tuple[int, int, int, int, int, int, float]
+"""Message index, vital, unit, time, offset in minutes or ``_WALL``, seq, value."""
+
+
+class _Reading(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    vital: str
+    value: float | str
+    unit: str
+    time: int | str
+    seq: Annotated[int, msgspec.Meta(ge=_SEQ_MIN, le=_SEQ_MAX)] | UnsetType = UNSET
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    readings: list[_Reading]
+
+
+_ONE: Final = msgspec.json.Decoder(_Reading)
+_MANY: Final = msgspec.json.Decoder(list[_Reading])
+_ENVELOPE: Final = msgspec.json.Decoder(_Envelope)
+_ENVELOPE_START: Final = b'{"r'
+"""No member of a reading starts with this letter."""
+_BACKSLASH: Final = ord("\\")
+_COLON: Final = ord(":")
+
+
+def _time(time: int | str) -> tuple[int, int]:
+    """Nanoseconds, and the offset or ``_WALL``; raises ``ValueError``."""
+    if isinstance(time, int):
+        return from_milliseconds(time), 0
+    time_ns, offset = parse_rfc3339(time)
+    return time_ns, _WALL if offset is None else offset
+
+
+def _fast(index: int, payload: bytes) -> list[_Row] | None:
+    """The rows of a message that is right in every way, None for one that needs a closer look.
+
+    The typed decoder takes the last of two equal members without a word. With no unknown members and no escapes,
+    colons tell: one per member and those inside the times; known vitals, units and code words have none.
+    """
+    if _BACKSLASH in payload:
+        return None
+    rows: list[_Row] = []
+    readings: Sequence[_Reading]
+    colons = 0
+    try:
+        start = payload[:3]
+        if start == _ENVELOPE_START:
+            readings, colons = _ENVELOPE.decode(payload).readings, 1
+        elif start[:1] == b"[":
+            readings = _MANY.decode(payload)
+        else:
+            readings = (_ONE.decode(payload),)
+        for reading in readings:
+            time, value, seq = reading.time, reading.value, reading.seq
+            vital, unit, codes = _SERIES[reading.vital, reading.unit]
+            if codes or value.__class__ is str:  # a number is no code word: KeyError
+                value = codes[value]  # type: ignore[index]
+            colons += 4
+            if time.__class__ is str:
+                colons += time.count(":")
+            if seq is UNSET:
+                seq = 0
+            else:
+                colons += 1
+            rows.append((index, vital, unit, *_time(time), seq, value))  # type: ignore[arg-type]
+    except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
+        return None
+    return rows if payload.count(_COLON) == colons else None
+
+
+def _code(item: dict[str, Any], codes: Mapping[str, float], path: str) -> float:
+    value = item["value"]
+    if not isinstance(value, str):
+        raise DecodeError(Reason.BAD_TYPE, f"{path}.value")
+    if value not in codes:
+        raise DecodeError(Reason.BAD_VALUE, f"{path}.value")
+    return codes[value]
+
+
+def _slow_time(item: dict[str, Any], path: str) -> tuple[int, int]:
+    time = item["time"]
+    if isinstance(time, bool) or not isinstance(time, int | str):
+        raise DecodeError(Reason.BAD_TYPE, f"{path}.time")
+    try:
+        return _time(time)
+    except ValueError:
+        raise DecodeError(Reason.BAD_TIME, f"{path}.time") from None
+
+
+def _seq(item: dict[str, Any], path: str) -> int:
+    seq = item.get("seq", 0)
+    if isinstance(seq, bool) or not isinstance(seq, int):
+        raise DecodeError(Reason.BAD_TYPE, f"{path}.seq")
+    if not _SEQ_MIN <= seq <= _SEQ_MAX:
+        raise DecodeError(Reason.BAD_VALUE, f"{path}.seq")
+    return seq
+
+
+def _series(item: dict[str, Any], path: str) -> _Series:
+    vital, unit = item["vital"], item["unit"]
+    for name, member in (("vital", vital), ("unit", unit)):
+        if not isinstance(member, str):
+            raise DecodeError(Reason.BAD_TYPE, f"{path}.{name}")
+    if vital not in BY_KEY or BY_KEY[vital].panel or BY_KEY[vital].derived:
+        raise DecodeError(Reason.UNKNOWN_VITAL, f"{path}.vital")
+    series = _SERIES.get((vital, unit))
+    if series is None:
+        raise DecodeError(Reason.UNKNOWN_UNIT, f"{path}.unit")
+    return series
+
+
+def _slow_row(index: int, item: Any, path: str) -> _Row:
+    """One reading, or the ``DecodeError`` that says what is wrong with it."""
+    if not isinstance(item, dict):
+        raise DecodeError(Reason.BAD_TYPE, path)
+    if isinstance(item, Repeated):
+        raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
+    for name in ("vital", "value", "unit", "time"):
+        if name not in item:
+            raise DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
+    series = _series(item, path)
+    value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
+    return (index, series.vital, series.unit, *_slow_time(item, path), _seq(item, path), value)
+
+
+def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
+    """(path, reading) pairs of a document, and the number of unknown members around them."""
+    path, unknown = "$", 0
+    if isinstance(document, dict):
+        if "readings" not in document:
+            return [(path, document)], 0
+        if isinstance(document, Repeated):
+            raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
+        path, unknown, document = "$.readings", len(document) - 1, document["readings"]
+    if not isinstance(document, list):
+        raise DecodeError(Reason.BAD_TYPE, path)
+    return [(f"{path}[{place}]", item) for place, item in enumerate(document)], unknown
+
+
+_MEMBERS: Final = frozenset(_Reading.__struct_fields__)
+
+
+def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
+    """Rows, the reject and the number of unknown members of a message, step by step."""
+    rows: list[_Row] = []
+    problems: list[DecodeError] = []
+    unknown = 0
+    try:
+        items, unknown = _items(parse(payload))
+    except DecodeError as problem:
+        return rows, Reject(index, problem.reason, problem.detail), unknown
+    for path, item in items:
+        if isinstance(item, dict):
+            unknown += len(item.keys() - _MEMBERS)
+        try:
+            rows.append(_slow_row(index, item, path))
+        except DecodeError as problem:
+            problems.append(problem)
+    if not problems:
+        return rows, None, unknown
+    first, others = problems[0], len(problems) - 1
+    detail = f"{first.detail}; {others} more" if others else first.detail
+    return rows, Reject(index, first.reason, detail), unknown
+
+
+def _columns(rows: list[_Row]) -> Columns:
+    count = len(rows)
+    message, vital, unit, time_ns, zone, seq, value = zip(*rows, strict=True) if rows else ((),) * 7
+    tz_min = np.array(zone, dtype=np.int16)
+    is_wall = tz_min == _WALL
+    tz_min[is_wall] = 0
+    return Columns(
+        message=np.array(message, dtype=np.int64),
+        vital=np.array(vital, dtype=np.uint16),
+        clock=np.where(is_wall, np.uint8(SourceClock.WALL), np.uint8(SourceClock.INSTANT)),
+        source_time_ns=np.array(time_ns, dtype=np.int64),
+        ended_ns=np.full(count, NO_TIME, dtype=np.int64),
+        tz_min=tz_min,
+        seq=np.array(seq, dtype=np.int64),
+        value=np.array(value, dtype=np.float64),
+        unit=np.array(unit, dtype=np.uint8),
+        statistic=np.zeros(count, dtype=np.uint8),
+        flags=np.zeros(count, dtype=np.uint32),
+        context={},
+    )
+
+
+def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
+    """Readings as sent; a message with a bad reading keeps its good ones and is rejected once."""
+    rows: list[_Row] = []
+    rejects: list[Reject] = []
+    unknown = 0
+    for index, message in enumerate(messages):
+        if message.kind:
+            rejects.append(Reject(index, Reason.UNKNOWN_KIND))
+            continue
+        good = _fast(index, message.payload)
+        if good is None:
+            good, reject, ignored = _slow(index, message.payload)
+            unknown += ignored
+            if reject is not None:
+                rejects.append(reject)
+        rows += good
+    return Decoded(_columns(rows), rejects=rejects, unknown_members=unknown)
+
+
+ADAPTER = Adapter(
+    name="json",
+    version=1,
+    title="Readings as JSON",
+    kinds=MappingProxyType({"": "one reading, an array of readings, or an object with the member readings"}),
+    vitals=frozenset(vital.key for vital in VITALS if not vital.panel and not vital.derived),
+    decode=decode,
+    files=MappingProxyType({"": JsonRecords(("readings",))}),
+)

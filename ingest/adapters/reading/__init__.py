@@ -1,0 +1,1 @@
+"""Parsers that the adapters share: times, numbers and JSON documents."""

@@ -1,0 +1,1 @@
+"""Splitters that cut files into payloads for ``vitalgate import``."""

@@ -1,0 +1,1 @@
+"""Ingest's durable state: identities, device lives, worklists and the ledgers' tally."""

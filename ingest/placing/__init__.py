@@ -1,0 +1,1 @@
+"""When a reading was measured and who wore the device: clocks, epochs, attribution."""
