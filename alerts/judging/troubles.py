@@ -2,8 +2,8 @@
 
 What ingest says of devices (``ingest/journal/device_life.py``) opens and closes troubles; who wears a device is learned
 from its readings. A trouble belongs to the wearer's rules, by cause; of a device that nobody is known to wear it
-the site (patient ``""``), under a rule of the device's own. One rule of a patient stands once, however many devices
-have the trouble, until the last of them is over.
+belongs to the site (patient ``""``), under a rule of the device's own. One rule of a patient stands once, however many
+devices have the trouble, until the last of them is over.
 
 Clocks are the watermark of ticks and the times of events. Wearers and rules that changed count from the next event of
 the device or tick on, so that moves do not depend on how readings were cut into batches.

@@ -9,7 +9,7 @@ import numpy as np
 from alerts.backtest.report import report
 from alerts.backtest.rules import Decisions, rule_set
 from alerts.backtest.run import Census, Span
-from deploy.backtesting import Workers
+from deploy.backtest.running import Workers
 from deploy.bench.fleet import LIMITS, batch_of
 from deploy.bench.report import Figure, repeat
 from vitals.model import VitalBatch

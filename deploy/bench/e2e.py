@@ -79,7 +79,7 @@ async def _token(root: Path) -> str:
 async def serving(root: Path) -> AsyncIterator[Server]:
     """``vitalgate up`` over ``root`` until the block ends."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(root), "--http", "127.0.0.1:0",
+        sys.executable, "-m", "deploy.cli.main", "up", "--data-dir", str(root), "--http", "127.0.0.1:0",
         "--mqtt", "127.0.0.1:0", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout is not None

@@ -19,7 +19,7 @@ from deploy.bench.generator import WINDOW, Order, generating, write_credentials
 from deploy.bench.processes import MemoryPeak, cpu_s
 from deploy.bench.report import Figure, repeat
 from deploy.layout import Layout
-from deploy.supervise import listen, shown
+from deploy.processes.supervise import listen, shown
 from vitals.errors import BackendError
 
 READY_S: Final = 60.0
@@ -37,7 +37,7 @@ def endpoint(root: Path) -> Iterator[tuple[str, int]]:
             "life_fd": life_read, "ready_fd": ready_write, "http": "", "mqtt": shown(sock), "mqtts": "", "config": None,
         }  # fmt: skip
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.process", json.dumps(order)],
+            [sys.executable, "-m", "deploy.processes.entry", json.dumps(order)],
             pass_fds=(sock.fileno(), life_read, ready_write), stdin=subprocess.DEVNULL, stdout=sys.stderr,
         )  # fmt: skip
         os.close(life_read)

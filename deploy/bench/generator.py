@@ -48,7 +48,7 @@ async def generating(order: Order) -> AsyncIterator[asyncio.Task[dict[str, Any]]
     }  # fmt: skip
     arguments = [part for name, value in words.items() for part in (f"--{name}", str(value))]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "deploy.cli", "load", *arguments,
+        sys.executable, "-m", "deploy.cli.main", "load", *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None

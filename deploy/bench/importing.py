@@ -30,7 +30,7 @@ async def _import(root: Path, file: Path) -> tuple[dict[str, Any], float, dict[s
         before = {name: cpu_s(pid) for name, pid in server.pids.items()}
         began_s = time.monotonic()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "deploy.cli", "import", str(file), "--device", DEVICE, "--data-dir", str(root),
+            sys.executable, "-m", "deploy.cli.main", "import", str(file), "--device", DEVICE, "--data-dir", str(root),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         with MemoryPeak(process.pid, *server.pids.values()) as memory:

@@ -21,7 +21,7 @@ from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
 from dashboard_api.auth import TokenAuth
 from dashboard_api.dependencies import Dependencies
-from deploy.backtest_desk import BacktestDesk
+from deploy.backtest.desk import BacktestDesk
 from device_gateway.registry import SqlRegistry
 from ingest.adapters import BUILT_IN
 from ingest.journal.identities import SCHEMA, Journal

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dashboard_api.dependencies import BacktestOrder
-from deploy import backtest_desk
+from deploy.backtest import desk
 from tests.api.api_world import START_NS, Api, World
 from tests.support import SECOND, eventually
 from vitals.catalog import BY_KEY
@@ -118,7 +118,7 @@ def test_rights_are_those_of_limits(shared: World) -> None:
 
 
 def test_one_runs_at_a_time_and_the_last_few_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backtest_desk, "KEPT", 2)
+    monkeypatch.setattr(desk, "KEPT", 2)
     api = world.api("admin")
     body = {"protocol": [LIMIT], "patients": [fill(world, 85, 95)]}
     begun = api.post("/backtests", body, status=202)

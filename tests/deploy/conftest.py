@@ -17,7 +17,7 @@ import pytest
 
 from tests.support import eventually
 
-CLI = [sys.executable, "-m", "deploy.cli"]
+CLI = [sys.executable, "-m", "deploy.cli.main"]
 ROOT = Path(__file__).parents[2]
 
 

@@ -13,10 +13,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from deploy import cli_adapters
-from deploy.cli import EXIT_CODES
-from deploy.skeleton import create
-from deploy.trial import identity_note, try_payload
+from deploy.cli import adapters
+from deploy.cli.main import EXIT_CODES
+from deploy.jobs.skeleton import create
+from deploy.jobs.trial import identity_note, try_payload
 from ingest.adapter import SourceClock
 from ingest.adapters import BUILT_IN
 from tests.adapters.decoding import ADAPTERS
@@ -32,7 +32,7 @@ METER = "0x17 0C:00-E8 07 03 0A,07 1E 00 3C 00 3A C0 11\n"
 
 
 APP = typer.Typer()
-cli_adapters.register(APP)
+adapters.register(APP)
 
 
 def adapter_cli(*arguments: str, given: bytes = b"") -> str:

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from deploy.backtest_csv import read
+from deploy.backtest.csv import read
 from tests.deploy.conftest import CLI, ROOT, Running, run_cli
 from tests.support import eventually
 from vitals.catalog import BY_KEY

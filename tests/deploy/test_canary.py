@@ -14,8 +14,8 @@ import pytest
 from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
 from alerts.service import AlertService, ControlDesk, Observation
-from deploy.canary import LIMITS, Canary
 from deploy.settings import AlertsSection
+from deploy.watch.canary import LIMITS, Canary
 from tests.deploy.conftest import Running
 from tests.ingest.ingest_world import DAY, World
 from tests.support import eventually

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.cli_devices import in_words
+from deploy.cli.devices import in_words
 from tests.deploy.conftest import Running, run_cli
 from tests.support import FIXTURES
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import pytest
 
-from deploy.cli_detect import seconds_of, value_of
+from deploy.cli.detect import seconds_of, value_of
 from tests.deploy.conftest import CLI, ROOT, run_cli
 
 ROWS: Final = 1200

@@ -10,7 +10,7 @@ import pytest
 from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
 from alerts.service import AlertService
-from deploy.watchdog import Watchdog
+from deploy.watch.watchdog import Watchdog
 from tests.deploy.conftest import Running
 from tests.support import SECOND, FakeClock, eventually
 from vitals.encoding import encode

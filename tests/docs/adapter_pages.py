@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dashboard_api.times import rfc3339
-from deploy.trial import identity_note
+from deploy.jobs.trial import identity_note
 from ingest.adapter import Adapter
 from ingest.adapters import BUILT_IN
 from tests.docs.tables import ROOT, code, table

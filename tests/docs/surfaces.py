@@ -10,9 +10,9 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from dashboard_api.auth import ROLES, Permission
-from deploy import cli
-from deploy.control import open_control
+from deploy.cli import main
 from deploy.layout import Layout
+from deploy.processes.control import open_control
 from deploy.settings import Settings
 from device_gateway.mqtt.actions import Decision
 from device_gateway.mqtt.packets import Code, Connack
@@ -27,8 +27,8 @@ COMMON_OPTIONS: Final = frozenset({"data_dir", "config", "as_json"})
 def commands() -> dict[str, TyperCommand]:
     """``"patient add"`` -> its command, for every leaf of the command line."""
     app = typer.Typer(name="vitalgate", add_completion=False)
-    app.registered_commands += cli.app.registered_commands
-    for part in cli.parts():
+    app.registered_commands += main.app.registered_commands
+    for part in main.parts():
         part.register(app)
     return dict(_leaves("", typer.main.get_command(app)))
 
@@ -79,7 +79,7 @@ def _default(value: object) -> str:
 
 def exit_codes_block() -> str:
     """Exit codes, as the command line's own description has them."""
-    listed = " ".join(str(cli.__doc__).split()).partition("Exit codes: ")[2].rstrip(".")
+    listed = " ".join(str(main.__doc__).split()).partition("Exit codes: ")[2].rstrip(".")
     return table(("code", "meaning"), [part.split(" ", 1) for part in listed.split(", ")])
 
 

@@ -13,14 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy.cli import AsJson, ConfigFile, DataDir, control, show
+from deploy.backtest import NO_RULES
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
 
 Record = Mapping[str, Any]
-NO_RULES: Final = "no rules"
-"""What a file is compared with when nothing else is said."""
 _NAMES: Final = {"in force": "those in force", "against": "the others"}
 SHOWN: Final = 1000
 """Alerts of the timeline in the JSON."""
@@ -67,7 +66,7 @@ def backtest(
         if data_dir.is_dir():
             os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
         # numba loads in a second; --help must not wait for it
-        from deploy.backtest_csv import Asked, replay_file  # noqa: PLC0415
+        from deploy.backtest.csv import Asked, replay_file  # noqa: PLC0415
 
         asked = Asked((vital, unit), chosen, rules, other, _context(assume or []), as_measured)
         result = replay_file(csv_file, asked)

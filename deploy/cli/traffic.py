@@ -23,7 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from deploy.cli import AsJson, ConfigFile, DataDir, control, locate, show
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, locate, show
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
 
@@ -56,8 +56,8 @@ def _bar(what: str, amount: ProgressColumn) -> Iterator[Callable[[int, int], Non
 
 def _send(api: Any, file: Path, device: str, align: datetime | None, speed: float) -> dict[str, Any]:
     """Publish a recording through the gateway as ``device`` and wait until ingest has passed it."""
-    from deploy.control import options  # noqa: PLC0415
-    from deploy.importing import GRANT_TTL_S, moved, settled  # noqa: PLC0415
+    from deploy.jobs.importing import GRANT_TTL_S, moved, settled  # noqa: PLC0415
+    from deploy.processes.control import options  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
     from simulators import replay as recording  # noqa: PLC0415 - loads only for this command
     from simulators.publisher import Publisher  # noqa: PLC0415
@@ -134,7 +134,7 @@ def import_file(
     """Store a file of any size as history; counts what it added. After an interruption the same command goes on, and
     importing a file again adds nothing."""
     layout, loaded = locate(data_dir, config)
-    from deploy import importing  # noqa: PLC0415 - loads only for this command
+    from deploy.jobs import importing  # noqa: PLC0415 - loads only for this command
 
     if not file.is_file():
         raise InvalidRequest("FILE", f"{file}: no such file")
@@ -159,7 +159,7 @@ def _owner(root: Path, config: Path | None, *, running: bool) -> Iterator[None]:
     if running:
         yield
         return
-    command = [sys.executable, "-m", "deploy.cli", "up", "--data-dir", str(root), "--http", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "deploy.cli.main", "up", "--data-dir", str(root), "--http", "127.0.0.1:0"]
     command += ["--mqtt", "127.0.0.1:0", *([] if config is None else ["--config", str(config)])]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
@@ -202,8 +202,8 @@ def _simulate(
 ) -> dict[str, Any]:
     import msgspec  # noqa: PLC0415 - loads only for this command
 
-    from deploy.control import options  # noqa: PLC0415
-    from deploy.demo import enrol  # noqa: PLC0415
+    from deploy.jobs.demo import enrol  # noqa: PLC0415
+    from deploy.processes.control import options  # noqa: PLC0415
     from deploy.wiring import CLOCK  # noqa: PLC0415
     from simulators.faults import parse_faults  # noqa: PLC0415
     from simulators.formats import parse_formats  # noqa: PLC0415

@@ -88,7 +88,7 @@ def open_control(layout: Layout, settings: Settings) -> Iterator[Control]:
     if layout.lock("owner").held():
         yield Control(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
         return
-    from deploy.offline import idle_api  # noqa: PLC0415 - a command that talks to an owner needs no backends
+    from deploy.processes.offline import idle_api  # noqa: PLC0415 - a command that talks to an owner needs no backends
 
     with idle_api(layout, settings) as app:
         yield Control(httpx.ASGITransport(app), live=False)

@@ -12,7 +12,7 @@ from alerts.backtest.report import Item, Result, report, rfc3339
 from alerts.backtest.rules import HISTORY_NS, Decisions, in_force, rule_set
 from alerts.backtest.run import Census, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
-from deploy.backtesting import Workers
+from deploy.backtest.running import Workers
 from vitals.errors import NotFound, VitalgateError
 from vitals.ports import Clock, Decision, Store
 

@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 from dashboard_api.times import parse_time
-from deploy.cli import AsJson, ConfigFile, DataDir, show, show_list
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, show, show_list
+from deploy.jobs.skeleton import create
 from deploy.settings import DEFAULT_DATA_DIR
-from deploy.skeleton import create
 from ingest.adapter import Adapter
 from ingest.adapters import load_adapters
 from vitals.errors import InvalidRequest, NotFound
@@ -64,7 +64,7 @@ def show_adapter(
 ) -> None:
     """Show all that an adapter says of itself: kinds, settings, vital signs, limits, what identifies a reading."""
     one = _known(name)
-    from deploy.trial import identity_note  # noqa: PLC0415 - loads the stages of ingest
+    from deploy.jobs.trial import identity_note  # noqa: PLC0415 - loads the stages of ingest
 
     record = {
         "name": one.name, "title": one.title, "version": one.version, "kinds": dict(one.kinds),
@@ -106,7 +106,7 @@ def try_adapter(
     settings = _settings(one, setting or [])
     received_ns = time.time_ns() if received is None else parse_time(received, "--received")
     body = _read(payload, as_hex)
-    from deploy.trial import try_payload  # noqa: PLC0415 - loads the stages of ingest
+    from deploy.jobs.trial import try_payload  # noqa: PLC0415 - loads the stages of ingest
 
     result = try_payload(one, body, chosen, received_ns=received_ns, zone=zone, settings=settings)
     if as_json:

@@ -1,23 +1,17 @@
 """The ``vitalgate`` command (CONTRACTS: command line). Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration,
 4 backend unavailable, 5 not found."""
 
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from deploy import settings
-from deploy.layout import PRIVATE_UMASK, Layout
-from deploy.settings import DEFAULT_DATA_DIR, Settings
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
+from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, ConfigError, InvalidRequest, NotAuthorised, NotFound, VitalgateError
 
 EXIT_CODES: Mapping[type[VitalgateError], int] = {
@@ -38,46 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-DataDir = Annotated[Path, typer.Option("--data-dir", help="The data directory.", envvar="VITALGATE_DATA_DIR")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).", envvar="VITALGATE_CONFIG")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-
-def locate(data_dir: Path, config: Path | None) -> tuple[Layout, Settings]:
-    """The layout and settings that a command works on; kernels are cached in the directory."""
-    layout = Layout(data_dir.absolute())
-    os.umask(PRIVATE_UMASK)
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(layout.kernels))
-    return layout, settings.load(config)
-
-
-def control(data_dir: Path, config: Path | None) -> AbstractContextManager[Any]:
-    """The way into the data directory, with the heavy imports only when a command needs them."""
-    layout, loaded = locate(data_dir, config)
-    from deploy.control import open_control  # noqa: PLC0415 - backends load in a second; --help must not wait for it
-
-    return open_control(layout, loaded)
-
-
-def show(record: Any) -> None:
-    """One record, as JSON on a line."""
-    sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def show_list(items: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
-    """A list: JSON, or a table of some columns."""
-    if as_json:
-        show({"items": list(items), "next": None})
-        return
-    table = Table(box=None, header_style="bold")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for item in items:
-        # Units and field paths have brackets, which are no markup.
-        table.add_row(*("–" if item.get(name) in (None, "") else escape(str(item[name])) for name in columns))
-    console = Console()
-    console.print(table if items else "none")
-
 
 @app.command(epilog="Example: vitalgate up --data-dir ./ward --http 127.0.0.1:0 --mqtt 127.0.0.1:0")
 def up(
@@ -91,7 +45,7 @@ def up(
     """Run the pipeline until SIGTERM; prints one line of JSON once it is ready."""
     layout, loaded = locate(data_dir, config)
     from deploy import logs  # noqa: PLC0415
-    from deploy.supervise import Supervisor  # noqa: PLC0415
+    from deploy.processes.supervise import Supervisor  # noqa: PLC0415
 
     logs.configure("supervisor")
     where = _address(http, loaded.http.listen, "--http"), _address(mqtt, loaded.mqtt.listen, "--mqtt")
@@ -129,20 +83,9 @@ def check_config(
 
 def parts() -> tuple[ModuleType, ...]:
     """Modules that hang their commands on an app with ``register``."""
-    from deploy import (  # noqa: PLC0415 - loads only when the command line does
-        cli_adapters,
-        cli_backtest,
-        cli_bench,
-        cli_detect,
-        cli_devices,
-        cli_people,
-        cli_protocols,
-        cli_report,
-        cli_traffic,
-    )
+    from deploy.cli import adapters, backtest, bench, detect, devices, people, protocols, report, traffic  # noqa: PLC0415 - loads only when the command line does
 
-    people = cli_people, cli_protocols, cli_devices, cli_adapters
-    return *people, cli_traffic, cli_report, cli_detect, cli_backtest, cli_bench
+    return people, protocols, devices, adapters, traffic, report, detect, backtest, bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 from prometheus_client import generate_latest
 
 from dashboard_api.times import rfc3339
-from deploy.canary import Canary, Proof
-from deploy.meters import merge
-from deploy.watchdog import Watchdog
+from deploy.watch.canary import Canary, Proof
+from deploy.watch.page import merge
+from deploy.watch.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core
 from vitals.ports import Ledger, MessageLedger, ReadingLedger
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy.cli import AsJson, ConfigFile, DataDir, control, show, show_list
-from deploy.cli_people import patient
-from deploy.control import Control
+from deploy.cli.people import patient
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show, show_list
+from deploy.processes.control import Control
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
 

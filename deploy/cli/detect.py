@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from deploy.cli import AsJson, ConfigFile, DataDir, show
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError

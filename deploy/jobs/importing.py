@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from deploy.control import Control, options
 from deploy.layout import Layout
+from deploy.processes.control import Control, options
 from deploy.settings import Settings
 from ingest.adapter import Adapter
 from ingest.adapters import load_adapters

@@ -17,7 +17,7 @@ import structlog
 from alerts.rules.limits import parse_limits
 from alerts.service import Observation
 from deploy.settings import AlertsSection
-from deploy.watchdog import OPEN, SiteBook, Trouble
+from deploy.watch.watchdog import OPEN, SiteBook, Trouble
 from vitals.canary import CANARY_DEVICE, CANARY_PATIENT, is_canary
 from vitals.errors import BackendError, NotFound, VitalgateError
 from vitals.glossary import ControlKind

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy.cli import AsJson, ConfigFile, DataDir, control, show
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.units import from_canonical
 

@@ -1,7 +1,7 @@
 """Backtests beside a running pipeline: each rule set in a process of its own, with low priority.
 
 The readings are read once and sent to both processes as log entries; pipes hold the reader up when a process is slower,
-so memory stays bounded. A process whose reader is gone ends. Run as ``python -m deploy.backtesting`` it is such a
+so memory stays bounded. A process whose reader is gone ends. Run as ``python -m deploy.backtest.running`` it is such a
 process.
 """
 
@@ -48,7 +48,7 @@ class Workers:
     """One process per rule set; to be closed."""
 
     def __init__(self, rules: Sequence[RuleSet], span: Span, patients: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "deploy.backtesting"]
+        command = [sys.executable, "-m", "deploy.backtest.running"]
         self._processes = []
         with ExitStack() as opening:
             opening.callback(self.close)

@@ -18,7 +18,7 @@ from alerts.backtest.report import report
 from alerts.backtest.rules import HISTORY_NS, Decisions, rule_set
 from alerts.backtest.run import Census, Replay, RuleSet, Span, as_measured, lockstep
 from dashboard_api.times import parse_time
-from deploy.cli_backtest import NO_RULES
+from deploy.backtest import NO_RULES
 from ingest.quality import cross_flags, late_flags, range_flags
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest

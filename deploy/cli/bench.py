@@ -12,7 +12,7 @@ import typer
 import uvloop
 
 from deploy import settings
-from deploy.cli import AsJson, ConfigFile, DataDir, locate, show
+from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
 from simulators.load import PAYLOADS, Credential, Plan, run_load

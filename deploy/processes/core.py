@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import httpx
 import structlog
@@ -27,20 +27,18 @@ from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.session import Sessions
-from deploy.backtest_desk import BacktestDesk
-from deploy.canary import Canary
+from deploy.backtest.desk import BacktestDesk
 from deploy.layout import Layout
-from deploy.meters import AlertMeters, CoreCollector
+from deploy.processes.order import Order
 from deploy.settings import HttpSection, Settings
-from deploy.status import Status
-from deploy.watchdog import Watchdog
+from deploy.watch.canary import Canary
+from deploy.watch.meters import AlertMeters, CoreCollector
+from deploy.watch.status import Status
+from deploy.watch.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core, open_core, open_raw_log, open_vault
 from ingest.adapters import load_adapters
 from vitals.canary import CANARY_PATIENT
 from vitals.errors import BackendError
-
-if TYPE_CHECKING:
-    from deploy.process import Order
 
 _log = structlog.get_logger(__name__)
 HOUSEKEEPING_S = 3600.0
@@ -133,7 +131,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk, backtests: Backt
     )
 
 
-async def serve_core(order: "Order", layout: Layout, config: Settings, stop: asyncio.Event) -> None:
+async def serve_core(order: Order, layout: Layout, config: Settings, stop: asyncio.Event) -> None:
     """Open everything, run the loops and the servers, close in order on ``stop``."""
     loop = asyncio.get_running_loop()
     core = open_core(layout, config)
@@ -206,7 +204,7 @@ def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None
     loop.call_soon_threadsafe(function)
 
 
-async def _announce(order: "Order", scheme: str, sessions: Sessions, status: Status, stop: asyncio.Event) -> None:
+async def _announce(order: Order, scheme: str, sessions: Sessions, status: Status, stop: asyncio.Event) -> None:
     """Tell the supervisor once everything, the gateway included, is ready."""
     while status.unready() and not stop.is_set():
         await asyncio.sleep(0.05)

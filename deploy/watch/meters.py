@@ -1,20 +1,16 @@
-"""Metrics that are read when asked for, and the joining of two processes' pages."""
+"""Metrics that are read when asked for."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from alerts.service import Observation
+from deploy.watch.status import Status
+from deploy.wiring import Core
 from ingest.metrics import STAGE_BUCKETS
 from vitals.canary import is_canary
-
-if TYPE_CHECKING:
-    from deploy.status import Status
-    from deploy.wiring import Core
 
 
 class AlertMeters:
@@ -35,7 +31,7 @@ class AlertMeters:
 class CoreCollector(Collector):
     """Gauges over the core's own state."""
 
-    def __init__(self, core: "Core", status: "Status") -> None:
+    def __init__(self, core: Core, status: Status) -> None:
         self._core, self._status = core, status
 
     def describe(self) -> Iterable[Metric]:
@@ -72,24 +68,3 @@ class CoreCollector(Collector):
         for (severity, state), count in self._core.book.counts().items():
             alerts.add_metric((severity.name, state.value), count)
         yield alerts
-
-
-class _Page(Collector):
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = list(families)
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
-
-
-def merge(first: str, second: str) -> str:
-    """One Prometheus page of two: families of the same name become one."""
-    families: dict[str, Metric] = {}
-    for page in (first, second):
-        for family in text_string_to_metric_families(page):
-            kept = families.setdefault(family.name, family)
-            if kept is not family:
-                kept.samples.extend(family.samples)
-    joined = CollectorRegistry()
-    joined.register(_Page(families.values()))
-    return generate_latest(joined).decode()

@@ -13,7 +13,7 @@ from alerts.service import STREAM
 from dashboard_api.app import create_app
 from dashboard_api.auth import local_admin
 from dashboard_api.dependencies import Dependencies
-from deploy.backtest_desk import BacktestDesk
+from deploy.backtest.desk import BacktestDesk
 from deploy.layout import Layout
 from deploy.settings import Settings
 from deploy.wiring import CLOCK, Core, open_core, prepare

@@ -22,6 +22,7 @@ import structlog
 
 from deploy import settings as settings_module
 from deploy.layout import Layout
+from deploy.processes.order import CONFIG_EXIT
 from deploy.settings import Settings
 from vitals.errors import BackendError, ConfigError
 
@@ -34,8 +35,6 @@ HEALTHY_S = 10.0
 MALLOC_ARENAS = "2"
 """glibc's arenas in each process: with one a thread, which is its default, what threads freed adds up to 150 MB."""
 _DOORS = ("mqtts", "mllp", "mllps")
-CONFIG_EXIT = 3
-"""Exit code by which a child says that its configuration is wrong: no use in starting it again."""
 
 
 def _problem_of_preparing(layout: Layout, config: Settings) -> list[str]:
@@ -181,7 +180,7 @@ class Supervisor:
             passed = [fd for fd in fds.values() if fd >= 0]
             environment = {"MALLOC_ARENA_MAX": MALLOC_ARENAS, "NUMBA_CACHE_DIR": str(self._layout.kernels)} | os.environ
             return subprocess.Popen(
-                [sys.executable, "-m", "deploy.process", json.dumps(order)],
+                [sys.executable, "-m", "deploy.processes.entry", json.dumps(order)],
                 pass_fds=(listener.fileno(), *passed, life_fd, ready_fd), env=environment, stdin=subprocess.DEVNULL,
                 stdout=sys.stderr, start_new_session=True,
             )  # fmt: skip
@@ -190,7 +189,7 @@ class Supervisor:
 
     def _demo(self) -> None:
         """Start the simulated ward; it is a guest, never started again."""
-        command = [sys.executable, "-m", "deploy.demo", str(self._layout.root)]
+        command = [sys.executable, "-m", "deploy.jobs.demo", str(self._layout.root)]
         ward = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
         self._guests.append(Child("demo", lambda _life, _ready: ward, process=ward))
 

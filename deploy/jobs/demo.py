@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy import settings
-from deploy.control import Control, open_control, options
 from deploy.layout import PRIVATE_UMASK, Layout
+from deploy.processes.control import Control, open_control, options
 from deploy.wiring import CLOCK
 from simulators import replay
 from simulators.devices import SimulatedDevice

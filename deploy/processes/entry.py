@@ -1,4 +1,4 @@
-"""Entry point of the supervisor's children: ``python -m deploy.process ORDER`` with ORDER as JSON.
+"""Entry point of the supervisor's children: ``python -m deploy.processes.entry ORDER`` with ORDER as JSON.
 
 A child serves on the listening socket it was given, writes one line of JSON to its ready pipe, and ends on SIGTERM or
 when its life line closes.
@@ -11,40 +11,14 @@ import resource
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from deploy import logs, settings
 from deploy.layout import PRIVATE_UMASK, Layout
-from deploy.supervise import CONFIG_EXIT
+from deploy.processes.order import CONFIG_EXIT, Order
 from vitals.errors import BackendError, ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the supervisor tells a child."""
-
-    name: str
-    root: str
-    listen_fd: int
-    tls_fd: int
-    mllp_fd: int
-    mllps_fd: int
-    life_fd: int
-    ready_fd: int
-    http: str
-    mqtt: str
-    mqtts: str
-    mllp: str
-    mllps: str
-    config: str | None
-
-    def tell_ready(self, record: dict[str, Any]) -> None:
-        """One line of JSON on the ready pipe."""
-        os.write(self.ready_fd, json.dumps(record).encode() + b"\n")
 
 
 def watch(stop: asyncio.Event, life_fd: int) -> None:
@@ -96,7 +70,7 @@ async def run_gateway(order: Order, layout: Layout, config: settings.Settings) -
 
 async def run_core(order: Order, layout: Layout, config: settings.Settings) -> None:
     """The core process."""
-    from deploy.core import serve_core  # noqa: PLC0415 - a child loads its half only
+    from deploy.processes.core import serve_core  # noqa: PLC0415 - a child loads its half only
 
     stop = asyncio.Event()
     watch(stop, order.life_fd)

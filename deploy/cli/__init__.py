@@ -1,0 +1,1 @@
+"""The ``vitalgate`` command, one module per group of commands."""

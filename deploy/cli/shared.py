@@ -1,0 +1,58 @@
+"""What the commands share: their common options, the way into a data directory, and how records are printed."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from deploy import settings
+from deploy.layout import PRIVATE_UMASK, Layout
+from deploy.settings import Settings
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="The data directory.", envvar="VITALGATE_DATA_DIR")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).", envvar="VITALGATE_CONFIG")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def locate(data_dir: Path, config: Path | None) -> tuple[Layout, Settings]:
+    """The layout and settings that a command works on; kernels are cached in the directory."""
+    layout = Layout(data_dir.absolute())
+    os.umask(PRIVATE_UMASK)
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(layout.kernels))
+    return layout, settings.load(config)
+
+
+def control(data_dir: Path, config: Path | None) -> AbstractContextManager[Any]:
+    """The way into the data directory, with the heavy imports only when a command needs them."""
+    layout, loaded = locate(data_dir, config)
+    from deploy.processes.control import open_control  # noqa: PLC0415 - backends load in a second; --help must not wait for it
+
+    return open_control(layout, loaded)
+
+
+def show(record: Any) -> None:
+    """One record, as JSON on a line."""
+    sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def show_list(items: Sequence[Mapping[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    """A list: JSON, or a table of some columns."""
+    if as_json:
+        show({"items": list(items), "next": None})
+        return
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for item in items:
+        # Units and field paths have brackets, which are no markup.
+        table.add_row(*("–" if item.get(name) in (None, "") else escape(str(item[name])) for name in columns))
+    console = Console()
+    console.print(table if items else "none")

@@ -1,0 +1,1 @@
+"""Watching the pipeline itself: readiness, metrics, the watchdog and the canary."""
