@@ -45,7 +45,7 @@ from alerts.rules.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_r
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBatch
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 SNAPSHOT_VERSION: Final = 4
 _ROOM: Final = 4096

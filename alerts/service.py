@@ -19,7 +19,8 @@ from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import TELLING, ControlKind
 from vitals.model import Control, Tick, VitalBatch
-from vitals.ports import Alert, AlertEvent, BookedEvent, Clock, Log, LogRow
+from vitals.ports import Clock, Log
+from vitals.records import Alert, AlertEvent, BookedEvent, LogRow
 
 STREAM = "vitals"
 _READ_ROWS = 32

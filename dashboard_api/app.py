@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
-from dashboard_api.auth import Gate
+from dashboard_api.auth.access import Gate
+from dashboard_api.auth.session import SessionGate, Sessions
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.live import LiveView, StreamHub
 from dashboard_api.pages import ROOT, PageFiles, SecurityHeaders
@@ -26,7 +27,6 @@ from dashboard_api.routes import (
     reports,
     system,
 )
-from dashboard_api.session import SessionGate, Sessions
 
 API = "/api/v1"
 DESCRIPTION = "Patients, devices, readings and alerts of one organisation. Errors are application/problem+json."

@@ -7,9 +7,10 @@ from typing import Annotated, Any, NamedTuple, Protocol
 import httpx
 from fastapi import Depends, Request
 
-from dashboard_api.auth import TokenAuth
+from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
-from vitals.ports import Alert, AlertBook, Clock, Controls, IngestView, Log, Patient, Registry, Store
+from vitals.ports import AlertBook, Clock, Controls, IngestView, Log, Registry, Store
+from vitals.records import Alert, Patient
 from vitals.vault import Identity
 
 

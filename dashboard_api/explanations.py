@@ -10,7 +10,8 @@ from dashboard_api.shapes import Json, flag_words, values_json, window_json
 from dashboard_api.times import SECOND_NS, rfc3339
 from vitals.catalog import BY_KEY, Vital, accepts
 from vitals.glossary import FLAG_MEANINGS, INTERRUPTING, AlertStep, Flag
-from vitals.ports import Alert, AlertEvent, Store, Window
+from vitals.ports import Store
+from vitals.records import Alert, AlertEvent, Window
 from vitals.units import to_canonical
 
 AROUND_NS: Final = 15 * 60 * SECOND_NS

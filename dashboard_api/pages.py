@@ -10,9 +10,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboard_api.auth.session import Sessions, cookie_name, cookie_of, from_page
 from dashboard_api.problems import problem, unauthenticated
 from dashboard_api.schemas import TokenEnd
-from dashboard_api.session import Sessions, cookie_name, cookie_of, from_page
 from dashboard_api.shapes import Json, answer
 from vitals.catalog import VITALS, Vital
 from vitals.glossary import FLAG_MEANINGS, AlertState, Reason

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from dashboard_api.auth import MAX_TTL_S
+from dashboard_api.auth.access import MAX_TTL_S
 from vitals.glossary import AlertState, Reason, Severity
 
 MAX_PAGE: Final = 1000

@@ -14,7 +14,7 @@ from vitals.catalog import BY_CODE, Vital
 from vitals.device_state import DeviceState, Fault, ToldEvent
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
-from vitals.ports import (
+from vitals.records import (
     Alert,
     AlertEvent,
     Assignment,

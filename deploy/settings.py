@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from device_gateway.mllp import MllpEndpoint
-from device_gateway.mqtt import topics
-from device_gateway.mqtt.tls import TlsEndpoint, server_context
+from device_gateway import topics
+from device_gateway.hl7.mllp import MllpEndpoint
 from device_gateway.settings import GatewaySettings
+from device_gateway.tls import TlsEndpoint, server_context
 from vitals.errors import ConfigError
 
 DEFAULT_DATA_DIR = Path("vitalgate-data")

@@ -10,15 +10,15 @@ from prometheus_client import CollectorRegistry
 
 from deploy.layout import Layout
 from deploy.settings import Settings
-from device_gateway.registry import SqlRegistry
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from vitals.log.local import LocalLog
 from vitals.ports import Registry, Store
+from vitals.registry.sql import SqlRegistry
 from vitals.vault import IdentityVault, Vault
 
 if TYPE_CHECKING:
     from alerts.book.sql import SqlAlertBook
-    from dashboard_api.auth import TokenAuth
+    from dashboard_api.auth.access import TokenAuth
     from ingest.journal.identities import Journal
     from ingest.metrics import IngestMetrics
     from ingest.service import IngestService
@@ -98,7 +98,7 @@ class Core:
 def open_core(layout: Layout, settings: Settings) -> Core:
     """Open every backend of the core. The caller holds the core's lock."""
     from alerts.book.sql import SqlAlertBook  # noqa: PLC0415 - see above
-    from dashboard_api.auth import TokenAuth  # noqa: PLC0415
+    from dashboard_api.auth.access import TokenAuth  # noqa: PLC0415
     from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415
     from ingest.journal.identities import Journal  # noqa: PLC0415
     from ingest.metrics import IngestMetrics  # noqa: PLC0415

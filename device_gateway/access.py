@@ -8,10 +8,11 @@ from typing import Final
 
 import structlog
 
-from device_gateway.mqtt import topics
+from device_gateway import topics
 from device_gateway.mqtt.actions import Decision
 from vitals.errors import BackendError, NotFound
-from vitals.ports import Device, Registry
+from vitals.ports import Registry
+from vitals.records import Device
 
 _WINDOW_S: Final = 60.0
 _FAILURES_LIMIT: Final = 10_000

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs
 import msgspec
 import uvicorn
 
-from device_gateway.mqtt import topics
+from device_gateway import topics
 from device_gateway.mqtt.actions import Accept, Decision
 from device_gateway.mqtt.server import Server
 from vitals.errors import BackendError

@@ -13,13 +13,13 @@ import structlog
 
 from device_gateway.access import Access
 from device_gateway.batcher import Batcher
+from device_gateway.hl7.mllp import MllpEndpoint, serve_mllp
 from device_gateway.http import serve_http
 from device_gateway.metrics import GatewayMetrics
-from device_gateway.mllp import MllpEndpoint, serve_mllp
 from device_gateway.mqtt.server import Server, require_loopback
-from device_gateway.mqtt.tls import TlsEndpoint
 from device_gateway.sessions import SessionStore, presence
 from device_gateway.settings import GatewaySettings
+from device_gateway.tls import TlsEndpoint
 from vitals.glossary import EventKind
 from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent

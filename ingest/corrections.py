@@ -25,7 +25,7 @@ from ingest.placing.epochs import DeviceClock
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag
 from vitals.model import NO_TIME, UNASSIGNED, Control, VitalBatch, concatenate
-from vitals.ports import Assignment, Device, Patient
+from vitals.records import Assignment, Device, Patient
 
 BY_PERSON = "assigned_by"
 """Context key of a reading that a person gave to a patient: who. It stays where they put it."""

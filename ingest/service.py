@@ -29,17 +29,15 @@ from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
 from vitals.model import DeviceEvent, Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
-from vitals.ports import (
+from vitals.ports import Clock, Log, Registry
+from vitals.records import (
     Assignment,
-    Clock,
     Device,
     Ledger,
-    Log,
     LogRow,
     MessageLedger,
     QuarantineItem,
     ReadingLedger,
-    Registry,
     UnassignedItem,
 )
 

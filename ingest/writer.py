@@ -10,7 +10,8 @@ from vitals import encoding
 from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import Flag
 from vitals.model import VitalBatch
-from vitals.ports import Clock, Log, LogRow, Store
+from vitals.ports import Clock, Log, Store
+from vitals.records import LogRow
 
 _log = structlog.get_logger(__name__)
 CONSUMER = "store"

@@ -20,7 +20,7 @@ from vitals.catalog import CODE_SPACE
 from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, Flag, Statistic
 from vitals.model import COLUMNS, NO_TIME, Control, Entry, Tick, VitalBatch
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 TICK_NS: Final = LONGEST_BEAT_NS
 """The longest pause between ticks that silence does not take for an outage of the pipeline."""

@@ -19,7 +19,7 @@ from alerts.programmes.decisions import read_decision
 from vitals.errors import InvalidRequest
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, ControlKind
 from vitals.model import Control
-from vitals.ports import Alert, AlertEvent, BookedEvent
+from vitals.records import Alert, AlertEvent, BookedEvent
 
 METADATA = sql.MetaData()
 PROGRESS = Table(

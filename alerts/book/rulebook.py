@@ -17,7 +17,8 @@ from alerts.rules.words import difference, rule_words, span
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import Severity
-from vitals.ports import Alert, Clock, Decision, Patient
+from vitals.ports import Clock
+from vitals.records import Alert, Decision, Patient
 
 Json = dict[str, Any]
 OWN_LIMITS: Final = "own limits"

@@ -36,7 +36,7 @@ from vitals.canary import CANARY_PATIENT
 from vitals.errors import BackendError, NotFound, PositionConflict
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
-from vitals.ports import Alert, AlertEvent, BookedEvent, Decision, StatusDecision
+from vitals.records import Alert, AlertEvent, BookedEvent, Decision, StatusDecision
 
 CONSUMER = "alerts"
 """The engine's name in errors and as a consumer of the log."""

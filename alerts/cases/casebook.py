@@ -31,7 +31,7 @@ from vitals.canary import is_canary
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, Severity
 from vitals.model import Control
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 _ESCALATED = {
     ladder.BACKUP: "not acknowledged in time, the backup is asked",

@@ -14,7 +14,7 @@ from alerts.cases.lifecycle import CONFIRM_SUFFIX, LATE, REVIEW, TABLE, Report, 
 from vitals.canary import is_canary
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, AlertStep, Severity
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 REOPEN_NS: Final = 10 * MINUTE_NS
 """How soon a condition must be back for its alert, and incident, to be the same one (clinical.md 5.5)."""

@@ -12,7 +12,8 @@ from alerts.glucose.episodes import EPISODES, RECOVERED, level_1_only, summary
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
-from vitals.ports import Patient, Store, Window
+from vitals.ports import Store
+from vitals.records import Patient, Window
 from vitals.units import UNIT_BY_CODE
 
 Json = dict[str, Any]

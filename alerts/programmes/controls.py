@@ -12,7 +12,7 @@ from vitals.catalog import MINUTE_NS
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
-from vitals.ports import Alert
+from vitals.records import Alert
 
 LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
     {Severity.S1: 60 * MINUTE_NS, Severity.S2: 24 * 60 * MINUTE_NS, Severity.S3: 24 * 60 * MINUTE_NS}

@@ -11,7 +11,7 @@ from alerts.programmes.in_force import Programmes
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.ports import Decision
+from vitals.records import Decision
 
 DECIDED: Final = frozenset({ControlKind.PROGRAMME, ControlKind.ENROLMENT, ControlKind.CONTEXT, ControlKind.STATUS})
 """Kinds of control that decide about a programme or a patient; all but a status make versions."""

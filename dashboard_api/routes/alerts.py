@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from dashboard_api.auth import Caller, Permission, Principal, needs
+from dashboard_api.auth.access import Caller, Permission, Principal, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.explanations import explanation
 from dashboard_api.routes.readings import bounded

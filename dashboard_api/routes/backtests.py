@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Response
 
-from dashboard_api.auth import Caller, Permission, needs
+from dashboard_api.auth.access import Caller, Permission, needs
 from dashboard_api.dependencies import BacktestOrder, Dependencies, Deps
 from dashboard_api.problems import problem
 from dashboard_api.schemas import NewBacktest, TimelineQuery

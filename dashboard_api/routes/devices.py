@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from dashboard_api.auth import Caller, Permission, needs
+from dashboard_api.auth.access import Caller, Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DeviceChange, NewAssignment, NewDevice, NewGrant, Paging, Rotation
@@ -20,7 +20,7 @@ from vitals.device_state import (
     number_setting,
 )
 from vitals.errors import InvalidRequest
-from vitals.ports import Device
+from vitals.records import Device
 
 router = APIRouter(tags=["devices"])
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from dashboard_api.auth import Caller, Permission, needs
+from dashboard_api.auth.access import Caller, Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps, LimitsVersion
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
@@ -17,7 +17,7 @@ from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.ports import Patient
+from vitals.records import Patient
 from vitals.units import to_canonical
 from vitals.vault import Identity
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from dashboard_api.auth import Caller, Permission, Principal, needs
+from dashboard_api.auth.access import Caller, Permission, Principal, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import Adoption, ClinicalContext, Enrolment, Override, Paging, ProtocolPair
@@ -14,7 +14,7 @@ from dashboard_api.times import parse_time, rfc3339
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.ports import Decision
+from vitals.records import Decision
 
 router = APIRouter(tags=["programmes"])
 READ: Final = needs(Permission.PROGRAMMES_READ)

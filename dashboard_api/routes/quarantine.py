@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from dashboard_api.auth import Caller, Permission, needs
+from dashboard_api.auth.access import Caller, Permission, needs
 from dashboard_api.dependencies import Deps
 from dashboard_api.schemas import REASONS, Discard, Owner, Paging, Replay
 from dashboard_api.shapes import answer, page, quarantine_json, unassigned_json, waiting_json

@@ -7,7 +7,7 @@ import numpy as np
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from dashboard_api.auth import Permission, needs
+from dashboard_api.auth.access import Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps, Live
 from dashboard_api.live import Newest
 from dashboard_api.routes.paging import after_cursor
@@ -17,7 +17,8 @@ from dashboard_api.times import FIRST_NS, LAST_NS, SECOND_NS, parse_time, rfc333
 from vitals.canary import is_canary
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.errors import InvalidRequest
-from vitals.ports import Store, Trends, Window
+from vitals.ports import Store
+from vitals.records import Trends, Window
 
 router = APIRouter(tags=["readings"])
 FINEST_FIRST: Final = ("raw", "1m", "1h", "1d")

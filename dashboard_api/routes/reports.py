@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from dashboard_api.auth import Permission, needs
+from dashboard_api.auth.access import Permission, needs
 from dashboard_api.dependencies import Deps
 from dashboard_api.routes.readings import bounded
 from dashboard_api.schemas import DEFAULT_REPORT_DAYS, MAX_REPORT_DAYS, ReportQuery

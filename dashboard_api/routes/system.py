@@ -6,10 +6,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from dashboard_api.auth import Caller, Permission, bearer, needs, permissions_of
+from dashboard_api.auth.access import Caller, Permission, bearer, needs, permissions_of
+from dashboard_api.auth.session import SESSION
 from dashboard_api.dependencies import Deps, Hub
 from dashboard_api.schemas import NewToken, StreamQuery, TokenEnd
-from dashboard_api.session import SESSION
 from dashboard_api.shapes import answer, total
 from dashboard_api.times import rfc3339
 from vitals.errors import InvalidRequest, NotAuthorised, NotFound

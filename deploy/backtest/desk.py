@@ -14,7 +14,8 @@ from alerts.backtest.run import Census, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
 from deploy.backtest.running import Workers
 from vitals.errors import NotFound, VitalgateError
-from vitals.ports import Clock, Decision, Store
+from vitals.ports import Clock, Store
+from vitals.records import Decision
 
 KEPT: Final = 8
 _log = structlog.get_logger(__name__)

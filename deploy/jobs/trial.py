@@ -19,7 +19,7 @@ from ingest.placing.attribution import WearTable
 from vitals.catalog import BY_CODE
 from vitals.errors import InvalidRequest
 from vitals.model import DeviceEvent, Message, Provenance, VitalBatch
-from vitals.ports import Assignment, Device
+from vitals.records import Assignment, Device
 
 Json = dict[str, Any]
 DEVICE: Final = "trial"

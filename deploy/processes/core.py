@@ -24,9 +24,9 @@ from alerts.rules.limits import parse_limits
 from alerts.scores.publish import ScorePublisher
 from alerts.service import AlertService, ControlDesk, Observation
 from dashboard_api.app import create_app
-from dashboard_api.auth import local_admin
+from dashboard_api.auth.access import local_admin
+from dashboard_api.auth.session import Sessions
 from dashboard_api.dependencies import Dependencies
-from dashboard_api.session import Sessions
 from deploy.backtest.desk import BacktestDesk
 from deploy.layout import Layout
 from deploy.processes.order import Order

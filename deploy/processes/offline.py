@@ -11,7 +11,7 @@ from alerts.glucose.report import glucose_report
 from alerts.programmes.decisions import check_decision
 from alerts.service import STREAM
 from dashboard_api.app import create_app
-from dashboard_api.auth import local_admin
+from dashboard_api.auth.access import local_admin
 from dashboard_api.dependencies import Dependencies
 from deploy.backtest.desk import BacktestDesk
 from deploy.layout import Layout

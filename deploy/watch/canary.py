@@ -22,7 +22,8 @@ from vitals.canary import CANARY_DEVICE, CANARY_PATIENT, is_canary
 from vitals.errors import BackendError, NotFound, VitalgateError
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.ports import Assignment, Clock, Controls, Device, Log, Patient
+from vitals.ports import Clock, Controls, Log
+from vitals.records import Assignment, Device, Patient
 
 _log = structlog.get_logger(__name__)
 CAUSE: Final = "canary"

@@ -12,7 +12,7 @@ from deploy.watch.canary import Canary, Proof
 from deploy.watch.page import merge
 from deploy.watch.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core
-from vitals.ports import Ledger, MessageLedger, ReadingLedger
+from vitals.records import Ledger, MessageLedger, ReadingLedger
 
 SAMPLE_S = 1.0
 RATE_WINDOW_S = 60

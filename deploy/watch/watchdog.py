@@ -17,7 +17,8 @@ from vitals.encoding import encode
 from vitals.errors import BackendError
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
-from vitals.ports import Alert, Clock, Log
+from vitals.ports import Clock, Log
+from vitals.records import Alert
 
 _log = structlog.get_logger(__name__)
 CAUSE: Final = "pipeline_lag"

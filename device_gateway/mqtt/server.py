@@ -10,21 +10,22 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from device_gateway import topics
 from device_gateway.access import Access
 from device_gateway.batcher import Batcher
-from device_gateway.mqtt import topics
 from device_gateway.mqtt.actions import Accept, Close, Decision, Open
 from device_gateway.mqtt.connection import Connection, Pause
 from device_gateway.mqtt.packets import Code, Will
-from device_gateway.mqtt.tls import TlsEndpoint, TlsLayer
 from device_gateway.mqtt.wheel import Wheel
 from device_gateway.rates import Meter
 from device_gateway.sessions import SessionKey, SessionStore, StoredSession, presence
 from device_gateway.settings import GatewaySettings
+from device_gateway.tls import TlsEndpoint, TlsLayer
 from vitals.errors import ConfigError
 from vitals.glossary import EventKind
 from vitals.model import DeviceEvent, Message
-from vitals.ports import Clock, Device
+from vitals.ports import Clock
+from vitals.records import Device
 
 _BACKLOG: Final = 4096
 _LOOK_S: Final = 1.0

@@ -18,7 +18,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Final
 
-from device_gateway.mqtt import codec, topics
+from device_gateway import topics
+from device_gateway.mqtt import codec
 from device_gateway.mqtt.actions import (
     REFUSALS,
     Accept,

@@ -21,7 +21,8 @@ from vitals.errors import NotFound, PositionConflict
 from vitals.glossary import Flag, Reason
 from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import NO_TIME, Entry, VitalBatch
-from vitals.ports import QuarantineItem, Sealer
+from vitals.ports import Sealer
+from vitals.records import QuarantineItem
 
 # Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
 SCHEMA = """

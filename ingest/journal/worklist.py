@@ -16,7 +16,7 @@ import numpy.typing as npt
 from vitals import encoding
 from vitals.errors import NotFound
 from vitals.model import VitalBatch
-from vitals.ports import UnassignedItem
+from vitals.records import UnassignedItem
 
 _COLUMNS = "id, device, readings, reason, first_ns, last_ns, received_ns"
 _OPEN = "id NOT IN (SELECT item FROM resolutions)"

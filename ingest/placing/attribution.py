@@ -15,7 +15,7 @@ from ingest.placing import clocks
 from ingest.placing.epochs import DeviceClock
 from vitals.glossary import Basis, Described, Flag
 from vitals.model import NO_TIME, UNASSIGNED
-from vitals.ports import Assignment, Device
+from vitals.records import Assignment, Device
 
 _MIN, _MAX = -(2**63), 2**63 - 1
 NO_ZONE = -1

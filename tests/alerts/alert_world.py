@@ -6,7 +6,7 @@ from alerts.engine import Engine
 from vitals.catalog import BY_KEY
 from vitals.glossary import ControlKind, Flag
 from vitals.model import Control, Entry, Tick, VitalBatch, batch_from_rows
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 SECOND = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND

@@ -10,7 +10,7 @@ from alerts.cases.lifecycle import Report, Trigger
 from alerts.rules.spec import RuleFace
 from vitals.glossary import ControlKind, Severity
 from vitals.model import Control
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 S = 1_000_000_000
 MINUTE, HOUR, DAY = 60, 3600, 24 * 3600

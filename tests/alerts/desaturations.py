@@ -13,7 +13,7 @@ from simulators.oximetry import LATENCY_NS, Night, Spell, minutes
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, AlertStep
 from vitals.model import Entry, Tick
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 SUSTAINED_NS = 60 * 1_000_000_000
 GRACE_NS = 60 * 1_000_000_000

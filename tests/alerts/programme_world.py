@@ -8,7 +8,7 @@ from typing import Any
 from tests.alerts.alert_world import Ward, at, batch, reading
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 
 def document(name: str, measures: Mapping[str, str] | None = None) -> dict[str, Any]:

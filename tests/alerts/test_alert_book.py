@@ -13,7 +13,8 @@ from tests.alerts.alert_world import SECOND, at, control, limit, limits_control
 from tests.support import eventually
 from vitals.errors import BackendError, NotFound, PositionConflict
 from vitals.glossary import AlertState, ControlKind, Severity
-from vitals.ports import AlertBook, AlertEvent, BookedEvent
+from vitals.ports import AlertBook
+from vitals.records import AlertEvent, BookedEvent
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.alerts.alert_world import SECOND, Ward, at, control, kinds, limit, li
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
-from vitals.ports import Alert
+from vitals.records import Alert
 
 S = AlertState
 S1, S2 = limit(severity="S1"), limit()

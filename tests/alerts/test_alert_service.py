@@ -25,7 +25,7 @@ from vitals.errors import BackendError, InvalidRequest, NotFound, PositionConfli
 from vitals.glossary import AlertState, ControlKind
 from vitals.log.local import LocalLog
 from vitals.model import Entry, Tick
-from vitals.ports import AlertEvent, BookedEvent
+from vitals.records import AlertEvent, BookedEvent
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from alerts.cases.lifecycle import TABLE, Trigger
 from tests.alerts.casebook_world import HOUR, Desk, key, subject
 from vitals.glossary import AlertState, AlertStep, Severity
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 _CONDITIONS = [
     subject("a", 1, cause="heart"),

@@ -18,7 +18,7 @@ from tests.alerts.programme_world import document, enrolled, programme
 from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, Severity
 from vitals.model import Entry
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="many rows, for compiled kernels only")
 

@@ -23,7 +23,7 @@ from vitals.encoding import decode, encode
 from vitals.errors import BackendError
 from vitals.glossary import ControlKind, Flag
 from vitals.model import Control, Entry, Tick, VitalBatch, concatenate
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 ROOT = Path(__file__).parents[2]
 _FLAGS = [0, 0, 0, Flag.SUSPECT, Flag.SUSPECT, Flag.BELOW_RANGE, Flag.ABOVE_RANGE, Flag.LATE, Flag.MANUAL]

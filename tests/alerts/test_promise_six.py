@@ -21,7 +21,7 @@ from tests.support import SECOND
 from vitals.encoding import decode, encode
 from vitals.glossary import AlertState, ControlKind, Flag, Severity
 from vitals.model import Control, VitalBatch
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 MINUTE = 60.0
 ZONE = ZoneInfo("Europe/Berlin")

@@ -25,7 +25,7 @@ from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind, EventKind, Flag, Severity
 from vitals.model import Control, DeviceEvent
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 CGM = "glucose_isf"
 MINUTE, HOUR, DAY = 60, 3600, 86_400

@@ -26,7 +26,7 @@ from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest, PositionConflict
 from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import Entry, Tick, VitalBatch, batch_from_rows
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 HOME = ScoreRule(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
 ADULT = ScoreContext(AgeBand.ADULT, Pregnancy.NO, 1, 0)

@@ -21,7 +21,7 @@ from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import AlertState, Basis, ControlKind, Flag, Mode, Severity
 from vitals.log.local import LocalLog
 from vitals.model import Tick
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 MINUTE = 60
 HOUR = 3600

@@ -9,7 +9,7 @@ from alerts.rules.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_r
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import ControlKind, Flag
 from vitals.model import Control
-from vitals.ports import Alert
+from vitals.records import Alert
 
 LO = UnclaimedBody("meter-1", "glucose_bg", None, int(Flag.BELOW_RANGE), 5, "clock_reset", ["7"])
 

@@ -19,10 +19,9 @@ from alerts.glucose.report import glucose_report
 from alerts.rules.limits import parse_limits
 from alerts.service import AlertService, ControlDesk
 from dashboard_api.app import create_app
-from dashboard_api.auth import TokenAuth
+from dashboard_api.auth.access import TokenAuth
 from dashboard_api.dependencies import Dependencies
 from deploy.backtest.desk import BacktestDesk
-from device_gateway.registry import SqlRegistry
 from ingest.adapters import BUILT_IN
 from ingest.journal.identities import SCHEMA, Journal
 from ingest.metrics import IngestMetrics
@@ -33,6 +32,7 @@ from vitals.catalog import BY_KEY
 from vitals.encoding import encode
 from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent, Entry, Message, Tick, VitalBatch, batch_from_rows
+from vitals.registry.sql import SqlRegistry
 from vitals.store.duckdb import DuckDBStore
 from vitals.units import UNIT_BY_NAME
 from vitals.vault import IdentityVault, Vault

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dashboard_api.auth import GUARDED, ROLES, Permission, TokenAuth, local_admin, permissions_of
+from dashboard_api.auth.access import GUARDED, ROLES, Permission, TokenAuth, local_admin, permissions_of
 from tests.api.api_world import PROBLEM, START_NS, Api, Server, World
 from tests.support import SECOND, FakeClock, eventually
 from vitals.errors import BackendError, InvalidRequest

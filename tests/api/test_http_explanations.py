@@ -7,7 +7,7 @@ import pytest
 from tests.api.api_world import START_NS, Api, World, limit
 from tests.support import SECOND
 from vitals.glossary import AlertState, Flag, Severity
-from vitals.ports import AlertEvent, BookedEvent
+from vitals.records import AlertEvent, BookedEvent
 
 MINUTE = 60.0
 DAY = 86_400.0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from dashboard_api.session import IDLE_S, LIFETIME_S, LINK_TTL_S, Sessions
+from dashboard_api.auth.session import IDLE_S, LIFETIME_S, LINK_TTL_S, Sessions
 from tests.api.api_world import World
 
 PAGE = {"X-Vitalgate": "1"}

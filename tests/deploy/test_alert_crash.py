@@ -21,7 +21,7 @@ from tests.deploy.conftest import Running
 from tests.support import FakeClock, eventually
 from vitals.encoding import decode
 from vitals.log.local import LocalLog
-from vitals.ports import AlertEvent, BookedEvent
+from vitals.records import AlertEvent, BookedEvent
 
 SEED = 27
 KILL, TERM = signal.SIGKILL, signal.SIGTERM

@@ -9,7 +9,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from dashboard_api.auth import ROLES, Permission
+from dashboard_api.auth.access import ROLES, Permission
 from deploy.cli import main
 from deploy.layout import Layout
 from deploy.processes.control import open_control

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from dashboard_api.auth import ROLES
+from dashboard_api.auth.access import ROLES
 from deploy.settings import known_keys
 from device_gateway.settings import GatewaySettings
 from ingest.adapter import Adapter

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from device_gateway.mllp import MllpEndpoint
+from device_gateway.hl7.mllp import MllpEndpoint
 from device_gateway.service import GatewaySettings, serve
 from tests.gateway import harness
 

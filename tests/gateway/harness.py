@@ -17,10 +17,10 @@ from typing import Any
 
 import uvloop
 
-from device_gateway.mllp import MllpEndpoint
-from device_gateway.mqtt.tls import TlsEndpoint
+from device_gateway.hl7.mllp import MllpEndpoint
 from device_gateway.service import GatewaySettings, serve
 from device_gateway.sessions import SCHEMA
+from device_gateway.tls import TlsEndpoint
 from tests.gateway.memory_registry import MemoryRegistry, secret_of
 from tests.support import eventually
 from vitals.encoding import decode

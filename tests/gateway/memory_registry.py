@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from vitals.errors import BackendError, NotFound
-from vitals.ports import Device
+from vitals.records import Device
 
 
 class MemoryRegistry:

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_gateway.registry import SqlRegistry
-from device_gateway.registry_cache import Interval, declared, in_force
 from tests.support import SECOND, FakeClock
 from vitals.errors import BackendError, InvalidRequest, NotFound
-from vitals.ports import Assignment, Registry
+from vitals.ports import Registry
+from vitals.records import Assignment
+from vitals.registry.cache import Interval, declared, in_force
+from vitals.registry.sql import SqlRegistry
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from device_gateway.mqtt.tls import TlsEndpoint, server_context
 from device_gateway.settings import GatewaySettings
+from device_gateway.tls import TlsEndpoint, server_context
 from tests.gateway.certificates import Authority
 from tests.gateway.harness import Gateway, RawClient, connect, listening, messages, payloads, puback, publish
 from tests.support import eventually

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_gateway.hl7 import BrokenFrame, Framer, acknowledgement, head_of
-from device_gateway.mllp import MllpEndpoint
-from device_gateway.mqtt.tls import TlsEndpoint
+from device_gateway.hl7.frames import BrokenFrame, Framer, acknowledgement, head_of
+from device_gateway.hl7.mllp import MllpEndpoint
 from device_gateway.settings import GatewaySettings
+from device_gateway.tls import TlsEndpoint
 from tests.gateway.certificates import Authority
 from tests.gateway.harness import Gateway, GatewayProcess, listening, messages, payloads, raw_log, received
 from tests.gateway.mllp_client import END, VT, Sender, codes, framed, oru, parsed

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from device_gateway.registry import SqlRegistry
 from ingest import service
 from ingest.adapters import load_adapters
 from ingest.journal.identities import SCHEMA, Journal
 from ingest.metrics import IngestMetrics
 from tests.support import FakeClock
 from vitals.log.local import LocalLog
+from vitals.registry.sql import SqlRegistry
 from vitals.store.duckdb import DuckDBStore
 from vitals.vault import Vault
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from device_gateway.registry import SqlRegistry
 from device_gateway.sessions import RECEIVED
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from ingest.adapter import Adapter
@@ -24,6 +23,7 @@ from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, EventKind, Flag
 from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent, Entry, Heartbeat, Message, VitalBatch
+from vitals.registry.sql import SqlRegistry
 from vitals.store.duckdb import DuckDBStore
 from vitals.vault import Vault
 

@@ -9,7 +9,7 @@ from ingest.adapter import Columns, ReadingsBuilder, SourceClock, unit_code, vit
 from ingest.placing.attribution import REASONS, WearTable, place
 from vitals.glossary import Basis, Flag
 from vitals.model import UNASSIGNED
-from vitals.ports import Device
+from vitals.records import Device
 
 MINUTE, HOUR = 60_000_000_000, 3_600_000_000_000
 

@@ -13,7 +13,7 @@ from ingest.placing.attribution import Head, WearTable
 from tests.ingest.placing import HOUR, MINUTE, Result, Row, placed
 from tests.ingest.zone_reference import ns, row_by_row
 from vitals.glossary import Basis
-from vitals.ports import Assignment, Device
+from vitals.records import Assignment, Device
 
 AHEAD, LIVE = 5 * MINUTE, 2 * MINUTE
 BASES = {SourceClock.NONE: Basis.RECEIVED, SourceClock.HUB: Basis.HUB}

@@ -9,7 +9,7 @@ from ingest.placing.attribution import WearTable
 from tests.ingest.placing import HOUR, MINUTE, Result, Row, placed
 from tests.ingest.zone_reference import ns
 from vitals.glossary import Basis
-from vitals.ports import Assignment, Device
+from vitals.records import Assignment, Device
 
 DAY = 24 * HOUR
 NOON = ns("2024-06-10T12:00Z")

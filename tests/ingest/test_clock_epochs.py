@@ -14,7 +14,7 @@ from ingest.placing.epochs import HUB_KEY, DeviceClock, Epoch, Learned, arrival_
 from tests.ingest.placing import HOUR, MINUTE, Row, columns_of, placed
 from tests.ingest.zone_reference import ns
 from vitals.glossary import Basis
-from vitals.ports import Assignment, Device
+from vitals.records import Assignment, Device
 
 DAY, SECOND = 24 * HOUR, MINUTE // 60
 RESET = ns("2017-01-01T00:00")

@@ -22,7 +22,7 @@ from vitals import encoding
 from vitals.glossary import ControlKind, Flag, Reason
 from vitals.log.local import LocalLog
 from vitals.model import Control, Message, Tick
-from vitals.ports import AlertEvent
+from vitals.records import AlertEvent
 
 LIMIT = {"vital": "spo2", "unit": "%", "low": 90.0, "high": None, "severity": "S2", "deadband": 2.0, "on_delay_s": 0.0,
          "off_delay_s": 0.0}  # fmt: skip

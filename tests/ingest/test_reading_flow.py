@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from device_gateway.registry import SqlRegistry
 from ingest import service as ingest_service
 from tests.ingest.ingest_world import DAY, HOUR, MINUTE, World, reading, spo2
 from tests.support import SECOND
@@ -16,7 +15,8 @@ from vitals import encoding
 from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, Basis, ControlKind, EventKind, Flag
 from vitals.model import Control, Tick, VitalBatch
-from vitals.ports import Device
+from vitals.records import Device
+from vitals.registry.sql import SqlRegistry
 
 
 def two(world: World, seq: int = 0, *, age_ns: int = 0) -> bytes:

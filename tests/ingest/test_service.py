@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from device_gateway.registry import SqlRegistry
 from ingest.journal.identities import Journal
 from ingest.metrics import IngestMetrics
 from ingest.service import IngestService
@@ -28,7 +27,8 @@ from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import EventKind
 from vitals.log.local import LocalLog
 from vitals.model import Control, Tick, VitalBatch
-from vitals.ports import Device
+from vitals.records import Device
+from vitals.registry.sql import SqlRegistry
 from vitals.vault import Vault
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vitals.errors import BackendError, PositionConflict
-from vitals.ports import Clock, LogRow, Sealer
+from vitals.ports import Clock, Sealer
+from vitals.records import LogRow
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, NO_TIME, VitalBatch, concatenate
-from vitals.ports import Trends, Window
+from vitals.records import Trends, Window
 from vitals.store import duckdb_sql as sql
 from vitals.store.gate import Gate
 from vitals.store.tokens import Tokens

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dashboard_api.auth import GUARDED, PRINCIPAL, Principal, TokenAuth, digest_of, permissions_of
+from dashboard_api.auth.access import GUARDED, PRINCIPAL, Principal, TokenAuth, digest_of, permissions_of
 from dashboard_api.problems import problem, unavailable
 from dashboard_api.times import SECOND_NS
 from vitals.errors import BackendError

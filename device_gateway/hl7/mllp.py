@@ -22,11 +22,11 @@ from typing import Final
 
 import structlog
 
-from device_gateway.hl7 import BrokenFrame, Framer, Head, acknowledgement, head_of
+from device_gateway.hl7.frames import BrokenFrame, Framer, Head, acknowledgement, head_of
 from device_gateway.mqtt.actions import Accept, Decision
 from device_gateway.mqtt.server import Server
-from device_gateway.mqtt.tls import TlsEndpoint, TlsLayer
 from device_gateway.sessions import Ticket
+from device_gateway.tls import TlsEndpoint, TlsLayer
 from vitals.model import Message
 
 ADAPTER: Final = "hl7v2"

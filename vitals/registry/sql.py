@@ -19,10 +19,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
 
-from device_gateway.registry_cache import Census, Enrolled, Grant, Interval
-from device_gateway.registry_tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, METADATA, PATIENTS, STATUSES, ZONES
 from vitals.errors import BackendError, InvalidRequest, NotFound
-from vitals.ports import Assignment, Clock, Device, Patient
+from vitals.ports import Clock
+from vitals.records import Assignment, Device, Patient
+from vitals.registry.cache import Census, Enrolled, Grant, Interval
+from vitals.registry.tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, METADATA, PATIENTS, STATUSES, ZONES
 
 STATUS_WORDS: Final = ("active", "paused", "hospitalised", "discharged")
 """Dated statuses of a patient (DESIGN section 5, Time)."""

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from device_gateway.registry_tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, PATIENTS, STATUSES, ZONES
 from vitals.errors import NotFound
-from vitals.ports import Assignment, Device, Patient
+from vitals.records import Assignment, Device, Patient
+from vitals.registry.tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, PATIENTS, STATUSES, ZONES
 
 
 class Interval(NamedTuple):

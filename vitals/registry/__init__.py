@@ -1,0 +1,1 @@
+"""Devices, credentials, patients' tokens and assignments, opened by several processes."""
