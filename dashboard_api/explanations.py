@@ -7,11 +7,12 @@ import numpy as np
 
 from dashboard_api.dependencies import Book, Rulebook
 from dashboard_api.shapes import Json, flag_words, values_json, window_json
-from dashboard_api.times import SECOND_NS, rfc3339
+from dashboard_api.times import rfc3339
 from vitals.catalog import BY_KEY, Vital, accepts
 from vitals.glossary import FLAG_MEANINGS, INTERRUPTING, AlertStep, Flag
 from vitals.ports import Store
 from vitals.records import Alert, AlertEvent, Window
+from vitals.times import SECOND_NS
 from vitals.units import to_canonical
 
 AROUND_NS: Final = 15 * 60 * SECOND_NS

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from vitals.errors import InvalidRequest
 from vitals.model import NO_TIME, Int64
+from vitals.times import SECOND_NS
 
-SECOND_NS: Final = 1_000_000_000
 FIRST_NS: Final = -(2**63) + 1
 LAST_NS: Final = 2**63 - 1
 """The range of the int64 nanoseconds inside: years 1677 to 2262."""

@@ -18,10 +18,11 @@ from ingest.quality import IS_VALUE
 from vitals.catalog import BY_CODE, is_urgent
 from vitals.glossary import Basis, ControlKind, Flag
 from vitals.model import NO_TIME, Control, VitalBatch
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
-APART_NS: Final = 15 * clocks.MINUTE_NS
+APART_NS: Final = 15 * MINUTE_NS
 """A device's next extreme is told of after this long: what was told stays until a person acts."""
-HISTORY_NS: Final = 72 * clocks.HOUR_NS
+HISTORY_NS: Final = 72 * HOUR_NS
 """What is known to be older is a memory that was read out, not somebody's state."""
 _CODED: Final = np.uint32(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 _NOBODY: Final = np.uint32(
@@ -61,7 +62,7 @@ def _history(batch: VitalBatch) -> npt.NDArray[np.bool_]:
     measured_ns = np.where(batch.end_ns == NO_TIME, batch.time_ns, batch.end_ns)
     # A wall time of no known zone, and a day, may have been that much later.
     measured_ns = measured_ns + np.where(np.isin(batch.basis, (Basis.UNKNOWN, Basis.DAY)), clocks.WEST_NS, 0)
-    measured_ns += np.where(batch.basis == Basis.DAY, clocks.DAY_NS, 0)
+    measured_ns += np.where(batch.basis == Basis.DAY, DAY_NS, 0)
     return np.asarray(batch.received_ns - measured_ns > HISTORY_NS, np.bool_)
 
 

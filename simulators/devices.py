@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from simulators import formats, wire
 from simulators.formats import Format, Time
-from simulators.patients import SECOND_NS, SIGNALS, Patient
+from simulators.patients import SIGNALS, Patient
 from vitals.catalog import BY_KEY
+from vitals.times import SECOND_NS
 from vitals.units import from_canonical
 
 _BLOCK = 1024

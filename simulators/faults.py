@@ -18,9 +18,9 @@ import numpy as np
 
 from simulators.devices import SimulatedDevice
 from vitals.errors import InvalidRequest
+from vitals.times import SECOND_NS
 
 Stream = list[tuple[int, bytes]]
-_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Duplicate:
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
         """See :class:`Fault`."""
         again = rng.random(len(stream)) < self.probability
-        delay = (rng.random(len(stream)) * self.within_s * _SECOND_NS).astype(np.int64)
+        delay = (rng.random(len(stream)) * self.within_s * SECOND_NS).astype(np.int64)
         extra = [
             (due + late, payload)
             for (due, payload), twice, late in zip(stream, again.tolist(), delay.tolist(), strict=True)
@@ -106,7 +106,7 @@ class Reorder:
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
         """See :class:`Fault`."""
         held = rng.random(len(stream)) < self.probability
-        delay = np.where(held, rng.random(len(stream)) * self.within_s * _SECOND_NS, 0.0).astype(np.int64).tolist()
+        delay = np.where(held, rng.random(len(stream)) * self.within_s * SECOND_NS, 0.0).astype(np.int64).tolist()
         moved = [(due + late, number) for number, ((due, _), late) in enumerate(zip(stream, delay, strict=True))]
         moved.sort()
         newest, overtaken = -1, 0
@@ -133,7 +133,7 @@ class Skew:
 
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:  # noqa: ARG002 - one protocol
         """See :class:`Fault`."""
-        late_ns = int(self.offset_s * _SECOND_NS)
+        late_ns = int(self.offset_s * SECOND_NS)
         out = _ordered([(due + late_ns, payload) for due, payload in stream])
         return out, Report(self.name, len(stream), len(out), {"late": len(stream) if late_ns else 0})
 
@@ -215,7 +215,7 @@ class ClockReset:
 
     def afflict(self, device: SimulatedDevice, start_ns: int) -> SimulatedDevice:
         """``device`` with this in it, in a run from ``start_ns`` on."""
-        reset = (start_ns + int(self.after_s * _SECOND_NS), FACTORY_TIME)
+        reset = (start_ns + int(self.after_s * SECOND_NS), FACTORY_TIME)
         return replace(device, clock=replace(device.clock, resets=(*device.clock.resets, reset)))
 
 

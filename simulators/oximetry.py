@@ -16,14 +16,14 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vitals.catalog import BY_KEY, MINUTE_NS
+from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, VitalBatch
+from vitals.times import MINUTE_NS, SECOND_NS
 from vitals.units import UNIT_BY_NAME
 
 FloatArray = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-SECOND_NS: Final = 1_000_000_000
 LEVELS: Final = (91, 87, 83)
 """Percent; the urgent and warning levels of clinical.md 4.4, at which truth is told."""
 LOWEST_SCALE_1: Final = 93.0

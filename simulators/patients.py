@@ -13,12 +13,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from vitals.catalog import BY_KEY, HOUR_NS, MINUTE_NS
+from vitals.catalog import BY_KEY
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
 
 FloatArray = npt.NDArray[np.float64]
 TimeArray = npt.NDArray[np.int64]
-DAY_NS = 24 * HOUR_NS
-SECOND_NS = 1_000_000_000
 ISF_LAG_NS = 8 * MINUTE_NS
 """Interstitial glucose follows blood by 5 to 15 minutes (clinical.md 1.1)."""
 

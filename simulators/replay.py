@@ -16,10 +16,10 @@ from simulators.publisher import Outgoing, Publisher
 from simulators.wire import BOM, CLARITY_TIME, csv_line
 from vitals.errors import InvalidRequest
 from vitals.ports import Clock
+from vitals.times import SECOND_NS
 
 CHUNK_BYTES = 64 * 1024
 """The largest payload; also the default ``max_payload`` of an adapter."""
-_SECOND_NS = 1_000_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_WAIT_S = 1.0
 
@@ -133,7 +133,7 @@ class _WallClock:
 
         Calls come in the order of ``step``: ever earlier with -1, then ever later with 1.
         """
-        second = wanted = instant_ns // _SECOND_NS
+        second = wanted = instant_ns // SECOND_NS
         if self._last_s is not None and step == self._step:
             second = min(second, self._last_s - 1) if step < 0 else max(second, self._last_s + 1)
         while (wall := self._wall(second)) in self._taken:
@@ -141,7 +141,7 @@ class _WallClock:
         self._taken.add(wall)
         self._last_s, self._step = second, step
         self.spaced += second != wanted
-        return (instant_ns if second == wanted else second * _SECOND_NS), wall
+        return (instant_ns if second == wanted else second * SECOND_NS), wall
 
     def _wall(self, second: int) -> datetime:
         return (_EPOCH + timedelta(seconds=second)).astimezone(self._zone).replace(tzinfo=None, fold=0)
@@ -259,7 +259,7 @@ async def run(
         for payload in plan.history:
             group.create_task(send(payload))
         for due_ns, payload in plan.due:
-            while (left_s := (due_ns - clock.now_ns()) / _SECOND_NS) > 0 and publisher.failure is None:
+            while (left_s := (due_ns - clock.now_ns()) / SECOND_NS) > 0 and publisher.failure is None:
                 await sleep(min(left_s, _LONGEST_WAIT_S))
             if publisher.failure is not None:
                 break

@@ -13,13 +13,13 @@ from simulators.faults import AnyFault, DeviceFault, Fault, Stream, apply_faults
 from simulators.publisher import Options, Outgoing, Publisher
 from vitals.errors import InvalidRequest, VitalgateError
 from vitals.ports import Clock
+from vitals.times import SECOND_NS
 
 MAX_CONNECTIONS = 5_000
 _CONNECTING_AT_ONCE = 64
 _WINDOW_S = 30.0
 _SPARE_FILES = 64
 _LONGEST_WAIT_S = 1.0
-_SECOND_NS = 1_000_000_000
 Sleep = Callable[[float], Awaitable[None]]
 """Waits for seconds of ``clock``; tests pass one that moves it."""
 
@@ -68,7 +68,7 @@ async def simulate(
     """
     _check(targets, speed)
     start_ns = clock.now_ns()
-    end_ns = None if seconds is None else start_ns + int(seconds * _SECOND_NS)
+    end_ns = None if seconds is None else start_ns + int(seconds * SECOND_NS)
     line = Timeline(start_ns, speed)
     result = Result()
     on_the_way = [fault for fault in faults if not isinstance(fault, DeviceFault)]
@@ -112,7 +112,7 @@ class _Waiter:
     async def until(self, due_ns: int, stopped: Callable[[], bool]) -> bool:
         """True when the clock has come to ``due_ns``, False when ``stopped`` first."""
         while not stopped():
-            left_s = (due_ns - self.clock.now_ns()) / _SECOND_NS
+            left_s = (due_ns - self.clock.now_ns()) / SECOND_NS
             if left_s <= 0:
                 return True
             await self.sleep(min(left_s, _LONGEST_WAIT_S))
@@ -143,7 +143,7 @@ class _Source:
         begin = self.line.start_ns
         waiting: Stream = []
         while end_ns is None or begin < end_ns:
-            close = begin + int(_WINDOW_S * _SECOND_NS)
+            close = begin + int(_WINDOW_S * SECOND_NS)
             close = close if end_ns is None else min(close, end_ns)
             waiting = sorted(waiting + self.window(begin, close), key=lambda item: item[0])
             begin = close

@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vitals.glossary import Mode
+from vitals.times import HOUR_NS, MINUTE_NS
 from vitals.units import UNIT_BY_NAME, convertible
 
-MINUTE_NS = 60_000_000_000
-HOUR_NS = 60 * MINUTE_NS
 INF = float("inf")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from alerts.backtest.run import Census, Outcome, PatientData, Raised, RuleSet, Span
 from vitals.catalog import BY_CODE
 from vitals.glossary import Severity
+from vitals.times import SECOND_NS
 
 NEAR_NS: Final = 30 * 60 * 1_000_000_000
 """Alerts of two rule sets are the same event when their times in alarm are no further apart."""
@@ -31,7 +32,6 @@ ASSUMED: Final = (
     "delays elapse in steps of 30 seconds",
 )
 _NAMED: Final = 5
-_SECOND_NS: Final = 1_000_000_000
 _SIDES: Final = ("candidate", "reference")
 
 
@@ -175,7 +175,7 @@ def report(
 
 def rfc3339(time_ns: int) -> str:
     """To the second, UTC."""
-    return f"{np.datetime64(time_ns // _SECOND_NS, 's')}Z"
+    return f"{np.datetime64(time_ns // SECOND_NS, 's')}Z"
 
 
 def compared(candidate: Sequence[Raised], reference: Sequence[Raised], end_ns: int) -> tuple[list[str], list[str]]:
@@ -360,7 +360,7 @@ def _gaps(seen: PatientData) -> int:
 
 
 def _seconds(alerts: Iterable[Raised]) -> float:
-    return round(sum(one.alarm_ns for one in alerts) / _SECOND_NS, 3)
+    return round(sum(one.alarm_ns for one in alerts) / SECOND_NS, 3)
 
 
 def _per(count: int, of: int) -> float | None:

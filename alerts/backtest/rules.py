@@ -15,13 +15,13 @@ from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
+from vitals.times import DAY_NS
 
 IN_FORCE: Final = "in force"
 PROGRAMME: Final = "backtest"
 USUAL_DAYS: Final = 14
 """How far back a patient's usual values reach (clinical.md 4.4)."""
-_DAY_NS: Final = 86_400_000_000_000
-HISTORY_NS: Final = 400 * _DAY_NS
+HISTORY_NS: Final = 400 * DAY_NS
 """Longer than any rule looks back."""
 _NO_DEVICES: Final = "what devices tell beside readings is not replayed"
 _SCORED: Final = tuple(tuple(BY_KEY[key].code for key in keys) for keys in SOURCES.values() if keys != ("acvpu",))
@@ -145,9 +145,9 @@ class _Tried:
             spec = one.spec
             self._delay_ns = max(self._delay_ns, spec.on_delay_ns)
             if spec.kind == Kind.TREND:
-                self._history_ns = max(self._history_ns, spec.window_ns + _DAY_NS)
+                self._history_ns = max(self._history_ns, spec.window_ns + DAY_NS)
             elif spec.kind == Kind.DEVIATION:
-                self._history_ns = max(self._history_ns, USUAL_DAYS * _DAY_NS)
+                self._history_ns = max(self._history_ns, USUAL_DAYS * DAY_NS)
 
 
 def _needs(compiled: Compiled) -> Iterator[tuple[str, tuple[tuple[int, ...], ...]]]:

@@ -21,6 +21,7 @@ from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, Flag, Statistic
 from vitals.model import COLUMNS, NO_TIME, Control, Entry, Tick, VitalBatch
 from vitals.records import AlertEvent
+from vitals.times import DAY_NS, MINUTE_NS
 
 TICK_NS: Final = LONGEST_BEAT_NS
 """The longest pause between ticks that silence does not take for an outage of the pipeline."""
@@ -31,8 +32,6 @@ LAST_WORDS_NS: Final = 20 * 60 * 1_000_000_000
 """How long after the last reading rules may speak at least: an extreme that is doubted waits 15 minutes for a second
 reading (clinical.md 1.3)."""
 AUTHOR: Final = "backtest"
-_DAY_NS: Final = 86_400_000_000_000
-_MINUTE_NS: Final = 60_000_000_000
 _IN_ALARM: Final = frozenset(
     {AlertState.ACTIVE_UNACK, AlertState.ACTIVE_ACK, AlertState.SHELVED, AlertState.SUPPRESSED}
 )
@@ -260,7 +259,7 @@ class Census:
         seen_ns = np.where(
             (batch.basis == Basis.UNKNOWN) | (batch.time_ns == NO_TIME), batch.received_ns, batch.time_ns
         )
-        day = (seen_ns + batch.tz_min.astype(np.int64) * _MINUTE_NS) // _DAY_NS
+        day = (seen_ns + batch.tz_min.astype(np.int64) * MINUTE_NS) // DAY_NS
         key = (batch.patient.astype(np.int64) << 32) + ((day + (1 << 24)) << 7) + batch.vital
         assert CODE_SPACE < 1 << 7
         for packed, count in zip(*(column.tolist() for column in np.unique(key, return_counts=True)), strict=True):

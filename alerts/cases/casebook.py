@@ -27,6 +27,7 @@ from alerts.programmes.controls import (
     read_body,
     shelf_problem,
 )
+from alerts.rules.spec import REVIEW_AGE_NS
 from vitals.canary import is_canary
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, Severity
@@ -157,9 +158,9 @@ class Casebook:
     def review(self, subject: Subject, at_ns: int, report: Report, age_ns: int) -> list[AlertEvent]:
         """A severe value that came too late to page: a task for a person, one per rule and patient.
 
-        ``subject`` is that of the rule; a value older than ``standing.REVIEW_AGE_NS`` is history and no task.
+        ``subject`` is that of the rule; a value older than ``REVIEW_AGE_NS`` is history and no task.
         """
-        if age_ns <= standing.REVIEW_AGE_NS:
+        if age_ns <= REVIEW_AGE_NS:
             self._review(subject, at_ns, report)
         return self._cases.drain()
 

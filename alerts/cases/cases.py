@@ -8,13 +8,12 @@ import msgspec
 from alerts.cases import ladder
 from alerts.rules.spec import RuleFace
 from vitals.canary import is_canary
-from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import AlertState, Severity
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
 ARCHIVE_NS: Final = 72 * HOUR_NS
 GRANT_NS: Final = 15 * MINUTE_NS
 """A second person agrees to a long shelf within this time."""
-_DAY_NS: Final = 24 * HOUR_NS
 _CYCLES_NS: Final = 30 * MINUTE_NS
 
 PLAN, SHELF, MUTE, HOLD, STEP, ANSWER, ARCHIVE = range(7)
@@ -173,7 +172,7 @@ class Case(msgspec.Struct, array_like=True):
         """The shelf is over, for whatever reason; how long it was is remembered."""
         if self.shelved_until_ns is not None:
             ended_ns = min(at_ns, self.shelved_until_ns)
-            recent = [span for span in self.shelves if span[1] > at_ns - _DAY_NS]
+            recent = [span for span in self.shelves if span[1] > at_ns - DAY_NS]
             self.shelves, self.shelved_until_ns = [*recent, (self.shelved_ns, ended_ns)], None
 
     def shelved_within_day_ns(self, now_ns: int) -> int:
@@ -181,7 +180,7 @@ class Case(msgspec.Struct, array_like=True):
         spans = list(self.shelves)
         if self.shelved_until_ns is not None:
             spans.append((self.shelved_ns, min(now_ns, self.shelved_until_ns)))
-        since_ns = now_ns - _DAY_NS
+        since_ns = now_ns - DAY_NS
         return sum(max(0, end_ns - max(start_ns, since_ns)) for start_ns, end_ns in spans)
 
     def clear(self, at_ns: int) -> int:

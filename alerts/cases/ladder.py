@@ -5,10 +5,9 @@ from types import MappingProxyType
 from typing import Final
 
 from alerts.rules.spec import RuleFace
-from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import Severity
+from vitals.times import HOUR_NS, MINUTE_NS, SECOND_NS
 
-SECOND_NS: Final = 1_000_000_000
 OWNER, BACKUP, SUPERVISOR, CATCH_ALL = range(4)
 ROLES: Final[Mapping[int, str]] = MappingProxyType({BACKUP: "backup", SUPERVISOR: "supervisor", CATCH_ALL: "catch_all"})
 """Rungs of the ladder above the owner, who is the rule's own role. The last one is asked again and again."""

@@ -12,9 +12,9 @@ from alerts.cases import ladder
 from alerts.cases.cases import Case, Subject, Timers
 from alerts.cases.lifecycle import CONFIRM_SUFFIX, LATE, REVIEW, TABLE, Report, Trigger, alert_id, digest
 from vitals.canary import is_canary
-from vitals.catalog import MINUTE_NS
 from vitals.glossary import INTERRUPTING, TELLING, AlertState, AlertStep, Severity
 from vitals.records import AlertEvent
+from vitals.times import MINUTE_NS
 
 REOPEN_NS: Final = 10 * MINUTE_NS
 """How soon a condition must be back for its alert, and incident, to be the same one (clinical.md 5.5)."""

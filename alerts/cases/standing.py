@@ -13,8 +13,8 @@ import msgspec
 from alerts.cases.cases import PLAN, Subject, Timer
 from alerts.cases.lifecycle import LATE, REVIEW, Report, Trigger
 from alerts.rules.spec import RuleFace
-from vitals.catalog import HOUR_NS
 from vitals.glossary import Severity
+from vitals.times import HOUR_NS
 
 ACTIVE: Final = "active"
 CHECK_NS: Final[Mapping[str, int]] = MappingProxyType({"paused": 24 * HOUR_NS, "hospitalised": 7 * 24 * HOUR_NS})
@@ -26,8 +26,6 @@ RESUME_CHECK: Final = "technical:resume_check"
 _CHECK_FACE: Final = RuleFace(RESUME_CHECK, 1, "Monitoring is paused", RESUME_CHECK, "nurse", 0, 0, technical=True)
 REVIEW_ROLE: Final = "nurse"
 REVIEW_SLA_S: Final = 4 * 3600
-REVIEW_AGE_NS: Final = 72 * HOUR_NS
-"""A value older than this is history: importing it gives nobody a task."""
 
 
 class Plan(NamedTuple):

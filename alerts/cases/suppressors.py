@@ -14,8 +14,8 @@ from alerts.cases.lifecycle import Report, Trigger
 from alerts.cases.register import Cases
 from alerts.rules.spec import RuleFace
 from vitals.canary import is_canary
-from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, Severity
+from vitals.times import MINUTE_NS
 
 FLOOD_RAISES: Final = 10
 """More alerts of one patient than this within ``FLOOD_NS`` are a flood; it lasts until none came for as long."""

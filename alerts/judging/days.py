@@ -14,15 +14,13 @@ import numpy.typing as npt
 
 from alerts.judging.compiling import lean
 from alerts.rules.spec import Op
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
 Array = npt.NDArray[Any]
 
 RING_DAYS: Final = 16
 """Days that are kept; rules may look 14 days back."""
 NO_DAY: Final = -(2**31)
-MINUTE_NS: Final = 60_000_000_000
-HOUR_NS: Final = 60 * MINUTE_NS
-DAY_NS: Final = 24 * HOUR_NS
 LEAST_DAYS: Final = 5
 """Days that a mean and SD must rest on (clinical.md 4.4 P4)."""
 

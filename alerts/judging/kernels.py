@@ -51,8 +51,7 @@ from alerts.judging.state import (
     Slots,
     record_type,
 )
-from alerts.rules.spec import Kind
-from vitals.catalog import HOUR_NS
+from alerts.rules.spec import REVIEW_AGE_NS, Kind
 from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
 from vitals.model import NO_TIME
 
@@ -63,8 +62,6 @@ __all__ = [
 
 LONGEST_CHAIN: Final = 256
 """Slots that one reading can be judged by."""
-REVIEW_AGE_NS: Final = 72 * HOUR_NS
-"""An urgent value that comes too late to page is somebody's task if it was measured no longer ago than this."""
 
 _LOW: Final = 0
 _S1: Final = int(Severity.S1)

@@ -11,6 +11,7 @@ from alerts.judging.series import unchanged_minutes as unchanged
 from alerts.judging.state import Rows, Rules, Slots
 from alerts.rules.spec import Kind, Op
 from vitals.glossary import Flag
+from vitals.times import MINUTE_NS
 
 _LOW: Final = 0
 _BELOW: Final = int(Flag.BELOW_RANGE)
@@ -28,7 +29,6 @@ _FAULT: Final = int(Kind.FAULT)
 _SCORE: Final = int(Kind.SCORE)
 _SHARE_BELOW: Final = int(Op.SHARE_BELOW)
 _DAY_MIN: Final = 1440
-_MINUTE_NS: Final = 60_000_000_000
 
 
 @lean
@@ -57,7 +57,7 @@ def _asleep(rules: Rules, rule: int, rows: Rows, row: int) -> bool:
     begins, ends = rules.from_min[rule], rules.to_min[rule]
     if begins == ends:
         return False
-    minute = (rows.time_ns[row] // _MINUTE_NS + rows.tz_min[row]) % _DAY_MIN
+    minute = (rows.time_ns[row] // MINUTE_NS + rows.tz_min[row]) % _DAY_MIN
     within = begins <= minute < ends if begins < ends else (minute >= begins or minute < ends)
     return not within
 

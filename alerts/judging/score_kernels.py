@@ -19,9 +19,10 @@ from numba.core.dispatcher import Dispatcher
 
 from alerts.judging.state import ROW_DTYPES, Array, Rows, record_type
 from alerts.scores.tables import SOURCES, Parameter
-from vitals.catalog import BY_KEY, CODE_SPACE, MINUTE_NS
+from vitals.catalog import BY_KEY, CODE_SPACE
 from vitals.glossary import NOT_SCORED, Basis, Flag, Statistic
 from vitals.model import NO_TIME
+from vitals.times import MINUTE_NS
 
 KEYS: Final = tuple(key for keys in SOURCES.values() for key in keys)
 """Catalogue keys of the columns of every (patients, sources) array."""

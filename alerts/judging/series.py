@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from alerts.judging.baseline import CLIP, MEAN_TO_SIGMA, USABLE_DAYS
 from alerts.judging.compiling import lean, record_type
-from alerts.judging.days import DAY_NS, DAYS_DTYPES, DAYS_INITIAL, HOUR_NS, MINUTE_NS, NO_DAY, Days
+from alerts.judging.days import DAYS_DTYPES, DAYS_INITIAL, NO_DAY, Days
 from alerts.rules.spec import Op
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
 Array = npt.NDArray[Any]
 

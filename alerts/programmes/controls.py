@@ -8,11 +8,11 @@ import msgspec
 
 from alerts.rules.limits import Limit, parse_limits
 from alerts.rules.unclaimed import UnclaimedBody
-from vitals.catalog import MINUTE_NS
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
 from vitals.records import Alert
+from vitals.times import MINUTE_NS
 
 LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
     {Severity.S1: 60 * MINUTE_NS, Severity.S2: 24 * 60 * MINUTE_NS, Severity.S3: 24 * 60 * MINUTE_NS}

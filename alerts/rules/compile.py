@@ -36,6 +36,7 @@ from alerts.scores.tables import SOURCES
 from vitals.catalog import BY_KEY, Vital
 from vitals.errors import InvalidRequest
 from vitals.glossary import Mode
+from vitals.times import DAY_NS
 from vitals.units import UNIT_BY_NAME, from_canonical, to_canonical
 
 SLA_S: Final[Mapping[str, int]] = MappingProxyType({"S1": 300, "S2": 3600, "S3": 86_400, "T": 86_400})
@@ -48,8 +49,7 @@ _SEVERITIES: Final[Mapping[str, int]] = MappingProxyType({"S1": 1, "S2": 2, "S3"
 _CERTAIN_SCORE: Final = 7
 """A score of so much raises on one evaluation (clinical.md 2.3)."""
 _NS: Final = 1_000_000_000
-_DAY_NS: Final = 86_400 * _NS
-_TREND_STALENESS_NS: Final = 2 * _DAY_NS
+_TREND_STALENESS_NS: Final = 2 * DAY_NS
 """Two days in a row are within this."""
 _DECIMALS: Final = 9
 _BAND_DECIMALS: Final = 2
@@ -375,7 +375,7 @@ def _parameters(part: Sized, base: RuleSpec, vital: Vital) -> RuleSpec:
         return base._replace(a=part.least_spread)
     if isinstance(part, Trend):
         base = base._replace(
-            window_ns=part.days * _DAY_NS, a=float(part.readings), b=float(part.on_days),
+            window_ns=part.days * DAY_NS, a=float(part.readings), b=float(part.on_days),
             staleness_ns=max(base.staleness_ns, _TREND_STALENESS_NS),
         )  # fmt: skip
         if part.under is not None:

@@ -17,12 +17,12 @@ from alerts.rules.spec import Kind, Op, RuleSpec
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag, Mode, Severity
+from vitals.times import SECOND_NS
 from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, from_canonical, to_canonical
 
 MAX_LIMITS = 32
 """Limits one patient may have."""
 MAX_OFF_DELAY_S = 7 * 86_400.0
-_SECOND_NS = 1_000_000_000
 _DECIMALS = 9
 _LARGEST = 1e9
 
@@ -94,8 +94,8 @@ class Limit(BaseModel):
     @classmethod
     def _shorter_than_staleness(cls, value: float, info: ValidationInfo) -> float:
         key = info.data.get("vital")
-        if key is not None and value * _SECOND_NS >= _staleness_ns(key):
-            stale_s = _staleness_ns(key) / _SECOND_NS
+        if key is not None and value * SECOND_NS >= _staleness_ns(key):
+            stale_s = _staleness_ns(key) / SECOND_NS
             raise ValueError(f"a delay longer than staleness ({stale_s:g} s for {key}) would never raise")
         return value
 
@@ -171,8 +171,8 @@ def compile_limit(limit: Limit) -> list[RuleSpec]:
                 kind=Kind.LIMIT, vital=vital.code, side=int(side), severity=int(Severity[limit.severity]),
                 unit=UNIT_BY_NAME[limit.unit].code, limit=written, deadband=limit.deadband,
                 enter=enter, leave=leave, inclusive=0,
-                on_delay_ns=round(limit.on_delay_s * _SECOND_NS), on_count=1, apart_ns=0,
-                off_delay_ns=round(limit.off_delay_s * _SECOND_NS), off_count=1,
+                on_delay_ns=round(limit.on_delay_s * SECOND_NS), on_count=1, apart_ns=0,
+                off_delay_ns=round(limit.off_delay_s * SECOND_NS), off_count=1,
                 staleness_ns=_staleness_ns(limit.vital), continuous=int(vital.mode is Mode.CONTINUOUS), sticky=0,
                 patient_limit=1, median_of=1, op=Op.NONE, window_ns=0, a=0.0, b=0.0, c=0.0, from_min=0, to_min=0,
             )

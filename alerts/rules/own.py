@@ -7,8 +7,9 @@ from typing import Final
 from alerts.rules.limits import Limit, Side, compile_limit, rule_id
 from alerts.rules.spec import CompiledRule, RuleFace, SilenceRule
 from alerts.rules.types import CAUSES
-from vitals.catalog import BY_CODE, BY_KEY, HOUR_NS, MINUTE_NS
+from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Severity
+from vitals.times import HOUR_NS, MINUTE_NS
 
 ROLE: Final = "nurse"
 _PATIENCE_S: Final[Mapping[Severity, tuple[int, int]]] = MappingProxyType(

@@ -9,9 +9,9 @@ from alerts.rules.limits import Side, describe_limit, quantity, written
 from alerts.rules.spec import Kind, Op, RuleSpec
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag
+from vitals.times import DAY_NS
 from vitals.units import UNIT_BY_CODE
 
-_DAY_NS: Final = 86_400 * 1_000_000_000
 _DECIMALS: Final = 2
 _LIMIT_DECIMALS: Final = 3
 
@@ -74,7 +74,7 @@ def _deviation(spec: RuleSpec, value: float, measured: float) -> str:
 
 
 def _trend(spec: RuleSpec, value: float, measured: float) -> str:
-    vital, days = BY_CODE[spec.vital], max(1, round(spec.window_ns / _DAY_NS))
+    vital, days = BY_CODE[spec.vital], max(1, round(spec.window_ns / DAY_NS))
     span = "a day" if days == 1 else f"{days} days"
     match spec.op:
         case Op.CHANGE:

@@ -5,7 +5,13 @@ table, however many patients have them.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from vitals.times import HOUR_NS
+
+REVIEW_AGE_NS: Final = 72 * HOUR_NS
+"""An urgent value that arrives too late to page becomes a person's task if it was measured no longer ago than this; an
+older one is history."""
 
 
 class Kind(IntEnum):

@@ -13,9 +13,9 @@ from pydantic import model_validator as whole
 from alerts.rules.gates import Part
 from alerts.rules.limits import Side
 from vitals.catalog import BY_KEY, accepts
+from vitals.times import DAY_S
 from vitals.units import UNIT_BY_NAME
 
-DAY_S: Final = 86_400
 _LARGEST: Final = 1e9
 
 Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]

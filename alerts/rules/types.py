@@ -9,7 +9,8 @@ from pydantic import model_validator as whole
 
 from alerts.rules.gates import Gate, Part
 from alerts.rules.limits import Side
-from alerts.rules.syntax import DAY_S, Condition, Deviation, Limit, Number, Rate, Score, Sized, Trend, measurable
+from alerts.rules.syntax import Condition, Deviation, Limit, Number, Rate, Score, Sized, Trend, measurable
+from vitals.times import DAY_S
 
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
 Line = Annotated[str, Field(min_length=1, max_length=160)]

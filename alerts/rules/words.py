@@ -15,7 +15,6 @@ from vitals.glossary import Mode, Severity
 from vitals.units import UNIT_BY_CODE, from_canonical
 
 _NS: Final = 1_000_000_000
-_DAY_NS: Final = 86_400 * _NS
 _DECIMALS: Final = 9
 _SHOWN_DECIMALS: Final = 6
 _SPANS: Final = (("day", 86_400, 86_400), ("h", 3600, 3600), ("min", 60, 120))

@@ -40,9 +40,10 @@ from alerts.scores.tables import (
     Standing,
     band_of,
 )
-from vitals.catalog import BY_KEY, MINUTE_NS
+from vitals.catalog import BY_KEY
 from vitals.glossary import NOT_SCORED, Flag, Mode
 from vitals.model import NO_TIME, Float64, Int64
+from vitals.times import MINUTE_NS
 
 UInt8 = npt.NDArray[np.uint8]
 

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vitals.catalog import BY_KEY, MINUTE_NS
+from vitals.catalog import BY_KEY
 from vitals.model import Float64
+from vitals.times import MINUTE_NS
 
 Bool = npt.NDArray[np.bool_]
 Int8 = npt.NDArray[np.int8]

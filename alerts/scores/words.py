@@ -23,8 +23,9 @@ from alerts.scores.tables import (
     Refusal,
     Standing,
 )
-from vitals.catalog import BY_CODE, HOUR_NS, MINUTE_NS
+from vitals.catalog import BY_CODE
 from vitals.model import NO_TIME
+from vitals.times import HOUR_NS, MINUTE_NS
 
 _NAMES: Final[Mapping[Parameter, str]] = MappingProxyType({
     Parameter.RESP_RATE: "respiratory rate", Parameter.SPO2: "oxygen saturation", Parameter.OXYGEN: "air or oxygen",

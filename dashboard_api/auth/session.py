@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dashboard_api.auth.access import GUARDED, PRINCIPAL, Principal, TokenAuth, digest_of, permissions_of
 from dashboard_api.problems import problem, unavailable
-from dashboard_api.times import SECOND_NS
 from vitals.errors import BackendError
+from vitals.times import SECOND_NS
 
 LINK_TTL_S: Final = 15 * 60
 IDLE_S: Final = 12 * 3600

@@ -10,13 +10,13 @@ from dashboard_api.explanations import explanation
 from dashboard_api.routes.readings import bounded
 from dashboard_api.schemas import AlertQuery, Note, Remark, Shelf
 from dashboard_api.shapes import Json, alert_event_json, alert_json, answer, page, whole
-from dashboard_api.times import SECOND_NS, parse_time
+from dashboard_api.times import parse_time
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import ControlKind
 from vitals.model import Control
+from vitals.times import MINUTE_NS
 
 router = APIRouter(tags=["alerts"])
-_MINUTE_NS = 60 * SECOND_NS
 
 
 @router.get("/alerts", **needs(Permission.ALERTS_READ))
@@ -85,7 +85,7 @@ def shelve(deps: Deps, caller: Caller, alert: str, body: Shelf) -> Response:
     if body.until is not None:
         field, until_ns = "until", parse_time(body.until, "until")
     else:
-        field, until_ns = "minutes", deps.clock.now_ns() + (body.minutes or 0) * _MINUTE_NS
+        field, until_ns = "minutes", deps.clock.now_ns() + (body.minutes or 0) * MINUTE_NS
     try:
         return _act(deps, caller, ControlKind.SHELVE, alert, {"until_ns": until_ns, "reason": body.reason})
     except InvalidRequest as error:

@@ -9,12 +9,12 @@ from dashboard_api.dependencies import BacktestOrder, Dependencies, Deps
 from dashboard_api.problems import problem
 from dashboard_api.schemas import NewBacktest, TimelineQuery
 from dashboard_api.shapes import answer, whole
-from dashboard_api.times import SECOND_NS, parse_time
+from dashboard_api.times import parse_time
 from vitals.canary import is_canary
 from vitals.errors import InvalidRequest
+from vitals.times import DAY_NS, SECOND_NS
 
 router = APIRouter(tags=["backtests"])
-DAY_NS: Final = 86_400 * SECOND_NS
 DEFAULT_DAYS: Final = 7
 MAX_DAYS: Final = 92
 MAX_PATIENT_DAYS: Final = 100_000

@@ -9,7 +9,7 @@ from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DeviceChange, NewAssignment, NewDevice, NewGrant, Paging, Rotation
 from dashboard_api.shapes import Json, answer, assignment_json, device_json, page, told_event_json
-from dashboard_api.times import SECOND_NS, parse_time
+from dashboard_api.times import parse_time
 from vitals.canary import is_canary
 from vitals.device_state import (
     BATTERY_LOW_PERCENT,
@@ -21,6 +21,7 @@ from vitals.device_state import (
 )
 from vitals.errors import InvalidRequest
 from vitals.records import Device
+from vitals.times import SECOND_NS
 
 router = APIRouter(tags=["devices"])
 

@@ -11,13 +11,14 @@ from dashboard_api.dependencies import Dependencies, Deps, LimitsVersion
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
 from dashboard_api.shapes import Json, answer, assignment_json, page, patient_json, whole
-from dashboard_api.times import SECOND_NS, parse_time, rfc3339
+from dashboard_api.times import parse_time, rfc3339
 from vitals.canary import is_canary
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.records import Patient
+from vitals.times import SECOND_NS
 from vitals.units import to_canonical
 from vitals.vault import Identity
 

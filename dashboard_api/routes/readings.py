@@ -13,17 +13,17 @@ from dashboard_api.live import Newest
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery, TrendQuery, WardQuery
 from dashboard_api.shapes import Json, answer, page, whole, window_json
-from dashboard_api.times import FIRST_NS, LAST_NS, SECOND_NS, parse_time, rfc3339
+from dashboard_api.times import FIRST_NS, LAST_NS, parse_time, rfc3339
 from vitals.canary import is_canary
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.errors import InvalidRequest
 from vitals.ports import Store
 from vitals.records import Trends, Window
+from vitals.times import HOUR_NS, SECOND_NS
 
 router = APIRouter(tags=["readings"])
 FINEST_FIRST: Final = ("raw", "1m", "1h", "1d")
 TREND_SLOTS: Final = 24
-HOUR_NS: Final = 3600 * SECOND_NS
 STORE_QUERIES: Final = 4
 """Queries of the store at once; more wait their turn, so that a burst of charts cannot starve the rest."""
 Result = TypeVar("Result")

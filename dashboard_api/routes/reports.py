@@ -1,6 +1,6 @@
 """Reports about one patient."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -9,11 +9,11 @@ from dashboard_api.dependencies import Deps
 from dashboard_api.routes.readings import bounded
 from dashboard_api.schemas import DEFAULT_REPORT_DAYS, MAX_REPORT_DAYS, ReportQuery
 from dashboard_api.shapes import answer
-from dashboard_api.times import SECOND_NS, parse_time
+from dashboard_api.times import parse_time
 from vitals.errors import InvalidRequest
+from vitals.times import DAY_NS, SECOND_NS
 
 router = APIRouter(tags=["reports"])
-DAY_NS: Final = 86_400 * SECOND_NS
 
 
 @router.get("/patients/{patient}/reports/glucose", **needs(Permission.VITALS_READ))

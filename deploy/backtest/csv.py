@@ -24,6 +24,7 @@ from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, NO_TIME, VitalBatch
+from vitals.times import MILLISECOND_NS
 from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
 
 SHORT: Final = ("time", "value")
@@ -34,8 +35,7 @@ ONE_PATIENT: Final = "patient"
 _BEYOND: Final[Mapping[str, Flag]] = {
     "lo": Flag.BELOW_RANGE, "low": Flag.BELOW_RANGE, "hi": Flag.ABOVE_RANGE, "high": Flag.ABOVE_RANGE,
 }  # fmt: skip
-_MILLISECOND_NS: Final = 1_000_000
-_LONGEST_MS: Final = 2**63 // _MILLISECOND_NS - 1
+_LONGEST_MS: Final = 2**63 // MILLISECOND_NS - 1
 
 
 class _Wrong(Exception):
@@ -128,7 +128,7 @@ def _time(text: str, column: str) -> int:
     if text.isascii() and text.isdigit():
         if len(text) > 15 or int(text) > _LONGEST_MS:
             raise _Wrong(column, "milliseconds since 1970 beyond the year 2261")
-        return int(text) * _MILLISECOND_NS
+        return int(text) * MILLISECOND_NS
     try:
         return parse_time(text, column)
     except InvalidRequest as error:

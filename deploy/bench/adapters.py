@@ -12,11 +12,11 @@ from simulators.formats import FORMATS, Format, Sample
 from vitals.catalog import BY_KEY
 from vitals.errors import BackendError
 from vitals.model import Message
+from vitals.times import SECOND_NS
 
 BATCH: Final = 1000
 SEED: Final = 20_240_310
 _START_NS: Final = 1_710_059_400 * 1_000_000_000
-_SECOND_NS: Final = 1_000_000_000
 _AT_LEAST_S: Final = 0.05
 """A figure comes from so much CPU time, however fast the format."""
 _MOST_VITALS: Final = 4
@@ -59,9 +59,9 @@ def payloads(formats: Sequence[Format], count: int) -> list[Message]:
     draw = random.Random(SEED)  # noqa: S311 - a workload, not a secret
     found = []
     for number in range(count):
-        one, time_ns = formats[number % len(formats)], _START_NS + number * _SECOND_NS
+        one, time_ns = formats[number % len(formats)], _START_NS + number * SECOND_NS
         sample = Sample({key: typical(key, draw) for key in measured(one)}, time_ns, number)
-        payload, received_ns = one.encode(sample, draw), time_ns + _SECOND_NS
+        payload, received_ns = one.encode(sample, draw), time_ns + SECOND_NS
         found.append(Message(f"d_{number}", one.adapter, one.kind, received_ns, payload, ordinal=number))
     return found
 

@@ -13,13 +13,13 @@ from deploy.backtest.running import Workers
 from deploy.bench.fleet import LIMITS, batch_of
 from deploy.bench.report import Figure, repeat
 from vitals.model import VitalBatch
+from vitals.times import MINUTE_NS
 
 PATIENTS: Final = 1000
 DAYS: Final = 30
 ROWS: Final = PATIENTS * DAYS * 1440
 SEED: Final = 20_260_105
 _START_NS: Final = 1_767_571_200_000_000_000
-_MINUTE_NS: Final = 60_000_000_000
 _HOUR: Final = 60
 _SPELLS: Final = 0.005
 """Share of patient-hours with ten minutes of low saturation."""
@@ -34,7 +34,7 @@ def arrivals(rows: int) -> Iterator[VitalBatch]:
     usual = random.normal(95.5, 0.8, PATIENTS)
     for hour in range(rows // (PATIENTS * _HOUR)):
         minute = np.repeat(np.arange(_HOUR, dtype=np.int64), PATIENTS)
-        time_ns = _START_NS + (hour * _HOUR + minute) * _MINUTE_NS + second_ns[wearer]
+        time_ns = _START_NS + (hour * _HOUR + minute) * MINUTE_NS + second_ns[wearer]
         noise = random.standard_normal(_HOUR * PATIENTS, dtype=np.float32)
         ill = (random.random(PATIENTS) < _SPELLS)[wearer] & (minute < 10)
         value = np.rint(np.clip(usual[wearer] + 0.7 * noise - 9.0 * ill, 70.0, 100.0))
@@ -44,7 +44,7 @@ def arrivals(rows: int) -> Iterator[VitalBatch]:
 def measure(runs: int, rows: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(workload, figures)."""
     patients = [f"p_{number}" for number in range(PATIENTS)]
-    span = Span(_START_NS, _START_NS + rows // PATIENTS * _MINUTE_NS, _START_NS)
+    span = Span(_START_NS, _START_NS + rows // PATIENTS * MINUTE_NS, _START_NS)
     tried = [LIMITS[0] | {"on_delay_s": 180.0}]
     rules = (
         rule_set("candidate", tried, patients, Decisions(), _START_NS),

@@ -14,13 +14,13 @@ from deploy.bench.report import Figure, repeat
 from vitals.catalog import BY_KEY
 from vitals.glossary import ControlKind
 from vitals.model import Control, Tick, VitalBatch
+from vitals.times import SECOND_NS
 
 ROWS: Final = 2_000_000
 PATIENTS: Final = 1000
 BATCH: Final = 10_000
 ALARM_EVERY: Final = 20_011
 _START_NS: Final = 1_700_000_000_000_000_000
-_SECOND_NS: Final = 1_000_000_000
 
 
 def batches(rows: int) -> list[VitalBatch]:
@@ -29,9 +29,7 @@ def batches(rows: int) -> list[VitalBatch]:
     found = []
     for start in range(0, rows, BATCH):
         row = np.arange(start, min(start + BATCH, rows), dtype=np.int64)
-        batch = batch_of(
-            patients, patients, (row % PATIENTS).astype(np.int32), _START_NS + row // PATIENTS * _SECOND_NS
-        )
+        batch = batch_of(patients, patients, (row % PATIENTS).astype(np.int32), _START_NS + row // PATIENTS * SECOND_NS)
         found.append(batch.replace(value=np.where(row % ALARM_EVERY == ALARM_EVERY - 1, 85.0, batch.value), seq=row))
     return found
 

@@ -18,6 +18,7 @@ from vitals.encoding import encode
 from vitals.errors import BackendError
 from vitals.glossary import ControlKind
 from vitals.model import NO_TIME, Control, VitalBatch
+from vitals.times import MINUTE_NS
 from vitals.units import UNIT_BY_NAME
 
 AT_ONCE: Final = 8
@@ -25,7 +26,6 @@ LIMITS: Final = [{"vital": "spo2", "unit": "%", "low": 90.0, "severity": "S2", "
 """What every patient of a benchmark has: the load's alarms violate it, the next reading ends it."""
 HISTORY_DAYS: Final = 14
 HISTORY_PATIENTS: Final = 50
-_MINUTE_NS: Final = 60_000_000_000
 _DAY_MINUTES: Final = 1440
 
 
@@ -92,7 +92,7 @@ def _limits(patient: str, limits: Sequence[dict[str, Any]], now_ns: int) -> Cont
 
 def series(device: str, patient: str, end_ns: int, minutes: int) -> VitalBatch:
     """Oxygen saturation of one patient, one reading a minute up to ``end_ns``."""
-    time_ns = end_ns - np.arange(minutes, 0, -1, dtype=np.int64) * _MINUTE_NS
+    time_ns = end_ns - np.arange(minutes, 0, -1, dtype=np.int64) * MINUTE_NS
     return batch_of((device,), (patient,), np.zeros(minutes, np.int32), time_ns)
 
 

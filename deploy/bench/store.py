@@ -17,6 +17,7 @@ from deploy.wiring import open_store
 from vitals.catalog import BY_KEY
 from vitals.model import VitalBatch
 from vitals.ports import Store
+from vitals.times import DAY_NS, MINUTE_NS
 
 ROWS: Final = 43_200_000
 """A thousand patients with one reading a minute for 30 days."""
@@ -24,9 +25,7 @@ PATIENTS: Final = 1000
 BATCH: Final = 50_000
 WINDOWS: Final = 50
 SEED: Final = 7
-_MINUTE_NS: Final = 60_000_000_000
-_DAY_NS: Final = 86_400_000_000_000
-_END_NS: Final = 20_000 * _DAY_NS
+_END_NS: Final = 20_000 * DAY_NS
 
 
 def batches(rows: int, start_ns: int) -> Iterator[VitalBatch]:
@@ -34,7 +33,7 @@ def batches(rows: int, start_ns: int) -> Iterator[VitalBatch]:
     names = tuple(f"p_{number}" for number in range(PATIENTS))
     for first in range(0, rows, BATCH):
         row = np.arange(first, min(first + BATCH, rows), dtype=np.int64)
-        yield batch_of(names, names, (row % PATIENTS).astype(np.int32), start_ns + row // PATIENTS * _MINUTE_NS)
+        yield batch_of(names, names, (row % PATIENTS).astype(np.int32), start_ns + row // PATIENTS * MINUTE_NS)
 
 
 def _write(store: Store, rows: int, start_ns: int) -> float:
@@ -53,7 +52,7 @@ def _windows(store: Store, generator: random.Random) -> list[float]:
     spent = []
     for number in generator.sample(range(PATIENTS), WINDOWS):
         started_s = time.perf_counter()
-        found = store.window(f"p_{number}", BY_KEY["spo2"].code, _END_NS - 14 * _DAY_NS, _END_NS)
+        found = store.window(f"p_{number}", BY_KEY["spo2"].code, _END_NS - 14 * DAY_NS, _END_NS)
         spent.append((time.perf_counter() - started_s) * 1000)
         assert len(found.time_ns), "a window without readings measures nothing"
     return spent
@@ -62,7 +61,7 @@ def _windows(store: Store, generator: random.Random) -> list[float]:
 def measure(runs: int, rows: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(workload, figures). The rows are written once; a run then appends a tenth of a million more and reads."""
     settings, generator = Settings(), random.Random(SEED)  # noqa: S311 - which patients, not a secret
-    first_ns = _END_NS - rows // PATIENTS * _MINUTE_NS
+    first_ns = _END_NS - rows // PATIENTS * MINUTE_NS
     with tempfile.TemporaryDirectory(prefix="vitalgate-bench-") as root:
         store = open_store(Path(root) / "store.duckdb", settings)
         try:

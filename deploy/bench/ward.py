@@ -13,9 +13,10 @@ import numpy as np
 from alerts.engine import Engine
 from alerts.rules.protocol import document, shipped
 from deploy.bench.report import Figure
-from vitals.catalog import BY_KEY, MINUTE_NS
+from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, ControlKind
 from vitals.model import COLUMNS, NO_TIME, Control, Int64, VitalBatch
+from vitals.times import MINUTE_NS
 
 START_NS: Final = 1_700_000_000_000_000_000
 CHANGED: Final = "heart_failure"

@@ -18,6 +18,7 @@ from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
+from vitals.times import HOUR_S
 
 Record = Mapping[str, Any]
 _NAMES: Final = {"in force": "those in force", "against": "the others"}
@@ -25,7 +26,6 @@ SHOWN: Final = 1000
 """Alerts of the timeline in the JSON."""
 _COLUMNS: Final = ("rule", "sev", "alerts", "pages", "a day", "patients", "in alarm", "near misses")
 _POLL_S: Final = 0.2
-_HOUR_S: Final = 3600
 
 
 def register(app: typer.Typer) -> None:
@@ -179,7 +179,7 @@ def _rules(side: Record) -> Table:
     for row in side["rules"]:
         table.add_row(
             row["rule"], row["severity"], str(row["alerts"]), str(row["pages"]), f"{row['alerts_per_patient_day']:.2f}",
-            str(row["patients"]), f"{row['alarm_s'] / _HOUR_S:.1f} h", str(row["near_misses"]),
+            str(row["patients"]), f"{row['alarm_s'] / HOUR_S:.1f} h", str(row["near_misses"]),
         )  # fmt: skip
     return table
 

@@ -26,8 +26,8 @@ from rich.progress import (
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, locate, show
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
+from vitals.times import DAY_NS
 
-_DAY_NS = 86_400_000_000_000
 _LEAD_NS = 1_000_000_000
 """From connecting to the first measurement of all devices."""
 Recording = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
@@ -212,7 +212,7 @@ def _simulate(
 
     chosen, spoken = parse_faults(faults), parse_formats(formats)
     now_ns = CLOCK.now_ns()
-    enrolled = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + _DAY_NS), now_ns, formats=spoken)
+    enrolled = enrol(api, synthetic_patients(patients, seed, now_ns, now_ns + DAY_NS), now_ns, formats=spoken)
     first_ns = CLOCK.now_ns() + _LEAD_NS
     targets = [replace(target, schedule=replace(target.schedule, first_ns=first_ns)) for target in enrolled]
     try:

@@ -24,6 +24,7 @@ from simulators.formats import Format
 from simulators.patients import Condition, Patient, synthetic_patients
 from simulators.publisher import Options, Publisher
 from simulators.simulate import simulate
+from vitals.times import DAY_NS
 
 PATIENTS = 24
 """Two of them are the recording and the silent sensor."""
@@ -35,7 +36,6 @@ RECORDING_NOW = datetime(2016, 10, 25, 6, 53, 46)  # noqa: DTZ001 - wall time of
 FAULTY_SHARE = 0.02
 STATE = "ward.json"
 """Ids and secrets of the demo's devices, so that a second start goes on with the same ward."""
-_DAY_NS = 86_400_000_000_000
 
 
 def _limit(
@@ -123,7 +123,7 @@ class Ward:
 
 def _people(now_ns: int) -> list[Patient]:
     """``PATIENTS`` synthetic patients in the four conditions, with episodes soon and often."""
-    drawn = synthetic_patients(2 * PATIENTS, SEED, now_ns, now_ns + _DAY_NS, per_day=EPISODES_PER_DAY)
+    drawn = synthetic_patients(2 * PATIENTS, SEED, now_ns, now_ns + DAY_NS, per_day=EPISODES_PER_DAY)
     return [person for person in drawn if person.condition is not Condition.HEALTHY][:PATIENTS]
 
 

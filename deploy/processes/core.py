@@ -39,11 +39,11 @@ from deploy.wiring import CLOCK, Core, open_core, open_raw_log, open_vault
 from ingest.adapters import load_adapters
 from vitals.canary import CANARY_PATIENT
 from vitals.errors import BackendError
+from vitals.times import DAY_NS
 
 _log = structlog.get_logger(__name__)
 HOUSEKEEPING_S = 3600.0
 INGEST = "ingest"
-DAY_NS = 86_400_000_000_000
 
 
 @dataclass(slots=True)

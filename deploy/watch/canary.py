@@ -24,6 +24,7 @@ from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.ports import Clock, Controls, Log
 from vitals.records import Assignment, Device, Patient
+from vitals.times import MILLISECOND_NS
 
 _log = structlog.get_logger(__name__)
 CAUSE: Final = "canary"
@@ -36,7 +37,6 @@ LIMITS: Final = (
 )  # fmt: skip
 _ACCEPTED: Final = 202
 _AGAIN_S: Final = 0.2
-_MS_NS: Final = 1_000_000
 
 
 class CanaryRegistry(Protocol):
@@ -130,7 +130,7 @@ class Canary:
 
     def check(self, stop: threading.Event) -> bool:
         """Send one reading on its way; whether its alert event came in time. Tells the log when that is news."""
-        started_ns, started_s = self._clock.now_ns() // _MS_NS * _MS_NS, self._uptime_s()
+        started_ns, started_s = self._clock.now_ns() // MILLISECOND_NS * MILLISECOND_NS, self._uptime_s()
         try:
             seconds = self._answer(started_ns, started_s + self._within_s, stop)
             if seconds is not None:
@@ -166,7 +166,7 @@ class Canary:
 
     def _publish(self, time_ns: int, value: float, deadline_s: float, stop: threading.Event) -> float | None:
         """When the gateway was given the reading that it acknowledged; None when it did not, for all asking again."""
-        reading = {"vital": VITAL, "value": value, "unit": UNIT, "time": time_ns // _MS_NS}
+        reading = {"vital": VITAL, "value": value, "unit": UNIT, "time": time_ns // MILLISECOND_NS}
         while (left_s := deadline_s - (now_s := self._uptime_s())) > 0 and not stop.is_set():
             try:
                 answer = self._gateway.post(

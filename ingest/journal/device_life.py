@@ -13,8 +13,8 @@ import msgspec
 from vitals.device_state import Fault
 from vitals.glossary import EventKind
 from vitals.model import DeviceEvent
+from vitals.times import SECOND_NS
 
-SECOND_NS: Final = 1_000_000_000
 DISORDER_NS: Final = 600 * SECOND_NS
 """Presence this much older than the newest is out of order (device-formats.md 7.3); older still, a clock was set back
 and the order of the log decides."""

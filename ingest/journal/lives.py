@@ -18,7 +18,7 @@ from ingest.adapter import Context
 from ingest.journal import device_life
 from ingest.journal.device_life import FLAPPING, REPORTS, Life, Sound
 from ingest.journal.identities import Cycle, Journal
-from vitals.catalog import CODE_SPACE, MINUTE_NS, VITALS
+from vitals.catalog import CODE_SPACE, VITALS
 from vitals.device_state import (
     BATTERY_LOW_PERCENT,
     DEFAULT_BATTERY_LOW_PERCENT,
@@ -29,6 +29,7 @@ from vitals.device_state import (
 )
 from vitals.glossary import NOT_SCORED, Basis, Flag
 from vitals.model import NO_TIME, DeviceEvent, VitalBatch
+from vitals.times import MINUTE_NS
 
 KEPT_EVENTS: Final = 1_000
 _SLACK_EVENTS: Final = 100

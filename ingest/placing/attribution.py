@@ -16,6 +16,7 @@ from ingest.placing.epochs import DeviceClock
 from vitals.glossary import Basis, Described, Flag
 from vitals.model import NO_TIME, UNASSIGNED
 from vitals.records import Assignment, Device
+from vitals.times import DAY_NS
 
 _MIN, _MAX = -(2**63), 2**63 - 1
 NO_ZONE = -1
@@ -309,7 +310,7 @@ def _walls(out: Placed, index: Int64, day: Bools, device: Int64, received_ns: In
     ``day``, ``device`` and ``received_ns`` are those of the rows ``index``.
     """
     first_wall_ns = out.time_ns[index]
-    last_wall_ns = np.where(day, first_wall_ns + clocks.DAY_NS - 1, first_wall_ns)
+    last_wall_ns = np.where(day, first_wall_ns + DAY_NS - 1, first_wall_ns)
     fit = _Fit(first_wall_ns, last_wall_ns, received_ns)
     fit.compare(np.arange(len(index)), device, worn)
     fit.bridge(np.flatnonzero(fit.patient == UNASSIGNED), device, worn)

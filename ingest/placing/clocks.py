@@ -14,12 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from vitals.model import NO_TIME
+from vitals.times import HOUR_NS, MINUTE_NS
 
 OFFSET_KEY = "time_offset_min"
 """Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
-MINUTE_NS = 60_000_000_000
-HOUR_NS = 60 * MINUTE_NS
-DAY_NS = 24 * HOUR_NS
 FUTURE_TOLERANCE_NS = 5 * MINUTE_NS
 """A time further ahead of arrival than this is a clock fault (clinical.md 1.3)."""
 LIVE_TOLERANCE_NS = 2 * MINUTE_NS

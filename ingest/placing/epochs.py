@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ingest.placing.clocks import FUTURE_TOLERANCE_NS, LIVE_TOLERANCE_NS, MINUTE_NS, RESET_LEAP_NS
+from ingest.placing.clocks import FUTURE_TOLERANCE_NS, LIVE_TOLERANCE_NS, RESET_LEAP_NS
+from vitals.times import MINUTE_NS
 
 HUB_KEY = "hub_time_ns"
 """Context key by which a hub says when it took a record in; it stands for arrival."""

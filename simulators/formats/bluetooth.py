@@ -11,8 +11,8 @@ from typing import Any, Final
 from simulators import wire
 from simulators.formats import packets
 from simulators.formats.model import Format, Sample, Time, instant, rfc3339, written
+from vitals.times import DAY_S
 
-_DAY_S = 86_400
 SESSION_DAYS: Final = 10
 """How long a sensor's session lasts; sessions begin at midnight UTC of every tenth day since 1970."""
 _SOUND_STATUS: Final = (None, 0x0020, 0x0080, 0x0100)
@@ -53,7 +53,7 @@ def _glucose_context(sample: Sample, rng: random.Random) -> bytes:
 
 def session_start(sample: Sample) -> datetime:
     """Wall time (UTC) at which the session of a sample began."""
-    days = sample.seconds() // _DAY_S // SESSION_DAYS * SESSION_DAYS
+    days = sample.seconds() // DAY_S // SESSION_DAYS * SESSION_DAYS
     return datetime(1970, 1, 1) + timedelta(days=days)  # noqa: DTZ001 - wall time
 
 

@@ -6,7 +6,8 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from simulators.formats.model import OFFSETS_MIN, SECOND_NS, Format, Sample, signed_offset, written
+from simulators.formats.model import OFFSETS_MIN, Format, Sample, signed_offset, written
+from vitals.times import SECOND_NS
 
 DEVICE: Final = "0024BEFFFE804FF1"
 _PROFILE: Final = "IHE_PCD_001^IHE PCD^1.3.6.1.4.1.19376.1.6.1.1.1^ISO"

@@ -14,9 +14,8 @@ from uuid import UUID
 import numpy as np
 
 from vitals.catalog import BY_KEY
+from vitals.times import SECOND_NS
 from vitals.units import from_canonical
-
-SECOND_NS = 1_000_000_000
 
 
 def instant(time_ns: int) -> datetime:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from alerts.engine import Engine
 from simulators.oximetry import LATENCY_NS, Night, Spell, minutes
-from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, AlertStep
 from vitals.model import Entry, Tick
 from vitals.records import AlertEvent
+from vitals.times import MINUTE_NS
 
 SUSTAINED_NS = 60 * 1_000_000_000
 GRACE_NS = 60 * 1_000_000_000

@@ -8,9 +8,10 @@ import numpy as np
 
 from alerts.scores.news2 import ClinicalContext, Column, Latest, News2, Programme, news2
 from alerts.scores.tables import AgeBand, Parameter, Pregnancy, Standing
-from vitals.catalog import BY_KEY, MINUTE_NS
+from vitals.catalog import BY_KEY
 from vitals.glossary import Mode
 from vitals.model import NO_TIME
+from vitals.times import MINUTE_NS
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/clinical.md").read_text(encoding="utf-8")
 NOW = 1_700_000_000 * 1_000_000_000

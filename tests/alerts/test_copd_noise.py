@@ -15,10 +15,10 @@ from simulators.oximetry import Night, Oximeter, Spell, nights
 from tests.alerts.alert_world import at, limit, limits_control
 from tests.alerts.desaturations import Score, Standing, score, standings, total, watched
 from tests.alerts.programme_world import document, enrolled, programme
-from vitals.catalog import MINUTE_NS
 from vitals.glossary import AlertState, Severity
 from vitals.model import Entry
 from vitals.records import AlertEvent
+from vitals.times import MINUTE_NS
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="many rows, for compiled kernels only")
 

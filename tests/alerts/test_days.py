@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.judging.days import DAY_NS, HOUR_NS, MINUTE_NS, NO_DAY, RING_DAYS, Days, push_day, trend
+from alerts.judging.days import NO_DAY, RING_DAYS, Days, push_day, trend
 from alerts.judging.series import days_table
 from alerts.rules.spec import Op
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
 DAY0 = 20_000
 

@@ -24,8 +24,9 @@ from tests.alerts.news2_world import (
     standing,
     table,
 )
-from vitals.catalog import BY_KEY, HOUR_NS
+from vitals.catalog import BY_KEY
 from vitals.glossary import Flag, Mode
+from vitals.times import HOUR_NS
 from vitals.units import to_canonical
 
 CASES = json.loads(

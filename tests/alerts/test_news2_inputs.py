@@ -9,8 +9,9 @@ import pytest
 from alerts.scores.news2 import Latest, Programme
 from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Refusal, Standing
 from tests.alerts.news2_world import HOME, KEYS, NOW, WARD, WELL, score, standing, table
-from vitals.catalog import BY_KEY, HOUR_NS, MINUTE_NS
+from vitals.catalog import BY_KEY
 from vitals.glossary import Flag, Mode
+from vitals.times import HOUR_NS, MINUTE_NS
 
 
 def without(*keys: str, **changes: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from alerts.scores.news2 import Latest, News2, news2, news2_of_one
 from alerts.scores.tables import AgeBand, Band, Parameter, Pregnancy
 from tests.alerts.news2_world import KEYS, NOW, SPANS, WARD, columns, context, latest, points_by_hand, score
-from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import Flag
+from vitals.times import HOUR_NS, MINUTE_NS
 
 _VALUES: Mapping[str, st.SearchStrategy[float]] = {
     "resp_rate": st.integers(2, 40), "spo2": st.integers(70, 100), "o2_flow": st.sampled_from([0.0, 0.5, 4.0]),

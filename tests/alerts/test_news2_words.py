@@ -8,8 +8,8 @@ from alerts.scores.news2 import Latest, Programme
 from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Standing
 from alerts.scores.words import explain
 from tests.alerts.news2_world import HOME, NOW, WELL, score
-from vitals.catalog import HOUR_NS, MINUTE_NS
 from vitals.glossary import Flag, Mode
+from vitals.times import HOUR_NS, MINUTE_NS
 
 ILL = {"resp_rate": 28, "spo2": 91, "o2_flow": 2, "bp_sys": 90, "heart_rate": 131, "acvpu": 2, "temp": 39.1}
 

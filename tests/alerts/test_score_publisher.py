@@ -21,12 +21,13 @@ from tests.alerts.alert_world import limit, limits_control, reading
 from tests.alerts.news2_world import WELL
 from tests.ingest.ingest_world import World, spo2
 from tests.support import SECOND, FakeClock, eventually
-from vitals.catalog import BY_CODE, HOUR_NS
+from vitals.catalog import BY_CODE
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest, PositionConflict
 from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import Entry, Tick, VitalBatch, batch_from_rows
 from vitals.records import AlertEvent
+from vitals.times import HOUR_NS
 
 HOME = ScoreRule(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
 ADULT = ScoreContext(AgeBand.ADULT, Pregnancy.NO, 1, 0)

@@ -21,10 +21,11 @@ from alerts.rules.spec import ScoreRule
 from alerts.scores.news2 import Latest, Programme, news2_of_one
 from alerts.scores.tables import AgeBand, Parameter, Pregnancy
 from tests.alerts.news2_world import WELL, points_by_hand, table
-from vitals.catalog import BY_CODE, BY_KEY, MINUTE_NS
+from vitals.catalog import BY_CODE, BY_KEY
 from vitals.encoding import decode, encode
 from vitals.glossary import NOT_SCORED, Basis, Flag, Mode, Statistic
 from vitals.model import VitalBatch, batch_from_rows
+from vitals.times import MINUTE_NS
 
 ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000_000

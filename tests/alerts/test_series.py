@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numba import typeof
 from numba.core.dispatcher import Dispatcher
 
-from alerts.judging.days import DAY_NS, MINUTE_NS, push_day, trend
+from alerts.judging.days import push_day, trend
 from alerts.judging.series import (
     GAP_NS,
     LAST_POINTS,
@@ -35,6 +35,7 @@ from alerts.judging.series import (
     usual_table,
 )
 from alerts.rules.spec import Op
+from vitals.times import DAY_NS, MINUTE_NS
 
 ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000_000

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.judging.days import DAY_NS, HOUR_NS, MINUTE_NS
 from alerts.judging.series import MEMORY_DAYS, WHOLE_DAY, Usual, deviation, learn_usual, usual_table
 from alerts.rules.spec import Op
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
 START = 20_000 * DAY_NS
 MORNING = 8 * HOUR_NS

@@ -18,8 +18,9 @@ from alerts.programmes import controls
 from deploy.settings import Settings
 from device_gateway.settings import GatewaySettings
 from vitals import glossary
-from vitals.catalog import MINUTE_NS, VITALS, Vital
+from vitals.catalog import VITALS, Vital
 from vitals.glossary import Mode
+from vitals.times import MINUTE_NS
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = ("vitals", "device_gateway", "ingest", "alerts", "dashboard_api", "simulators", "deploy")

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from ingest.placing import clocks
-from ingest.placing.clocks import HOUR_NS, MINUTE_NS
 from tests.ingest.zone_reference import ns, row_by_row
+from vitals.times import HOUR_NS, MINUTE_NS
 
 ZONES = (
     "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Sydney", "Australia/Lord_Howe",

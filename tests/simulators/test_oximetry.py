@@ -14,7 +14,6 @@ from simulators.oximetry import (
     LEVELS,
     LOWEST_SCALE_1,
     PERFUSION_GATE,
-    SECOND_NS,
     Cause,
     Kind,
     Night,
@@ -23,9 +22,10 @@ from simulators.oximetry import (
     nights,
     truth,
 )
-from vitals.catalog import BY_KEY, MINUTE_NS
+from vitals.catalog import BY_KEY
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, concatenate
+from vitals.times import MINUTE_NS, SECOND_NS
 
 START = 1_700_000_000 * SECOND_NS
 SPO2, PERFUSION = BY_KEY["spo2"].code, BY_KEY["perf_index"].code

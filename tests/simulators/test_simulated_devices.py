@@ -12,7 +12,8 @@ import pytest
 from simulators import fleet
 from simulators.devices import CLARITY, DeviceClock, Schedule, Timeline, json_encoder
 from simulators.patients import ISF_LAG_NS, Condition, Episode, EpisodeKind, Patient
-from vitals.catalog import BY_KEY, HOUR_NS, MINUTE_NS
+from vitals.catalog import BY_KEY
+from vitals.times import HOUR_NS, MINUTE_NS
 
 SECOND = 1_000_000_000
 START = 1_700_006_400 * SECOND

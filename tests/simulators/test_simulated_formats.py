@@ -16,8 +16,9 @@ from simulators.faults import ClockReset, Resync, Stored
 from simulators.formats import FORMATS, Format, Sample, Time, parse_formats
 from simulators.patients import SIGNALS, Condition, Patient
 from tests.support import FIXTURES
-from vitals.catalog import BY_KEY, HOUR_NS
+from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
+from vitals.times import HOUR_NS
 
 SECOND = 1_000_000_000
 NOON = 1_710_072_000 * SECOND

@@ -7,7 +7,6 @@ import pytest
 
 from simulators.patients import (
     COURSES,
-    DAY_NS,
     ISF_LAG_NS,
     SIGNALS,
     Condition,
@@ -17,7 +16,8 @@ from simulators.patients import (
     draw_episodes,
     synthetic_patients,
 )
-from vitals.catalog import BY_KEY, HOUR_NS, MINUTE_NS
+from vitals.catalog import BY_KEY
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
 START = 1_700_006_400 * 1_000_000_000
 """2023-11-15 00:00 UTC."""

@@ -8,20 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from vitals.catalog import (
-    BY_CODE,
-    BY_KEY,
-    CODE_SPACE,
-    HOUR_NS,
-    INF,
-    MINUTE_NS,
-    VITALS,
-    Vital,
-    accepts,
-    is_urgent,
-    table,
-)
+from vitals.catalog import BY_CODE, BY_KEY, CODE_SPACE, INF, VITALS, Vital, accepts, is_urgent, table
 from vitals.glossary import Mode
+from vitals.times import HOUR_NS, MINUTE_NS
 from vitals.units import UNIT_BY_NAME, to_canonical
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/clinical-vitals.md").read_text(encoding="utf-8")

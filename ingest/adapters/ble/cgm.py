@@ -24,10 +24,11 @@ import msgspec
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters.ble import carriage, gatt
 from ingest.adapters.ble.medfloat import SFLOAT, SFLOAT_SPECIALS
-from ingest.adapters.reading.timestamps import MINUTE_NS, SECOND_NS, parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_rfc3339
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import Message
+from vitals.times import MINUTE_NS, SECOND_NS
 
 CGM_MEASUREMENT: Final = 0x2AA7
 SESSION_START: Final = 0x2AAA

@@ -18,10 +18,11 @@ import msgspec
 
 from ingest.adapter import Decoded, ReadingsBuilder, Reject, SourceClock, pack_row
 from ingest.adapters.ble.medfloat import SFLOAT, SFLOAT_SPECIALS, Special
-from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, SECOND_NS
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import NO_TIME, DeviceEvent, Message
+from vitals.times import DAY_NS, SECOND_NS
 
 MAX_VALUE: Final = 512
 """No GATT characteristic value is longer."""
@@ -41,9 +42,8 @@ _SHORT_FORM: Final = re.compile(r"(?:0x)?([0-9a-f]{4})", re.ASCII | re.IGNORECAS
 _LONG_FORM: Final = re.compile(r"0000([0-9a-f]{4})-0000-1000-8000-00805f9b34fb", re.ASCII | re.IGNORECASE)
 _DECIMAL_FORM: Final = re.compile(r"[0-9]{5}", re.ASCII)
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-_DAY_NS: Final = 86_400 * SECOND_NS
-_EARLIEST_DAY: Final = -(-EARLIEST_NS // _DAY_NS)
-_LATEST_DAY: Final = LATEST_NS // _DAY_NS
+_EARLIEST_DAY: Final = -(-EARLIEST_NS // DAY_NS)
+_LATEST_DAY: Final = LATEST_NS // DAY_NS
 
 USERS_SETTING: Final = "users"
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -91,7 +91,7 @@ def _midnight_ns(year_month_day: bytes) -> int | None:
         days = date(low | high << 8, month, day).toordinal() - _EPOCH_DAY
     except ValueError:
         return None
-    return days * _DAY_NS if _EARLIEST_DAY <= days <= _LATEST_DAY else None
+    return days * DAY_NS if _EARLIEST_DAY <= days <= _LATEST_DAY else None
 
 
 def date_time(payload: bytes, at: int) -> int | None:

@@ -27,10 +27,10 @@ import msgspec
 
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters.ble import carriage, gatt
-from ingest.adapters.reading.timestamps import SECOND_NS
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag
 from vitals.model import Message
+from vitals.times import SECOND_NS
 
 WEIGHT_MEASUREMENT: Final = 0x2A9D
 BODY_COMPOSITION: Final = 0x2A9C

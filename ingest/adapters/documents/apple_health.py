@@ -25,11 +25,12 @@ from xml.parsers import expat
 import numpy as np
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock, unit_code, vital_code
-from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, MINUTE_NS, SECOND_NS, parse_rfc3339
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339
 from ingest.files.splitting import XmlRecords
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason, Statistic
 from vitals.model import NO_TIME, Message
+from vitals.times import MINUTE_NS, SECOND_NS
 
 _MAX_DEPTH: Final = 8
 _NUMBER: Final = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?", re.ASCII)

@@ -7,14 +7,14 @@ from typing import Any, Final, NamedTuple
 from ingest.adapter import SourceClock
 from ingest.adapters.fhir import codes
 from ingest.adapters.fhir.codes import Node, member, required
-from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, MINUTE_NS, SECOND_NS, parse_rfc3339
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.model import NO_TIME
+from vitals.times import DAY_NS, MINUTE_NS, SECOND_NS
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _MONTH: Final = re.compile(r"\d{4}(?:-\d\d)?", re.ASCII)
-_DAY_NS: Final = 24 * 60 * MINUTE_NS
 _CLOCK_SUSPECT: Final = int(Flag.CLOCK_SUSPECT)
 _CLOCK_CORRECTED: Final = int(Flag.CLOCK_CORRECTED)
 
@@ -93,7 +93,7 @@ def _span(first: Stamp, last: Stamp, path: str) -> When:
     if first.clock is SourceClock.WALL:
         length = {"duration_s": (last.time_ns - first.time_ns) / SECOND_NS}
     elif first.clock is SourceClock.DAY:
-        length = {"days": (last.time_ns - first.time_ns) // _DAY_NS + 1}
+        length = {"days": (last.time_ns - first.time_ns) // DAY_NS + 1}
     return When(first.time_ns, first.clock, 0, {**first.context, **length})
 
 

@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ingest.adapter import SourceClock
-from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, MINUTE_NS, SECOND_NS
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
+from vitals.times import MINUTE_NS, SECOND_NS
 
 NULL: Final = '""'
 """A field that says that there is no value."""

@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 from ingest.adapter import unit_code, vital_code
 from vitals.catalog import BY_CODE
 from vitals.glossary import Statistic
+from vitals.times import HOUR_NS
 from vitals.units import UNIT_BY_CODE, to_canonical
-
-HOUR_NS: Final = 3_600_000_000_000
 
 
 class Unit(NamedTuple):

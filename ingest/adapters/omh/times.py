@@ -6,10 +6,11 @@ from typing import Any, Final, NamedTuple
 from ingest.adapter import SourceClock
 from ingest.adapters.omh.schemas import CALENDAR, DURATION_NS, NO_LENGTH, PARTS_OF_DAY, Rules
 from ingest.adapters.reading.json_document import instant, members, number, one_of, required, text
-from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, MINUTE_NS
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.model import NO_TIME
+from vitals.times import MINUTE_NS
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _CLOCK_SUSPECT: Final = int(Flag.CLOCK_SUSPECT)

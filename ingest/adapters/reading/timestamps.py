@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-SECOND_NS: Final = 1_000_000_000
-MINUTE_NS: Final = 60 * SECOND_NS
+from vitals.times import MINUTE_NS, SECOND_NS
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

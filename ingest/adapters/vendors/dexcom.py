@@ -16,13 +16,13 @@ from typing import Any, Final
 import msgspec
 
 from ingest.adapter import Context, Decoded, unit_code, vital_code
-from ingest.adapters.reading.timestamps import SECOND_NS
 from ingest.adapters.vendors import records as vendor_json
 from ingest.adapters.vendors.records import Output, finite, iso_time, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message
+from vitals.times import DAY_S, SECOND_NS
 
 _ISF: Final = vital_code("glucose_isf")
 _UNITS: Final[Mapping[str, int]] = MappingProxyType({name: unit_code(name) for name in ("mg/dL", "mmol/L")})
@@ -39,7 +39,6 @@ _DISPLAYS: Final = frozenset({"iOS", "android", "receiver"})
 _GENERATION: Final = re.compile(r"unknown|g\d{1,2}", re.ASCII)
 _DISPLAY_TIME: Final = re.compile(r"(.{16}.*?)(Z|([+-])([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?)?", re.ASCII)
 _HALF_HOUR_S: Final = 1_800
-_DAY_S: Final = 86_400
 _ZONES_S: Final = (-12.25 * 3_600, 14.25 * 3_600)
 
 
@@ -79,16 +78,16 @@ def _zone(time_ns: int, text: str) -> tuple[int, int, int]:
         raise DecodeError(Reason.BAD_TIME, ".displayTime")
     shown_s = round((wall_ns - time_ns) / SECOND_NS)
     if match[2] is None:
-        days = 0 if _ZONES_S[0] <= shown_s <= _ZONES_S[1] else round(shown_s / _DAY_S)
-        zone_s = round((shown_s - days * _DAY_S) / _HALF_HOUR_S) * _HALF_HOUR_S
+        days = 0 if _ZONES_S[0] <= shown_s <= _ZONES_S[1] else round(shown_s / DAY_S)
+        zone_s = round((shown_s - days * DAY_S) / _HALF_HOUR_S) * _HALF_HOUR_S
     else:
         # Offsets such as -06:59:58 occur: the seconds are drift.
         sign, hours, minutes, seconds = match.group(3, 4, 5, 6)
         zone_s = 0 if sign is None else round((int(hours) * 3_600 + int(minutes) * 60 + int(seconds or 0)) / 60) * 60
         zone_s = -zone_s if sign == "-" else zone_s
     rest_s = shown_s - zone_s
-    days = round(rest_s / _DAY_S)
-    return zone_s // 60, days, rest_s - days * _DAY_S
+    days = round(rest_s / DAY_S)
+    return zone_s // 60, days, rest_s - days * DAY_S
 
 
 def _context(egv: _Egv, output: Output) -> dict[str, Any]:
