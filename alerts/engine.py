@@ -5,7 +5,7 @@ readings, the time of controls. Live, after a crash and from zero the same log g
 readings were cut into batches (DESIGN section 2, promise 8).
 
 Conditions are judged here: by the kernels over slots (rules on readings), watches (silence), device troubles and
-scores. What becomes of an alert once its condition began is the casebook's (``alerts.casebook``).
+scores. What becomes of an alert once its condition began is the casebook's (``alerts.cases.casebook``).
 """
 
 from collections import deque
@@ -34,7 +34,7 @@ from alerts.judging.scoring import is_scores, rule_rows, score_rows
 from alerts.judging.silence import Contact, Watch
 from alerts.judging.slots import emitted, rows_of
 from alerts.judging.state import Rows
-from alerts.judging.troubles import Move as TroubleMove
+from alerts.judging.troubles import TroubleMove
 from alerts.judging.watching import Watching
 from alerts.programmes.bodies import read_status
 from alerts.programmes.controls import TROUBLES, TechnicalBody, read_body

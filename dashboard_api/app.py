@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
-from dashboard_api.auth.access import Gate
+from dashboard_api.auth.access import AuthMiddleware
 from dashboard_api.auth.session import SessionGate, Sessions
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.live import LiveView, StreamHub
@@ -67,7 +67,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.include_router(pages)
     app.mount("/static", GZipMiddleware(PageFiles(directory=ROOT)))
     app.add_middleware(BodyLimit)
-    app.add_middleware(Gate, auth=deps.auth)
+    app.add_middleware(AuthMiddleware, auth=deps.auth)
     app.add_middleware(SessionGate, sessions=app.state.sessions)
     app.add_middleware(LastResort)
     app.add_middleware(SecurityHeaders)

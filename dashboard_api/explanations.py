@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from dashboard_api.dependencies import Book, Rulebook
+from dashboard_api.dependencies import Book, RulebookView
 from dashboard_api.shapes import Json, flag_words, values_json, window_json
 from dashboard_api.times import rfc3339
 from vitals.catalog import BY_KEY, Vital, accepts
@@ -26,7 +26,7 @@ _REACH_NS: Final = tuple(days * 86_400 * SECOND_NS for days in (1, 7, 31, 366))
 _MEANINGS: Final = {(flag.name or "").lower(): meaning for flag, meaning in FLAG_MEANINGS.items()}
 
 
-def explanation(alert: Alert, book: Book, rulebook: Rulebook, store: Store | None) -> Json:
+def explanation(alert: Alert, book: Book, rulebook: RulebookView, store: Store | None) -> Json:
     """Everything that a person asks of an alert; ``signal`` is None without a store or a vital sign."""
     events = book.events(alert.id)
     rule = rulebook.rule(alert)

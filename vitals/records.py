@@ -224,6 +224,18 @@ class Decision(msgspec.Struct, frozen=True):
     body: dict[str, Any]
 
 
+class LimitsVersion(msgspec.Struct, frozen=True):
+    """One version of a patient's limits, in force from ``set_ns`` on: who set it, when, why. ``limits`` is as
+    :meth:`vitals.ports.AlertReader.limits` gives them."""
+
+    version: int
+    position: int
+    set_ns: int
+    author: str
+    reason: str
+    limits: list[dict[str, Any]]
+
+
 class StatusDecision(msgspec.Struct, frozen=True):
     """A monitoring status that a person gave a patient; ``check_ns`` is when to ask whether to resume."""
 

@@ -4,21 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from alerts.book.sql import LimitsVersion
 from alerts.cases.lifecycle import CONFIRM_SUFFIX, REVIEW
 from alerts.programmes.bodies import read_enrolment
 from alerts.programmes.decisions import DecisionReader, history, programmes_of, read_version
 from alerts.rules.limits import Limit, Side, parse_limits, rule_id, sides, written
 from alerts.rules.own import silence_rule
-from alerts.rules.protocol import Protocol as Document
-from alerts.rules.protocol import document, parse_protocol, patched, shipped
+from alerts.rules.protocol import MonitoringProtocol, document, parse_protocol, patched, shipped
 from alerts.rules.types import Rule
 from alerts.rules.words import difference, rule_words, span
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import Severity
 from vitals.ports import Clock
-from vitals.records import Alert, Decision, Patient
+from vitals.records import Alert, Decision, LimitsVersion, Patient
 
 Json = dict[str, Any]
 OWN_LIMITS: Final = "own limits"
@@ -138,7 +136,7 @@ class Rulebook:
         return None
 
 
-def _shown(one: Document) -> Json:
+def _shown(one: MonitoringProtocol) -> Json:
     return {
         "name": one.name, "title": one.title, "version": one.version, "source": one.source, "advice": one.advice,
         "disclaimer": one.disclaimer, "rules": [_rule(rule.id, rule, one.measures) for rule in one.rules],
@@ -153,7 +151,7 @@ def _rule(name: str, rule: Rule, measures: Mapping[str, str]) -> Json:
     }  # fmt: skip
 
 
-def _named(protocols: Sequence[Document]) -> Iterator[tuple[str, Rule]]:
+def _named(protocols: Sequence[MonitoringProtocol]) -> Iterator[tuple[str, Rule]]:
     return ((f"{one.name}:{rule.id}", rule) for one in protocols for rule in one.rules)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from alerts.rules.compile import Adopted
 from alerts.rules.gates import AgeBand, Known, PatientContext
-from alerts.rules.protocol import Protocol, parse_protocol
+from alerts.rules.protocol import MonitoringProtocol, parse_protocol
 from vitals.errors import InvalidRequest
 
 MAX_PROTOCOLS: Final = 16
@@ -114,7 +114,7 @@ def read_programme(body: Mapping[str, Any]) -> ProgrammeVersion:
     read = _convert(body, ProgrammeBody)
     if read.review_ns is not None and read.review_ns <= (read.valid_from_ns or 0):
         raise InvalidRequest("review_ns", "must be after valid_from_ns")
-    protocols: list[Protocol] = []
+    protocols: list[MonitoringProtocol] = []
     measures: dict[str, str] = {}
     for number, payload in enumerate(read.protocols):
         try:

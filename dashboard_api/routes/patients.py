@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from dashboard_api.auth.access import Caller, Permission, needs
-from dashboard_api.dependencies import Dependencies, Deps, LimitsVersion
+from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
 from dashboard_api.shapes import Json, answer, assignment_json, page, patient_json, whole
@@ -17,7 +17,7 @@ from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.records import Patient
+from vitals.records import LimitsVersion, Patient
 from vitals.times import SECOND_NS
 from vitals.units import to_canonical
 from vitals.vault import Identity

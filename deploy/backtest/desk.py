@@ -8,9 +8,9 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from alerts.backtest.report import Item, Result, report, rfc3339
+from alerts.backtest.report import BacktestResult, Item, report, rfc3339
 from alerts.backtest.rules import HISTORY_NS, Decisions, in_force, rule_set
-from alerts.backtest.run import Census, RuleSet, Span, as_measured
+from alerts.backtest.run import Coverage, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
 from deploy.backtest.running import Workers
 from vitals.errors import NotFound, VitalgateError
@@ -45,7 +45,7 @@ class _Job:
         self.order, self.asked_ns = order, asked_ns
         self.state, self.progress = "running", 0.0
         self.error: str | None = None
-        self.result: Result | None = None
+        self.result: BacktestResult | None = None
         self.shown: dict[str, Any] | None = None
 
     def json(self) -> dict[str, Any]:
@@ -148,8 +148,8 @@ class BacktestDesk:
             _log.exception("backtest_failed", error=type(error).__name__)
             job.error, job.state = "unexpected error", "failed"
 
-    def _replay(self, job: _Job, rules: Sequence[RuleSet], span: Span) -> Result:
-        order, census = job.order, Census(span)
+    def _replay(self, job: _Job, rules: Sequence[RuleSet], span: Span) -> BacktestResult:
+        order, coverage = job.order, Coverage(span)
         batches = self._store.arrivals(order.patients, span.from_ns, span.end_ns, measured=order.measured)
 
         def reached(time_ns: int) -> None:
@@ -161,9 +161,9 @@ class BacktestDesk:
                 self._workers = workers
                 if self._closed:
                     raise VitalgateError("the pipeline ends")
-            outcomes = workers.run(map(as_measured, batches) if order.measured else batches, census, reached)
+            outcomes = workers.run(map(as_measured, batches) if order.measured else batches, coverage, reached)
         finally:
             with self._lock:
                 self._workers = None
             workers.close()
-        return report(span, order.patients, census, rules, outcomes, measured=order.measured)
+        return report(span, order.patients, coverage, rules, outcomes, measured=order.measured)

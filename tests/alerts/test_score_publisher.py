@@ -12,7 +12,7 @@ from alerts.book.sql import SqlAlertBook
 from alerts.engine import Engine
 from alerts.judging.scoring import DEVICE, ScoreContext, ScoreTable, is_scores, score_rows
 from alerts.judging.slots import rows_of
-from alerts.rules.spec import ScoreRule
+from alerts.rules.spec import CompiledScore
 from alerts.scores import publish
 from alerts.scores.publish import CONSUMER, READ, REGISTER_EVERY, ScorePublisher
 from alerts.scores.tables import AgeBand, Pregnancy
@@ -29,7 +29,7 @@ from vitals.model import Entry, Tick, VitalBatch, batch_from_rows
 from vitals.records import AlertEvent
 from vitals.times import HOUR_NS
 
-HOME = ScoreRule(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
+HOME = CompiledScore(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
 ADULT = ScoreContext(AgeBand.ADULT, Pregnancy.NO, 1, 0)
 DAY_NS = 24 * HOUR_NS
 STEPS = ("before_append", "before_commit", "before_forget", "after_forget")
