@@ -1,6 +1,5 @@
 """The application: routes, errors, the gate, and the thread behind the live stream."""
 
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -55,7 +54,6 @@ def create_app(deps: Dependencies) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.deps = deps
-    app.state.decisions_lock = threading.Lock()
     app.state.live = LiveView(deps.store, deps.log, deps.book)
     app.state.hub = StreamHub(deps.log, deps.book, app.state.live)
     app.state.sessions = Sessions(deps.auth)

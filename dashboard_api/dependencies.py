@@ -9,8 +9,8 @@ from fastapi import Depends, Request
 
 from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
-from vitals.ports import AlertBook, Clock, Controls, IngestView, Log, Registry, Store
-from vitals.records import Alert, LimitsVersion, Patient
+from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, IngestView, Log, Registry, Store
+from vitals.records import Alert, Patient
 from vitals.vault import Identity
 
 
@@ -35,13 +35,6 @@ class PatientRegistry(Registry, Protocol):
 
     def grant(self, device: str, ttl_s: int) -> str:
         """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
-
-
-class Book(AlertBook, Protocol):
-    """The alert book with the history of limits."""
-
-    def limits_history(self, patient: str) -> Sequence[LimitsVersion]:
-        """Every version, the newest first."""
 
 
 class BacktestOrder(NamedTuple):
@@ -115,7 +108,8 @@ class Dependencies:
     identities: Identities
     store: Store
     ingest: IngestView
-    book: Book
+    book: AlertReader
+    decisions: AlertDecisions
     controls: Controls
     log: Log
     auth: TokenAuth

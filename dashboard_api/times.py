@@ -1,6 +1,8 @@
 """RFC 3339 at the edge: UTC with ``Z``, no more digits than the time has, in groups of three."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -59,3 +61,13 @@ def parse_time(text: str, field: str) -> int:
     if not FIRST_NS <= time_ns <= LAST_NS:
         raise InvalidRequest(field, "outside the years 1678 to 2261")
     return time_ns
+
+
+@contextmanager
+def times_as_words() -> Iterator[None]:
+    """What refuses a control entry speaks of its members (``from_ns``); the caller's times are words (``from``)."""
+    try:
+        yield
+    except InvalidRequest as error:
+        problem = str(error).removeprefix(f"{error.field}: ")
+        raise InvalidRequest(error.field.removesuffix("_ns"), problem.replace("_ns", "")) from error

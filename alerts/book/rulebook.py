@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from alerts.cases.lifecycle import CONFIRM_SUFFIX, REVIEW
 from alerts.programmes.bodies import read_enrolment
-from alerts.programmes.decisions import DecisionReader, history, programmes_of, read_version
+from alerts.programmes.decisions import history, programmes_of, read_version
 from alerts.rules.limits import Limit, Side, parse_limits, rule_id, sides, written
 from alerts.rules.own import silence_rule
 from alerts.rules.protocol import MonitoringProtocol, document, parse_protocol, patched, shipped
@@ -15,26 +15,13 @@ from alerts.rules.words import difference, rule_words, span
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import Severity
-from vitals.ports import Clock
-from vitals.records import Alert, Decision, LimitsVersion, Patient
+from vitals.ports import AlertDecisions, Clock
+from vitals.records import Alert, Decision, Patient
 
 Json = dict[str, Any]
 OWN_LIMITS: Final = "own limits"
 """Source of what a person set for one patient alone."""
 _DECIMALS: Final = 9
-
-
-class RulebookReader(DecisionReader, Protocol):
-    """What the rulebook needs of the alert book."""
-
-    def limits(self, patient: str) -> tuple[int, list[Json]]:
-        """(version, limits) in force."""
-
-    def limits_history(self, patient: str) -> Sequence[LimitsVersion]:
-        """Every version of a patient's limits."""
-
-    def enrolment_history(self, patient: str) -> list[Decision]:
-        """Every version, the newest first."""
 
 
 def read(payload: object) -> Json:
@@ -58,7 +45,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 class Rulebook:
     """Rules as the alert book has them, in words."""
 
-    def __init__(self, book: RulebookReader, clock: Clock) -> None:
+    def __init__(self, book: AlertDecisions, clock: Clock) -> None:
         self._book, self._clock = book, clock
 
     read = staticmethod(read)

@@ -63,7 +63,7 @@ class Op(IntEnum):
 class RuleSpec(NamedTuple):
     """The parameters of one rule, hashable; times in nanoseconds.
 
-    ``side`` 0 low, 1 high (``alerts.rules.limits.Side``); ``limit`` and ``deadband`` in ``unit`` (code of ``vitals.units``) as
+    ``side`` 0 low, 1 high (``limits.Side``); ``limit`` and ``deadband`` in ``unit`` (code of ``vitals.units``) as
     written. ``enter`` and ``leave`` are in the unit of what is measured (canonical; per minute for rates; canonical
     differences, ratios, SDs, percent for the others). ``inclusive``: reaching ``enter`` is enough. The condition holds
     after ``on_count`` readings beyond ``enter`` that are at least ``apart_ns`` from one another and ``on_delay_ns``

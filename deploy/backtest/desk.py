@@ -3,7 +3,7 @@
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -14,27 +14,10 @@ from alerts.backtest.run import Coverage, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
 from deploy.backtest.running import Workers
 from vitals.errors import NotFound, VitalgateError
-from vitals.ports import Clock, Store
-from vitals.records import Decision
+from vitals.ports import AlertDecisions, Clock, Store
 
 KEPT: Final = 8
 _log = structlog.get_logger(__name__)
-
-
-class Decided(Protocol):
-    """What is in force, as the alert book knows it."""
-
-    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
-        """(version, limits) in force; (0, []) when none were ever set."""
-
-    def programmes(self) -> list[Decision]:
-        """The newest version of every programme."""
-
-    def enrolment(self, patient: str) -> Decision | None:
-        """The one in force."""
-
-    def context(self, patient: str) -> Decision | None:
-        """The one in force."""
 
 
 class _Job:
@@ -59,7 +42,7 @@ class _Job:
 class BacktestDesk:
     """:class:`dashboard_api.dependencies.Backtests` over store and book. Thread-safe."""
 
-    def __init__(self, store: Store, book: Decided, clock: Clock) -> None:
+    def __init__(self, store: Store, book: AlertDecisions, clock: Clock) -> None:
         self._store, self._book, self._clock = store, book, clock
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
