@@ -149,10 +149,10 @@ class AlertService:
         derived: list[tuple[int, bytes]] = []
         for row in rows:
             entry = decode(row.body)
-            caused = self._engine.apply(row.position, entry)
+            caused, made = self._engine.apply(row.position, entry)
             events += [BookedEvent(row.position, event) for event in caused]
-            if self._engine.derived is not None:
-                derived.append((row.position, encode(self._engine.derived)))
+            if made is not None:
+                derived.append((row.position, encode(made)))
             match entry:
                 case VitalBatch():
                     prompt.update(event.id for event in caused if event.kind in TELLING)

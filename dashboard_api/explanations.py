@@ -7,12 +7,11 @@ import numpy as np
 
 from dashboard_api.dependencies import RulebookView
 from dashboard_api.shapes import Json, flag_words, values_json, window_json
-from dashboard_api.times import rfc3339
 from vitals.catalog import BY_KEY, Vital, accepts
 from vitals.glossary import FLAG_MEANINGS, INTERRUPTING, AlertStep, Flag
 from vitals.ports import AlertReader, Store
 from vitals.records import Alert, AlertEvent, Window
-from vitals.times import SECOND_NS
+from vitals.times import SECOND_NS, rfc3339
 from vitals.units import to_canonical
 
 AROUND_NS: Final = 15 * 60 * SECOND_NS

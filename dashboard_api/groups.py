@@ -13,11 +13,11 @@ import numpy.typing as npt
 import structlog
 
 from dashboard_api.shapes import Json, device_event_json, readings_json, to_json, transition_json
-from dashboard_api.times import rfc3339
 from vitals.canary import CANARY_PATIENT, is_canary
 from vitals.encoding import CorruptEntry, decode
 from vitals.model import DeviceEvent, Entry, Tick, VitalBatch
 from vitals.ports import AlertReader, Log
+from vitals.times import rfc3339
 
 Patients = frozenset[str]
 """Whose events a client wants; empty for everybody's."""

@@ -11,12 +11,11 @@ from itertools import accumulate
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from alerts.backtest.run import Coverage, PatientData, Raised, RuleSet, RuleSetOutcome, Span
 from vitals.catalog import BY_CODE
 from vitals.glossary import Severity
-from vitals.times import SECOND_NS
+from vitals.times import SECOND_NS, rfc3339
 
 NEAR_NS: Final = 30 * 60 * 1_000_000_000
 """Alerts of two rule sets are the same event when their times in alarm are no further apart."""
@@ -165,7 +164,7 @@ def report(
     ]
     timeline.sort(key=lambda item: (item.patient, item.raised, item.side, item.rule))
     return BacktestResult(
-        start=rfc3339(span.start_ns), end=rfc3339(span.end_ns),
+        start=_second(span.start_ns), end=_second(span.end_ns),
         replayed="as measured" if measured else "in order of arrival",
         candidate=candidate, reference=reference, compared=_compared(outcomes, matches, candidate, reference),
         data=_data(patients, coverage, days), warnings=[*_warnings(span, patients, coverage, rules, measured)],
@@ -173,9 +172,9 @@ def report(
     )  # fmt: skip
 
 
-def rfc3339(time_ns: int) -> str:
+def _second(time_ns: int) -> str:
     """To the second, UTC."""
-    return f"{np.datetime64(time_ns // SECOND_NS, 's')}Z"
+    return rfc3339(time_ns // SECOND_NS * SECOND_NS)
 
 
 def compared(candidate: Sequence[Raised], reference: Sequence[Raised], end_ns: int) -> tuple[list[str], list[str]]:
@@ -352,7 +351,7 @@ def _who(patients: Sequence[str]) -> str:
 def _item(side: str, match: str, one: Raised) -> Item:
     return Item(
         side=side, match=match, patient=one.patient, rule=one.rule, severity=Severity(one.severity).name,
-        raised=rfc3339(one.raised_ns), ended=None if one.ended_ns is None else rfc3339(one.ended_ns),
+        raised=_second(one.raised_ns), ended=None if one.ended_ns is None else _second(one.ended_ns),
         pages=one.pages, repeats=one.repeats, episodes=one.episodes, text=one.text,
     )  # fmt: skip
 

@@ -189,7 +189,7 @@ class RuleSetReplay:
             self._apply(Control(ControlKind.ACKNOWLEDGE, self._now_ns, AUTHOR, {"alert": alert}))
 
     def _apply(self, entry: Entry) -> None:
-        for event in self._engine.apply(self._engine.position + 1, entry):
+        for event in self._engine.apply(self._engine.position + 1, entry).events:
             self._hear(event)
 
     def _hear(self, event: AlertEvent) -> None:

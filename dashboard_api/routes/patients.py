@@ -11,14 +11,14 @@ from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
 from dashboard_api.shapes import Json, answer, assignment_json, page, patient_json, whole
-from dashboard_api.times import parse_time, rfc3339, times_as_words
+from dashboard_api.times import parse_time, times_as_words
 from vitals.canary import is_canary
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.records import LimitsVersion, Patient
-from vitals.times import SECOND_NS
+from vitals.times import SECOND_NS, rfc3339
 from vitals.units import to_canonical
 from vitals.vault import Identity
 

@@ -10,11 +10,12 @@ from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import Adoption, ClinicalContext, Enrolment, Override, Paging, ProtocolPair
 from dashboard_api.shapes import Json, answer, page
-from dashboard_api.times import parse_time, rfc3339, times_as_words
+from dashboard_api.times import parse_time, times_as_words
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.records import Decision
+from vitals.times import rfc3339
 
 router = APIRouter(tags=["programmes"])
 READ: Final = needs(Permission.PROGRAMMES_READ)

@@ -8,13 +8,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from alerts.backtest.report import BacktestResult, Item, report, rfc3339
+from alerts.backtest.report import BacktestResult, Item, report
 from alerts.backtest.rules import HISTORY_NS, Decisions, in_force, rule_set
 from alerts.backtest.run import Coverage, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
 from deploy.backtest.running import Workers
 from vitals.errors import NotFound, VitalgateError
 from vitals.ports import AlertDecisions, Clock, Store
+from vitals.times import SECOND_NS, rfc3339
 
 KEPT: Final = 8
 _log = structlog.get_logger(__name__)
@@ -34,8 +35,8 @@ class _Job:
     def json(self) -> dict[str, Any]:
         """Without the timeline, which has pages of its own."""
         return {
-            "backtest": self.id, "state": self.state, "asked": rfc3339(self.asked_ns), "author": self.order.author,
-            "progress": round(self.progress, 3), "error": self.error, "result": self.shown,
+            "backtest": self.id, "state": self.state, "asked": rfc3339(self.asked_ns // SECOND_NS * SECOND_NS),
+            "author": self.order.author, "progress": round(self.progress, 3), "error": self.error, "result": self.shown,
         }  # fmt: skip
 
 

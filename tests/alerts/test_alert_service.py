@@ -112,7 +112,7 @@ RULES = limits_control(1, limit(severity="S1", low=82.0), limit(on_delay_s=5.0, 
 def expected(entries: Sequence[Entry]) -> list[BookedEvent]:
     engine, out = Engine(), list[BookedEvent]()
     for position, entry in enumerate(entries, 1):
-        out += [BookedEvent(position, event) for event in engine.apply(position, entry)]
+        out += [BookedEvent(position, event) for event in engine.apply(position, entry).events]
     return out
 
 

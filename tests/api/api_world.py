@@ -127,7 +127,8 @@ class World:
         self.deps = Dependencies(
             registry=self.registry, identities=self.identities, store=self.store, ingest=self.ingest, book=self.book,
             decisions=self.book, controls=self.desk, log=self.log, auth=self.auth, clock=self.clock,
-            readiness=lambda: self.reasons, metrics=lambda: generate_latest(self.metrics).decode(), system=lambda: {"rates": {"messages_per_s": 0.0}},
+            readiness=lambda: self.reasons, metrics=lambda: generate_latest(self.metrics).decode(),
+            system=lambda: {"rates": {"messages_per_s": 0.0}},
             adapters=[adapter.name for adapter in BUILT_IN],
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
             rulebook=Rulebook(self.book, self.clock), glucose_report=partial(glucose_report, self.store),
