@@ -17,7 +17,7 @@ from dashboard_api.groups import Group, Patients, read_groups, rows_of
 from dashboard_api.shapes import Json, readings_json
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, VitalBatch
-from vitals.ports import AlertBook, Log, Store
+from vitals.ports import AlertReader, Log, Store
 
 RING_EVENTS: Final = 20_000
 QUEUE_GROUPS: Final = 512
@@ -88,7 +88,7 @@ class LiveView:
     count as newest are those that ``Store.latest`` leaves out. Thread-safe.
     """
 
-    def __init__(self, store: Store, log: Log, book: AlertBook, *, capacity: int = _VIEW_PATIENTS) -> None:
+    def __init__(self, store: Store, log: Log, book: AlertReader, *, capacity: int = _VIEW_PATIENTS) -> None:
         self._store, self._log, self._book, self._capacity = store, log, book, capacity
         self._lock = threading.Lock()
         self._seeding = threading.Lock()
@@ -233,7 +233,7 @@ class StreamHub:
     """
 
     def __init__(
-        self, log: Log, book: AlertBook, view: LiveView, *, ring_events: int = RING_EVENTS,
+        self, log: Log, book: AlertReader, view: LiveView, *, ring_events: int = RING_EVENTS,
         queue_groups: int = QUEUE_GROUPS, heartbeat_s: float = HEARTBEAT_S,
     ) -> None:  # fmt: skip
         self._log, self._book, self._view = log, book, view

@@ -38,7 +38,7 @@ _LOWEST: Final = 72.0
 _DRIFT_SD, _DRIFT_KNOT_S, _DRIFT_MOST = 0.3, 1200, 0.7
 
 
-class Kind(StrEnum):
+class DesaturationKind(StrEnum):
     """What a desaturation is like; ``COURSES`` has the numbers."""
 
     SUSTAINED = "sustained"
@@ -69,10 +69,10 @@ class Course(NamedTuple):
     apart_s: tuple[int, int] = (0, 0)
 
 
-COURSES: Final[Mapping[Kind, Course]] = MappingProxyType({
-    Kind.SUSTAINED: Course(2.0, (20, 60), (50, 280), (10, 30), (4.0, 16.0)),
-    Kind.BRIEF: Course(5.0, (5, 12), (5, 25), (4, 10), (3.0, 12.0)),
-    Kind.CLUSTER: Course(1.0, (10, 25), (5, 40), (5, 12), (4.0, 14.0), (4, 12), (30, 90)),
+COURSES: Final[Mapping[DesaturationKind, Course]] = MappingProxyType({
+    DesaturationKind.SUSTAINED: Course(2.0, (20, 60), (50, 280), (10, 30), (4.0, 16.0)),
+    DesaturationKind.BRIEF: Course(5.0, (5, 12), (5, 25), (4, 10), (3.0, 12.0)),
+    DesaturationKind.CLUSTER: Course(1.0, (10, 25), (5, 40), (5, 12), (4.0, 14.0), (4, 12), (30, 90)),
 })  # fmt: skip
 
 
@@ -98,7 +98,7 @@ class Oximeter:
 class Desaturation:
     """Onset, end of the way back, and lowest true value in %, as drawn; others may overlap it."""
 
-    kind: Kind
+    kind: DesaturationKind
     start_ns: int
     end_ns: int
     nadir: float
@@ -218,7 +218,7 @@ def _night(patient: str, device: str, seed: list[int], start_ns: int, hours: flo
 
 
 class _Dip(NamedTuple):
-    kind: Kind
+    kind: DesaturationKind
     start: int
     fall: int
     hold: int

@@ -25,7 +25,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(slots=True)
-class Result:
+class SimulationResult:
     """Totals over all devices: ``measured`` payloads the devices made, ``messages`` left after faults and handed to
     a publisher, ``acked``, ``refused``; ``connections`` made; ``faults`` as ``"dropout.dropped": n``; ``failures``
     device -> why it gave up. ``measured`` - dropped + duplicated = ``messages`` unless a device failed or was
@@ -51,9 +51,9 @@ async def simulate(
     faults: Sequence[AnyFault] = (),
     seconds: float | None = None,
     seed: int = 0,
-    progress: Callable[[Result], None] | None = None,
+    progress: Callable[[SimulationResult], None] | None = None,
     sleep: Sleep = asyncio.sleep,
-) -> Result:
+) -> SimulationResult:
     """Publish what ``targets`` measure from now on, for ``seconds`` (None: until cancelled).
 
     With ``speed`` X the bodies live X times faster: schedules run X times as often, and the times in the payloads are
@@ -70,7 +70,7 @@ async def simulate(
     start_ns = clock.now_ns()
     end_ns = None if seconds is None else start_ns + int(seconds * SECOND_NS)
     line = Timeline(start_ns, speed)
-    result = Result()
+    result = SimulationResult()
     on_the_way = [fault for fault in faults if not isinstance(fault, DeviceFault)]
     in_devices = [fault for fault in faults if isinstance(fault, DeviceFault)]
     connecting = asyncio.Semaphore(_CONNECTING_AT_ONCE)
@@ -127,7 +127,7 @@ class _Source:
     line: Timeline
     faults: Sequence[Fault]
     rng: np.random.Generator
-    result: Result
+    result: SimulationResult
     waiter: _Waiter
 
     def window(self, start_ns: int, end_ns: int) -> Stream:
@@ -164,7 +164,7 @@ async def _run(
     options: Options,
     end_ns: int | None,
     connecting: asyncio.Semaphore,
-    progress: Callable[[Result], None] | None,
+    progress: Callable[[SimulationResult], None] | None,
 ) -> None:
     """One device: connect, send what is due, wait for the acknowledgements."""
     target, result = source.target, source.result

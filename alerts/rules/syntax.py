@@ -1,4 +1,6 @@
-"""Conditions of protocols: what is measured, against which number, for how long. Rules are conditions with an owner.
+"""Criteria of protocols: what is measured, against which number, for how long. A rule is a criterion with an owner.
+
+A criterion is text of a protocol; the state of a slot (clear, pending, holding) is its condition.
 
 Numbers are in the unit that is written with them; every one is bounded.
 """
@@ -22,7 +24,7 @@ Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 
 
 class Continuous(Part):
-    """How long a condition lasts while its vital is measured continuously."""
+    """How long a criterion must be met while its vital is measured continuously."""
 
     for_s: float | None = Field(default=None, ge=0, le=DAY_S, description="raised when it has held so many seconds")
     readings: int = Field(default=1, ge=1, le=20, description="and for at least so many readings")
@@ -35,7 +37,7 @@ class Continuous(Part):
 
 
 class Spot(Part):
-    """How many readings a condition takes while its vital is measured now and then."""
+    """How many readings a criterion takes while its vital is measured now and then."""
 
     readings: int | None = Field(default=None, ge=1, le=20, description="raised by so many readings in a row")
     apart_s: float | None = Field(default=None, ge=0, le=7 * DAY_S, description="each at least so long after the last")
@@ -59,7 +61,7 @@ COMPARATORS: Final[Mapping[str, tuple[Side, bool]]] = MappingProxyType({
 
 
 class Compared(Part):
-    """Exactly one comparator, and where the condition ends: at ``clear``, or ``deadband`` inside of the limit."""
+    """Exactly one comparator, and the value that ends it: at ``clear``, or ``deadband`` inside of the limit."""
 
     below: Number | None = Field(default=None, description="raised under this")
     at_or_below: Number | None = Field(default=None, description="raised at this or under it")
@@ -101,7 +103,7 @@ class Compared(Part):
 
 
 class Lasting(Part):
-    """How long a condition lasts in either mode, and at which hours of the patient's day it counts."""
+    """How long a criterion must be met in either mode, and at which hours of the patient's day it counts."""
 
     continuous: Continuous = Field(default=Continuous(), description="persistence while measured continuously")
     spot: Spot = Field(default=Spot(), description="persistence while measured now and then")
@@ -117,7 +119,7 @@ class Lasting(Part):
 
 
 class Measured(Part):
-    """Which vital sign a condition looks at."""
+    """Which vital sign a criterion looks at."""
 
     vital: str = Field(description="catalogue key")
     also_on: tuple[str, ...] = Field(
@@ -188,23 +190,23 @@ HIGH_GLUCOSE_DEADBAND: Final = 10.0
 
 
 class Sized(Lasting, Compared, Measured):
-    """A number of one vital sign against a limit: what every condition but a score is."""
+    """A number of one vital sign against a limit: every criterion but a score."""
 
     def spot_readings(self) -> int:
-        """How many spot readings raise the condition."""
+        """How many spot readings meet the criterion."""
         if self.spot.readings is not None:
             return self.spot.readings
-        return 2 if isinstance(self, Limit | Deviation) and self.vital in SUPPRESSORS else 1
+        return 2 if isinstance(self, LimitCriterion | DeviationCriterion) and self.vital in SUPPRESSORS else 1
 
 
-class Limit(Sized):
+class LimitCriterion(Sized):
     """The value itself, or the median of the last few, beyond a limit."""
 
     type: Literal["limit"]
     unit: str = Field(description="unit of the numbers, one that the vital has")
 
 
-class Rate(Sized):
+class RateCriterion(Sized):
     """The value rises or falls too fast: least-squares slope, numbers in unit per minute."""
 
     type: Literal["rate"]
@@ -212,7 +214,7 @@ class Rate(Sized):
     window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over so many seconds")
 
 
-class Deviation(Sized):
+class DeviationCriterion(Sized):
     """The value against the patient's own usual one at this hour of the day."""
 
     type: Literal["deviation"]
@@ -223,14 +225,14 @@ class Deviation(Sized):
     least_spread: float = Field(default=0.0, ge=0, le=_LARGEST, description="robust_z: noise of the device")
 
     @whole(mode="after")
-    def _unit_fits(self) -> "Deviation":
+    def _unit_fits(self) -> "DeviationCriterion":
         _check_unit(self.unit, self.measure, ("difference",))
         if self.least_spread and self.measure != "robust_z":
             raise ValueError("least_spread is for robust_z")
         return self
 
 
-class Trend(Sized):
+class TrendCriterion(Sized):
     """A change over days of the patient's calendar."""
 
     type: Literal["trend"]
@@ -247,7 +249,7 @@ class Trend(Sized):
     under: Number | None = Field(default=None, description="share_below: under this value")
 
     @whole(mode="after")
-    def _unit_fits(self) -> "Trend":
+    def _unit_fits(self) -> "TrendCriterion":
         if self.measure == "share_below" and self.under is None:
             raise ValueError("share_below needs under")
         _check_unit(self.unit, self.measure, ("change", "mean", "share_below"))
@@ -269,7 +271,7 @@ def _check_unit(unit: str | None, measure: str, wanting: tuple[str, ...]) -> Non
         raise ValueError(f"{measure} {'needs a' if measure in wanting else 'has no'} unit")
 
 
-class Score(Compared):
+class ScoreCriterion(Compared):
     """A score that is computed from several vitals: the total, or one parameter that alone has three points."""
 
     type: Literal["score"]
@@ -277,7 +279,7 @@ class Score(Compared):
     any_red: bool = Field(default=False, description="raised by any one parameter with 3 points")
 
     @whole(mode="after")
-    def _one_comparator(self) -> "Score":
+    def _one_comparator(self) -> "ScoreCriterion":
         if len(self._given()) != (0 if self.any_red else 1):
             raise ValueError(f"needs either any_red or exactly one of {', '.join(COMPARATORS)}")
         if not self.any_red and self.threshold.side is Side.LOW:
@@ -285,4 +287,6 @@ class Score(Compared):
         return self
 
 
-Condition = Annotated[Limit | Rate | Deviation | Trend | Score, Field(discriminator="type")]
+Criterion = Annotated[
+    LimitCriterion | RateCriterion | DeviationCriterion | TrendCriterion | ScoreCriterion, Field(discriminator="type")
+]

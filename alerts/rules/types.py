@@ -1,4 +1,4 @@
-"""The nine types of rules of a protocol: conditions with a name, an urgency, an owner, and whom they are for."""
+"""The nine types of rules of a protocol: criteria with a name, an urgency, an owner, and whom they are for."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -9,7 +9,17 @@ from pydantic import model_validator as whole
 
 from alerts.rules.gates import Gate, Part
 from alerts.rules.limits import Side
-from alerts.rules.syntax import Condition, Deviation, Limit, Number, Rate, Score, Sized, Trend, measurable
+from alerts.rules.syntax import (
+    Criterion,
+    DeviationCriterion,
+    LimitCriterion,
+    Number,
+    RateCriterion,
+    ScoreCriterion,
+    Sized,
+    TrendCriterion,
+    measurable,
+)
 from vitals.times import DAY_S
 
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
@@ -62,11 +72,11 @@ class Owned(Part):
         return unless
 
 
-class LimitRule(Owned, Limit):
+class LimitRule(Owned, LimitCriterion):
     """The value itself, or the median of the last few, beyond a limit."""
 
 
-class RateRule(Owned, Rate):
+class RateRule(Owned, RateCriterion):
     """The value rises or falls too fast: least-squares slope, numbers in unit per minute."""
 
 
@@ -87,15 +97,15 @@ class ForecastRule(Owned, Sized):
         return self
 
 
-class DeviationRule(Owned, Deviation):
+class DeviationRule(Owned, DeviationCriterion):
     """The value against the patient's own usual one at this hour of the day."""
 
 
-class TrendRule(Owned, Trend):
+class TrendRule(Owned, TrendCriterion):
     """A change over days of the patient's calendar."""
 
 
-class ScoreRule(Owned, Score):
+class ScoreRule(Owned, ScoreCriterion):
     """A score that is computed from several vitals: the total, or one parameter that alone has three points."""
 
 
@@ -141,18 +151,18 @@ class TechnicalRule(Owned):
 
 
 class CombinationRule(Owned):
-    """Two to four conditions that are true together."""
+    """Two to four criteria that are met together."""
 
     type: Literal["combination"]
     within_s: int = Field(ge=1, le=7 * DAY_S, description="all true within so many seconds of each other")
-    members: tuple[Condition, ...] = Field(
+    members: tuple[Criterion, ...] = Field(
         min_length=2, max_length=4, strict=False,
-        description="conditions: rules of type limit, rate, deviation, trend or score without what every rule has",
+        description="criteria: rules of type limit, rate, deviation, trend or score without what every rule has",
     )  # fmt: skip
 
     @field_validator("members")
     @classmethod
-    def _one_varies(cls, members: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    def _one_varies(cls, members: tuple[Criterion, ...]) -> tuple[Criterion, ...]:
         if sum(bool(getattr(member, "also_on", ())) for member in members) > 1:
             raise ValueError("only one member may have also_on")
         return members
@@ -177,11 +187,11 @@ def cause_of(rule: Rule) -> Cause:
     if isinstance(rule, SilenceRule | TechnicalRule):
         return "monitoring"
     first = rule.members[0] if isinstance(rule, CombinationRule) else rule
-    return "score" if isinstance(first, Score) else CAUSES[first.vital]
+    return "score" if isinstance(first, ScoreCriterion) else CAUSES[first.vital]
 
 
-def conditions(rule: Rule) -> Iterator[tuple[str, Condition | ForecastRule]]:
-    """The conditions of a rule with their path inside of it: itself, or the members of a combination."""
+def criteria(rule: Rule) -> Iterator[tuple[str, Criterion | ForecastRule]]:
+    """The criteria of a rule with their path inside of it: itself, or the members of a combination."""
     if isinstance(rule, CombinationRule):
         yield from ((f".members[{number}]", member) for number, member in enumerate(rule.members))
     elif not isinstance(rule, SilenceRule | TechnicalRule):

@@ -67,7 +67,7 @@ TOGETHER: Final = tuple(
 """Keys of the readings that must be of one set."""
 
 
-class Standing(IntEnum):
+class Validity(IntEnum):
     """Why a parameter counts, or does not."""
 
     KNOWN = 0

@@ -207,7 +207,7 @@ def bearer(scope: Scope) -> str | None:
     return None
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI: no request under ``/api/`` goes on without a principal; nothing of its body is read before."""
 
     def __init__(self, app: ASGIApp, auth: TokenAuth) -> None:

@@ -3,18 +3,19 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from dashboard_api.auth.access import Caller, Permission, Principal, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import Adoption, ClinicalContext, Enrolment, Override, Paging, ProtocolPair
 from dashboard_api.shapes import Json, answer, page
-from dashboard_api.times import parse_time, rfc3339
+from dashboard_api.times import parse_time, times_as_words
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.records import Decision
+from vitals.times import rfc3339
 
 router = APIRouter(tags=["programmes"])
 READ: Final = needs(Permission.PROGRAMMES_READ)
@@ -55,7 +56,7 @@ def diff_protocols(deps: Deps, body: ProtocolPair) -> Response:
 @router.get("/programmes", **READ)
 def list_programmes(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
     """Every programme as of its newest version."""
-    found = after_cursor(deps.book.programmes(), query, _subject)
+    found = after_cursor(deps.decisions.programmes(), query, _subject)
     return answer(page(found, query.limit, _programme, _subject))
 
 
@@ -67,7 +68,7 @@ def get_programme(deps: Deps, programme: str) -> Response:
 
 
 @router.put("/programmes/{programme}", **WRITE)
-def put_programme(request: Request, deps: Deps, caller: Caller, programme: str, body: Adoption) -> Response:
+def put_programme(deps: Deps, caller: Caller, programme: str, body: Adoption) -> Response:
     """Adopt protocols as the next version of a programme, at first as a new one; in force when the answer comes."""
     documents = [_document(deps, one, f"protocols[{place}]") for place, one in enumerate(body.protocols)]
     decided = {
@@ -77,11 +78,8 @@ def put_programme(request: Request, deps: Deps, caller: Caller, programme: str, 
         "valid_from_ns": _instant(body.valid_from, "valid_from"),
         "review_ns": _instant(body.review, "review"),
     }
-    with request.app.state.decisions_lock:
-        newest = {one.subject: one.version for one in deps.book.programmes()}.get(programme, 0)
-        version = _next(newest, body.version)
-        _submit(deps, caller, ControlKind.PROGRAMME, {"programme": programme, "version": version} | decided)
-        return _shown(deps, programme)
+    _revise(deps, caller, ControlKind.PROGRAMME, {"programme": programme} | decided, body.version)
+    return _shown(deps, programme)
 
 
 @router.get("/patients/{patient}/programmes", **READ)
@@ -92,20 +90,17 @@ def get_enrolment(deps: Deps, patient: str) -> Response:
 
 
 @router.put("/patients/{patient}/programmes", **WRITE)
-def put_enrolment(request: Request, deps: Deps, caller: Caller, patient: str, body: Enrolment) -> Response:
+def put_enrolment(deps: Deps, caller: Caller, patient: str, body: Enrolment) -> Response:
     """Replace the programmes and overrides of a patient; in force when the answer comes."""
     deps.registry.patient(patient)
-    with request.app.state.decisions_lock:
-        before = deps.book.enrolment(patient)
-        decided = {
-            "patient": patient,
-            "version": _next(_version_of(before), body.version),
-            "reason": body.reason,
-            "programmes": body.programmes,
-            "overrides": [_override(one, place) for place, one in enumerate(body.overrides)],
-        }
-        _submit(deps, caller, ControlKind.ENROLMENT, decided)
-        return _enrolled(deps, patient)
+    decided = {
+        "patient": patient,
+        "reason": body.reason,
+        "programmes": body.programmes,
+        "overrides": [_override(one, place) for place, one in enumerate(body.overrides)],
+    }
+    _revise(deps, caller, ControlKind.ENROLMENT, decided, body.version)
+    return _enrolled(deps, patient)
 
 
 @router.get("/patients/{patient}/context", **READ)
@@ -117,14 +112,12 @@ def get_context(deps: Deps, patient: str) -> Response:
 
 
 @router.put("/patients/{patient}/context", **WRITE)
-def put_context(request: Request, deps: Deps, caller: Caller, patient: str, body: ClinicalContext) -> Response:
+def put_context(deps: Deps, caller: Caller, patient: str, body: ClinicalContext) -> Response:
     """Replace the clinical context of a patient; in force when the answer comes."""
     deps.registry.patient(patient)
-    with request.app.state.decisions_lock:
-        version = _next(_version_of(deps.book.context(patient)), body.version)
-        decided = {"patient": patient} | body.model_dump() | {"version": version}
-        _submit(deps, caller, ControlKind.CONTEXT, decided)
-        return _in_context(deps, patient)
+    decided = {"patient": patient} | body.model_dump(exclude={"version"})
+    _revise(deps, caller, ControlKind.CONTEXT, decided, body.version)
+    return _in_context(deps, patient)
 
 
 @router.get("/patients/{patient}/rules", **READ)
@@ -161,19 +154,9 @@ def _version_of(decision: Decision | None) -> int:
     return 0 if decision is None else decision.version
 
 
-def _next(newest: int, asked: int | None) -> int:
-    if asked is not None and asked <= newest:
-        raise InvalidRequest("version", f"was changed meanwhile: version {newest} is in force")
-    return newest + 1 if asked is None else asked
-
-
-def _submit(deps: Dependencies, caller: Principal, kind: ControlKind, body: Json) -> None:
-    try:
-        deps.controls.submit(Control(kind, deps.clock.now_ns(), caller.name, body))
-    except InvalidRequest as error:
-        # What refuses speaks of the log entry; the caller's times are words.
-        problem = str(error).removeprefix(f"{error.field}: ")
-        raise InvalidRequest(error.field.removesuffix("_ns"), problem) from error
+def _revise(deps: Dependencies, caller: Principal, kind: ControlKind, body: Json, version: int | None) -> None:
+    with times_as_words():
+        deps.controls.revise(Control(kind, deps.clock.now_ns(), caller.name, body), version)
 
 
 def _name(protocol: Mapping[str, Any]) -> str:
@@ -202,7 +185,7 @@ def _programme(one: Decision) -> Json:
 
 
 def _shown(deps: Dependencies, programme: str) -> Response:
-    versions = deps.book.programme_history(programme)
+    versions = deps.decisions.programme_history(programme)
     read = [deps.rulebook.read(document) for document in versions[0].body["protocols"]]
     history = [
         _programme(one) | {"changes": _changes(deps, before, one)}
@@ -224,10 +207,10 @@ def _changes(deps: Dependencies, before: Decision | None, after: Decision) -> li
 
 
 def _enrolled(deps: Dependencies, patient: str) -> Response:
-    versions = deps.book.enrolment_history(patient)
+    versions = deps.decisions.enrolment_history(patient)
     if not versions:
         return _versioned({"patient": patient, "programmes": [], "overrides": []}, None)
-    titles = {one.subject: one for one in deps.book.programmes()}
+    titles = {one.subject: one for one in deps.decisions.programmes()}
     programmes = [
         {"programme": ident, "title": titles[ident].body["title"], "version": titles[ident].version}
         for ident in versions[0].body["programmes"]
@@ -247,7 +230,7 @@ def _enrolment(one: Decision) -> Json:
 
 
 def _in_context(deps: Dependencies, patient: str) -> Response:
-    versions = deps.book.context_history(patient)
+    versions = deps.decisions.context_history(patient)
     if not versions:
         return _versioned({"patient": patient} | NEVER_SET, None)
     history = [_context(one) for one in versions]

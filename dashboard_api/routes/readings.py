@@ -13,13 +13,13 @@ from dashboard_api.live import Newest
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery, TrendQuery, WardQuery
 from dashboard_api.shapes import Json, answer, page, whole, window_json
-from dashboard_api.times import FIRST_NS, LAST_NS, parse_time, rfc3339
+from dashboard_api.times import FIRST_NS, LAST_NS, parse_time
 from vitals.canary import is_canary
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.errors import InvalidRequest
 from vitals.ports import Store
 from vitals.records import Trends, Window
-from vitals.times import HOUR_NS, SECOND_NS
+from vitals.times import HOUR_NS, SECOND_NS, rfc3339
 
 router = APIRouter(tags=["readings"])
 FINEST_FIRST: Final = ("raw", "1m", "1h", "1d")

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Final
 
+import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -10,9 +11,10 @@ from dashboard_api.auth.access import Caller, Permission, bearer, needs, permiss
 from dashboard_api.auth.session import SESSION
 from dashboard_api.dependencies import Deps, Hub
 from dashboard_api.schemas import NewToken, StreamQuery, TokenEnd
-from dashboard_api.shapes import answer, total
-from dashboard_api.times import rfc3339
+from dashboard_api.shapes import answer
 from vitals.errors import InvalidRequest, NotAuthorised, NotFound
+from vitals.records import total
+from vitals.times import rfc3339
 
 router = APIRouter(tags=["system"])
 beside = APIRouter(tags=["operations"])
@@ -59,7 +61,7 @@ def system(deps: Deps) -> Response:
         {
             **deps.system(),
             "evaluated_to": rfc3339(deps.book.evaluated_to_ns() or None),
-            "ledger": total(deps.ingest.ledgers()),
+            "ledger": msgspec.structs.asdict(total(deps.ingest.ledgers())),
         }
     )
 

@@ -15,7 +15,7 @@ from deploy import settings
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
-from simulators.load import PAYLOADS, Credential, Plan, run_load
+from simulators.load import PAYLOADS, Credential, LoadPlan, run_load
 from vitals.errors import BackendError, InvalidRequest
 
 NAMES = ("gateway", "store", "engine", "adapters", "e2e", "import", "backtest")
@@ -60,7 +60,7 @@ def load(
     else:
         layout, _ = locate(data_dir, config)
         who = _enrolled(layout, connections, PAYLOADS[payload].adapter)
-    plan = Plan(host, port, who, rate, seconds, qos, payload, window, alarming)
+    plan = LoadPlan(host, port, who, rate, seconds, qos, payload, window, alarming)
     result = uvloop.run(run_load(plan, sending=_sending))
     if ledger is not None:
         with ledger.open("w", encoding="ascii") as file:

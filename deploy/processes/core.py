@@ -115,6 +115,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk, backtests: Backt
         store=core.store,
         ingest=core.ingest,
         book=core.book,
+        decisions=core.book,
         controls=desk,
         log=core.log,
         auth=core.tokens,
@@ -138,9 +139,10 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
     loops = Loops(on_death=lambda: _call(loop, stop.set))
     meters = AlertMeters(core.meters)
     engine = Engine()
-    desk, watchdog = ControlDesk(core.log, core.book), Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s)
+    desk = ControlDesk(core.log, core.book, core.book, core.registry)
+    watchdog = Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s)
     gateway = httpx.HTTPTransport(uds=str(layout.ingest))
-    canary = Canary(core.registry, desk, core.log, core.book, CLOCK, gateway, config.alerts)
+    canary = Canary(core.registry, desk, core.log, core.book, core.book, CLOCK, gateway, config.alerts)
 
     def observe(seen: Observation) -> None:
         meters.observe(seen)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from simulators import wire
 from simulators.formats import packets
-from simulators.formats.model import Format, Sample, Time, instant, rfc3339, written
+from simulators.formats.model import Format, Sample, Time, instant, instant_text, written
 from vitals.times import DAY_S
 
 SESSION_DAYS: Final = 10
@@ -182,7 +182,7 @@ def hub_packet(number: int, value: bytes, sample: Sample, rng: random.Random) ->
     encoding = rng.choice(("hex", "base64"))
     text = value.hex() if encoding == "hex" else base64.b64encode(value).decode()
     hub_ns = sample.time_ns if sample.hub_ns is None else sample.hub_ns
-    ts = hub_ns // 1_000_000 if rng.random() < 0.5 else rfc3339(instant(hub_ns), 0, digits=3)
+    ts = hub_ns // 1_000_000 if rng.random() < 0.5 else instant_text(instant(hub_ns), 0, digits=3)
     return {"uuid": uuid_text(number, rng), "value": text, "encoding": encoding, "ts": ts}
 
 
