@@ -92,8 +92,9 @@ class StatusChange(Body):
 
 
 class Adoption(Body):
-    """A new version of a programme. ``protocols`` are names of shipped ones or whole documents; ``version`` is the one
-    that this makes: the next one when left out. ``review`` is when to look at it again."""
+    """A new version of a programme. ``protocols`` are names of shipped protocols or whole documents. ``version`` is the
+    number of the new version (default: the next one); a concurrent change is rejected. ``review`` is the time of the
+    next review."""
 
     protocols: Annotated[list[Token | dict[str, Any]], Field(min_length=1, max_length=16)]
     title: Text = ""

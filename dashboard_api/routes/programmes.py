@@ -28,47 +28,48 @@ NEVER_SET: Final = {
 
 @router.get("/protocols", **READ)
 def list_protocols(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """The protocols that come with the program, each with its rules in words. A programme adopts them."""
+    """List the shipped protocols, each with its rules in words. A programme adopts protocols."""
     found = after_cursor(deps.rulebook.shipped(), query, _name)
     return answer(page(found, query.limit, dict, _name))
 
 
 @router.get("/protocols/{name}", **READ)
 def get_protocol(deps: Deps, name: str) -> Response:
-    """One of them: the whole document, and its rules in words."""
+    """One shipped protocol: the whole document, and its rules in words."""
     return answer(deps.rulebook.protocol(name))
 
 
 @router.post("/protocols/check", **READ)
 def check_protocol(deps: Deps, document: Annotated[dict[str, Any], Body()]) -> Response:
-    """Whether a document is a protocol: its rules in words, or 422 with the path of the first wrong member."""
+    """Validate a protocol document: its rules in words, or 422 with the path of the first wrong member."""
     return answer(deps.rulebook.read(document))
 
 
 @router.post("/protocols/diff", **READ)
 def diff_protocols(deps: Deps, body: ProtocolPair) -> Response:
-    """What changes from one protocol to another, as sentences; each is the name of a shipped one or a document."""
+    """The changes from one protocol to another, as sentences. Each is the name of a shipped protocol or a document."""
     before, after = (_document(deps, one, field) for one, field in ((body.before, "before"), (body.after, "after")))
     return answer({"changes": deps.rulebook.diff(before, after)})
 
 
 @router.get("/programmes", **READ)
 def list_programmes(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """Every programme as of its newest version."""
+    """List programmes, each in its newest version."""
     found = after_cursor(deps.book.programmes(), query, _subject)
     return answer(page(found, query.limit, _programme, _subject))
 
 
 @router.get("/programmes/{programme}", **READ)
 def get_programme(deps: Deps, programme: str) -> Response:
-    """A programme: its documents, its rules in words, and its versions, the newest first, each with what it changed.
-    The ETag is the version."""
+    """A programme: its documents, its rules in words, and its versions, newest first, each with its changes. The ETag
+    is the version."""
     return _shown(deps, programme)
 
 
 @router.put("/programmes/{programme}", **WRITE)
 def put_programme(request: Request, deps: Deps, caller: Caller, programme: str, body: Adoption) -> Response:
-    """Adopt protocols as the next version of a programme, at first as a new one; in force when the answer comes."""
+    """Adopt protocols as the next version of a programme, or as a new programme. It is in force when the answer is
+    sent."""
     documents = [_document(deps, one, f"protocols[{place}]") for place, one in enumerate(body.protocols)]
     decided = {
         "title": body.title or programme,
@@ -86,14 +87,14 @@ def put_programme(request: Request, deps: Deps, caller: Caller, programme: str, 
 
 @router.get("/patients/{patient}/programmes", **READ)
 def get_enrolment(deps: Deps, patient: str) -> Response:
-    """The programmes and overrides of a patient, and their versions, the newest first. The ETag is the version."""
+    """The programmes and overrides of a patient, and all versions, newest first. The ETag is the version."""
     deps.registry.patient(patient)
     return _enrolled(deps, patient)
 
 
 @router.put("/patients/{patient}/programmes", **WRITE)
 def put_enrolment(request: Request, deps: Deps, caller: Caller, patient: str, body: Enrolment) -> Response:
-    """Replace the programmes and overrides of a patient; in force when the answer comes."""
+    """Replace the programmes and overrides of a patient. They are in force when the answer is sent."""
     deps.registry.patient(patient)
     with request.app.state.decisions_lock:
         before = deps.book.enrolment(patient)
@@ -110,15 +111,15 @@ def put_enrolment(request: Request, deps: Deps, caller: Caller, patient: str, bo
 
 @router.get("/patients/{patient}/context", **READ)
 def get_context(deps: Deps, patient: str) -> Response:
-    """The clinical context of a patient, who set it and when, and its versions, the newest first; version 0 says that
-    nobody ever did. The ETag is the version."""
+    """The clinical context of a patient with author and time, and all versions, newest first. Version 0 means that
+    nobody has recorded a context. The ETag is the version."""
     deps.registry.patient(patient)
     return _in_context(deps, patient)
 
 
 @router.put("/patients/{patient}/context", **WRITE)
 def put_context(request: Request, deps: Deps, caller: Caller, patient: str, body: ClinicalContext) -> Response:
-    """Replace the clinical context of a patient; in force when the answer comes."""
+    """Replace the clinical context of a patient. It is in force when the answer is sent."""
     deps.registry.patient(patient)
     with request.app.state.decisions_lock:
         version = _next(_version_of(deps.book.context(patient)), body.version)
@@ -129,8 +130,8 @@ def put_context(request: Request, deps: Deps, caller: Caller, patient: str, body
 
 @router.get("/patients/{patient}/rules", **READ)
 def watching(deps: Deps, patient: str) -> Response:
-    """What watches a patient now, in words, each rule with its version and source; `gated` are those that do not apply,
-    each with the reason."""
+    """The rules that watch a patient now, in words, each with its version and source. `gated` lists the rules that do
+    not apply, with the reason."""
     return answer({"patient": patient} | deps.rulebook.watching(deps.registry.patient(patient)))
 
 
