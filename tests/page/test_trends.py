@@ -176,7 +176,7 @@ def test_chips_narrow_the_ward_and_are_in_the_address(crowd: Ward, watched: Watc
     page.reload()
     expect(page).to_have_url(re.compile(r"show=alerts"))
     expect(page.locator("table.ward tbody tr:not(.space)")).to_have_count(1)
-    page.get_by_role("link", name="Nothing current").click()
+    page.get_by_role("link", name="No current readings").click()
     expect(page.locator("table.ward")).to_have_attribute("aria-rowcount", str(CROWD))
 
 
