@@ -21,7 +21,7 @@ class Identities(Protocol):
         """Store or replace; durable on return."""
 
     def get(self, patient: str) -> Identity | None:
-        """None when there is none."""
+        """None if there is none yet."""
 
     def all(self) -> dict[str, Identity]:
         """Every identity by patient token."""
@@ -100,7 +100,7 @@ class Backtests(Protocol):
 
 
 class Rulebook(Protocol):
-    """Protocols and what they mean for a patient, in words. Documents are protocols as JSON."""
+    """Protocols and the rules in force for a patient, in words. Documents are protocols as JSON."""
 
     def shipped(self) -> list[dict[str, Any]]:
         """The protocols that come with the program: ``{"name", "title", "rules"}``; a rule is ``{"id", "title",

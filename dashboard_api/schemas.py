@@ -122,7 +122,7 @@ class Override(Body):
 
 
 class Enrolment(Body):
-    """The whole set that replaces what was in force; ``version`` as in an adoption."""
+    """The whole set, which replaces the previous one; ``version`` as in an adoption."""
 
     programmes: Annotated[list[Token], Field(max_length=16)]
     overrides: Annotated[list[Override], Field(max_length=64)] = []
@@ -240,7 +240,7 @@ class TokenEnd(Body):
 
 
 class Query(BaseModel):
-    """Parameters of a route; an unknown one is refused, since a misspelt filter would show what it should not."""
+    """Parameters of a route; an unknown one is refused, because a misspelt filter would return too much."""
 
     model_config = ConfigDict(extra="forbid")
 

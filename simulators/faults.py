@@ -1,4 +1,4 @@
-"""What goes wrong between a device and a gateway, as pure seeded transforms of a stream that say what they did.
+"""Faults between a device and a gateway, as pure seeded transforms of a stream that report their changes.
 
 A stream is a list of (due time in ns, payload). Each fault returns a new stream and a report that accounts for every
 message of the old one, so that a test knows exactly what must arrive. Faults compose from left to right. What goes
@@ -39,7 +39,7 @@ class Fault(Protocol):
     name: ClassVar[str]
 
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
-        """The faulty stream, ordered by due time, and what was done. ``stream`` itself is left alone."""
+        """The faulty stream, ordered by due time, and the changes. ``stream`` itself is not modified."""
 
 
 def _share(value: float) -> None:

@@ -1,4 +1,4 @@
-"""Closed vocabularies: one word, one meaning, in metrics, logs, API and docs.
+"""Closed vocabularies: each word has one meaning in metrics, logs, API and documentation.
 
 ``docs/reference/glossary.md`` is generated from these tables; a test fails when it is stale.
 """
@@ -97,7 +97,7 @@ class AlertStep(Described):
 TELLING: frozenset[AlertStep] = frozenset(
     {AlertStep.RAISED, AlertStep.RECURRED, AlertStep.REOPENED, AlertStep.WORSENED}
 )
-"""Steps that carry what a person is to look at: values, limit, quality and text of the alert are those of the last."""
+"""Steps that carry values, limit, quality and text of the alert; the alert shows those of the latest such step."""
 INTERRUPTING: frozenset[AlertStep] = TELLING | frozenset({
     AlertStep.ESCALATED, AlertStep.STILL_ABNORMAL, AlertStep.RECHECK_DUE, AlertStep.UNSHELVED, AlertStep.RELEASED,
 })  # fmt: skip

@@ -1,4 +1,4 @@
-"""Protocols: rules for a condition, as a team writes them in TOML or JSON, refused with the path of the wrong word.
+"""Protocols: rules for a condition in TOML or JSON, refused with the path of the wrong member.
 
 A protocol is a list of rules of nine types (``RULE_TYPES``). Each says what raises it, how long or how often, what ends
 it, how urgent it is and who owns it; ``alerts.compile`` makes of it what the kernels compare. Every number is bounded.

@@ -1,4 +1,4 @@
-"""Conditions of protocols: what is measured, against which number, for how long. Rules are conditions with an owner.
+"""Conditions of protocols: a measured quantity, a number and a duration. Rules are conditions with an owner.
 
 Numbers are in the unit that is written with them; every one is bounded.
 """

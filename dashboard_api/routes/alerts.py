@@ -1,4 +1,4 @@
-"""Alerts: the list, one with its events, and what people do about them."""
+"""Alerts: the list, one alert with its events, and actions of people."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Backtests: what other rules would have said of the readings that are there."""
+"""Backtests: alerts that other rules would have raised on stored readings."""
 
 from typing import Annotated, Final
 

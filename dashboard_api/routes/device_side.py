@@ -1,4 +1,4 @@
-"""The device side of HTTP: requests for the gateway's ingest, passed on; it alone knows secrets and acknowledges."""
+"""The device side of HTTP: passes requests on to the gateway, which alone knows secrets and acknowledges."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Final

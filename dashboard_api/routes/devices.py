@@ -1,4 +1,4 @@
-"""Devices: enrolment, secrets, wearers, what was last seen of them, ledgers."""
+"""Devices: enrolment, secrets, assignments, state and ledgers."""
 
 from typing import Annotated
 

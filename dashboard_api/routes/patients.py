@@ -1,4 +1,4 @@
-"""Patients: who they are, their status, devices and limits."""
+"""Patients: identity, status, devices and limits."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any

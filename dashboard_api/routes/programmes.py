@@ -1,4 +1,4 @@
-"""Protocols, programmes that adopt them, and what of them holds for a patient."""
+"""Protocols, programmes that adopt them, and the rules in force for a patient."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -23,7 +23,7 @@ NEVER_SET: Final = {
     "age_band": "unknown", "pregnancy": "unknown", "oxygen": "unknown", "spo2_scale": 0, "known_af": "unknown",
     "usual_confusion": False,
 }  # fmt: skip
-"""The clinical context of a patient of whom nobody said anything."""
+"""The clinical context of a patient before anybody recorded one."""
 
 
 @router.get("/protocols", **READ)

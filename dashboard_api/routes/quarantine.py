@@ -1,4 +1,4 @@
-"""What could not be decoded, and readings that wait for a wearer."""
+"""Quarantined messages, and readings that wait for a patient."""
 
 from typing import Annotated
 

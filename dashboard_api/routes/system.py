@@ -1,4 +1,4 @@
-"""The live stream, the state of the system, tokens, and what stands beside the API."""
+"""The live stream, the state of the system, tokens, and the routes outside of ``/api``."""
 
 from typing import Annotated, Final
 

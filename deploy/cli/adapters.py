@@ -1,4 +1,4 @@
-"""Commands about adapters: what there is, what one makes of a payload, a package for a new one."""
+"""Commands about adapters: list them, try one on a payload, create a package for a new one."""
 
 import re
 import sys
@@ -116,7 +116,7 @@ def try_adapter(
 
 
 def _kind(one: Adapter, given: str | None) -> str:
-    """The kind that is meant; one that the adapter does not know is for it to reject."""
+    """The kind of the payload; the adapter rejects an unknown kind."""
     if given is not None:
         return given
     if "" in one.kinds:

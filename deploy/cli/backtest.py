@@ -1,4 +1,4 @@
-"""The command that tries rules on readings that are there: backtest."""
+"""The command that tries rules on stored readings: backtest."""
 
 import json
 import os

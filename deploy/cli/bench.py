@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def load(
     mqtt: Annotated[str, typer.Option(help="HOST:PORT to publish to.")],
-    connections: Annotated[int, typer.Option(help="Clients, each a device of its own.", min=1)] = 100,
+    connections: Annotated[int, typer.Option(help="Number of clients; each is a separate device.", min=1)] = 100,
     rate: Annotated[
         float, typer.Option(help="Messages per second over all clients; 0 = as fast as --window allows.", min=0)
     ] = 0.0,
@@ -123,7 +123,7 @@ def bench(
     rows: Annotated[
         int, typer.Option(help="store, engine, backtest: rows; import: records; 0 = the usual number.", min=0)
     ] = 0,
-    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - a benchmark works in a directory of its own
+    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - a benchmark works in a temporary directory
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
 ) -> None:

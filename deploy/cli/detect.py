@@ -135,7 +135,7 @@ def _place(header: list[str], name: str, option: str) -> int:
 
 
 def _column(rows: Iterator[list[str]], place: int, clock: int | None) -> Column:
-    """Every line but empty ones is a row; what a short line lacks is empty."""
+    """Every line that is not empty is a row; missing fields of a short line are empty."""
     times: list[str] = []
     texts: list[str] = []
     for row in rows:
@@ -146,7 +146,7 @@ def _column(rows: Iterator[list[str]], place: int, clock: int | None) -> Column:
 
 
 def value_of(text: str) -> float:
-    """The number, infinity for what a meter writes beyond its range, or NaN."""
+    """The number; infinity for LO and HI, NaN for any other text."""
     try:
         return float(text)
     except ValueError:
@@ -154,7 +154,7 @@ def value_of(text: str) -> float:
 
 
 def seconds_of(text: str) -> float:
-    """Seconds of the wall clock since 1970 as written, whatever the zone; NaN for what is no time."""
+    """Seconds of the wall clock since 1970 as written, ignoring the zone; NaN for a text that is not a time."""
     try:
         return (datetime.fromisoformat(text.strip()).replace(tzinfo=None) - _EPOCH).total_seconds()
     except ValueError:

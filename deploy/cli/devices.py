@@ -92,7 +92,7 @@ def set_device(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
 ) -> None:
-    """Change what is expected of a device."""
+    """Change the expected interval or battery threshold of a device."""
     body = {
         "expected_interval_s": None if expect is None else _seconds(expect),
         "battery_low_percent": battery_low,
@@ -122,7 +122,7 @@ def assign_device(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Record who wears a device, from when to when."""
+    """Assign a device to a patient for a period."""
     body = {"patient": patient, "from": from_, "to": to, "zone": zone, "replace": replace or None}
     with control(data_dir, config) as api:
         given = {key: value for key, value in body.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Commands about protocols, programmes, and what of them holds for a patient."""
+"""Commands about protocols, programmes, and the rules in force for a patient."""
 
 import json
 import tomllib

@@ -142,7 +142,7 @@ def _episodes(episodes: Record, unit: str) -> Table:
         kind = episodes[name]
         extremes = [one["extreme_mg_dl"] for one in kind["items"]]
         pick = min if name.startswith("hypo") else max
-        # Of an episode whose extreme has no number none is known.
+        # An episode whose extreme is LO or HI has no number.
         extreme = "–" if not extremes else "beyond range" if None in extremes else _glucose(pick(extremes), unit)
         unfinished = kind["count"] - kind["recovered"]
         table.add_row(title, str(kind["count"]), f"{kind['minutes']:.0f} min", extreme, str(unfinished))
