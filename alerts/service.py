@@ -1,4 +1,4 @@
-"""The alert service: the log through the engine into the book; and the desk where people's decisions enter the log.
+"""The alert service: runs the log through the engine into the book, and appends people's decisions to the log.
 
 Recovery (docs/internals/recovery.md): the newest snapshot at position S, the log from S to the book's position B
 folded without recording anything (the book has it already), then live. Every step after a crash is one of these two.

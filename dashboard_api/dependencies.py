@@ -21,7 +21,7 @@ class Identities(Protocol):
         """Store or replace; durable on return."""
 
     def get(self, patient: str) -> Identity | None:
-        """None when there is none."""
+        """None if there is none yet."""
 
     def all(self) -> dict[str, Identity]:
         """Every identity by patient token."""

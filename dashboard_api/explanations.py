@@ -1,4 +1,4 @@
-"""Why an alert is there: its rule in words, the values behind it, the signal around it, and what happened since."""
+"""Explanations of alerts: the rule in words, the values, the readings around that time, and the history."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -44,7 +44,7 @@ def explanation(alert: Alert, book: AlertReader, rulebook: RulebookView, store: 
 
 
 def _values(alert: Alert) -> list[Json]:
-    """Each reading behind the alert, with what is known of its quality."""
+    """Each reading that raised the alert, with its quality."""
     shown = values_json(alert.values)
     flags = [_words(one.get("flags")) for one in alert.values]
     return [

@@ -1,4 +1,4 @@
-"""The live stream and the newest readings: one thread follows the log, everybody else reads what it decoded.
+"""The live stream and the newest readings: one thread follows the log, all clients read what it decoded.
 
 The thread stays behind the alert engine (the book's position), so nothing is shown before it is evaluated.
 """
@@ -48,7 +48,7 @@ class Subscriber:
         return not self.ended.is_set() and self._call(self._offer, data)
 
     def end(self) -> None:
-        """Let the client finish what it has and go; from any thread."""
+        """Let the client send what is queued and end; from any thread."""
         self._call(self.ended.set)
 
     def _call(self, function: Callable[..., None], *arguments: bytes) -> bool:
@@ -205,7 +205,7 @@ def _identity(batch: VitalBatch, row: int) -> Identity:
 
 
 class Newest(NamedTuple):
-    """A reading as JSON with what its age is computed from; ``timed`` is false when its time means nothing."""
+    """A reading as JSON with the time for its age; ``timed`` is false if its time is unknown."""
 
     vital: int
     time_ns: int
@@ -247,7 +247,7 @@ class StreamHub:
         self._subscribers: set[Subscriber] = set()
 
     def start(self) -> None:
-        """Begin to follow from where the book stands; harmless when it follows already."""
+        """Begin to follow at the book's position; a second call does nothing."""
         with self._lock:
             if self._thread is None and not self._closing.is_set():
                 self._floor = self._position = self._book.position()

@@ -106,7 +106,7 @@ def _readings(batch: VitalBatch) -> Iterator[Json]:
 
 
 def window_json(vital: Vital, window: Window, next_ns: int | None) -> Json:
-    """A series as columns; ``next`` is the start of what did not fit."""
+    """A series as columns; ``next`` is the start of the rest that did not fit."""
     kinds, row_kind = np.unique(window.flags, return_inverse=True)
     words = [flag_words(int(flags)) for flags in kinds]
     out: Json = {

@@ -1,4 +1,4 @@
-"""What goes wrong between a device and a gateway, as pure seeded transforms of a stream that say what they did.
+"""Faults between a device and a gateway, as pure seeded transforms of a stream that report their changes.
 
 A stream is a list of (due time in ns, payload). Each fault returns a new stream and a report that accounts for every
 message of the old one, so that a test knows exactly what must arrive. Faults compose from left to right. What goes

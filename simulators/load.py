@@ -369,7 +369,7 @@ async def _open(run: _Run) -> list[_Client]:
 
 
 async def _paced(run: _Run, clients: list[_Client]) -> None:
-    """Open loop: message n is due n / rate after the start, its sender is whose turn it is."""
+    """Open loop: message n is due n / rate after the start, senders take turns."""
     plan, start_s, sent, turn = run.plan, run.loop.time(), 0, 0
     end_s = start_s + plan.seconds
     while (now_s := run.loop.time()) < end_s:

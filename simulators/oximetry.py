@@ -1,4 +1,4 @@
-"""Nights of home patients with COPD under an oximeter: what the device says, and what was true.
+"""Nights of home patients with COPD and an oximeter: the device's values and the true ones.
 
 The true saturation is a baseline with slow drift and desaturations; the device averages it, rounds it to whole
 percent and adds what oximeters add: noise, motion, spikes, gaps, resends. How often and how deep is drawn from ranges

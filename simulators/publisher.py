@@ -1,4 +1,4 @@
-"""A device's side of MQTT: publish, survive broken connections, and know what was acknowledged.
+"""A device's side of MQTT: publish, survive broken connections, and record acknowledgements.
 
 Built on aiomqtt, with one client for the life of the publisher, so that packet ids and unacknowledged messages outlive
 a connection: a resumed session must never see an old packet id with a new payload, and QoS 2 stays exactly once.
@@ -181,7 +181,7 @@ class _Link(aiomqtt.Client):
         return outcome
 
     def lost(self) -> None:
-        """The connection is gone; without acknowledgements, so is what was under way."""
+        """The connection broke; unacknowledged messages may be lost."""
         self.up.clear()
         self.down.set()
         if self._qos is QoS.AT_MOST_ONCE:
@@ -205,7 +205,7 @@ class _Link(aiomqtt.Client):
         return True
 
     def abandon(self) -> None:
-        """Tell everybody who waits for an acknowledgement that there will be none."""
+        """End every wait for an acknowledgement: none will arrive."""
         for outcome in self._outcomes.values():
             if not outcome.done():
                 outcome.set_result(None)
@@ -251,7 +251,7 @@ class Publisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Disconnect; what is not acknowledged by now never will be."""
+        """Disconnect; messages that are not acknowledged by now never will be."""
         await self._stop()
 
     async def _stop(self) -> None:

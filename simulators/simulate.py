@@ -21,7 +21,7 @@ _WINDOW_S = 30.0
 _SPARE_FILES = 64
 _LONGEST_WAIT_S = 1.0
 Sleep = Callable[[float], Awaitable[None]]
-"""Waits for seconds of ``clock``; tests pass one that moves it."""
+"""Waits for seconds of ``clock``; tests pass a function that moves the clock."""
 
 
 @dataclass(slots=True)
@@ -110,7 +110,7 @@ class _Waiter:
     sleep: Sleep
 
     async def until(self, due_ns: int, stopped: Callable[[], bool]) -> bool:
-        """True when the clock has come to ``due_ns``, False when ``stopped`` first."""
+        """True when the clock has reached ``due_ns``, False if ``stopped`` is set first."""
         while not stopped():
             left_s = (due_ns - self.clock.now_ns()) / SECOND_NS
             if left_s <= 0:
@@ -166,7 +166,7 @@ async def _run(
     connecting: asyncio.Semaphore,
     progress: Callable[[SimulationResult], None] | None,
 ) -> None:
-    """One device: connect, send what is due, wait for the acknowledgements."""
+    """Run one device: connect, send due payloads, wait for the acknowledgements."""
     target, result = source.target, source.result
     publisher = Publisher(target.device, target.secret, options)
 

@@ -158,7 +158,7 @@ class Registry(Protocol):
         """A new patient with a random token ``p_...``."""
 
     def update_patient(self, patient: str, *, zone: str | None = None, condition: str | None = None) -> Patient:
-        """Change what is given; raises ``NotFound``."""
+        """Change the given members; raises ``NotFound``."""
 
     def set_status(self, patient: str, status: str, from_ns: int) -> Patient:
         """active, paused, hospitalised or discharged, from a time on."""
@@ -239,10 +239,10 @@ class IngestView(Protocol):
         """Give up readings that wait: they stay counted as unassigned. How many; raises ``NotFound``."""
 
     def settle(self, author: str) -> None:
-        """Let readings follow what the registry says by now of who wore their device."""
+        """Move readings to the patients who wore their device by the present assignments."""
 
     def ledger(self, device: str) -> Ledger:
-        """Both ledgers of a device; zeros for one that never sent anything."""
+        """Both ledgers of a device; zeros for a device that never sent anything."""
 
     def ledgers(self) -> list[Ledger]:
         """Of every device that ever sent anything, but for the canary."""

@@ -1,4 +1,4 @@
-"""A backtest in numbers: what each rule would have raised, what is new and what is gone, and how far to trust it.
+"""A backtest in numbers: the alerts of each rule, new and gone alerts, and how reliable the result is.
 
 Rates are per day, or week, of a patient with any reading. The budget is that of clinical.md 5.2: less than one
 interruptive alert per patient-week, and more than half of all alerts not from fewer than 5 % of the patients.

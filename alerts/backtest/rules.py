@@ -1,4 +1,4 @@
-"""Rules to try, as the control entries that put them in force: limits, a protocol, and what is in force today."""
+"""Rules to try, as the control entries that put them in force: limits, a protocol, or the present rules."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple

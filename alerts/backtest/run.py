@@ -1,4 +1,4 @@
-"""What rules would have said of readings that are known: the alert engine over history, in order of arrival.
+"""Run a backtest: the alert engine over stored readings, in order of arrival.
 
 The readings go through the same :class:`~alerts.engine.Engine` that watches patients, under the rules of a
 :class:`RuleSet`, with a tick every ``TICK_NS`` of arrival time. Nobody acknowledged these alerts, so the replay does,

@@ -1,4 +1,4 @@
-"""What people read of rules: protocols in words, what watches a patient now, and the rule behind an alert."""
+"""Rules in words: protocols, the rules that watch a patient now, and the rule of an alert."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""The life of every alert: what conditions, people, the system and time make of it (clinical.md 4.7, 5.3, 5.5).
+"""The life of every alert, moved by conditions, people, the system and time (clinical.md 4.7, 5.3, 5.5).
 
 Conditions are named by keys ``patient|rule``. Pure and deterministic: no clock but the times it is given; the same
 calls give the same events, through :meth:`Casebook.dump` and :meth:`Casebook.load` at any point.

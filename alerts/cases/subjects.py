@@ -1,4 +1,4 @@
-"""What conditions say of themselves when they begin and end: subjects and reports for the casebook."""
+"""Subjects and reports for the casebook: descriptions of conditions when they begin and end."""
 
 from typing import Any, NamedTuple
 

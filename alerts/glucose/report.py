@@ -1,4 +1,4 @@
-"""The glucose report of one patient: a sensor's metrics, profile and episodes, and whether they may be relied on."""
+"""The glucose report of one patient: a sensor's metrics, profile and episodes, and whether the data suffice."""
 
 import math
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""What a rule compares: the value of a reading, or what is derived from its series. Called by the kernels only."""
+"""The quantity that a rule compares: a reading's value, or one derived from its series. Called by the kernels only."""
 
 from typing import Final
 

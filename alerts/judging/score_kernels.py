@@ -1,4 +1,4 @@
-"""The inputs of scores, per reading: what the newest usable value of each source is, and the median of a window.
+"""The inputs of scores, per reading: the newest usable value of each source, and the median of a window.
 
 State is struct-of-arrays, a row per patient and a column per source (``KEYS``). A series that a programme measures
 continuously has a ring of samples beside its newest reading: one per 5 seconds, the newest of each, whatever order they

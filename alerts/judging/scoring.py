@@ -1,4 +1,4 @@
-"""Scored patients in the engine: who is scored on what, when each is due, and the rows that scores become.
+"""Scored patients in the engine: their scores, the times at which each is due, and the rows of scores.
 
 Part of the fold over the log: its only clock is the watermark of ticks. A patient is scored at the first tick after an
 input changed, ran out or left its window, or the context changed, and at most once a minute (clinical.md 2.3). The

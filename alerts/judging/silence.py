@@ -1,4 +1,4 @@
-"""Who has fallen silent: watches of (patient, vital), one per silence rule, judged by the watermark of ticks.
+"""Silence: watches of (patient, vital), one per silence rule, judged by the watermark of ticks.
 
 A watch counts silence from its *anchor*: the receipt of the last reading that shows contact, or the time its rule
 was set. Only processed time counts: over a pause of the ticks longer than ``LONGEST_BEAT_NS`` the anchors move along,

@@ -1,4 +1,4 @@
-"""Troubles of a patient's devices: battery, clock, faults, flapping, gateway offline (clinical.md 5.1, technical).
+"""Faults of a patient's devices: battery, clock, faults, flapping, gateway offline (clinical.md 5.1, technical).
 
 What ingest says of devices (``ingest/journal/device_life.py``) opens and closes troubles; who wears a device is learned
 from its readings. A trouble belongs to the wearer's rules, by cause; of a device that nobody is known to wear it

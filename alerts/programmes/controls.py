@@ -1,4 +1,4 @@
-"""What people and the system tell the engine of alerts and limits: the bodies of control entries, and their checks."""
+"""Control entries about alerts and limits: their bodies, and the checks of them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""Decisions about programmes and patients on their way into the log: refused where they do not fit what is in force."""
+"""Decisions about programmes and patients: checked against the rules in force before they enter the log."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Programmes, enrolments, clinical context: what is in force for whom, folded from the log's control entries.
+"""Programmes, enrolments and clinical context in force for each patient, folded from the log's control entries.
 
 A programme is a ward's or a team's set of protocols, in numbered versions. A patient is enrolled in programmes, with
 overrides of single rules. :class:`Programmes` is state without a clock: times come in as those of the entries.

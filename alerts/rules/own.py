@@ -1,4 +1,4 @@
-"""A patient's own limits as the engine takes them, and who looks after them when no programme says so."""
+"""A patient's own limits as rules of the engine, with the owner of their alerts if no programme names one."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

@@ -58,22 +58,24 @@ class LeftOut(Part):
 class MonitoringProtocol(Part):
     """Rules for a disease; equal documents are equal, hashing is cheap."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="names its rules: `copd:P1-red`")
-    title: Line = Field(description="what people read")
-    version: int = Field(default=1, ge=1, le=2**31 - 1, description="of the document")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,31}$", description="the first part of its rules' names: `copd:P1-red`"
+    )
+    title: Line = Field(description="title that people read")
+    version: int = Field(default=1, ge=1, le=2**31 - 1, description="version of the document")
     ages: tuple[Literal["adult"], ...] = Field(
-        default=("adult",), min_length=1, max_length=1, strict=False, description="age groups that it is for"
+        default=("adult",), min_length=1, max_length=1, strict=False, description="age groups that the protocol is for"
     )
-    source: Line = Field(default="not stated", description="where its numbers come from")
-    advice: Text = Field(default="", description="what to tell everybody who uses it")
-    disclaimer: Text = Field(default="", description="what it is not")
+    source: Line = Field(default="not stated", description="source of its numbers")
+    advice: Text = Field(default="", description="advice for everybody who uses the protocol")
+    disclaimer: Text = Field(default="", description="limits of the protocol's use")
     measures: dict[str, Literal["spot", "continuous"]] = Field(
-        default={}, max_length=len(BY_KEY), description="how vital signs are measured, where not as the catalogue says"
+        default={}, max_length=len(BY_KEY), description="mode of vital signs that differs from the catalogue"
     )
-    score: ScoreSettings | None = Field(default=None, description="asks for scores, with what may be assumed")
+    score: ScoreSettings | None = Field(default=None, description="computes scores, with these assumptions")
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=MAX_RULES, strict=False, description="the rules")
     left_out: tuple[LeftOut, ...] = Field(
-        default=(), max_length=MAX_RULES, strict=False, description="rules of the source that it does not have, and why"
+        default=(), max_length=MAX_RULES, strict=False, description="rules of the source that are left out, and why"
     )
 
     @field_validator("measures")

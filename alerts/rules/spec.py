@@ -1,4 +1,4 @@
-"""What the kernels take of a rule, and what people read of it: the contract between protocols and engine.
+"""The contract between protocols and engine: the kernels' numbers of a rule, and its words for people.
 
 Protocols and limits are compiled into :class:`Compiled` for one patient's context; equal specs are one row of the rule
 table, however many patients have them.

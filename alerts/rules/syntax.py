@@ -26,23 +26,27 @@ Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 class Continuous(Part):
     """How long a criterion must be met while its vital is measured continuously."""
 
-    for_s: float | None = Field(default=None, ge=0, le=DAY_S, description="raised when it has held so many seconds")
-    readings: int = Field(default=1, ge=1, le=20, description="and for at least so many readings")
-    sticky: bool = Field(
-        default=True, description="while it waits, only a value that is back at clear cancels it, not one between"
+    for_s: float | None = Field(
+        default=None, ge=0, le=DAY_S, description="raised after the condition has held for this many seconds"
     )
-    clear_s: float | None = Field(default=None, ge=0, le=DAY_S, description="over when values were back so long")
-    clear_readings: int = Field(default=1, ge=1, le=20, description="and for at least so many readings")
-    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of so many readings")
+    readings: int = Field(default=1, ge=1, le=20, description="and for at least this many readings")
+    sticky: bool = Field(
+        default=True, description="while the condition waits, only a value back at clear cancels it, not one between"
+    )
+    clear_s: float | None = Field(default=None, ge=0, le=DAY_S, description="over after values were back for so long")
+    clear_readings: int = Field(default=1, ge=1, le=20, description="and for at least this many readings")
+    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of this many readings")
 
 
 class Spot(Part):
     """How many readings a criterion takes while its vital is measured now and then."""
 
-    readings: int | None = Field(default=None, ge=1, le=20, description="raised by so many readings in a row")
-    apart_s: float | None = Field(default=None, ge=0, le=7 * DAY_S, description="each at least so long after the last")
-    clear_readings: int | None = Field(default=None, ge=1, le=20, description="over after so many readings in a row")
-    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of so many readings")
+    readings: int | None = Field(default=None, ge=1, le=20, description="raised by this many readings in a row")
+    apart_s: float | None = Field(
+        default=None, ge=0, le=7 * DAY_S, description="least seconds between two counted readings"
+    )
+    clear_readings: int | None = Field(default=None, ge=1, le=20, description="over after this many readings in a row")
+    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of this many readings")
 
 
 class Threshold(NamedTuple):
@@ -63,12 +67,14 @@ COMPARATORS: Final[Mapping[str, tuple[Side, bool]]] = MappingProxyType({
 class Compared(Part):
     """Exactly one comparator, and the value that ends it: at ``clear``, or ``deadband`` inside of the limit."""
 
-    below: Number | None = Field(default=None, description="raised under this")
-    at_or_below: Number | None = Field(default=None, description="raised at this or under it")
-    above: Number | None = Field(default=None, description="raised over this")
-    at_or_above: Number | None = Field(default=None, description="raised at this or over it")
-    clear: Number | None = Field(default=None, description="over when back at this")
-    deadband: float | None = Field(default=None, ge=0, le=_LARGEST, description="over when back by so much")
+    below: Number | None = Field(default=None, description="raised below this value")
+    at_or_below: Number | None = Field(default=None, description="raised at or below this value")
+    above: Number | None = Field(default=None, description="raised above this value")
+    at_or_above: Number | None = Field(default=None, description="raised at or above this value")
+    clear: Number | None = Field(default=None, description="over when back at this value")
+    deadband: float | None = Field(
+        default=None, ge=0, le=_LARGEST, description="over when back by this much beyond the limit"
+    )
 
     @field_validator("clear")
     @classmethod
@@ -106,9 +112,11 @@ class Lasting(Part):
     """How long a criterion must be met in either mode, and at which hours of the patient's day it counts."""
 
     continuous: Continuous = Field(default=Continuous(), description="persistence while measured continuously")
-    spot: Spot = Field(default=Spot(), description="persistence while measured now and then")
-    from_min: int = Field(default=0, ge=0, lt=1440, description="counts from this minute of the patient's day")
-    to_min: int = Field(default=0, ge=0, lt=1440, description="to this one, past midnight too; both 0: always")
+    spot: Spot = Field(default=Spot(), description="persistence while measured by spot readings")
+    from_min: int = Field(default=0, ge=0, lt=1440, description="in force from this minute of the patient's day")
+    to_min: int = Field(
+        default=0, ge=0, lt=1440, description="in force to this minute, also across midnight; both 0: always"
+    )
 
     @field_validator("to_min")
     @classmethod
@@ -123,9 +131,9 @@ class Measured(Part):
 
     vital: str = Field(description="catalogue key")
     also_on: tuple[str, ...] = Field(
-        default=(), max_length=3, strict=False, description="other vitals that measure the same, one rule each"
+        default=(), max_length=3, strict=False, description="other vital signs for the same quantity, one rule each"
     )
-    unit: str | None = Field(default=None, description="unit of the numbers, one that the vital has")
+    unit: str | None = Field(default=None, description="unit of the numbers, accepted for the vital sign")
 
     @field_validator("vital")
     @classmethod
@@ -203,7 +211,7 @@ class LimitCriterion(Sized):
     """The value itself, or the median of the last few, beyond a limit."""
 
     type: Literal["limit"]
-    unit: str = Field(description="unit of the numbers, one that the vital has")
+    unit: str = Field(description="unit of the numbers, accepted for the vital sign")
 
 
 class RateCriterion(Sized):
@@ -211,7 +219,7 @@ class RateCriterion(Sized):
 
     type: Literal["rate"]
     unit: str = Field(description="unit of the numbers, per minute")
-    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over so many seconds")
+    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over this many seconds")
 
 
 class DeviationCriterion(Sized):
@@ -219,8 +227,8 @@ class DeviationCriterion(Sized):
 
     type: Literal["deviation"]
     measure: Literal["difference", "ratio", "robust_z"] = Field(
-        description="difference: value minus the usual one; ratio: over it; robust_z: difference in robust standard"
-        " deviations"
+        description="difference: value minus the usual value; ratio: value over the usual value; robust_z: difference"
+        " in robust standard deviations"
     )
     least_spread: float = Field(default=0.0, ge=0, le=_LARGEST, description="robust_z: noise of the device")
 
@@ -237,15 +245,15 @@ class TrendCriterion(Sized):
 
     type: Literal["trend"]
     measure: Literal["change", "mean", "below_mean_sd", "fraction", "share_below"] = Field(
-        description="change: today minus so many days before; mean: of the days without the first; below_mean_sd:"
+        description="change: today minus the value ``days`` before; mean: of the days without the first; below_mean_sd:"
         " distance from the mean of the days before, in SD; fraction: yesterday over the first day on record;"
         " share_below: percent of readings under a value"
     )
-    days: int = Field(default=1, ge=1, le=31, description="over so many days")
+    days: int = Field(default=1, ge=1, le=31, description="over this many days")
     readings: int = Field(
-        default=0, ge=0, le=100_000, description="mean, share_below: only with at least so many readings"
+        default=0, ge=0, le=100_000, description="mean, share_below: only with at least this many readings"
     )
-    on_days: int = Field(default=0, ge=0, le=31, description="mean: on at least so many days")
+    on_days: int = Field(default=0, ge=0, le=31, description="mean: on at least this many days")
     under: Number | None = Field(default=None, description="share_below: under this value")
 
     @whole(mode="after")

@@ -31,7 +31,7 @@ Cause = Literal[
     "score", "monitoring",
 ]  # fmt: skip
 OPEN: Final = Gate()
-"""A gate that is open to all."""
+"""A gate that is open for every patient."""
 
 CAUSES: Final[Mapping[str, Cause]] = MappingProxyType({
     **dict.fromkeys(("spo2", "perf_index", "o2_flow", "fio2"), "oxygenation"),
@@ -44,24 +44,24 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType({
     **dict.fromkeys(("pef", "fev1", "fvc", "fev1_fvc"), "lungs"),
     **dict.fromkeys(("steps", "sleep", "acvpu", "symptoms", "pain", "rescue_inhaler"), "symptoms"),
 })  # fmt: skip
-"""The incident that alerts about a vital sign join where the rule names none."""
+"""Vital sign -> the incident of its alerts, if the rule names no incident."""
 
 
 class Owned(Part):
-    """What every rule has: its name, urgency, owner, and the patients it is for."""
+    """Members of every rule: its name, urgency, owner, and the patients it is for."""
 
     id: Ident = Field(description="name of the rule in its protocol")
     title: Line = Field(description="what a nurse reads")
-    severity: Severity = Field(description="S1 urgent, S2 same day, S3 review queue, T about the means of monitoring")
+    severity: Severity = Field(description="S1 urgent, S2 same day, S3 review queue, T about devices and connections")
     cause: Cause | None = Field(default=None, description="incident that its alerts join; default by vital sign")
-    role: Ident | None = Field(default=None, description="who owns its alerts; default by severity")
+    role: Ident | None = Field(default=None, description="owner of its alerts; default by severity")
     sla_s: int | None = Field(default=None, ge=30, le=7 * DAY_S, description="how long an alert may wait for a person")
     recheck_s: int | None = Field(
         default=None, ge=60, le=31 * DAY_S, description="when an acknowledged alert asks for a new measurement"
     )
     advice: Text = Field(default="", description="what to do")
-    requires: Gate = Field(default=OPEN, description="applies only where the context is known and equal")
-    unless: Gate = Field(default=OPEN, description="does not apply where the context is known and equal")
+    requires: Gate = Field(default=OPEN, description="applies only if the recorded context is equal")
+    unless: Gate = Field(default=OPEN, description="does not apply if the recorded context is equal")
 
     @field_validator("unless")
     @classmethod
@@ -81,14 +81,14 @@ class RateRule(Owned, RateCriterion):
 
 
 class ForecastRule(Owned, Sized):
-    """The slope leads under a value soon, while the value is low enough and falls fast enough."""
+    """The slope leads below a value soon, while the value is low enough and falls fast enough."""
 
     type: Literal["forecast"]
-    unit: str = Field(description="unit of the numbers, one that the vital has")
-    ahead_min: float = Field(gt=0, le=240, description="so many minutes ahead")
-    while_below: Number = Field(description="only while the value is under this")
-    slope_below: Number = Field(description="only while the slope, per minute, is under this")
-    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over so many seconds")
+    unit: str = Field(description="unit of the numbers, accepted for the vital sign")
+    ahead_min: float = Field(gt=0, le=240, description="forecast this many minutes ahead")
+    while_below: Number = Field(description="only while the value is below this")
+    slope_below: Number = Field(description="only while the slope per minute is below this")
+    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over this many seconds")
 
     @whole(mode="after")
     def _downwards(self) -> "ForecastRule":
@@ -110,11 +110,11 @@ class ScoreRule(Owned, ScoreCriterion):
 
 
 class SilenceRule(Owned):
-    """Nothing came: data are missing, or the patient does not measure."""
+    """No reading arrived: data are missing, or the patient does not measure."""
 
     type: Literal["silence"]
     vital: str = Field(description="catalogue key")
-    after_s: int = Field(ge=60, le=31 * DAY_S, description="nothing for so many seconds")
+    after_s: int = Field(ge=60, le=31 * DAY_S, description="raised after this many seconds without a reading")
 
     @field_validator("vital")
     @classmethod
@@ -123,17 +123,17 @@ class SilenceRule(Owned):
 
 
 OF_A_VITAL: Final = frozenset({"stuck", "sensor_fault"})
-"""Troubles that show in the readings of one vital sign."""
+"""Faults that are visible in the readings of one vital sign."""
 
 
 class TechnicalRule(Owned):
-    """A trouble of the patient's device, or of the stream of one vital sign (`stuck`, `sensor_fault`)."""
+    """A fault of the patient's device, or of the stream of one vital sign (`stuck`, `sensor_fault`)."""
 
     type: Literal["technical"]
     trouble: Literal["battery", "clock", "fault", "flapping", "gateway", "stuck", "sensor_fault"] = Field(
         description="battery, clock, fault, flapping, gateway (offline); or of a vital sign: stuck, sensor_fault"
     )
-    after_s: int = Field(default=0, ge=0, le=31 * DAY_S, description="raised when it has lasted so many seconds")
+    after_s: int = Field(default=0, ge=0, le=31 * DAY_S, description="raised after it has lasted this many seconds")
     vital: str | None = Field(default=None, description="stuck, sensor_fault: catalogue key")
 
     @field_validator("vital")
@@ -172,7 +172,7 @@ RULE_TYPES: Final[Mapping[str, type[Owned]]] = MappingProxyType({
     "limit": LimitRule, "rate": RateRule, "forecast": ForecastRule, "deviation": DeviationRule, "trend": TrendRule,
     "score": ScoreRule, "silence": SilenceRule, "technical": TechnicalRule, "combination": CombinationRule,
 })  # fmt: skip
-"""Every type of rule by its word."""
+"""Rule type -> its model."""
 Rule = Annotated[
     LimitRule | RateRule | ForecastRule | DeviationRule | TrendRule | ScoreRule | SilenceRule | TechnicalRule
     | CombinationRule,

@@ -1,4 +1,4 @@
-"""Protocols in a nurse's words: what raises a rule, after how long, what ends it, and what a new version changes."""
+"""Protocols in a nurse's words: the raising condition, its delay, the ending condition, and changes of a version."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

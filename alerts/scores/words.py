@@ -1,4 +1,4 @@
-"""A NEWS2 score in a nurse's words: what it is, what it asks for, and parameter by parameter why."""
+"""A NEWS2 score in a nurse's words: its value, the response it asks for, and the reason of each parameter."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Protocols, programmes that adopt them, and what of them holds for a patient."""
+"""Protocols, programmes that adopt them, and the rules in force for a patient."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
@@ -24,31 +24,31 @@ NEVER_SET: Final = {
     "age_band": "unknown", "pregnancy": "unknown", "oxygen": "unknown", "spo2_scale": 0, "known_af": "unknown",
     "usual_confusion": False,
 }  # fmt: skip
-"""The clinical context of a patient of whom nobody said anything."""
+"""The clinical context of a patient before anybody recorded one."""
 
 
 @router.get("/protocols", **READ)
 def list_protocols(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """The protocols that come with the program, each with its rules in words. A programme adopts them."""
+    """List the shipped protocols, each with its rules in words. A programme adopts protocols."""
     found = after_cursor(deps.rulebook.shipped(), query, _name)
     return answer(page(found, query.limit, dict, _name))
 
 
 @router.get("/protocols/{name}", **READ)
 def get_protocol(deps: Deps, name: str) -> Response:
-    """One of them: the whole document, and its rules in words."""
+    """One shipped protocol: the whole document, and its rules in words."""
     return answer(deps.rulebook.protocol(name))
 
 
 @router.post("/protocols/check", **READ)
 def check_protocol(deps: Deps, document: Annotated[dict[str, Any], Body()]) -> Response:
-    """Whether a document is a protocol: its rules in words, or 422 with the path of the first wrong member."""
+    """Validate a protocol document: its rules in words, or 422 with the path of the first wrong member."""
     return answer(deps.rulebook.read(document))
 
 
 @router.post("/protocols/diff", **READ)
 def diff_protocols(deps: Deps, body: ProtocolPair) -> Response:
-    """What changes from one protocol to another, as sentences; each is the name of a shipped one or a document."""
+    """The changes from one protocol to another, as sentences. Each is the name of a shipped protocol or a document."""
     before, after = (_document(deps, one, field) for one, field in ((body.before, "before"), (body.after, "after")))
     return answer({"changes": deps.rulebook.diff(before, after)})
 
@@ -62,8 +62,8 @@ def list_programmes(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
 
 @router.get("/programmes/{programme}", **READ)
 def get_programme(deps: Deps, programme: str) -> Response:
-    """A programme: its documents, its rules in words, and its versions, the newest first, each with what it changed.
-    The ETag is the version."""
+    """A programme: its documents, its rules in words, and its versions, newest first, each with its changes. The ETag
+    is the version."""
     return _shown(deps, programme)
 
 
@@ -84,7 +84,7 @@ def put_programme(deps: Deps, caller: Caller, programme: str, body: Adoption) ->
 
 @router.get("/patients/{patient}/programmes", **READ)
 def get_enrolment(deps: Deps, patient: str) -> Response:
-    """The programmes and overrides of a patient, and their versions, the newest first. The ETag is the version."""
+    """The programmes and overrides of a patient, and all versions, newest first. The ETag is the version."""
     deps.registry.patient(patient)
     return _enrolled(deps, patient)
 
@@ -105,8 +105,8 @@ def put_enrolment(deps: Deps, caller: Caller, patient: str, body: Enrolment) -> 
 
 @router.get("/patients/{patient}/context", **READ)
 def get_context(deps: Deps, patient: str) -> Response:
-    """The clinical context of a patient, who set it and when, and its versions, the newest first; version 0 says that
-    nobody ever did. The ETag is the version."""
+    """The clinical context of a patient with author and time, and all versions, newest first. Version 0 means that
+    nobody has recorded a context. The ETag is the version."""
     deps.registry.patient(patient)
     return _in_context(deps, patient)
 
@@ -122,8 +122,8 @@ def put_context(deps: Deps, caller: Caller, patient: str, body: ClinicalContext)
 
 @router.get("/patients/{patient}/rules", **READ)
 def watching(deps: Deps, patient: str) -> Response:
-    """What watches a patient now, in words, each rule with its version and source; `gated` are those that do not apply,
-    each with the reason."""
+    """The rules that watch a patient now, in words, each with its version and source. `gated` lists the rules that do
+    not apply, with the reason."""
     return answer({"patient": patient} | deps.rulebook.watching(deps.registry.patient(patient)))
 
 

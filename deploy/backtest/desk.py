@@ -1,4 +1,4 @@
-"""Where backtests are asked for: one at a time, beside the pipeline; what came of the last few is kept in memory."""
+"""Requests for backtests: one runs at a time, beside the pipeline; the last few results are kept in memory."""
 
 import secrets
 import threading
@@ -33,7 +33,7 @@ class _Job:
         self.shown: dict[str, Any] | None = None
 
     def json(self) -> dict[str, Any]:
-        """Without the timeline, which has pages of its own."""
+        """The result without the timeline, which is read in pages."""
         return {
             "backtest": self.id, "state": self.state, "asked": rfc3339(self.asked_ns // SECOND_NS * SECOND_NS),
             "author": self.order.author, "progress": round(self.progress, 3), "error": self.error, "result": self.shown,
@@ -87,7 +87,7 @@ class BacktestDesk:
         return [msgspec.to_builtins(one) for one in chosen[after : after + limit]]
 
     def close(self) -> None:
-        """End the one that runs."""
+        """End the running backtest."""
         with self._lock:
             self._closed = True
             if self._workers is not None:

@@ -1,4 +1,4 @@
-"""Backtests beside a running pipeline: each rule set in a process of its own, with low priority.
+"""Backtests beside a running pipeline: each rule set in a separate process, with low priority.
 
 The readings are read once and sent to both processes as log entries; pipes hold the reader up when a process is slower,
 so memory stays bounded. A process whose reader is gone ends. Run as ``python -m deploy.backtest.running`` it is such a

@@ -99,7 +99,7 @@ def _event(event: DeviceEvent) -> Json:
 
 
 def identity_note(adapter: Adapter) -> str | None:
-    """What tells two readings apart: the paragraph of the adapter's module that begins with ``Identity``."""
+    """The identity of readings: the paragraph of the adapter's module docstring that begins with ``Identity``."""
     module = inspect.getmodule(adapter.decode)
     paragraphs = inspect.cleandoc(str(module.__doc__ if module else "")).split("\n\n")
     found = next((text for text in paragraphs if text.startswith("Identity")), None)

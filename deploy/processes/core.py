@@ -227,7 +227,7 @@ async def _announce(order: Order, scheme: str, sessions: Sessions, status: Statu
 
 
 def _keep_house(core: Core, stop: threading.Event) -> None:
-    """Hourly: let go of what every consumer has passed, and compact the days that are closed."""
+    """Hourly: trim entries that every consumer has passed, and compact closed days."""
     while not stop.wait(HOUSEKEEPING_S):
         try:
             keep_house(core)

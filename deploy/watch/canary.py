@@ -61,7 +61,7 @@ class CanaryRegistry(Protocol):
         """Who wears the device."""
 
     def assign(self, device: str, patient: str, *, from_ns: None, to_ns: None) -> Assignment:
-        """Say who wears the device, always."""
+        """Assign the device to the patient for all time."""
 
 
 class Proof(NamedTuple):
@@ -181,7 +181,7 @@ class Canary:
         return None
 
     def _prepare(self) -> None:
-        """Patient, device, wearer, secret and limit: what is missing of them."""
+        """Create the canary's patient, device, assignment, secret and limit if they are missing."""
         if not self._secret:
             try:
                 self._registry.patient(CANARY_PATIENT)
@@ -204,7 +204,7 @@ class Canary:
 
 
 def _waits(error: VitalgateError) -> None:
-    """Log what may pass; raise what does not."""
+    """Log transient errors; raise all others."""
     if isinstance(error, BackendError) and not error.retryable:
         raise error
     _log.error("canary_waits", error=str(error))

@@ -1,4 +1,4 @@
-"""Bluetooth devices: what each writes into its characteristic, and hubs that put packets into JSON (section 0, 2)."""
+"""Bluetooth devices: values of their characteristics, and hubs that put packets into JSON (section 0, 2)."""
 
 import base64
 import json
@@ -93,7 +93,7 @@ def _continuous(sample: Sample, rng: random.Random) -> bytes:
 
 
 def _oximeter(sample: Sample) -> tuple[wire.Number, wire.Number, wire.Number | None]:
-    """SpO2, pulse and amplitude; what was not measured is the special value NaN, an amplitude is left out."""
+    """SpO2, pulse and amplitude; a missing value is the special value NaN, a missing amplitude is left out."""
     values = sample.values
     spo2 = written("spo2", values["spo2"], "%", 1) if "spo2" in values else wire.Special.NAN
     pulse = written("pulse_rate", values["pulse_rate"], "/min", 0) if "pulse_rate" in values else wire.Special.NAN

@@ -204,7 +204,7 @@ class DuckDBStore:
     def arrivals(
         self, patients: Collection[str], start_ns: int, end_ns: int, *, measured: bool = False
     ) -> Iterator[VitalBatch]:
-        """See :class:`vitals.ports.Store`. No transaction spans the batches: what is erased meanwhile is left out."""
+        """See :class:`vitals.ports.Store`. No transaction spans the batches: rows erased meanwhile are left out."""
         how = sql.AS_MEASURED if measured else sql.AS_RECEIVED
         numbers = self._numbers(patients)
         asked = {"patients": numbers, "first": start_ns, "last": end_ns}
