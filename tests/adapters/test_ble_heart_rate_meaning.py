@@ -62,8 +62,10 @@ def test_lengths_that_do_not_fit(payload: str, reason: Reason) -> None:
     assert not len(decoded.batch)
 
 
-def test_an_interval_list_may_be_empty_and_may_not_be_endless() -> None:
-    assert decode("ble_heart_rate", b"\x10\x48").batch.value.tolist() == [72.0]
+def test_an_announced_interval_list_is_neither_empty_nor_endless() -> None:
+    empty = decode("ble_heart_rate", b"\x10\x48")
+    assert [reject.reason for reject in empty.rejects] == [Reason.TRUNCATED]
+    assert not len(empty.batch)
     endless = decode("ble_heart_rate", b"\x10\x48" + bytes(512))
     assert [reject.reason for reject in endless.rejects] == [Reason.TRAILING_BYTES]
     assert not len(endless.batch)
@@ -73,7 +75,7 @@ def test_cut_at_every_byte_it_never_reads_more_than_is_there() -> None:
     whole = bytes.fromhex("1F 0401 2C01 EC00 ED00")
     for length in range(len(whole)):
         decoded = decode("ble_heart_rate", whole[:length])
-        whole_intervals = length - 5 if length >= 5 and length % 2 else None
+        whole_intervals = length - 5 if length > 5 and length % 2 else None
         if whole_intervals is None:
             assert len(decoded.rejects) == 1
             assert not len(decoded.batch)

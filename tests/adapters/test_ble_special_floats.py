@@ -199,12 +199,17 @@ def test_random_oximetry(present: int, words: list[int], sensor: int) -> None:
     decoded = decode("ble_plx", payload, "2a5f")
     assert not decoded.rejects
     values = [value for value in decoded.batch.value.tolist() if math.isfinite(value)]
-    assert values == finite([*words[:2], *words[6:][: present >> 4 & 1]])
+    first, second = SFLOAT[words[0]], SFLOAT[words[1]]
+    no_pulse = second in {255.0, 511.0} or first == second == 0.0
+    spo2 = [] if no_pulse or first == 127.0 else finite(words[:1])
+    pulse = [] if no_pulse else finite(words[1:2])
+    assert values == [*spo2, *pulse, *finite(words[6:][: present >> 4 & 1])]
 
 
 @settings(derandomize=True, max_examples=200, deadline=None)
 @given(
-    rate=WORD, wide=st.booleans(), energy=st.none() | WORD, ticks=st.none() | st.lists(WORD, max_size=20),
+    rate=WORD, wide=st.booleans(), energy=st.none() | WORD,
+    ticks=st.none() | st.lists(WORD, min_size=1, max_size=20),
     contact=st.sampled_from([0, 1, 3]),
 )  # fmt: skip
 def test_random_heart_rates(rate: int, wide: bool, energy: int | None, ticks: list[int] | None, contact: int) -> None:

@@ -86,10 +86,10 @@ def test_text_that_is_no_bytes(value: str, encoding: str | None) -> None:
 
 
 def test_both_readings_fit_and_none_is_taken() -> None:
-    # device-formats.md 0: 0648 decodes either way. As hex 72 /min; as base64 a u16 rate with an empty list.
-    assert rejected(packet("0648", "2A37"), "ble_heart_rate") == (Reason.AMBIGUOUS_ENCODING, "$.value")
-    assert opened(packet("0648", "2A37", encoding="hex"), "ble_heart_rate").batch.value.tolist() == [72.0]
-    assert opened(packet("0648", "2A37", encoding="base64"), "ble_heart_rate").batch.value.tolist() == [0x3CAE]
+    # device-formats.md 0: A048 decodes either way. As hex 72 /min; as base64 a u16 rate.
+    assert rejected(packet("A048", "2A37"), "ble_heart_rate") == (Reason.AMBIGUOUS_ENCODING, "$.value")
+    assert opened(packet("A048", "2A37", encoding="hex"), "ble_heart_rate").batch.value.tolist() == [72.0]
+    assert opened(packet("A048", "2A37", encoding="base64"), "ble_heart_rate").batch.value.tolist() == [0x3C4E]
 
 
 def test_neither_reading_fits() -> None:

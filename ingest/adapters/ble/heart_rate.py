@@ -7,6 +7,8 @@ backwards from receipt (each at its closing beat, the newest at receipt) and fla
 ``ordinal * 256 + index``, so two intervals never share an identity, even when both are zero. A hub's time takes the
 place of receipt.
 
+A value whose flags announce R-R intervals and that holds none is malformed: its rate may be the start of one.
+
 Without skin contact the numbers mean nothing: an event, no reading.
 """
 
@@ -36,7 +38,9 @@ _TICK_NS: Final = 1_000_000_000 / 1024
 def _fits(payload: bytes) -> bool:
     present, length = payload[0], len(payload)
     fixed = _LENGTH[present]
-    return length == fixed or (present & 0x10 != 0 and length > fixed and (length - fixed) % 2 == 0)
+    if present & 0x10:
+        return length > fixed and (length - fixed) % 2 == 0
+    return length == fixed
 
 
 def _wrong_length(payload: bytes) -> DecodeError:
@@ -45,6 +49,8 @@ def _wrong_length(payload: bytes) -> DecodeError:
     if not present & 0x10 or len(payload) < fixed:
         return gatt.wrong_length(payload, fixed, present & _RESERVED)
     reason = Reason.RESERVED_BITS if present & _RESERVED else Reason.TRUNCATED
+    if len(payload) == fixed:
+        return DecodeError(reason, "flags say R-R intervals, there are none")
     return DecodeError(reason, f"{len(payload) - fixed} bytes of R-R intervals of 2 bytes each")
 
 
@@ -98,7 +104,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_heart_rate",
-    version=2,
+    version=3,
     title="Bluetooth heart rate sensor",
     kinds=carriage.kinds({"2a37": "Heart Rate Measurement"}, default="2a37"),
     vitals=frozenset({"heart_rate", "rr_interval"}),

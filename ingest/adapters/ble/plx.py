@@ -8,6 +8,10 @@ Identity: the device's timestamp as sent, ``seq`` 0; without a usable one the re
 A device that says its clock is not set has no usable one: after a restart it may repeat a factory time, and a new value
 must not pass for an old one. A value from storage without a usable time is STORED: it happened, but not now.
 
+A finger that is out is 127 % or 255 or 511 /min on many oximeters, or 0 in both fields (device-formats.md 2.13). These
+are no values: the field is absent, so is the SpO2 beside a pulse rate that is none, and the event ``sensor_off`` says
+why.
+
 Fast and slow averages are context of the normal value, not readings of their own.
 """
 
@@ -77,6 +81,8 @@ _SENSOR_EVENTS: Final[Mapping[int, str]] = MappingProxyType(
         15: "sensor_disconnected",
     }
 )
+_SPO2_OFF: Final = 127.0
+_PULSE_OFF: Final = frozenset({255.0, 511.0})
 _ABSENT_MASK: Final = sum(1 << bit for bit in _ABSENT)
 _MEASUREMENT_MASK: Final = sum(1 << bit for bit in _MEASUREMENT_FLAGS)
 _SENSOR_MASK: Final = sum(1 << bit for bit in _SENSOR_FLAGS)
@@ -185,6 +191,14 @@ def _parse_continuous(packet: gatt.Packet, output: gatt.Output) -> None:
     _add(packet, measurement, sensor, index_at, identity, spo2_context, pulse_context, context, output)
 
 
+def _fields_off(spo2_word: int, pulse_word: int) -> tuple[bool, bool]:
+    """Whether SpO2 and pulse rate are absent because the finger is out; each field has codes of its own."""
+    spo2, pulse = SFLOAT[spo2_word], SFLOAT[pulse_word]
+    both = spo2 == 0.0 and pulse == 0.0
+    pulse_off = both or pulse in _PULSE_OFF
+    return pulse_off or spo2 == _SPO2_OFF, pulse_off
+
+
 def _add(
     packet: gatt.Packet, measurement: int, sensor: int, index_at: int, identity: tuple[int, SourceClock, int],
     spo2_context: dict[str, Any], pulse_context: dict[str, Any], context: dict[str, Any], output: gatt.Output,
@@ -204,8 +218,14 @@ def _add(
     flags = 0
     if measurement & _MEASUREMENT_MASK or sensor & _SENSOR_MASK:
         flags = gatt.bit_flags(measurement, _MEASUREMENT_FLAGS) | gatt.bit_flags(sensor, _SENSOR_FLAGS)
-    output.sfloat(packet, _SPO2, payload[1] | payload[2] << 8, _PERCENT, *identity, flags, spo2_context)
-    output.sfloat(packet, _PULSE_RATE, payload[3] | payload[4] << 8, _PER_MINUTE, *identity, flags, pulse_context)
+    spo2_word, pulse_word = payload[1] | payload[2] << 8, payload[3] | payload[4] << 8
+    spo2_off, pulse_off = _fields_off(spo2_word, pulse_word)
+    if spo2_off:
+        output.event(packet, EventKind.SENSOR_STATUS, "sensor_off")
+    else:
+        output.sfloat(packet, _SPO2, spo2_word, _PERCENT, *identity, flags, spo2_context)
+    if not pulse_off:
+        output.sfloat(packet, _PULSE_RATE, pulse_word, _PER_MINUTE, *identity, flags, pulse_context)
     if index_at:
         output.sfloat(packet, _PERF_INDEX, gatt.word(payload, index_at), _PERCENT, *identity, flags, context)
 
@@ -225,7 +245,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_plx",
-    version=2,
+    version=3,
     title="Bluetooth pulse oximeter",
     kinds=carriage.kinds({"2a5e": "PLX Spot-check Measurement", "2a5f": "PLX Continuous Measurement"}),
     vitals=frozenset({"spo2", "pulse_rate", "perf_index"}),

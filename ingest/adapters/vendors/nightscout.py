@@ -1,8 +1,10 @@
 """``nightscout``: entries of API v1 and v3, one or an array (device-formats.md 5.2).
 
-``sgv`` is sensor glucose, ``mbg`` a meter's, both in mg/dL unless ``units`` says mmol; ``cal`` is skipped. A sensor
-value under 39 mg/dL is an error code, 39 means LOW. Free text, the name of the uploading phone among it, is never
-copied.
+``sgv`` is sensor glucose, ``mbg`` a meter's, both in mg/dL unless ``units`` says mmol; ``cal`` is skipped. A whole
+sensor value of 20 to 39 mg/dL is below the sensor's range; one under 20 is an error code. A fraction under 22.3 that
+claims to be mg/dL is mmol/L in all likelihood: it is read as mmol/L, flagged suspect, so that a low one asks for
+confirmation, and the device event ``unit_suspect`` says so. Free text, the name of the uploading phone among it, is
+never copied.
 
 Identity: ``date``, else ``sysTime``, else ``dateString``, with ``seq`` 0. The server keys entries by time and type; it
 adds ``sysTime`` when it stores one, so that only ``date`` is the same in what was pushed and what is pulled.
@@ -20,7 +22,7 @@ from ingest.adapters.vendors import records
 from ingest.adapters.vendors.records import Output, epoch_ms, finite, iso_time, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
-from vitals.glossary import EventKind, Reason
+from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import Message
 
 _ISF: Final = vital_code("glucose_isf")
@@ -30,6 +32,11 @@ _UNITS: Final[Mapping[str, int]] = MappingProxyType(
     {**dict.fromkeys(("mg", "mg/dl"), _MG_DL), **dict.fromkeys(("mmol", "mmol/l"), unit_code("mmol/L"))}
 )
 _LOW: Final = 39
+_LOWEST_VALUE: Final = 20
+"""No error code is this high: a sensor that sends 20 to 38 measured a real low."""
+_MOST_MMOL_L: Final = 22.25
+"""400 mg/dL, the top of a sensor's range: a larger number is no mmol/L."""
+_SUSPECT: Final = int(Flag.SUSPECT)
 _CODES: Final[Mapping[float, str]] = MappingProxyType(
     {
         1: "sensor_not_active",
@@ -160,11 +167,14 @@ def _add(entry: _Entry, output: Output) -> None:
         flags |= records.CLOCK_SUSPECT
         output.event(EventKind.CLOCK_FAULT, "times_differ", None if offset is None else time_ns)
     if is_sensor and unit == _MG_DL:
-        if value < _LOW:
+        if value % 1 and value <= _MOST_MMOL_L:
+            flags, unit = flags | _SUSPECT, _UNITS["mmol"]
+            output.event(EventKind.SENSOR_STATUS, "unit_suspect", None if offset is None else time_ns)
+        elif value < _LOWEST_VALUE:
             detail = _CODES.get(value, f"error_code_{value:g}")
             output.event(EventKind.VALUE_ABSENT, detail, None if offset is None else time_ns, vital=_ISF)
             return
-        if value == _LOW:
+        elif value <= _LOW:
             flags |= records.BELOW_RANGE
         elif value == output.choice("high_code", _HIGH_CODES, "401"):
             flags |= records.ABOVE_RANGE
@@ -198,4 +208,5 @@ ADAPTER = records.adapter(
         "high_code": "`sgv` that means above the sensor's range: 401 (default) or none",
     },
     {"entries": JsonRecords()},
+    version=2,
 )

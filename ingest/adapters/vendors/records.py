@@ -178,10 +178,10 @@ def decode_each(messages: Sequence[Message], contexts: Sequence[Context], reader
 def adapter(
     name: str, title: str, kinds: Mapping[str, str], vitals: frozenset[str],
     decode: Callable[[Sequence[Message], Sequence[Context]], Decoded], settings: Mapping[str, str],
-    files: Mapping[str, JsonRecords],
+    files: Mapping[str, JsonRecords], *, version: int = 1,
 ) -> Adapter:  # fmt: skip
-    """An adapter of vendor JSON, version 1."""
-    return Adapter(name, 1, title, MappingProxyType(dict(kinds)), vitals, decode, MAX_PAYLOAD,
+    """An adapter of vendor JSON."""
+    return Adapter(name, version, title, MappingProxyType(dict(kinds)), vitals, decode, MAX_PAYLOAD,
                    MappingProxyType(dict(settings)), MappingProxyType(dict(files)))  # fmt: skip
 
 
