@@ -15,6 +15,7 @@ from device_gateway.access import Access
 from device_gateway.batcher import Batcher
 from device_gateway.hl7.mllp import MllpEndpoint, serve_mllp
 from device_gateway.http import serve_http
+from device_gateway.intake import Intake
 from device_gateway.metrics import GatewayMetrics
 from device_gateway.mqtt.server import Server, require_loopback
 from device_gateway.sessions import SessionStore, presence
@@ -46,8 +47,9 @@ class _Gateway:
             on_pressure=self._on_pressure,
             on_blocked=self._on_blocked,
         )
-        self.server = Server(settings, self.access, store, clock, self.batcher)
-        self.metrics = GatewayMetrics(self.server, self.batcher)
+        self.intake = Intake(settings, self.access, clock, self.batcher)
+        self.server = Server(self.intake, store)
+        self.metrics = GatewayMetrics(self.intake, self.server)
         self.serving = False
 
     # The server is made after the batcher that calls it.
@@ -139,8 +141,8 @@ async def serve(
             # After the gateway's last batch nobody is left to answer.
             doors.push_async_callback(gateway.close)
             await doors.enter_async_context(_status(gateway, status_socket))
-            await doors.enter_async_context(serve_http(gateway.server, ingest_socket))
-            await doors.enter_async_context(serve_mllp(gateway.server, mllp))
+            await doors.enter_async_context(serve_http(gateway.intake, ingest_socket))
+            await doors.enter_async_context(serve_mllp(gateway.intake, mllp))
             await _serve(gateway, sockets, tls, secured, ready, stop)
     _log.info("gateway_stopped")
 
