@@ -17,7 +17,7 @@ WINDOW: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class LoadOrder:
     """What the generator is asked for; see ``simulators.load.Plan``."""
 
     mqtt: str
@@ -36,7 +36,7 @@ def write_credentials(path: Path, credentials: Sequence[Credential]) -> None:
 
 
 @asynccontextmanager
-async def generating(order: Order) -> AsyncIterator[asyncio.Task[dict[str, Any]]]:
+async def generating(order: LoadOrder) -> AsyncIterator[asyncio.Task[dict[str, Any]]]:
     """``vitalgate load`` from the moment on that all are connected; the task gives its answer.
 
     Raises:

@@ -40,7 +40,7 @@ REPORTS: Final = _FAULTS | {EventKind.BATTERY}
 """Events of adapters that say how the device is."""
 
 
-class Trouble(msgspec.Struct, array_like=True):
+class FaultReports(msgspec.Struct, array_like=True):
     """Reports of one fault. ``message`` is the ordinal of the last one; ``open`` once there were enough of them."""
 
     kind: EventKind
@@ -73,7 +73,7 @@ class Life(msgspec.Struct, array_like=True):
     battery: float | None = None
     battery_low: bool | None = None
     battery_ns: int | None = None
-    troubles: dict[str, Trouble] = {}
+    troubles: dict[str, FaultReports] = {}
     connects: list[int] = []
     takeovers: list[int] = []
     told: int = 0
@@ -165,7 +165,7 @@ def _trouble(
 ) -> list[DeviceEvent]:
     trouble = life.troubles.get(key)
     if trouble is None:
-        trouble = Trouble(kind, detail, event.vital, event.time_ns, event.time_ns, event.message)
+        trouble = FaultReports(kind, detail, event.vital, event.time_ns, event.time_ns, event.message)
         life.troubles[key] = trouble
     trouble.detail, trouble.last_ns, trouble.message = detail, max(trouble.last_ns, event.time_ns), event.message
     trouble.count += 1
@@ -211,7 +211,7 @@ def sound(life: Life, device: str, reading: Sound) -> list[DeviceEvent]:
     return out
 
 
-def _disproves(reading: Sound, trouble: Trouble) -> bool:
+def _disproves(reading: Sound, trouble: FaultReports) -> bool:
     match trouble.kind:
         case EventKind.SENSOR_STATUS:
             return True
