@@ -1,17 +1,17 @@
 """The alert engine: a pure fold over the entries of the vitals log.
 
-``(state, entry) -> (state, events)``. Its only clock is the entries: the watermark of ticks, the receipt time of
-readings, the time of controls. Live, after a crash and from zero the same log gives byte-equal events, however its
-readings were cut into batches (DESIGN section 2, promise 8).
+``(state, entry) -> (state, Folded(events, derived))``. Its only clock is the entries: the watermark of ticks, the
+receipt time of readings, the time of controls. Live, after a crash and from zero the same log gives byte-equal events,
+however its readings were cut into batches (DESIGN section 2, promise 8).
 
 Conditions are judged here: by the kernels over slots (rules on readings), watches (silence), device troubles and
-scores. What becomes of an alert once its condition began is the casebook's (``alerts.casebook``).
+scores. What becomes of an alert once its condition began is the casebook's (``alerts.cases.casebook``).
 """
 
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -34,7 +34,7 @@ from alerts.judging.scoring import is_scores, rule_rows, score_rows
 from alerts.judging.silence import Contact, Watch
 from alerts.judging.slots import emitted, rows_of
 from alerts.judging.state import Rows
-from alerts.judging.troubles import Move as TroubleMove
+from alerts.judging.troubles import TroubleMove
 from alerts.judging.watching import Watching
 from alerts.programmes.bodies import read_status
 from alerts.programmes.controls import TROUBLES, TechnicalBody, read_body
@@ -53,6 +53,13 @@ _ASK: Final = "unusual value, please repeat the measurement now"
 _DELAY_ELAPSES, _FALLS_SILENT, _TROUBLES = 1, 2, 3
 
 
+class Folded(NamedTuple):
+    """What one entry causes. ``derived`` are scores, to be stored as a stream of their own, or None."""
+
+    events: list[AlertEvent]
+    derived: VitalBatch | None = None
+
+
 class _Snapshot(msgspec.Struct, array_like=True):
     version: int
     position: int
@@ -67,14 +74,10 @@ def key_of(patient: str, rule: str) -> str:
 
 
 class Engine:
-    """Alert state of every patient. Not thread-safe: one owner folds entries in order of position.
-
-    ``derived`` is what the last entry made: scores, to be stored as a stream of their own.
-    """
+    """Alert state of every patient. Not thread-safe: one owner folds entries in order of position."""
 
     def __init__(self) -> None:
         self.position = 0
-        self.derived: VitalBatch | None = None
         self._told = 0
         """Troubles of the site that were ever told: numbers their alerts."""
         self._watching = Watching()
@@ -107,26 +110,26 @@ class Engine:
         """What the programmes of a patient watch him by now."""
         return self._watching.compiled(patient)
 
-    def apply(self, position: int, entry: Entry) -> list[AlertEvent]:
-        """Fold one entry; the events that it causes, in order.
+    def apply(self, position: int, entry: Entry) -> Folded:
+        """Fold one entry; the events that it causes, in order, and the scores.
 
         Raises:
             ValueError: ``position`` is not after the last one.
         """
         if position <= self.position:
             raise ValueError(f"entry {position} after {self.position}")
-        self.position, self.derived = position, None
+        self.position = position
         match entry:
             case VitalBatch():
-                return self._batch(entry)
+                return Folded(self._batch(entry))
             case Tick():
                 return self._tick(entry.watermark_ns)
             case Control():
-                return self._control(entry)
+                return Folded(self._control(entry))
             case [DeviceEvent(), *_]:
-                return self._events([told for told in entry if isinstance(told, DeviceEvent)])
+                return Folded(self._events([told for told in entry if isinstance(told, DeviceEvent)]))
             case _:
-                return []
+                return Folded([])
 
     def _batch(self, batch: VitalBatch) -> list[AlertEvent]:
         """Rows in order; one that is withdrawn splits the batch, as if it had come alone."""
@@ -225,7 +228,7 @@ class Engine:
             case _:
                 events += book.stale(key, at_ns, Report(text=f"{face.title}: no current reading, this may still hold"))
 
-    def _tick(self, watermark_ns: int) -> list[AlertEvent]:
+    def _tick(self, watermark_ns: int) -> Folded:
         """What time brings, each at its own deadline: delays, silences, troubles, and the casebook's own timers."""
         events: list[AlertEvent] = []
         reminders, retired = self._watching.due(watermark_ns)
@@ -262,8 +265,7 @@ class Engine:
         events += self._casebook.advance(watermark_ns)
         if not silent:
             events += self._casebook.storm(*self._watching.silence.share(), watermark_ns)
-        self._score(watermark_ns, events)
-        return events
+        return Folded(events, self._score(watermark_ns, events))
 
     def _miss(self, watch: Watch, events: list[AlertEvent]) -> None:
         """A window elapsed with no reading."""
@@ -286,14 +288,14 @@ class Engine:
             self._trouble(move, events)
         return events
 
-    def _score(self, watermark_ns: int, events: list[AlertEvent]) -> None:
+    def _score(self, watermark_ns: int, events: list[AlertEvent]) -> VitalBatch | None:
+        """Let the scores that are due move slots; what of them is to be stored."""
         scored = self._watching.scores.tick(watermark_ns)
         if not len(scored):
-            return
+            return None
         stored = score_rows(scored)
-        if len(stored):
-            self.derived = stored
         self._judge(scored.patients, rule_rows(scored), deque(), events)
+        return stored if len(stored) else None
 
     def _control(self, control: Control) -> list[AlertEvent]:
         """A malformed control, or one about an alert that is not open, changes nothing."""

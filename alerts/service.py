@@ -1,4 +1,4 @@
-"""The alert service: the log through the engine into the book; and the desk where people's decisions enter the log.
+"""The alert service: runs the log through the engine into the book, and appends people's decisions to the log.
 
 Recovery (docs/internals/recovery.md): the newest snapshot at position S, the log from S to the book's position B
 folded without recording anything (the book has it already), then live. Every step after a crash is one of these two.
@@ -8,19 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from alerts.book.records import DECISIONS
 from alerts.book.sql import CONSUMER
 from alerts.engine import Engine
 from alerts.programmes.controls import check_control, read_limits
-from alerts.programmes.decisions import DECIDED, DecisionReader, check_decision, prove_decision
+from alerts.programmes.decisions import DECIDED, change_status, check_decision, next_version, prove_decision
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import TELLING, ControlKind
 from vitals.model import Control, Tick, VitalBatch
-from vitals.ports import Clock, Log
-from vitals.records import Alert, AlertEvent, BookedEvent, LogRow
+from vitals.ports import AlertDecisions, AlertReader, AlertRecorder, Clock, Log, Registry
+from vitals.records import AlertEvent, BookedEvent, LogRow, Patient
 
 STREAM = "vitals"
 _READ_ROWS = 32
@@ -28,38 +28,6 @@ _IDLE_S = 0.25
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 5.0
 _APPLIED_WITHIN_S = 5.0
-
-
-class ServiceBook(Protocol):
-    """What the service needs of the alert book beside the port: snapshots and the evaluated-to time."""
-
-    def position(self) -> int:
-        """Log position up to which the engine's output is recorded."""
-
-    def apply(
-        self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
-        evaluated_to_ns: int | None = None, derived: Sequence[tuple[int, bytes]] = (),
-    ) -> None:  # fmt: skip
-        """Record in one transaction; raises ``PositionConflict``."""
-
-    def save_snapshot(self, position: int, data: bytes) -> None:
-        """Keep an engine snapshot."""
-
-    def latest_snapshot(self) -> tuple[int, bytes] | None:
-        """The newest one."""
-
-
-class DeskBook(DecisionReader, Protocol):
-    """What the desk needs of the alert book."""
-
-    def alert(self, ident: str) -> Alert:
-        """Raises ``NotFound``."""
-
-    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
-        """(version, limits) in force."""
-
-    def wait(self, position: int, timeout_s: float) -> bool:
-        """Block until the book stands at ``position`` or later."""
 
 
 class Observation(NamedTuple):
@@ -89,7 +57,7 @@ class AlertService:
     """
 
     def __init__(
-        self, log: Log, book: ServiceBook, engine: Engine, clock: Clock, *, observe: Observer | None = None,
+        self, log: Log, book: AlertRecorder, engine: Engine, clock: Clock, *, observe: Observer | None = None,
         snapshot_every_s: float = 30.0, snapshot_every_rows: int = 20_000, read_rows: int = _READ_ROWS,
     ) -> None:  # fmt: skip
         self._log, self._book, self._engine, self._clock = log, book, engine, clock
@@ -181,10 +149,10 @@ class AlertService:
         derived: list[tuple[int, bytes]] = []
         for row in rows:
             entry = decode(row.body)
-            caused = self._engine.apply(row.position, entry)
+            caused, made = self._engine.apply(row.position, entry)
             events += [BookedEvent(row.position, event) for event in caused]
-            if self._engine.derived is not None:
-                derived.append((row.position, encode(self._engine.derived)))
+            if made is not None:
+                derived.append((row.position, encode(made)))
             match entry:
                 case VitalBatch():
                     prompt.update(event.id for event in caused if event.kind in TELLING)
@@ -213,13 +181,19 @@ def _out_of_step(problem: str) -> BackendError:
 
 
 class ControlDesk:
-    """Where a person's decision enters the log: checked, appended, and waited for. Thread-safe."""
+    """Where a person's decision enters the log: checked, appended, and waited for. Thread-safe.
+
+    One decision after another: of two that make the same version at once, the second is refused. The log decides
+    between the desks of two processes: its first entry wins, and the other desk refuses what it appended.
+    """
 
     def __init__(
-        self, log: Log, book: DeskBook, stream: str = STREAM, *, applied_within_s: float = _APPLIED_WITHIN_S
-    ) -> None:
-        self._log, self._book, self._stream = log, book, stream
+        self, log: Log, book: AlertReader, decisions: AlertDecisions, registry: Registry,
+        *, applied_within_s: float = _APPLIED_WITHIN_S,
+    ) -> None:  # fmt: skip
+        self._log, self._book, self._decisions, self._registry = log, book, decisions, registry
         self._applied_within_s = applied_within_s
+        self._versions, self._statuses = threading.Lock(), threading.Lock()
 
     def submit(self, control: Control) -> int:
         """Append ``control`` and return its position once the engine has applied it.
@@ -229,21 +203,43 @@ class ControlDesk:
             BackendError: retryable; the entry is in the log, the engine has not got there in time.
         """
         if control.kind in DECIDED:
-            check_decision(self._book, control)
+            check_decision(self._decisions, control)
         else:
-            check_control(self._book, control)
-        (position,) = self._log.append([(self._stream, encode(control))])
+            check_control(self._book, self._decisions, control)
+        (position,) = self._log.append([(STREAM, encode(control))])
         if not self._book.wait(position, self._applied_within_s):
             raise BackendError("the alert engine has not applied the decision yet", retryable=True)
         if control.kind is ControlKind.LIMITS:
             self._prove(control)
         elif control.kind in DECISIONS:
-            prove_decision(self._book, control)
+            prove_decision(self._decisions, control)
         return position
+
+    def revise(self, control: Control, version: int | None = None) -> int:
+        """Make the next version of what ``control`` decides, or ``version`` when that is still new; its number.
+
+        Raises:
+            InvalidRequest: field ``version``: another decision got in first. And as :meth:`submit`.
+            BackendError: as :meth:`submit`.
+        """
+        with self._versions:
+            made = next_version(self._decisions, control, version)
+            self.submit(made)
+        return int(made.body["version"])
+
+    def set_status(self, control: Control) -> Patient:
+        """Change the monitoring status of a patient in the registry and in the log; the patient afterwards.
+
+        Raises:
+            InvalidRequest, NotFound: refused, nothing was changed.
+            BackendError: retryable; asking again makes registry and log agree.
+        """
+        with self._statuses:
+            return change_status(self._registry, control, self.submit)
 
     def _prove(self, control: Control) -> None:
         """Two people may set the same version at once: the log's first wins, the other must be told."""
         body, limits = read_limits(control)
-        version, recorded = self._book.limits(body.patient)
+        version, recorded = self._decisions.limits(body.patient)
         if version == body.version and recorded != [limit.model_dump() for limit in limits]:
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")

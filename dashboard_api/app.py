@@ -1,6 +1,5 @@
 """The application: routes, errors, the gate, and the thread behind the live stream."""
 
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,7 +7,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
-from dashboard_api.auth.access import Gate
+from dashboard_api.auth.access import AuthMiddleware
 from dashboard_api.auth.session import SessionGate, Sessions
 from dashboard_api.dependencies import Dependencies
 from dashboard_api.live import LiveView, StreamHub
@@ -55,7 +54,6 @@ def create_app(deps: Dependencies) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.deps = deps
-    app.state.decisions_lock = threading.Lock()
     app.state.live = LiveView(deps.store, deps.log, deps.book)
     app.state.hub = StreamHub(deps.log, deps.book, app.state.live)
     app.state.sessions = Sessions(deps.auth)
@@ -67,7 +65,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     app.include_router(pages)
     app.mount("/static", GZipMiddleware(PageFiles(directory=ROOT)))
     app.add_middleware(BodyLimit)
-    app.add_middleware(Gate, auth=deps.auth)
+    app.add_middleware(AuthMiddleware, auth=deps.auth)
     app.add_middleware(SessionGate, sessions=app.state.sessions)
     app.add_middleware(LastResort)
     app.add_middleware(SecurityHeaders)

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
-from vitals.ports import AlertBook, Clock, Controls, IngestView, Log, Registry, Store
+from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, IngestView, Log, Registry, Store
 from vitals.records import Alert, Patient
 from vitals.vault import Identity
 
@@ -21,13 +21,13 @@ class Identities(Protocol):
         """Store or replace; durable on return."""
 
     def get(self, patient: str) -> Identity | None:
-        """None when there is none."""
+        """None if there is none yet."""
 
     def all(self) -> dict[str, Identity]:
         """Every identity by patient token."""
 
 
-class Census(Registry, Protocol):
+class PatientRegistry(Registry, Protocol):
     """The registry with the history of statuses and with short-lived secrets."""
 
     def statuses(self, patient: str) -> Sequence[tuple[str, int | None, int | None]]:
@@ -35,37 +35,6 @@ class Census(Registry, Protocol):
 
     def grant(self, device: str, ttl_s: int) -> str:
         """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
-
-
-class LimitsVersion(Protocol):
-    """One version of a patient's limits, in force from ``set_ns`` on."""
-
-    @property
-    def version(self) -> int:
-        """From 1."""
-
-    @property
-    def set_ns(self) -> int:
-        """When it was set."""
-
-    @property
-    def author(self) -> str:
-        """Who set it."""
-
-    @property
-    def reason(self) -> str:
-        """Why."""
-
-    @property
-    def limits(self) -> list[dict[str, Any]]:
-        """As :meth:`vitals.ports.AlertBook.limits` gives them."""
-
-
-class Book(AlertBook, Protocol):
-    """The alert book with the history of limits."""
-
-    def limits_history(self, patient: str) -> Sequence[LimitsVersion]:
-        """Every version, the newest first."""
 
 
 class BacktestOrder(NamedTuple):
@@ -99,7 +68,7 @@ class Backtests(Protocol):
         """Its alerts by patient and time, from number ``after`` on; raises ``NotFound``."""
 
 
-class Rulebook(Protocol):
+class RulebookView(Protocol):
     """Protocols and what they mean for a patient, in words. Documents are protocols as JSON."""
 
     def shipped(self) -> list[dict[str, Any]]:
@@ -135,11 +104,12 @@ class Dependencies:
     gateway's HTTP ingest; None where no gateway runs.
     """
 
-    registry: Census
+    registry: PatientRegistry
     identities: Identities
     store: Store
     ingest: IngestView
-    book: Book
+    book: AlertReader
+    decisions: AlertDecisions
     controls: Controls
     log: Log
     auth: TokenAuth
@@ -149,7 +119,7 @@ class Dependencies:
     system: Callable[[], Mapping[str, Any]]
     adapters: Collection[str]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
-    rulebook: Rulebook
+    rulebook: RulebookView
     glucose_report: Callable[[Patient, int, int], dict[str, Any]]
     backtests: Backtests
     device_side: httpx.AsyncBaseTransport | None = None

@@ -1,18 +1,17 @@
-"""Why an alert is there: its rule in words, the values behind it, the signal around it, and what happened since."""
+"""Explanations of alerts: the rule in words, the values, the readings around that time, and the history."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from dashboard_api.dependencies import Book, Rulebook
+from dashboard_api.dependencies import RulebookView
 from dashboard_api.shapes import Json, flag_words, values_json, window_json
-from dashboard_api.times import rfc3339
 from vitals.catalog import BY_KEY, Vital, accepts
 from vitals.glossary import FLAG_MEANINGS, INTERRUPTING, AlertStep, Flag
-from vitals.ports import Store
+from vitals.ports import AlertReader, Store
 from vitals.records import Alert, AlertEvent, Window
-from vitals.times import SECOND_NS
+from vitals.times import SECOND_NS, rfc3339
 from vitals.units import to_canonical
 
 AROUND_NS: Final = 15 * 60 * SECOND_NS
@@ -26,7 +25,7 @@ _REACH_NS: Final = tuple(days * 86_400 * SECOND_NS for days in (1, 7, 31, 366))
 _MEANINGS: Final = {(flag.name or "").lower(): meaning for flag, meaning in FLAG_MEANINGS.items()}
 
 
-def explanation(alert: Alert, book: Book, rulebook: Rulebook, store: Store | None) -> Json:
+def explanation(alert: Alert, book: AlertReader, rulebook: RulebookView, store: Store | None) -> Json:
     """Everything that a person asks of an alert; ``signal`` is None without a store or a vital sign."""
     events = book.events(alert.id)
     rule = rulebook.rule(alert)
@@ -45,7 +44,7 @@ def explanation(alert: Alert, book: Book, rulebook: Rulebook, store: Store | Non
 
 
 def _values(alert: Alert) -> list[Json]:
-    """Each reading behind the alert, with what is known of its quality."""
+    """Each reading that raised the alert, with its quality."""
     shown = values_json(alert.values)
     flags = [_words(one.get("flags")) for one in alert.values]
     return [
@@ -59,7 +58,7 @@ def _words(flags: Any) -> Sequence[str]:
     return flag_words(int(flags)) if isinstance(flags, int | Flag) else list(flags or ())
 
 
-def _incident(alert: Alert, book: Book) -> Json:
+def _incident(alert: Alert, book: AlertReader) -> Json:
     members = book.incident(alert.incident) if alert.incident else [alert]
     return {
         "id": alert.incident or None,

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import structlog
 
 from dashboard_api.shapes import Json, device_event_json, readings_json, to_json, transition_json
-from dashboard_api.times import rfc3339
 from vitals.canary import CANARY_PATIENT, is_canary
 from vitals.encoding import CorruptEntry, decode
 from vitals.model import DeviceEvent, Entry, Tick, VitalBatch
-from vitals.ports import AlertBook, Log
+from vitals.ports import AlertReader, Log
+from vitals.times import rfc3339
 
 Patients = frozenset[str]
 """Whose events a client wants; empty for everybody's."""
@@ -67,7 +67,7 @@ def _framed(position: int, events: Sequence[tuple[str, Json]]) -> bytes:
     return b"\n".join(frames) + b"id: %d\n\n" % position if frames else b""
 
 
-def read_groups(log: Log, book: AlertBook, after: int, upto: int) -> tuple[list[Group], int]:
+def read_groups(log: Log, book: AlertReader, after: int, upto: int) -> tuple[list[Group], int]:
     """The next groups with ``after < position <= upto``, and the position that they complete.
 
     Call again from there until it is ``upto``. Entries that cannot be read are left out: the live view is not where

@@ -1,4 +1,4 @@
-"""The live stream and the newest readings: one thread follows the log, everybody else reads what it decoded.
+"""The live stream and the newest readings: one thread follows the log, all clients read what it decoded.
 
 The thread stays behind the alert engine (the book's position), so nothing is shown before it is evaluated.
 """
@@ -17,7 +17,7 @@ from dashboard_api.groups import Group, Patients, read_groups, rows_of
 from dashboard_api.shapes import Json, readings_json
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, VitalBatch
-from vitals.ports import AlertBook, Log, Store
+from vitals.ports import AlertReader, Log, Store
 
 RING_EVENTS: Final = 20_000
 QUEUE_GROUPS: Final = 512
@@ -48,7 +48,7 @@ class Subscriber:
         return not self.ended.is_set() and self._call(self._offer, data)
 
     def end(self) -> None:
-        """Let the client finish what it has and go; from any thread."""
+        """Let the client send what is queued and end; from any thread."""
         self._call(self.ended.set)
 
     def _call(self, function: Callable[..., None], *arguments: bytes) -> bool:
@@ -88,7 +88,7 @@ class LiveView:
     count as newest are those that ``Store.latest`` leaves out. Thread-safe.
     """
 
-    def __init__(self, store: Store, log: Log, book: AlertBook, *, capacity: int = _VIEW_PATIENTS) -> None:
+    def __init__(self, store: Store, log: Log, book: AlertReader, *, capacity: int = _VIEW_PATIENTS) -> None:
         self._store, self._log, self._book, self._capacity = store, log, book, capacity
         self._lock = threading.Lock()
         self._seeding = threading.Lock()
@@ -205,7 +205,7 @@ def _identity(batch: VitalBatch, row: int) -> Identity:
 
 
 class Newest(NamedTuple):
-    """A reading as JSON with what its age is computed from; ``timed`` is false when its time means nothing."""
+    """A reading as JSON with the time for its age; ``timed`` is false if its time is unknown."""
 
     vital: int
     time_ns: int
@@ -233,7 +233,7 @@ class StreamHub:
     """
 
     def __init__(
-        self, log: Log, book: AlertBook, view: LiveView, *, ring_events: int = RING_EVENTS,
+        self, log: Log, book: AlertReader, view: LiveView, *, ring_events: int = RING_EVENTS,
         queue_groups: int = QUEUE_GROUPS, heartbeat_s: float = HEARTBEAT_S,
     ) -> None:  # fmt: skip
         self._log, self._book, self._view = log, book, view
@@ -247,7 +247,7 @@ class StreamHub:
         self._subscribers: set[Subscriber] = set()
 
     def start(self) -> None:
-        """Begin to follow from where the book stands; harmless when it follows already."""
+        """Begin to follow at the book's position; a second call does nothing."""
         with self._lock:
             if self._thread is None and not self._closing.is_set():
                 self._floor = self._position = self._book.position()

@@ -44,7 +44,7 @@ class PageFiles(StaticFiles):
 
 
 class SecurityHeaders:
-    """ASGI: what browsers are told about every answer."""
+    """ASGI: add security headers to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -102,7 +102,7 @@ async def sign_out(request: Request) -> Response:
 
 @router.get("/session")
 async def session(request: Request) -> Response:
-    """Who is signed in and what they may do; empty when nobody is."""
+    """The signed-in caller and their permissions; empty without a session."""
     held = cookie_of(request.scope)
     sessions: Sessions = request.app.state.sessions
     who = None if held is None else await run_in_threadpool(sessions.check, held, seen=True)

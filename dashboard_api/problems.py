@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Unauthenticated(NotAuthorised):
-    """No token, or one that is unknown, revoked or over its time."""
+    """No token, or an unknown, revoked or expired one."""
 
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **members: object) -> Response:

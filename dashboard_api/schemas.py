@@ -92,8 +92,9 @@ class StatusChange(Body):
 
 
 class Adoption(Body):
-    """A new version of a programme. ``protocols`` are names of shipped ones or whole documents; ``version`` is the one
-    that this makes: the next one when left out. ``review`` is when to look at it again."""
+    """A new version of a programme. ``protocols`` are names of shipped protocols or whole documents. ``version`` is the
+    number of the new version (default: the next one); a concurrent change is rejected. ``review`` is the time of the
+    next review."""
 
     protocols: Annotated[list[Token | dict[str, Any]], Field(min_length=1, max_length=16)]
     title: Text = ""
@@ -121,7 +122,7 @@ class Override(Body):
 
 
 class Enrolment(Body):
-    """The whole set that replaces what was in force; ``version`` as in an adoption."""
+    """The whole set, which replaces the previous one; ``version`` as in an adoption."""
 
     programmes: Annotated[list[Token], Field(max_length=16)]
     overrides: Annotated[list[Override], Field(max_length=64)] = []
@@ -239,7 +240,7 @@ class TokenEnd(Body):
 
 
 class Query(BaseModel):
-    """Parameters of a route; an unknown one is refused, since a misspelt filter would show what it should not."""
+    """Parameters of a route; an unknown one is refused, because a misspelt filter would return too much."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from fastapi import Response
 
-from dashboard_api.times import rfc3339, rfc3339_column
+from dashboard_api.times import rfc3339_column
 from vitals.catalog import BY_CODE, Vital
 from vitals.device_state import DeviceState, Fault, ToldEvent
 from vitals.glossary import Basis, Flag, Statistic
@@ -19,20 +19,17 @@ from vitals.records import (
     AlertEvent,
     Assignment,
     Device,
-    Ledger,
-    MessageLedger,
     Patient,
     QuarantineItem,
-    ReadingLedger,
     UnassignedItem,
     Window,
 )
+from vitals.times import rfc3339
 from vitals.units import UNIT_BY_CODE
 from vitals.vault import Identity
 
 Json = dict[str, Any]
 Record = TypeVar("Record")
-Counts = TypeVar("Counts", MessageLedger, ReadingLedger)
 
 _encoder: Final = msgspec.json.Encoder()
 _BASES: Final = [basis.name.lower() for basis in Basis]
@@ -109,7 +106,7 @@ def _readings(batch: VitalBatch) -> Iterator[Json]:
 
 
 def window_json(vital: Vital, window: Window, next_ns: int | None) -> Json:
-    """A series as columns; ``next`` is the start of what did not fit."""
+    """A series as columns; ``next`` is the start of the rest that did not fit."""
     kinds, row_kind = np.unique(window.flags, return_inverse=True)
     words = [flag_words(int(flags)) for flags in kinds]
     out: Json = {
@@ -308,17 +305,3 @@ def unassigned_json(item: UnassignedItem) -> Json:
         "last": rfc3339(item.last_ns),
         "received": rfc3339(item.received_ns),
     }
-
-
-def total(ledgers: Sequence[Ledger]) -> Json:
-    """Both ledgers summed over devices, as the ledger of device ``*``."""
-    messages, readings = MessageLedger(), ReadingLedger()
-    for ledger in ledgers:
-        messages = _plus(messages, ledger.messages)
-        readings = _plus(readings, ledger.readings)
-    return msgspec.structs.asdict(Ledger("*", messages, readings))
-
-
-def _plus(one: Counts, other: Counts) -> Counts:
-    sums = {name: getattr(one, name) + getattr(other, name) for name in one.__struct_fields__}
-    return msgspec.structs.replace(one, **sums)

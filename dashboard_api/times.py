@@ -1,14 +1,16 @@
 """RFC 3339 at the edge: UTC with ``Z``, no more digits than the time has, in groups of three."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from vitals.errors import InvalidRequest
-from vitals.model import NO_TIME, Int64
+from vitals.model import Int64
 from vitals.times import SECOND_NS
 
 FIRST_NS: Final = -(2**63) + 1
@@ -19,20 +21,6 @@ _RFC3339: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:([Zz])|([+-])([01]\d|2[0-3]):([0-5]\d))", re.ASCII
 )
 _WIDTHS: Final = ((SECOND_NS, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns"))
-
-
-def rfc3339(time_ns: int | None) -> str | None:
-    """``1_700_000_000_500_000_000`` is ``2023-11-14T22:13:20.500Z``; None for None and ``NO_TIME``."""
-    if time_ns is None or time_ns == NO_TIME:
-        return None
-    seconds, nanoseconds = divmod(time_ns, SECOND_NS)
-    text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-    if nanoseconds:
-        fraction = f"{nanoseconds:09d}"
-        while fraction.endswith("000"):
-            fraction = fraction[:-3]
-        text += f".{fraction}"
-    return text + "Z"
 
 
 def rfc3339_column(times_ns: Int64) -> list[str]:
@@ -59,3 +47,13 @@ def parse_time(text: str, field: str) -> int:
     if not FIRST_NS <= time_ns <= LAST_NS:
         raise InvalidRequest(field, "outside the years 1678 to 2261")
     return time_ns
+
+
+@contextmanager
+def times_as_words() -> Iterator[None]:
+    """What refuses a control entry speaks of its members (``from_ns``); the caller's times are words (``from``)."""
+    try:
+        yield
+    except InvalidRequest as error:
+        problem = str(error).removeprefix(f"{error.field}: ")
+        raise InvalidRequest(error.field.removesuffix("_ns"), problem.replace("_ns", "")) from error

@@ -1,4 +1,4 @@
-"""Where things are in a data directory, and who owns it."""
+"""The files of a data directory, and its owner."""
 
 import fcntl
 import functools

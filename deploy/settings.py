@@ -57,8 +57,8 @@ class HttpSection(_Section):
     """The API."""
 
     listen: Address = Field(DEFAULT_HTTP, description="HOST:PORT of the API and the page; loopback only without TLS")
-    tls_cert: str = Field("", description="path of a certificate chain (PEM), which makes it HTTPS; empty = HTTP")
-    tls_key: str = Field("", description="path of its private key (PEM, without a password)")
+    tls_cert: str = Field("", description="path of a certificate chain (PEM); switches to HTTPS; empty = HTTP")
+    tls_key: str = Field("", description="path of the certificate's private key (PEM, without a password)")
 
     @property
     def scheme(self) -> Literal["http", "https"]:
@@ -66,7 +66,7 @@ class HttpSection(_Section):
         return "https" if self.tls_cert else "http"
 
     def check(self) -> None:
-        """Raise ``ConfigError`` for a certificate without its key, or files that are none."""
+        """Raise ``ConfigError`` for a certificate without its key, or for files that hold no certificate or key."""
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ConfigError("http.tls_key" if self.tls_cert else "http.tls_cert", "certificate and key go together")
         if self.tls_cert:
@@ -77,14 +77,12 @@ class MqttSection(_Section):
     """The MQTT endpoint."""
 
     listen: Address = Field(DEFAULT_MQTT, description="HOST:PORT of the plaintext MQTT endpoint; loopback only")
-    tls_listen: Address | Literal[""] = Field(
-        "", description="HOST:PORT of MQTT over TLS, on any address; empty = none"
-    )
+    tls_listen: Address | Literal[""] = Field("", description="HOST:PORT of MQTT over TLS, on any address; empty = off")
     tls_cert: str = Field("", description="path of the server's certificate chain (PEM)")
-    tls_key: str = Field("", description="path of its private key (PEM, without a password)")
+    tls_key: str = Field("", description="path of the certificate's private key (PEM, without a password)")
     tls_client_ca: str = Field(
         "",
-        description="path of the CA (PEM) whose client certificates sign in the device named by their CN; empty = none",
+        description="path of a CA (PEM); its client certificates sign in the device named by their CN; empty = off",
     )
 
     def tls(self, sockets: Sequence[socket.socket] = ()) -> TlsEndpoint | None:
@@ -99,7 +97,7 @@ class MqttSection(_Section):
 
 
 class Hl7Sender(_Section):
-    """Who sends HL7 messages, and the device that they are filed under."""
+    """A sender of HL7 messages, and the device that its messages belong to."""
 
     application: str = Field(min_length=1, description="the name in MSH-3, or its universal id when it has no name")
     facility: str = Field("", description="the name in MSH-4; empty = messages without one")
@@ -107,24 +105,22 @@ class Hl7Sender(_Section):
 
 
 class Hl7Section(_Section):
-    """HL7 v2 over MLLP. A client certificate is needed over TLS: the protocol itself has no sign-in."""
+    """HL7 v2 over MLLP. TLS requires a client certificate, because MLLP has no sign-in."""
 
     mllp: Address | Literal[""] = Field(
-        "", description="HOST:PORT of the plaintext MLLP listener; loopback only; empty = none"
+        "", description="HOST:PORT of the plaintext MLLP listener; loopback only; empty = off"
     )
-    tls_listen: Address | Literal[""] = Field(
-        "", description="HOST:PORT of MLLP over TLS, on any address; empty = none"
-    )
+    tls_listen: Address | Literal[""] = Field("", description="HOST:PORT of MLLP over TLS, on any address; empty = off")
     tls_cert: str = Field("", description="path of the server's certificate chain (PEM)")
-    tls_key: str = Field("", description="path of its private key (PEM, without a password)")
-    tls_client_ca: str = Field("", description="path of the CA (PEM) that every client's certificate must be from")
+    tls_key: str = Field("", description="path of the certificate's private key (PEM, without a password)")
+    tls_client_ca: str = Field("", description="path of the CA (PEM) that must have signed every client's certificate")
     senders: list[Hl7Sender] = Field(
         [],
         description="accepted senders and their devices, each as"
-        ' `{application = "MSH-3", facility = "MSH-4", device = "ID"}`; without `facility` for messages that have none',
+        ' `{application = "MSH-3", facility = "MSH-4", device = "ID"}`; leave `facility` out for messages without one',
     )
     default_device: DeviceId | Literal[""] = Field(
-        "", description="device that messages of all other senders are filed under; empty = they are refused"
+        "", description="device for messages of all other senders; empty = such messages are refused"
     )
 
     def endpoint(
@@ -137,7 +133,7 @@ class Hl7Section(_Section):
         if len(senders) < len(self.senders):
             raise ConfigError("hl7.senders", "two are for the same application and facility")
         if not senders and not self.default_device:
-            raise ConfigError("hl7.senders", "or hl7.default_device is needed: whose messages are to be taken")
+            raise ConfigError("hl7.senders", "or hl7.default_device is needed: name the accepted senders")
         return MllpEndpoint(plain, self._tls(secured), senders, self.default_device)
 
     def _tls(self, sockets: Sequence[socket.socket]) -> TlsEndpoint | None:
@@ -167,7 +163,7 @@ class LogSection(_Section):
     """Retention of the logs."""
 
     raw_retention_days: float = Field(
-        30.0, gt=0, description="days that raw messages are kept after ingest passed them"
+        30.0, gt=0, description="days for which raw messages are kept after ingest has processed them"
     )
 
 
@@ -175,14 +171,17 @@ class AlertsSection(_Section):
     """The alert engine."""
 
     lag_s: float = Field(
-        60.0, ge=1.0, le=86_400.0, description="seconds that evaluation may be behind before that is a technical alert"
+        60.0, ge=1.0, le=86_400.0, description="seconds that evaluation may lag before a technical alert is raised"
     )
     canary: bool = Field(
-        True, description="whether a reading of a patient of the site's own checks the whole way to the alert book"
+        True, description="whether a test reading of an artificial patient checks the whole way to the alert book"
     )
-    canary_every_s: float = Field(60.0, ge=1.0, le=3_600.0, description="seconds from one such check to the next")
+    canary_every_s: float = Field(60.0, ge=1.0, le=3_600.0, description="seconds between such checks")
     canary_s: float = Field(
-        10.0, ge=1.0, le=600.0, description="seconds within which its alert must come, or that is a technical alert"
+        10.0,
+        ge=1.0,
+        le=600.0,
+        description="seconds within which its alert must appear; otherwise a technical alert is raised",
     )
 
 

@@ -90,7 +90,7 @@ class Core:
     closers: list[Callable[[], None]] = field(default_factory=list)
 
     def close(self) -> None:
-        """Close what was opened, in reverse."""
+        """Close the opened backends, in reverse order."""
         for close in reversed(self.closers):
             close()
 
@@ -124,7 +124,7 @@ def open_core(layout: Layout, settings: Settings) -> Core:
 
 
 def open_journal(folder: Path) -> "Journal":
-    """An empty ingest journal in a folder of its own; its log is the caller's to close."""
+    """An empty ingest journal in a separate folder; the caller closes its log."""
     from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415 - see above
     from ingest.journal.identities import Journal  # noqa: PLC0415
 

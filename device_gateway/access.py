@@ -1,4 +1,4 @@
-"""Who may connect, and for whom a device may publish: the registry's answers, remembered for a short time."""
+"""Sign-in and permission to publish: the registry's answers, cached for a short time."""
 
 import asyncio
 import time

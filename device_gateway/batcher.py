@@ -1,4 +1,4 @@
-"""Group commit: what the event loop took in becomes durable in one transaction, then its acks are released.
+"""Group commit: messages received meanwhile become durable in one transaction, then their acks are released.
 
 The loop collects one batch while a thread writes the one before; the next starts as soon as that commit ended. So a
 lone message waits for nothing but its own fsync, and thousands share one. Order within a transaction: session changes,
@@ -24,7 +24,7 @@ from vitals.model import DeviceEvent, Heartbeat, Message
 from vitals.ports import Clock
 
 ROW_MESSAGES: Final = 4_096
-"""Messages of one log row at most: whoever reads it holds all of it (an ordinal has room for 65,536)."""
+"""Largest number of messages in one log row: a reader holds the whole row (an ordinal has room for 65,536)."""
 STAGE_BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 """Upper bounds of the histogram from receipt to durable."""
 _OVERHEAD_BYTES = 256
@@ -188,7 +188,7 @@ class Batcher:
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Stop the writer after the commit it is in; what waits is dropped, unacknowledged."""
+        """Stop the writer after its current commit; waiting messages are dropped without acknowledgement."""
         self._closing.set()
         self._work.release()
         await asyncio.to_thread(self._thread.join)
@@ -202,7 +202,7 @@ class Batcher:
             self.pressed = True
             self._on_pressure(True)
         if self._writing is None and not self._scheduled:
-            # At the end of this turn of the loop: what other sockets have ready joins the batch.
+            # At the end of this turn of the loop, so that messages of other ready sockets join the batch.
             self._scheduled = True
             self._loop.call_soon(self._start)
 
@@ -262,7 +262,7 @@ class Batcher:
             self._tell(self._committed, batch)
 
     def _tell(self, callback: Callable[..., None], argument: object) -> None:
-        # A loop that was torn down without close() has nobody left to tell.
+        # A loop that was torn down without close() has no client left to answer.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback, argument)
 

@@ -1,4 +1,4 @@
-"""HTTP ingest (CONTRACTS, HTTP, device side): the same door as MQTT, with the same promise.
+"""HTTP ingest (CONTRACTS, HTTP, device side): the same path into the log as MQTT, with the same promise.
 
 ``POST /v1/devices/{device}/readings?adapter=A&kind=K`` with Basic device:secret. 202 leaves after the durable append.
 It is served on a private Unix socket; the API's process passes requests on and names the caller's address in

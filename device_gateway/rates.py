@@ -1,4 +1,4 @@
-"""How much is taken from whom in a time: a rate with a burst, kept as one number."""
+"""Rate limits: a rate with a burst, kept as one number."""
 
 
 class Meter:

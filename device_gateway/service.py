@@ -70,13 +70,13 @@ class _Gateway:
         return [reason for reason, holds in found.items() if holds]
 
     def status(self) -> bytes:
-        """One line of JSON for whoever supervises."""
+        """One line of JSON for the supervisor."""
         reasons = self.reasons()
         line = {"ready": not reasons, "reasons": reasons, "metrics": self.metrics.text()}
         return msgspec.json.encode(line) + b"\n"
 
     async def close(self) -> None:
-        """End the threads; what is not durable yet was not acknowledged."""
+        """End the threads; messages that are not durable yet were not acknowledged."""
         await self.batcher.close()
         self.access.close()
 
@@ -138,7 +138,7 @@ async def serve(
         require_loopback(plain[len(sockets) :], "hl7.mllp")
         gateway = _start(log, registry, clock, settings)
         async with contextlib.AsyncExitStack() as doors:
-            # After the gateway's last batch nobody is left to answer.
+            # After the gateway's last batch no client is left to answer.
             doors.push_async_callback(gateway.close)
             await doors.enter_async_context(_status(gateway, status_socket))
             await doors.enter_async_context(serve_http(gateway.intake, ingest_socket))
@@ -148,7 +148,7 @@ async def serve(
 
 
 def _start(log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySettings) -> _Gateway:
-    """A gateway with the sessions of the log; what a crash left open is ended in its first batch."""
+    """A gateway with the sessions of the log; its first batch ends the connections that a crash left open."""
     now_ns = clock.now_ns()
     store, changes, vanished = SessionStore.load(log, now_ns)
     gateway = _Gateway(log, registry, clock, settings, store)

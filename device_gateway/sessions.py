@@ -1,4 +1,4 @@
-"""Durable MQTT sessions: what must outlive a connection and a crash, in the raw log's own file.
+"""Durable MQTT sessions: state that outlives a connection and a crash, in the raw log's file.
 
 The event loop holds the truth in memory and describes every change as SQL for the batch that is collecting; changes
 are applied in the order of events, in the same transaction as the messages received meanwhile.
@@ -89,7 +89,7 @@ class StoredSession:
 
 
 class SessionStore:
-    """All sessions, and who is connected."""
+    """All sessions, and the connected devices."""
 
     def __init__(self) -> None:
         self._sessions: dict[SessionKey, StoredSession] = {}
@@ -145,7 +145,7 @@ class SessionStore:
         return [session._row()]
 
     def expire(self, now_ns: int) -> list[Change]:
-        """Drop sessions that nobody came back to."""
+        """Drop sessions whose expiry has passed without a new connection."""
         over = [session for session in self if session.expired(now_ns)]
         return [change for session in over for change in self._drop(session)]
 
@@ -157,5 +157,5 @@ class SessionStore:
 
 
 def presence(device: str, *, online: bool) -> Change:
-    """Remember who is connected, so that a crash does not leave a device online for ever."""
+    """Store the connected devices, so that a crash does not leave a device online for ever."""
     return Change(_ONLINE if online else _OFFLINE, (device,))

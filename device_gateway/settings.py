@@ -7,7 +7,7 @@ from vitals.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Limits and times of the endpoints of devices; every field must be positive.
+    """Limits and times of the device endpoints; every field must be positive.
 
     Raises:
         ConfigError: a value is out of range; names ``gateway.<field>``.
@@ -16,51 +16,51 @@ class GatewaySettings:
     max_packet: int = 256 * 1024
     """Largest MQTT packet in bytes, checked from the fixed header before the body is read."""
     connect_timeout_s: float = 10.0
-    """Seconds a new connection has for its TLS handshake and its CONNECT together; over MLLP for the handshake."""
+    """Seconds for the TLS handshake and the CONNECT of a new connection together; over MLLP for the handshake."""
     packet_timeout_s: float = 30.0
-    """Seconds that a client has to complete a packet, an HTTP body or an MLLP frame that it has begun."""
+    """Seconds within which a client must complete a packet, an HTTP body or an MLLP frame that it has begun."""
     write_timeout_s: float = 30.0
     """Seconds that a client may leave its acknowledgements unread once they fill the buffers."""
     max_connections: int = 20_000
-    """Connections at a time; further ones are closed at once."""
+    """Largest number of open connections; further ones are closed at once."""
     connects_per_s: float = 1000.0
-    """New connections looked at in a second; further ones wait, and are closed when that would be too long."""
+    """New connections admitted per second; further ones wait, and are closed if the wait would be too long."""
     handshakes_per_s: float = 100.0
-    """The same for connections over TLS, whose handshake costs a thousand times a CONNECT."""
+    """New TLS connections admitted per second; a TLS handshake costs a thousand times as much as a CONNECT."""
     rate_per_s: float = 2000.0
-    """Messages per second of one device, over all its connections; over it and the burst its sockets are not read."""
+    """Messages per second of one device over all its connections; above it and the burst, its sockets are not read."""
     burst: int = 20_000
-    """Messages that a device may send at once; one that owes another burst is disconnected."""
+    """Messages that a device may send at once; a device that is a further burst above its rate is disconnected."""
     packets_per_turn: int = 512
-    """Packets of one connection handled before the others have their turn."""
+    """Packets of one connection handled before other connections are served."""
     http_max_body: int = 1024 * 1024
-    """Largest body of an HTTP ingest request in bytes; one payload in it is at most ``max_packet``."""
+    """Largest body of an HTTP ingest request in bytes; each payload in it is at most ``max_packet``."""
     http_connections: int = 64
-    """HTTP ingest requests at a time; further ones are answered 503."""
+    """HTTP ingest requests handled at the same time; further ones are answered with 503."""
     mllp_max_frame: int = 255 * 1024
     """Largest HL7 message over MLLP in bytes; a larger one is refused and its connection closed."""
     mllp_connections: int = 64
-    """MLLP connections at a time; further ones are closed at once."""
+    """Largest number of open MLLP connections; further ones are closed at once."""
     mllp_idle_s: float = 3600.0
-    """Seconds that an MLLP connection may be open without a message."""
+    """Seconds for which an MLLP connection may stay open without a message."""
     buffer_bytes: int = 64 * 1024 * 1024
-    """Bytes received and not yet durable at which the gateway stops reading sockets; it resumes at half of it."""
+    """Bytes received and not yet durable at which the gateway stops reading sockets; it resumes at half of them."""
     heartbeat_s: float = 1.0
-    """Seconds between heartbeats in the log and between looks at the registry."""
+    """Seconds between heartbeats in the log, and between checks for changes of the registry."""
     session_expiry_max_s: int = 7 * 24 * 3600
     """Longest time in seconds that a session outlives its connection; the life of an MQTT 3.1.1 session."""
     keep_alive_max_s: int = 1200
     """Longest keep-alive in seconds that an MQTT 5 client is granted; 3.1.1 clients keep what they ask for."""
     receive_maximum: int = 512
-    """Unacknowledged QoS 1 and 2 messages that an MQTT 5 client may have under way."""
+    """Largest number of unacknowledged QoS 1 and 2 messages of an MQTT 5 client."""
     topic_alias_maximum: int = 16
     """Topic aliases of an MQTT 5 connection."""
     resend_memory: int = 128
-    """Latest QoS 1 messages of a session that a resend (DUP) is recognised against."""
+    """Number of latest QoS 1 messages of a session that are remembered to recognise a resend (DUP)."""
     auth_failures_per_minute: int = 10
-    """Failed sign-ins of one device from one address in a minute before further ones are refused unseen."""
+    """Failed sign-ins of one device from one address in a minute; further ones are refused without a check."""
     stop_timeout_s: float = 5.0
-    """Seconds that a stop waits for the last batch to become durable."""
+    """Seconds for which a stop waits until the last batch is durable."""
 
     def __post_init__(self) -> None:
         for item in fields(self):

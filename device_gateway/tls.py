@@ -47,7 +47,7 @@ def server_context(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    # A password prompt would stop a service that nobody watches.
+    # A password prompt would block a service that runs without a terminal.
     try:
         context.load_cert_chain(cert, key, password=lambda: b"")
     except (OSError, ValueError) as error:
@@ -155,7 +155,7 @@ class TlsLayer(asyncio.Protocol):
         certificate = isinstance(error, ssl.SSLCertVerificationError)
         self._failed["tls_certificate" if certificate else "tls_handshake" if not self._shaken else "tls_broken"] += 1
         _log.debug("tls_failed", problem=error.reason)
-        # The alert tells the client what is wrong.
+        # The TLS alert tells the client the reason.
         self._flush()
         self._raw.close()
 
@@ -178,7 +178,7 @@ class TlsLayer(asyncio.Protocol):
     # asyncio.Transport, as far as a connection uses it
 
     def write(self, data: bytes) -> None:
-        """Encrypt and send; before the handshake there is nobody to send to."""
+        """Encrypt and send; nothing is sent before the handshake."""
         if self._shaken:
             self._tls.write(data)
             self._flush()

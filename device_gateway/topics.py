@@ -63,7 +63,7 @@ class Topics:
         self._routes: dict[str, Route | Code] = {}
 
     def forget(self) -> None:
-        """Ask again who may publish where."""
+        """Check permissions to publish again."""
         self._routes.clear()
 
     def resolve(self, packet: Publish) -> str:

@@ -41,7 +41,7 @@ class SourceClock(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is configured for a device: its IANA zone, if any, and its model settings."""
+    """Configuration of a device: its IANA zone, if any, and its model settings."""
 
     zone: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -156,7 +156,7 @@ class ReadingsBuilder:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a micro-batch gave. A message may give readings and a reject: its good parts are kept."""
+    """The result of a micro-batch. A message may give readings and a reject: its good parts are kept."""
 
     batch: Columns
     events: Sequence[DeviceEvent] = ()

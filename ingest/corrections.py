@@ -18,7 +18,7 @@ from ingest.adapter import Columns, SourceClock
 from ingest.journal import worklist
 from ingest.journal.identities import Cycle
 from ingest.journal.tally import Tally
-from ingest.journal.worklist import Held, Waiting
+from ingest.journal.worklist import HeldItem, Waiting
 from ingest.placing import clocks
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, Unplaced, WearTable, place
 from ingest.placing.epochs import DeviceClock
@@ -162,7 +162,7 @@ def _named(batch: VitalBatch, named: VitalBatch) -> VitalBatch:
     return batch.take(_mask(batch, named))
 
 
-def _off(cycle: Cycle, item: Held, rows: Bools, tally: Tally) -> None:
+def _off(cycle: Cycle, item: HeldItem, rows: Bools, tally: Tally) -> None:
     """Superseded rows leave the worklist: a later version of them is what counts."""
     if not rows.any():
         return
@@ -312,7 +312,7 @@ def _shifted(batch: VitalBatch, clock: DeviceClock) -> tuple[Bools, Int64]:
     return known, at_ns
 
 
-def place_waiting(cycle: Cycle, item: Held, moved: VitalBatch, rows: Bools, done: Changes) -> list[VitalBatch]:
+def place_waiting(cycle: Cycle, item: HeldItem, moved: VitalBatch, rows: Bools, done: Changes) -> list[VitalBatch]:
     """Give ``rows`` of an item to who they belong to, as ``moved`` says; what the log gets.
 
     A version that a newer one superseded while it waited counts as a revision and is not stored.
@@ -335,7 +335,7 @@ def place_waiting(cycle: Cycle, item: Held, moved: VitalBatch, rows: Bools, done
 
 
 def assign(
-    cycle: Cycle, item: Held, device: Device, patient: Patient, shift_ns: int | None, author: str, now_ns: int
+    cycle: Cycle, item: HeldItem, device: Device, patient: Patient, shift_ns: int | None, author: str, now_ns: int
 ) -> int:
     """Give an item's readings to a patient, as a person has decided; how many were stored."""
     batch, done = item.batch, Changes()
@@ -373,7 +373,7 @@ def corrected(batch: VitalBatch, time_ns: Int64) -> VitalBatch:
     )  # fmt: skip
 
 
-def discard(cycle: Cycle, item: Held, reason: str, author: str, now_ns: int) -> int:
+def discard(cycle: Cycle, item: HeldItem, reason: str, author: str, now_ns: int) -> int:
     """Give an item's readings up; how many. They stay in the file and in the ledger."""
     body = {"item": item.item.id, "device": item.item.device, "reason": reason, "readings": len(item.batch)}
     cycle.append(Control(ControlKind.DISCARD, now_ns, author, body))

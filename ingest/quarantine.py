@@ -1,4 +1,4 @@
-"""What is wrong with a message before or while its adapter reads it; one bad message is kept from the others."""
+"""Faults of a message before or while its adapter reads it; a bad message never affects the others."""
 
 from dataclasses import fields
 from typing import Any, Final
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 
 def refusal(message: Message, adapter: Adapter | None) -> tuple[Reason, str] | None:
-    """Why a message cannot even be given to an adapter: (reason, detail), or None."""
+    """The reason why a message is not given to an adapter: (reason, detail), or None."""
     if adapter is None:
         return Reason.UNKNOWN_ADAPTER, ""
     if len(message.payload) > adapter.max_payload:
@@ -76,7 +76,7 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
 
 
 class _Unsound(ValueError):
-    """An adapter gave something that no later stage could take."""
+    """An adapter returned values that no later stage can process."""
 
 
 def _sound(decoded: Decoded, messages: int) -> Decoded:

@@ -1,4 +1,4 @@
-"""Extremes that are nobody's yet: a live one is told to the log, so that a person is told (DESIGN, promise 6).
+"""Extreme values without a patient: a live one is written to the log, so that an alert is raised (DESIGN, promise 6).
 
 Readings whose wearer is not known wait as unassigned and page nobody. Among them may be a meter's LO or a value beyond
 the red limits of clinical.md 1.3, from a person who is in danger now.
@@ -50,7 +50,7 @@ def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author
 
 
 def live_extremes(batch: VitalBatch) -> npt.NDArray[np.bool_]:
-    """Rows beyond the sensor's range or the red limits that may tell how somebody is now."""
+    """Rows beyond the sensor's range or the red limits that may be current."""
     urgent = is_urgent(batch.vital, batch.value) & IS_VALUE[batch.statistic]
     urgent &= (batch.flags & np.uint32(Flag.IMPLAUSIBLE)) == 0
     extreme = (urgent | ((batch.flags & _CODED) != 0)) & ((batch.flags & _NOBODY) == 0)
@@ -76,7 +76,7 @@ def _body(item: Waiting, row: int) -> dict[str, Any]:
 
 
 def _is_due(sql: Connection, device: str, received_ns: int) -> bool:
-    """Whether the device's last one is long enough ago; writes down that it is told now."""
+    """Whether the device's last ``unclaimed`` entry is old enough; records the new one."""
     told = sql.execute("SELECT told_ns FROM unclaimed WHERE device=?", (device,)).fetchone()
     if told is not None and received_ns - told[0] < APART_NS:
         return False

@@ -56,7 +56,7 @@ class StoreWriter:
                 stop.wait(BACK_OFF_S)
 
     def step(self, timeout_s: float = 0.0) -> int:
-        """Store what is there, up to ``MAX_ROWS`` or so; returns how many log entries it passed."""
+        """Store waiting rows, up to about ``MAX_ROWS``; returns the number of log entries it passed."""
         if self._failed:
             # Whether the write that failed took effect, only the store knows.
             self._position = self._durable = self._store.position()
@@ -92,7 +92,7 @@ class StoreWriter:
                 self._metrics.stage.labels("stored").observe((now_ns - int(batch.received_ns[fresh].min())) / 1e9)
 
     def _register(self) -> None:
-        """Tell the log how far trimming may go, now and then: lagging behind is safe."""
+        """Register the position up to which the log may be trimmed, from time to time: a lagging one is safe."""
         if self._durable - self._registered >= REGISTER_EVERY:
             self._log.commit(CONSUMER, self._registered, self._durable)
             self._registered = self._durable

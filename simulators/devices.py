@@ -1,7 +1,7 @@
 """Simulated devices: a patient's signal, sampled on a schedule, read by a clock that may be wrong, put on the wire.
 
 A device keeps no state: what it sends in a span of time follows from its parts, so a run can be cut anywhere, resumed
-and repeated. Measurement ``k`` is the same whoever asks for it, and a full resync sends the very same bytes again.
+and repeated. Measurement ``k`` is the same in every call, and a full resync sends the very same bytes again.
 """
 
 import random
@@ -52,7 +52,7 @@ class SimulatedClock:
         return epoch + timedelta(minutes=self.utc_offset_min, seconds=self.offset_s)
 
     def instant(self, at_ns: int) -> datetime:
-        """The same as an instant with the zone that the device believes in (UTC)."""
+        """The same as an instant, in the zone that the device assumes (UTC)."""
         return (self.wall(at_ns) - timedelta(minutes=self.utc_offset_min)).replace(tzinfo=UTC)
 
 
@@ -187,7 +187,7 @@ class SimulatedDevice:
         return out
 
     def samples(self, start_ns: int, end_ns: int, timeline: Timeline | None = None) -> list[Measurement]:
-        """The measurements made in [start, end): the ground truth of what its payloads say."""
+        """The measurements made in [start, end): the ground truth behind the payloads."""
         ordinals, times = self.schedule.measured(start_ns, end_ns, self.seed)
         if not len(ordinals):
             return []

@@ -1,4 +1,4 @@
-"""What goes wrong between a device and a gateway, as pure seeded transforms of a stream that say what they did.
+"""Faults between a device and a gateway, as pure seeded transforms of a stream that report their changes.
 
 A stream is a list of (due time in ns, payload). Each fault returns a new stream and a report that accounts for every
 message of the old one, so that a test knows exactly what must arrive. Faults compose from left to right. What goes
@@ -24,7 +24,7 @@ Stream = list[tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class FaultReport:
     """What one fault did: ``seen`` messages came in, ``sent`` went out, ``counts`` say how they differ."""
 
     fault: str
@@ -38,7 +38,7 @@ class StreamFault(Protocol):
 
     name: ClassVar[str]
 
-    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
+    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
         """The faulty stream, ordered by due time, and what was done. ``stream`` itself is left alone."""
 
 
@@ -61,11 +61,11 @@ class Dropout:
     def __post_init__(self) -> None:
         _share(self.probability)
 
-    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
+    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
         """See :class:`StreamFault`."""
         lost = rng.random(len(stream)) < self.probability
         kept = [item for item, gone in zip(stream, lost, strict=True) if not gone]
-        return _ordered(kept), Report(self.name, len(stream), len(kept), {"dropped": int(lost.sum())})
+        return _ordered(kept), FaultReport(self.name, len(stream), len(kept), {"dropped": int(lost.sum())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Duplicate:
     def __post_init__(self) -> None:
         _share(self.probability)
 
-    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
+    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
         """See :class:`StreamFault`."""
         again = rng.random(len(stream)) < self.probability
         delay = (rng.random(len(stream)) * self.within_s * SECOND_NS).astype(np.int64)
@@ -89,7 +89,7 @@ class Duplicate:
             if twice
         ]
         out = _ordered([*stream, *extra])
-        return out, Report(self.name, len(stream), len(out), {"duplicated": len(extra)})
+        return out, FaultReport(self.name, len(stream), len(out), {"duplicated": len(extra)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Reorder:
     def __post_init__(self) -> None:
         _share(self.probability)
 
-    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
+    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
         """See :class:`StreamFault`."""
         held = rng.random(len(stream)) < self.probability
         delay = np.where(held, rng.random(len(stream)) * self.within_s * SECOND_NS, 0.0).astype(np.int64).tolist()
@@ -114,7 +114,7 @@ class Reorder:
             overtaken += number < newest
             newest = max(newest, number)
         out = [(due, stream[number][1]) for due, number in moved]
-        return out, Report(self.name, len(stream), len(out), {"delayed": int(held.sum()), "overtaken": overtaken})
+        return out, FaultReport(self.name, len(stream), len(out), {"delayed": int(held.sum()), "overtaken": overtaken})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +131,11 @@ class Skew:
         if not self.offset_s >= 0:
             raise ValueError("a message cannot arrive before it is sent")
 
-    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:  # noqa: ARG002 - one protocol
+    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:  # noqa: ARG002 - one protocol
         """See :class:`StreamFault`."""
         late_ns = int(self.offset_s * SECOND_NS)
         out = _ordered([(due + late_ns, payload) for due, payload in stream])
-        return out, Report(self.name, len(stream), len(out), {"late": len(stream) if late_ns else 0})
+        return out, FaultReport(self.name, len(stream), len(out), {"late": len(stream) if late_ns else 0})
 
 
 def _truncated(payload: bytes, rng: np.random.Generator) -> bytes:
@@ -179,7 +179,7 @@ class Garbage:
         if not self.modes or set(self.modes) - set(_DAMAGE):
             raise ValueError(f"garbage modes are {', '.join(_DAMAGE)}")
 
-    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, Report]:
+    def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
         """See :class:`StreamFault`."""
         hit = rng.random(len(stream)) < self.probability
         counts = Counter(dict.fromkeys(self.modes, 0))
@@ -191,7 +191,7 @@ class Garbage:
             mode = self.modes[int(rng.integers(len(self.modes)))]
             counts[mode] += 1
             out.append((due, _DAMAGE[mode](payload, rng)))
-        return _ordered(out), Report(self.name, len(stream), len(out), dict(counts))
+        return _ordered(out), FaultReport(self.name, len(stream), len(out), dict(counts))
 
 
 FACTORY_TIME = datetime(2000, 1, 1)  # noqa: DTZ001 - wall time
@@ -261,7 +261,7 @@ FAULTS: Mapping[str, Callable[[float], AnyFault]] = MappingProxyType({
 
 def apply_faults(
     stream: Stream, faults: Sequence[StreamFault], rng: np.random.Generator
-) -> tuple[Stream, list[Report]]:
+) -> tuple[Stream, list[FaultReport]]:
     """Apply ``faults`` in order; the reports are in the same order, each ``seen`` the ``sent`` of the one before."""
     reports = []
     for fault in faults:

@@ -35,7 +35,7 @@ def oximeter(
     device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT, seed: int = 0,
     period_s: float = 1.0,
 ) -> SimulatedDevice:  # fmt: skip
-    """A worn oximeter (``ble_plx``, 2A5F), once a second, no time of its own."""
+    """A worn oximeter (``ble_plx``, 2A5F), one value a second, without a time."""
     return SimulatedDevice(
         device, secret, "ble_plx", "2a5f", patient, Schedule(first_ns, period_s), PLX_2A5F, clock, seed
     )

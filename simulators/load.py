@@ -96,7 +96,7 @@ class Credential(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadPlan:
     """What to send. ``rate`` is messages per second over all connections, 0 for as many as windows of ``window``
     unacknowledged messages allow; the first ``alarming`` devices violate a limit now and then.
 
@@ -129,7 +129,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Result:
+class LoadResult:
     """What happened. ``counts`` are acknowledged messages by latency in steps of 0.1 ms, the last one open."""
 
     sent: int = 0
@@ -195,10 +195,10 @@ def _table(first: int) -> bytes:
 class _Run:
     """What all clients share."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadPlan) -> None:
         self.plan, self.payload = plan, PAYLOADS[plan.payload]
         self.loop = asyncio.get_running_loop()
-        self.result = Result()
+        self.result = LoadResult()
         self.closed_loop = plan.rate == 0
         self.sending = True
         self.last_ack_s = 0.0
@@ -369,7 +369,7 @@ async def _open(run: _Run) -> list[_Client]:
 
 
 async def _paced(run: _Run, clients: list[_Client]) -> None:
-    """Open loop: message n is due n / rate after the start, its sender is whose turn it is."""
+    """Open loop: message n is due n / rate after the start, senders take turns."""
     plan, start_s, sent, turn = run.plan, run.loop.time(), 0, 0
     end_s = start_s + plan.seconds
     while (now_s := run.loop.time()) < end_s:
@@ -386,7 +386,7 @@ async def _paced(run: _Run, clients: list[_Client]) -> None:
         await asyncio.sleep(_TICK_S)
 
 
-async def run_load(plan: Plan, sending: Callable[[], None] = lambda: None) -> Result:
+async def run_load(plan: LoadPlan, sending: Callable[[], None] = lambda: None) -> LoadResult:
     """Connect all, send for ``plan.seconds``, wait for what is under way; ``sending`` is called in between.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Nights of home patients with COPD under an oximeter: what the device says, and what was true.
+"""Nights of home patients with COPD and an oximeter: the device's values and the true ones.
 
 The true saturation is a baseline with slow drift and desaturations; the device averages it, rounds it to whole
 percent and adds what oximeters add: noise, motion, spikes, gaps, resends. How often and how deep is drawn from ranges
@@ -38,7 +38,7 @@ _LOWEST: Final = 72.0
 _DRIFT_SD, _DRIFT_KNOT_S, _DRIFT_MOST = 0.3, 1200, 0.7
 
 
-class Kind(StrEnum):
+class DesaturationKind(StrEnum):
     """What a desaturation is like; ``COURSES`` has the numbers."""
 
     SUSTAINED = "sustained"
@@ -69,10 +69,10 @@ class DesaturationCourse(NamedTuple):
     apart_s: tuple[int, int] = (0, 0)
 
 
-COURSES: Final[Mapping[Kind, DesaturationCourse]] = MappingProxyType({
-    Kind.SUSTAINED: DesaturationCourse(2.0, (20, 60), (50, 280), (10, 30), (4.0, 16.0)),
-    Kind.BRIEF: DesaturationCourse(5.0, (5, 12), (5, 25), (4, 10), (3.0, 12.0)),
-    Kind.CLUSTER: DesaturationCourse(1.0, (10, 25), (5, 40), (5, 12), (4.0, 14.0), (4, 12), (30, 90)),
+COURSES: Final[Mapping[DesaturationKind, DesaturationCourse]] = MappingProxyType({
+    DesaturationKind.SUSTAINED: DesaturationCourse(2.0, (20, 60), (50, 280), (10, 30), (4.0, 16.0)),
+    DesaturationKind.BRIEF: DesaturationCourse(5.0, (5, 12), (5, 25), (4, 10), (3.0, 12.0)),
+    DesaturationKind.CLUSTER: DesaturationCourse(1.0, (10, 25), (5, 40), (5, 12), (4.0, 14.0), (4, 12), (30, 90)),
 })  # fmt: skip
 
 
@@ -98,7 +98,7 @@ class Oximeter:
 class Desaturation:
     """Onset, end of the way back, and lowest true value in %, as drawn; others may overlap it."""
 
-    kind: Kind
+    kind: DesaturationKind
     start_ns: int
     end_ns: int
     nadir: float
@@ -218,7 +218,7 @@ def _night(patient: str, device: str, seed: list[int], start_ns: int, hours: flo
 
 
 class _Dip(NamedTuple):
-    kind: Kind
+    kind: DesaturationKind
     start: int
     fall: int
     hold: int

@@ -1,4 +1,4 @@
-"""A device's side of MQTT: publish, survive broken connections, and know what was acknowledged.
+"""A device's side of MQTT: publish, survive broken connections, and record acknowledgements.
 
 Built on aiomqtt, with one client for the life of the publisher, so that packet ids and unacknowledged messages outlive
 a connection: a resumed session must never see an old packet id with a new payload, and QoS 2 stays exactly once.
@@ -26,7 +26,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from vitals.errors import BackendError, InvalidRequest, NotAuthorised, VitalgateError
 
 
-class Protocol(StrEnum):
+class MqttVersion(StrEnum):
     """MQTT version."""
 
     V311 = "3.1.1"
@@ -60,7 +60,7 @@ class Options:
 
     host: str
     port: int
-    protocol: Protocol = Protocol.V311
+    protocol: MqttVersion = MqttVersion.V311
     qos: QoS = QoS.AT_LEAST_ONCE
     persistent: bool = False
     keepalive_s: int = 60
@@ -105,7 +105,7 @@ class _Link(aiomqtt.Client):
     """aiomqtt's client, keeping the reasons that it discards."""
 
     def __init__(self, options: Options, user: str, secret: str | None, client_id: str, counts: Counts) -> None:
-        fresh = options.protocol is Protocol.V5
+        fresh = options.protocol is MqttVersion.V5
         properties: Properties | None = None
         if fresh and options.persistent:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -181,7 +181,7 @@ class _Link(aiomqtt.Client):
         return outcome
 
     def lost(self) -> None:
-        """The connection is gone; without acknowledgements, so is what was under way."""
+        """The connection broke; unacknowledged messages may be lost."""
         self.up.clear()
         self.down.set()
         if self._qos is QoS.AT_MOST_ONCE:
@@ -205,7 +205,7 @@ class _Link(aiomqtt.Client):
         return True
 
     def abandon(self) -> None:
-        """Tell everybody who waits for an acknowledgement that there will be none."""
+        """End every wait for an acknowledgement: none will arrive."""
         for outcome in self._outcomes.values():
             if not outcome.done():
                 outcome.set_result(None)
@@ -251,7 +251,7 @@ class Publisher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Disconnect; what is not acknowledged by now never will be."""
+        """Disconnect; messages that are not acknowledged by now never will be."""
         await self._stop()
 
     async def _stop(self) -> None:
@@ -345,7 +345,7 @@ class Publisher:
     async def _forget_old_session(self) -> None:
         """A device that has just started has no memory of packet ids: an older session of it at the server would take
         a new QoS 2 message for an old one. MQTT 5 says so on its first connection; 3.1.1 needs a clean one first."""
-        if not (self.options.persistent and self.options.protocol is Protocol.V311):
+        if not (self.options.persistent and self.options.protocol is MqttVersion.V311):
             return
         with contextlib.suppress(aiomqtt.MqttCodeError):  # the real connection meets the same refusal and reports it
             async with aiomqtt.Client(

@@ -21,11 +21,11 @@ _WINDOW_S = 30.0
 _SPARE_FILES = 64
 _LONGEST_WAIT_S = 1.0
 Sleep = Callable[[float], Awaitable[None]]
-"""Waits for seconds of ``clock``; tests pass one that moves it."""
+"""Waits for seconds of ``clock``; tests pass a function that moves the clock."""
 
 
 @dataclass(slots=True)
-class Result:
+class SimulationResult:
     """Totals over all devices: ``measured`` payloads the devices made, ``messages`` left after faults and handed to
     a publisher, ``acked``, ``refused``; ``connections`` made; ``faults`` as ``"dropout.dropped": n``; ``failures``
     device -> why it gave up. ``measured`` - dropped + duplicated = ``messages`` unless a device failed or was
@@ -51,9 +51,9 @@ async def simulate(
     faults: Sequence[AnyFault] = (),
     seconds: float | None = None,
     seed: int = 0,
-    progress: Callable[[Result], None] | None = None,
+    progress: Callable[[SimulationResult], None] | None = None,
     sleep: Sleep = asyncio.sleep,
-) -> Result:
+) -> SimulationResult:
     """Publish what ``targets`` measure from now on, for ``seconds`` (None: until cancelled).
 
     With ``speed`` X the bodies live X times faster: schedules run X times as often, and the times in the payloads are
@@ -70,7 +70,7 @@ async def simulate(
     start_ns = clock.now_ns()
     end_ns = None if seconds is None else start_ns + int(seconds * SECOND_NS)
     line = Timeline(start_ns, speed)
-    result = Result()
+    result = SimulationResult()
     on_the_way = [fault for fault in faults if not isinstance(fault, DeviceFault)]
     in_devices = [fault for fault in faults if isinstance(fault, DeviceFault)]
     connecting = asyncio.Semaphore(_CONNECTING_AT_ONCE)
@@ -110,7 +110,7 @@ class _Waiter:
     sleep: Sleep
 
     async def until(self, due_ns: int, stopped: Callable[[], bool]) -> bool:
-        """True when the clock has come to ``due_ns``, False when ``stopped`` first."""
+        """True when the clock has reached ``due_ns``, False if ``stopped`` is set first."""
         while not stopped():
             left_s = (due_ns - self.clock.now_ns()) / SECOND_NS
             if left_s <= 0:
@@ -127,7 +127,7 @@ class _Source:
     line: Timeline
     faults: Sequence[StreamFault]
     rng: np.random.Generator
-    result: Result
+    result: SimulationResult
     waiter: _Waiter
 
     def window(self, start_ns: int, end_ns: int) -> Stream:
@@ -164,9 +164,9 @@ async def _run(
     options: Options,
     end_ns: int | None,
     connecting: asyncio.Semaphore,
-    progress: Callable[[Result], None] | None,
+    progress: Callable[[SimulationResult], None] | None,
 ) -> None:
-    """One device: connect, send what is due, wait for the acknowledgements."""
+    """Run one device: connect, send due payloads, wait for the acknowledgements."""
     target, result = source.target, source.result
     publisher = Publisher(target.device, target.secret, options)
 

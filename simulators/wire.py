@@ -1,4 +1,4 @@
-"""Encoders: what a device puts on the wire, written from ``device-formats.md`` alone.
+"""Encoders of device payloads, written from ``device-formats.md`` only.
 
 Nothing here is shared with the code that decodes, so that an error in one is not repeated in the other. All functions
 are pure; a value that the format cannot carry raises ``ValueError`` instead of being rounded or turned into another.
@@ -167,7 +167,7 @@ def plx_continuous(
     sensor: int | None = None,
     amplitude: Number | None = None,
 ) -> bytes:
-    """PLX Continuous 0x2A5F (device-formats.md 2.6): no time of its own; ``fast`` and ``slow`` are (SpO2, pulse)."""
+    """PLX Continuous 0x2A5F (device-formats.md 2.6): without a time; ``fast`` and ``slow`` are (SpO2, pulse)."""
     flags = (
         (fast is not None)
         | (slow is not None) << 1

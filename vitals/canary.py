@@ -1,4 +1,4 @@
-"""The canary: a patient and a device of the site's own, whose readings prove the way from gateway to alert book.
+"""The canary: an artificial patient and device whose readings test the way from gateway to alert book.
 
 Their tokens are reserved: no generated one has their form, and nobody may enrol a device under it. Whatever lists,
 counts or tells people of patients, devices and alerts leaves them out by :func:`is_canary`.

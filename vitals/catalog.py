@@ -25,7 +25,7 @@ INF = float("inf")
 class Vital:
     """One vital sign.
 
-    ``mdc`` is the 32-bit ISO/IEEE 11073-10101 code, None where there is none. ``implausible`` and ``suspect`` are
+    ``mdc`` is the 32-bit ISO/IEEE 11073-10101 code, None if it has no code. ``implausible`` and ``suspect`` are
     inclusive ranges in the canonical unit: a value outside the first is flagged IMPLAUSIBLE, outside the second
     SUSPECT. ``staleness_ns`` and ``paging_age_ns`` are by mode. ``values`` lists the codes of an enumeration.
     ``derived`` streams are computed here and accepted from no device. ``urgent`` are the red limits of one sample, low
@@ -68,7 +68,7 @@ class Vital:
         return int(self.paging_age_continuous_min * MINUTE_NS)
 
     def silence_ns(self, mode: Mode) -> int:
-        """How long nothing may come before that is an alert (design default).
+        """Time without a reading after which silence is an alert (design default).
 
         Never shorter than staleness: while a value is shown as current, its source is not silent.
         """

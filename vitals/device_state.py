@@ -1,4 +1,4 @@
-"""What the pipeline knows of devices, and the settings of a device that are the pipeline's own."""
+"""States of devices as the pipeline sees them, and the device settings that the pipeline itself uses."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ DEFAULT_BATTERY_LOW_PERCENT: Final = 20.0
 
 
 def number_setting(settings: Mapping[str, str], name: str) -> float | None:
-    """A setting as a finite number; None when it is not set, or is none."""
+    """A setting as a finite number; None if it is not set or is not a number."""
     try:
         number = float(settings.get(name, "nan"))
     except ValueError:
@@ -37,7 +37,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class DeviceState(msgspec.Struct, frozen=True):
-    """What the pipeline knows of a device by now.
+    """The present state of a device as the pipeline sees it.
 
     ``online_by`` is will, status or connection. ``measured_ns`` is the newest measurement with a trusted time.
     ``battery`` is percent, None when it is not known or the device only said ``low``. ``window_ns`` is the shortest

@@ -1,4 +1,4 @@
-"""Closed vocabularies: one word, one meaning, in metrics, logs, API and docs.
+"""Closed vocabularies: each word has one meaning in metrics, logs, API and documentation.
 
 ``docs/reference/glossary.md`` is generated from these tables; a test fails when it is stale.
 """
@@ -26,8 +26,8 @@ class Reason(Described):
     UNKNOWN_KIND = "unknown_kind", "the adapter has no such kind of payload"
     PAYLOAD_TOO_LARGE = "payload_too_large", "the payload is over the adapter's max_payload"
     EMPTY = "empty", "the payload has no bytes"
-    TRUNCATED = "truncated", "the payload ends before its fields do"
-    TRAILING_BYTES = "trailing_bytes", "the payload goes on after its last field"
+    TRUNCATED = "truncated", "the payload ends before its last field"
+    TRAILING_BYTES = "trailing_bytes", "the payload has bytes after its last field"
     MALFORMED = "malformed", "the payload is not in the format at all"
     MISSING_FIELD = "missing_field", "a required field is absent"
     BAD_TYPE = "bad_type", "a field has the wrong type"
@@ -35,12 +35,12 @@ class Reason(Described):
     BAD_TIME = "bad_time", "a time cannot be read"
     UNKNOWN_VITAL = "unknown_vital", "the vital sign is not in the catalogue"
     UNKNOWN_UNIT = "unknown_unit", "the unit does not fit the vital sign"
-    UNKNOWN_USER = "unknown_user", "the device names a user who is not the person it is assigned to"
+    UNKNOWN_USER = "unknown_user", "the device names a user other than the patient it is assigned to"
     RESERVED_BITS = "reserved_bits", "reserved flag bits are set and the length does not fit"
-    AMBIGUOUS_ENCODING = "ambiguous_encoding", "the carriage can be read in two ways"
+    AMBIGUOUS_ENCODING = "ambiguous_encoding", "the encoding of the packet can be read in two ways"
     OWNER_AMBIGUOUS = "owner_ambiguous", "the source cannot tell which of its users was measured"
     BAD_CHECKSUM = "bad_checksum", "a checksum does not match"
-    ADAPTER_ERROR = "adapter_error", "the adapter failed on this message; the bytes are kept for replay"
+    ADAPTER_ERROR = "adapter_error", "the adapter failed on this message; the bytes are kept for a replay"
 
 
 class Severity(IntEnum):
@@ -56,9 +56,9 @@ class AlertState(Described):
 
     NORMAL = "normal", "no condition"
     PENDING = "pending", "the condition holds, the on-delay runs"
-    ACTIVE_UNACK = "active_unack", "raised, nobody has acknowledged it"
+    ACTIVE_UNACK = "active_unack", "raised, not acknowledged"
     ACTIVE_ACK = "active_ack", "acknowledged, the condition still holds"
-    RTN_UNACK = "rtn_unack", "the condition ended, nobody has acknowledged it (latched)"
+    RTN_UNACK = "rtn_unack", "the condition ended, the alert is not acknowledged (latched)"
     RESOLVED = "resolved", "over"
     SHELVED = "shelved", "muted by a person until a time; evaluation goes on"
     SUPPRESSED = "suppressed", "muted by the system"
@@ -68,33 +68,36 @@ class AlertStep(Described):
     """What an event of an alert says happened; one event is one audit record (clinical.md 5.5)."""
 
     RAISED = "raised", "the condition holds: a new alert"
-    RECURRED = "recurred", "the condition holds again, of an alert that is still open"
+    RECURRED = "recurred", "the condition of an alert that is still open holds again"
     REOPENED = "reopened", "the condition holds again within 10 minutes after the alert was over"
     WORSENED = "worsened", "confirmed by a second reading, or more urgent than before: pages again and breaks a shelf"
-    ESCALATED = "escalated", "nobody acknowledged in time: the next one on the ladder is asked"
-    STILL_ABNORMAL = "still_abnormal", "acknowledged a while ago and still not normal: asks again"
+    ESCALATED = "escalated", "nobody acknowledged in time: the next person on the ladder is asked"
+    STILL_ABNORMAL = "still_abnormal", "acknowledged some time ago, and values are still not normal: asks again"
     RECHECK_DUE = "recheck_due", "the repeat measurement after the acknowledgement is due: asks again"
-    ACKNOWLEDGED = "acknowledged", "a person took the alert"
-    RETURNED = "returned", "values are back; nobody has acknowledged it, so it stays open (latched)"
+    ACKNOWLEDGED = "acknowledged", "a person acknowledged the alert"
+    RETURNED = "returned", "values are back to normal, but nobody has acknowledged the alert: it stays open (latched)"
     RESOLVED = "resolved", "the alert is over"
-    NOTED = "noted", "a person left a remark"
+    NOTED = "noted", "a person added a note"
     SHELVED = "shelved", "a person muted the alert until a time"
-    SHELF_ASKED = "shelf_asked", "a person asks to mute it for longer than one person may; a second one must agree"
-    UNSHELVED = "unshelved", "the time of the shelf is over: it asks again"
-    SUPPRESSED = "suppressed", "muted by the system, which says why"
-    RELEASED = "released", "no longer muted by the system: it asks again"
-    HELD = "held", "the condition comes and goes: the alert stays open until it has been quiet for a while"
+    SHELF_ASKED = (
+        "shelf_asked",
+        "a person asks to mute the alert for longer than one person may; a second person must agree",
+    )
+    UNSHELVED = "unshelved", "the shelf has expired: the alert asks again"
+    SUPPRESSED = "suppressed", "muted by the system, with a reason"
+    RELEASED = "released", "no longer muted by the system: the alert asks again"
+    HELD = "held", "the condition comes and goes: the alert stays open until the condition has been quiet for some time"
     STALE = "stale", "no newer readings: the alert stays as it is"
-    STALE_OVER = "stale_over", "readings come again"
-    RETRACTED = "retracted", "a reading behind the alert was withdrawn"
-    ADDED = "added", "one more value, or patient, of the same kind: nobody is asked again"
-    ARCHIVED = "archived", "72 hours after it was over: nothing changes it any more"
+    STALE_OVER = "stale_over", "readings arrive again"
+    RETRACTED = "retracted", "a reading that raised the alert was withdrawn"
+    ADDED = "added", "another value or patient was added to the alert: nobody is asked again"
+    ARCHIVED = "archived", "72 hours after the alert was over: it no longer changes"
 
 
 TELLING: frozenset[AlertStep] = frozenset(
     {AlertStep.RAISED, AlertStep.RECURRED, AlertStep.REOPENED, AlertStep.WORSENED}
 )
-"""Steps that carry what a person is to look at: values, limit, quality and text of the alert are those of the last."""
+"""Steps that carry values, limit, quality and text of the alert; the alert shows those of the latest such step."""
 INTERRUPTING: frozenset[AlertStep] = TELLING | frozenset({
     AlertStep.ESCALATED, AlertStep.STILL_ABNORMAL, AlertStep.RECHECK_DUE, AlertStep.UNSHELVED, AlertStep.RELEASED,
 })  # fmt: skip
@@ -109,7 +112,7 @@ class Basis(IntEnum):
     HUB = 2, "the hub's clock"
     RECEIVED = 3, "the gateway's clock at receipt"
     DAY = 4, "the source gave a day only"
-    UNKNOWN = 5, "wall time with no zone to read it in, or no usable time: stored, never scored"
+    UNKNOWN = 5, "wall time in an unknown zone, or no usable time: stored, never scored"
 
     meaning: str
 
@@ -159,22 +162,22 @@ class Flag(IntFlag):
 
 
 FLAG_MEANINGS: dict[Flag, str] = {
-    Flag.IMPLAUSIBLE: "cannot be physiology: stored, never scored",
-    Flag.SUSPECT: "rare but possible: does not page on one sample unless critical",
+    Flag.IMPLAUSIBLE: "physiologically impossible: stored, never scored",
+    Flag.SUSPECT: "rare but possible: a single sample does not page unless it is critical",
     Flag.BELOW_RANGE: "below what the sensor can measure; satisfies every low limit",
     Flag.ABOVE_RANGE: "above what the sensor can measure; satisfies every high limit",
     Flag.CLOCK_CORRECTED: "the time was corrected by a known shift",
-    Flag.CLOCK_SUSPECT: "the device says, or its time shows, that its clock is wrong",
+    Flag.CLOCK_SUSPECT: "the clock is wrong, by the device's own report or by its time",
     Flag.LATE: "arrived after the vital's paging age: history, never pages as current",
     Flag.LOW_QUALITY: "the device reports a poor signal",
     Flag.ESTIMATED: "an early or derived estimate",
     Flag.MANUAL: "typed by a person",
     Flag.REPLAYED: "decoded from quarantine after a fix",
     Flag.RETRACTED: "withdrawn by its source",
-    Flag.POSSIBLE_DUPLICATE: "a resend that cannot be told from a new reading",
+    Flag.POSSIBLE_DUPLICATE: "possibly a resend: it cannot be distinguished from a new reading",
     Flag.REVISION: "a reading that was stored before: it has a new value, another owner, another time, or is withdrawn",
-    Flag.CONTROL_SOLUTION: "a meter check, not a patient value",
-    Flag.TEST_DATA: "demonstration or test data, not a patient value",
+    Flag.CONTROL_SOLUTION: "a check of the meter, not a value of a patient",
+    Flag.TEST_DATA: "demonstration or test data, not a value of a patient",
     Flag.SENSOR_FAULT: "the device reports a fault of its sensor or strip",
 }
 
@@ -200,29 +203,29 @@ class EventKind(Described):
     BATTERY = "battery", "battery level in percent, or low"
     SENSOR_STATUS = "sensor_status", "a status word of the device, in `detail`"
     VALUE_ABSENT = "value_absent", "the device reported that it has no value, reason in `detail`"
-    CONTEXT = "context", "context of a reading that the device sent apart from it"
-    CLOCK_FAULT = "clock_fault", "the device's clock is not to be trusted"
-    FLAPPING = "flapping", "the device connects again and again, or two clients are taken for it"
+    CONTEXT = "context", "context of a reading, sent separately from the reading"
+    CLOCK_FAULT = "clock_fault", "the device's clock is wrong"
+    FLAPPING = "flapping", "the device reconnects again and again, or two clients use its id"
     FAULT = "fault", "a fault of the device began, named in `detail`"
     FAULT_OVER = "fault_over", "a fault of the device is over, named in `detail`"
     BATTERY_LOW = "battery_low", "the battery fell below the device's threshold, or the device said that it is low"
-    BATTERY_OK = "battery_ok", "the battery is not low any more"
+    BATTERY_OK = "battery_ok", "the battery is no longer low"
 
 
 class ControlKind(Described):
     """What a person or the system told the engine, as entries of the log."""
 
     LIMITS = "limits", "the limits of a patient were replaced"
-    ACKNOWLEDGE = "acknowledge", "somebody took an alert"
+    ACKNOWLEDGE = "acknowledge", "a person acknowledged an alert"
     SHELVE = "shelve", "an alert was muted until a time"
-    NOTE = "note", "a remark on an alert"
-    RESOLVE = "resolve", "somebody closed an alert"
+    NOTE = "note", "a person added a note to an alert"
+    RESOLVE = "resolve", "a person closed an alert"
     REASSIGN = "reassign", "readings followed a changed assignment of their device"
-    ASSIGN = "assign", "somebody gave readings that waited to a patient"
-    DISCARD = "discard", "somebody gave up readings that waited"
+    ASSIGN = "assign", "a person assigned waiting readings to a patient"
+    DISCARD = "discard", "a person discarded waiting readings"
     PROGRAMME = "programme", "a programme adopted a version of its protocols"
     ENROLMENT = "enrolment", "the programmes and overrides of a patient were replaced"
     CONTEXT = "context", "the clinical context of a patient was replaced"
-    STATUS = "status", "a patient's monitoring status changed from a time on"
-    UNCLAIMED = "unclaimed", "ingest says that an extreme value came live and is nobody's yet; people cannot"
-    TECHNICAL = "technical", "the system says that a trouble of its own began or ended; people cannot"
+    STATUS = "status", "the monitoring status of a patient changed, from a given time on"
+    UNCLAIMED = "unclaimed", "a live extreme value has no patient yet; written by ingest only"
+    TECHNICAL = "technical", "a technical fault of the system began or ended; written by the system only"

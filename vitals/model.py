@@ -59,7 +59,7 @@ class DeviceEvent(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Tick(msgspec.Struct, frozen=True, array_like=True):
-    """Everything received before ``watermark_ns`` has been processed and stands earlier in this log."""
+    """Everything received before ``watermark_ns`` has been processed and precedes this entry in the log."""
 
     watermark_ns: int
 

@@ -18,6 +18,7 @@ from vitals.records import (
     Decision,
     Device,
     Ledger,
+    LimitsVersion,
     LogRow,
     Patient,
     QuarantineItem,
@@ -157,7 +158,7 @@ class Registry(Protocol):
         """A new patient with a random token ``p_...``."""
 
     def update_patient(self, patient: str, *, zone: str | None = None, condition: str | None = None) -> Patient:
-        """Change what is given; raises ``NotFound``."""
+        """Change the given members; raises ``NotFound``."""
 
     def set_status(self, patient: str, status: str, from_ns: int) -> Patient:
         """active, paused, hospitalised or discharged, from a time on."""
@@ -238,10 +239,10 @@ class IngestView(Protocol):
         """Give up readings that wait: they stay counted as unassigned. How many; raises ``NotFound``."""
 
     def settle(self, author: str) -> None:
-        """Let readings follow what the registry says by now of who wore their device."""
+        """Move readings to the patients who wore their device by the present assignments."""
 
     def ledger(self, device: str) -> Ledger:
-        """Both ledgers of a device; zeros for one that never sent anything."""
+        """Both ledgers of a device; zeros for a device that never sent anything."""
 
     def ledgers(self) -> list[Ledger]:
         """Of every device that ever sent anything, but for the canary."""
@@ -256,20 +257,17 @@ class IngestView(Protocol):
         """How far ingest got."""
 
 
-class AlertBook(Protocol):
-    """Alerts at rest: every event once, with the engine's position in the same transaction."""
+class AlertReader(Protocol):
+    """Alerts and their events at rest, and how far the engine got."""
 
     def position(self) -> int:
         """Log position up to which the engine's output is recorded."""
 
-    def apply(
-        self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
-        evaluated_to_ns: int | None = None,
-    ) -> None:  # fmt: skip
-        """Record events, what people decided, and the last tick; move the position.
+    def wait(self, position: int, timeout_s: float) -> bool:
+        """Block until ``position() >= position``; False when the time is over first."""
 
-        Raises ``PositionConflict``.
-        """
+    def evaluated_to_ns(self) -> int:
+        """Watermark of the last tick that was applied; 0 before the first."""
 
     def alerts(
         self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,
@@ -286,17 +284,24 @@ class AlertBook(Protocol):
     def alert_after(self, ident: str, number: int) -> Alert:
         """The alert as its event ``number`` left it; raises ``NotFound``."""
 
+    def incident(self, ident: str) -> list[Alert]:
+        """The alerts of an incident, the first raised first."""
+
     def events(self, ident: str) -> list[AlertEvent]:
         """Of one alert, in order; raises ``NotFound``."""
 
     def events_between(self, after: int, upto: int) -> list[BookedEvent]:
         """Events with ``after < position <= upto`` in order."""
 
+
+class AlertDecisions(Protocol):
+    """What people decided about limits, programmes and patients, in every version."""
+
     def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
         """(version, limits) in force; (0, []) when none were ever set."""
 
-    def incident(self, ident: str) -> list[Alert]:
-        """The alerts of an incident, the first raised first."""
+    def limits_history(self, patient: str) -> Sequence[LimitsVersion]:
+        """Every version of a patient's limits, the newest first."""
 
     def programmes(self) -> list[Decision]:
         """The newest version of every programme, by id."""
@@ -304,11 +309,17 @@ class AlertBook(Protocol):
     def programme_history(self, ident: str) -> list[Decision]:
         """Every version of a programme, the newest first; raises ``NotFound``."""
 
+    def enrolments(self) -> list[Decision]:
+        """The enrolment in force of every patient who was ever enrolled, by patient."""
+
     def enrolment(self, patient: str) -> Decision | None:
         """The programmes and overrides of a patient; None when never enrolled."""
 
     def enrolment_history(self, patient: str) -> list[Decision]:
         """Every version, the newest first."""
+
+    def contexts(self) -> list[Decision]:
+        """The clinical context in force of every patient who ever had one, by patient."""
 
     def context(self, patient: str) -> Decision | None:
         """The clinical context of a patient; None when never set."""
@@ -319,19 +330,56 @@ class AlertBook(Protocol):
     def statuses(self, patient: str) -> list[StatusDecision]:
         """What people said of a patient's status, the newest first."""
 
-    def wait(self, position: int, timeout_s: float) -> bool:
-        """Block until ``position() >= position``; False when the time is over first."""
 
-    def evaluated_to_ns(self) -> int:
-        """Watermark of the last tick that was applied; 0 before the first."""
+class AlertRecorder(Protocol):
+    """How the engine's output is recorded: every event once, with the engine's position in the same transaction."""
+
+    def position(self) -> int:
+        """Log position up to which the engine's output is recorded."""
+
+    def apply(
+        self, events: Sequence[BookedEvent], controls: Sequence[tuple[int, Control]], *, expected: int, position: int,
+        evaluated_to_ns: int | None = None, derived: Sequence[tuple[int, bytes]] = (),
+    ) -> None:  # fmt: skip
+        """Record events, what people decided, the last tick and derived readings (position of the entry, encoded);
+        move the position.
+
+        Raises ``PositionConflict``.
+        """
+
+    def derived(self, after: int, limit: int) -> tuple[int, list[bytes]]:
+        """Readings that entries after ``after`` made, in order, and the position that they complete."""
+
+    def forget_derived(self, upto: int) -> None:
+        """What entries up to ``upto`` made is published."""
+
+    def save_snapshot(self, position: int, data: bytes) -> None:
+        """Keep an engine snapshot."""
+
+    def latest_snapshot(self) -> tuple[int, bytes] | None:
+        """(position, data) of the newest snapshot."""
 
 
 class Controls(Protocol):
-    """The way a person's decision enters the log."""
+    """The way a person's decision enters the log. Every method waits until the engine has applied it.
+
+    Each raises ``BackendError`` (retryable) when the engine does not get there in time, with the entry in the log;
+    ``InvalidRequest`` and ``NotFound`` before it enters the log.
+    """
 
     def submit(self, control: Control) -> int:
-        """Append a control entry, wait until the engine has applied it, return its position.
+        """Append a control entry; returns its position."""
 
-        Raises ``BackendError`` (retryable) when the engine does not get there in time, with the entry in the log;
-        ``InvalidRequest`` and ``NotFound`` before it enters the log.
+    def revise(self, control: Control, version: int | None = None) -> int:
+        """Make a version of limits, of a programme, of an enrolment or of a clinical context; returns its number.
+
+        ``control.body`` has no ``version``: it is the next one, or ``version`` when the caller names it. Raises
+        ``InvalidRequest`` (field ``version``) when that number is not new any more: of simultaneous changes with the
+        same ``version`` one is accepted.
+        """
+
+    def set_status(self, control: Control) -> Patient:
+        """Change the monitoring status of a patient in the registry and in the log; the patient afterwards.
+
+        The registry changes first: it refuses what is wrong. After a failure, asking again makes both records agree.
         """

@@ -151,6 +151,17 @@ class Ledger(msgspec.Struct, frozen=True):
     readings: ReadingLedger
 
 
+def total(ledgers: Sequence[Ledger]) -> Ledger:
+    """Both ledgers summed over devices, as the ledger of device ``*``."""
+    messages = MessageLedger(
+        *(sum(getattr(item.messages, name) for item in ledgers) for name in MessageLedger.__struct_fields__)
+    )
+    readings = ReadingLedger(
+        *(sum(getattr(item.readings, name) for item in ledgers) for name in ReadingLedger.__struct_fields__)
+    )
+    return Ledger("*", messages, readings)
+
+
 class AlertEvent(msgspec.Struct, frozen=True):
     """One transition of an alert, as the engine derives it from the log.
 
@@ -222,6 +233,18 @@ class Decision(msgspec.Struct, frozen=True):
     author: str
     reason: str
     body: dict[str, Any]
+
+
+class LimitsVersion(msgspec.Struct, frozen=True):
+    """One version of a patient's limits, in force from ``set_ns`` on: who set it, when, why. ``limits`` is as
+    :meth:`vitals.ports.AlertReader.limits` gives them."""
+
+    version: int
+    position: int
+    set_ns: int
+    author: str
+    reason: str
+    limits: list[dict[str, Any]]
 
 
 class StatusDecision(msgspec.Struct, frozen=True):

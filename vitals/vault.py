@@ -1,7 +1,7 @@
 """Keys, authenticated encryption of the zones at rest, and the one store of identities.
 
 A sealed blob is ``version u8 | key id 4 bytes | nonce 12 bytes | ciphertext and tag``; version and key id are
-authenticated with the caller's context. Every zone (raw log, quarantine, identities) has a sub-key of its own, derived
+authenticated with the caller's context. Every zone (raw log, quarantine, identities) has its own sub-key, derived
 from the key file by HKDF-SHA256, so a blob of one zone does not open in another. The key id names the sub-key, which
 leaves room for rotation: several keys may open, one seals.
 """
@@ -91,7 +91,7 @@ class Vault:
 
     @classmethod
     def open(cls, key_path: Path) -> "Vault":
-        """Read the key file, or create it (mode 0600) when there is none.
+        """Read the key file, or create it (mode 0600) if it does not exist.
 
         Raises:
             ConfigError: the file is readable or writable by group or others, is no key file, or cannot be read or made.
@@ -144,7 +144,7 @@ def _read_key(path: Path) -> bytes:
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a patient token stands for. ``birth_date`` is an ISO date, ``mrn`` the medical record number."""
+    """The person behind a patient token. ``birth_date`` is an ISO date, ``mrn`` the medical record number."""
 
     name: str
     birth_date: str | None = None
@@ -192,7 +192,7 @@ class IdentityVault:
             )
 
     def get(self, patient: str) -> Identity | None:
-        """The identity, None when there is none."""
+        """The identity of a patient, None if none is stored."""
         with self._using() as db:
             row = db.execute("SELECT sealed FROM identities WHERE patient=?", (patient,)).fetchone()
         return None if row is None else self._open(patient, row[0])

@@ -1,1 +1,1 @@
-"""What other rules would have said of stored readings."""
+"""Backtests: alerts that other rules would have raised on stored readings."""

@@ -1,4 +1,4 @@
-"""A backtest in numbers: what each rule would have raised, what is new and what is gone, and how far to trust it.
+"""A backtest in numbers: the alerts of each rule, new and gone alerts, and how reliable the result is.
 
 Rates are per day, or week, of a patient with any reading. The budget is that of clinical.md 5.2: less than one
 interruptive alert per patient-week, and more than half of all alerts not from fewer than 5 % of the patients.
@@ -11,12 +11,11 @@ from itertools import accumulate
 from typing import Final
 
 import msgspec
-import numpy as np
 
-from alerts.backtest.run import Census, Outcome, PatientData, Raised, RuleSet, Span
+from alerts.backtest.run import Coverage, PatientData, Raised, RuleSet, RuleSetOutcome, Span
 from vitals.catalog import BY_CODE
 from vitals.glossary import Severity
-from vitals.times import SECOND_NS
+from vitals.times import SECOND_NS, rfc3339
 
 NEAR_NS: Final = 30 * 60 * 1_000_000_000
 """Alerts of two rule sets are the same event when their times in alarm are no further apart."""
@@ -57,7 +56,7 @@ class Noisy(msgspec.Struct):
     share: float | None
 
 
-class Side(msgspec.Struct):
+class RuleSetFigures(msgspec.Struct):
     """What one rule set said. ``repeats`` are pages again, for what nobody did; ``interruptive`` counts alerts that
     paged; ``within_budget`` is None without any day."""
 
@@ -77,7 +76,7 @@ class Side(msgspec.Struct):
     rules: list[RuleRow]
 
 
-class Compared(msgspec.Struct):
+class Comparison(msgspec.Struct):
     """``change_percent`` is that of pages; the counts by rule name the rules that raised what is new or gone."""
 
     change_percent: float | None
@@ -133,15 +132,15 @@ class Item(msgspec.Struct):
     text: str
 
 
-class Result(msgspec.Struct):
+class BacktestResult(msgspec.Struct):
     """A whole backtest. Times are RFC 3339. ``timeline`` is by patient and time."""
 
     start: str
     end: str
     replayed: str
-    candidate: Side
-    reference: Side
-    compared: Compared
+    candidate: RuleSetFigures
+    reference: RuleSetFigures
+    compared: Comparison
     data: Data
     warnings: list[str]
     patients: list[PatientRow]
@@ -150,12 +149,12 @@ class Result(msgspec.Struct):
 
 
 def report(
-    span: Span, patients: Sequence[str], census: Census, rules: Sequence[RuleSet], outcomes: Sequence[Outcome],
-    *, measured: bool,
-) -> Result:  # fmt: skip
+    span: Span, patients: Sequence[str], coverage: Coverage, rules: Sequence[RuleSet],
+    outcomes: Sequence[RuleSetOutcome], *, measured: bool,
+) -> BacktestResult:  # fmt: skip
     """The result of candidate and reference, in this order. ``measured``: readings came when they were measured."""
-    days = sum(len(one.days) for one in census.patients.values())
-    candidate, reference = (_side(outcome, len(census.patients), days) for outcome in outcomes)
+    days = sum(len(one.days) for one in coverage.patients.values())
+    candidate, reference = (_side(outcome, len(coverage.patients), days) for outcome in outcomes)
     ours, theirs = (outcome.alerts for outcome in outcomes)
     matches = compared(ours, theirs, span.end_ns)
     timeline = [
@@ -164,18 +163,18 @@ def report(
         for match, one in zip(found, outcome.alerts, strict=True)
     ]
     timeline.sort(key=lambda item: (item.patient, item.raised, item.side, item.rule))
-    return Result(
-        start=rfc3339(span.start_ns), end=rfc3339(span.end_ns),
+    return BacktestResult(
+        start=_second(span.start_ns), end=_second(span.end_ns),
         replayed="as measured" if measured else "in order of arrival",
         candidate=candidate, reference=reference, compared=_compared(outcomes, matches, candidate, reference),
-        data=_data(patients, census, days), warnings=[*_warnings(span, patients, census, rules, measured)],
-        patients=_patients(patients, census, outcomes), timeline=timeline,
+        data=_data(patients, coverage, days), warnings=[*_warnings(span, patients, coverage, rules, measured)],
+        patients=_patients(patients, coverage, outcomes), timeline=timeline,
     )  # fmt: skip
 
 
-def rfc3339(time_ns: int) -> str:
+def _second(time_ns: int) -> str:
     """To the second, UTC."""
-    return f"{np.datetime64(time_ns // SECOND_NS, 's')}Z"
+    return rfc3339(time_ns // SECOND_NS * SECOND_NS)
 
 
 def compared(candidate: Sequence[Raised], reference: Sequence[Raised], end_ns: int) -> tuple[list[str], list[str]]:
@@ -211,14 +210,14 @@ def _until(one: Raised, end_ns: int) -> int:
     return max(one.raised_ns, end_ns if one.ended_ns is None else one.ended_ns)
 
 
-def _side(outcome: Outcome, patients: int, days: int) -> Side:
+def _side(outcome: RuleSetOutcome, patients: int, days: int) -> RuleSetFigures:
     alerts = outcome.alerts
     pages, interruptive = sum(one.pages for one in alerts), sum(one.pages > 0 for one in alerts)
     severities = Counter(Severity(one.severity).name for one in alerts)
     weekly = _per(interruptive * 7, days)
     noisiest = _noisiest(alerts, patients)
     crowded = noisiest.share is None or noisiest.share >= FEW_PATIENTS or patients * FEW_PATIENTS < 1
-    return Side(
+    return RuleSetFigures(
         name=outcome.name, alerts=len(alerts), pages=pages, repeats=sum(one.repeats for one in alerts),
         interruptive=interruptive,
         near_misses=_missed(outcome).total(), alarm_s=_seconds(alerts),
@@ -230,7 +229,7 @@ def _side(outcome: Outcome, patients: int, days: int) -> Side:
     )  # fmt: skip
 
 
-def _rules(outcome: Outcome, days: int) -> list[RuleRow]:
+def _rules(outcome: RuleSetOutcome, days: int) -> list[RuleRow]:
     """By severity and rule; a rule that only came near to an alert has a row without severity."""
     grouped: dict[tuple[int, str], list[Raised]] = defaultdict(list)
     for one in outcome.alerts:
@@ -247,7 +246,7 @@ def _rules(outcome: Outcome, days: int) -> list[RuleRow]:
     return rows + [RuleRow(rule, "", 0, 0, 0, _per(0, days), 0.0, count) for rule, count in sorted(missed.items())]
 
 
-def _missed(outcome: Outcome) -> Counter[str]:
+def _missed(outcome: RuleSetOutcome) -> Counter[str]:
     """Near misses by rule."""
     missed: Counter[str] = Counter()
     for counts in outcome.near_misses.values():
@@ -267,27 +266,29 @@ def _noisiest(alerts: Iterable[Raised], patients: int) -> Noisy:
     return Noisy(names[:_NAMED], len(names), _per(len(names), patients) if names else None)
 
 
-def _compared(outcomes: Sequence[Outcome], matches: Sequence[Sequence[str]], now: Side, before: Side) -> Compared:
+def _compared(
+    outcomes: Sequence[RuleSetOutcome], matches: Sequence[Sequence[str]], now: RuleSetFigures, before: RuleSetFigures
+) -> Comparison:
     new, gone = (
         Counter(one.rule for match, one in zip(found, outcome.alerts, strict=True) if match != "kept")
         for found, outcome in zip(matches, outcomes, strict=True)
     )
-    return Compared(
+    return Comparison(
         change_percent=round(100 * (now.pages - before.pages) / before.pages, 1) if before.pages else None,
         kept=sum(match == "kept" for match in matches[0]), new=new.total(), gone=gone.total(),
         new_by_rule=dict(sorted(new.items())), gone_by_rule=dict(sorted(gone.items())),
     )  # fmt: skip
 
 
-def _data(patients: Sequence[str], census: Census, days: int) -> Data:
+def _data(patients: Sequence[str], coverage: Coverage, days: int) -> Data:
     return Data(
-        patients=len(patients), patients_with_readings=len(census.patients), readings=census.readings,
-        judged=census.judged, late=census.late, unjudged=dict(sorted(census.unjudged.items())), patient_days=days,
-        days_without=sum(_gaps(one) for one in census.patients.values()),
+        patients=len(patients), patients_with_readings=len(coverage.patients), readings=coverage.readings,
+        judged=coverage.judged, late=coverage.late, unjudged=dict(sorted(coverage.unjudged.items())), patient_days=days,
+        days_without=sum(_gaps(one) for one in coverage.patients.values()),
     )  # fmt: skip
 
 
-def _patients(patients: Sequence[str], census: Census, outcomes: Sequence[Outcome]) -> list[PatientRow]:
+def _patients(patients: Sequence[str], coverage: Coverage, outcomes: Sequence[RuleSetOutcome]) -> list[PatientRow]:
     alerts = [Counter(one.patient for one in outcome.alerts) for outcome in outcomes]
     pages: list[Counter[str]] = [Counter() for _ in outcomes]
     for counter, outcome in zip(pages, outcomes, strict=True):
@@ -295,7 +296,7 @@ def _patients(patients: Sequence[str], census: Census, outcomes: Sequence[Outcom
             counter[one.patient] += one.pages
     rows = []
     for patient in patients:
-        seen = census.patients.get(patient, PatientData())
+        seen = coverage.patients.get(patient, PatientData())
         rows.append(
             PatientRow(
                 patient=patient, readings=seen.readings, days=len(seen.days), days_without=_gaps(seen),
@@ -307,21 +308,21 @@ def _patients(patients: Sequence[str], census: Census, outcomes: Sequence[Outcom
 
 
 def _warnings(
-    span: Span, patients: Sequence[str], census: Census, rules: Sequence[RuleSet], measured: bool
+    span: Span, patients: Sequence[str], coverage: Coverage, rules: Sequence[RuleSet], measured: bool
 ) -> Iterator[str]:
     """What keeps the numbers from being the whole truth."""
-    silent = [patient for patient in patients if patient not in census.patients]
+    silent = [patient for patient in patients if patient not in coverage.patients]
     if silent:
         yield f"no readings at all of {_who(silent)}"
-    short = sum(len(one.days) < 7 for one in census.patients.values())
+    short = sum(len(one.days) < 7 for one in coverage.patients.values())
     if short:
-        yield f"{short} of {len(census.patients)} patients have readings on fewer than 7 days: rates are unsure"
-    if census.late and not measured:
-        yield f"{census.late} readings came late and were not judged; --as-measured judges them as of their time"
+        yield f"{short} of {len(coverage.patients)} patients have readings on fewer than 7 days: rates are unsure"
+    if coverage.late and not measured:
+        yield f"{coverage.late} readings came late and were not judged; --as-measured judges them as of their time"
     if span.start_ns - span.from_ns < max(rule.history_ns for rule in rules):
         yield "rules that compare with a patient's usual values had no history before the first reading"
     for side, rule_set in zip(_SIDES, rules, strict=True):
-        for rule, reason, who in _unjudged(rule_set, census.patients):
+        for rule, reason, who in _unjudged(rule_set, coverage.patients):
             yield f"{side}: {rule} could not be judged ({reason}) for {_who(who)}"
 
 
@@ -350,7 +351,7 @@ def _who(patients: Sequence[str]) -> str:
 def _item(side: str, match: str, one: Raised) -> Item:
     return Item(
         side=side, match=match, patient=one.patient, rule=one.rule, severity=Severity(one.severity).name,
-        raised=rfc3339(one.raised_ns), ended=None if one.ended_ns is None else rfc3339(one.ended_ns),
+        raised=_second(one.raised_ns), ended=None if one.ended_ns is None else _second(one.ended_ns),
         pages=one.pages, repeats=one.repeats, episodes=one.episodes, text=one.text,
     )  # fmt: skip
 

@@ -1,11 +1,11 @@
-"""Rules to try, as the control entries that put them in force: limits, a protocol, and what is in force today."""
+"""Rules to try, as the control entries that put them in force: limits, a protocol, or the present rules."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from alerts.backtest.run import AUTHOR, RuleSet, Watched
 from alerts.programmes.bodies import ProgrammeVersion, patch, read_context, read_enrolment, read_programme
-from alerts.rules.compile import Override, compile_protocols
+from alerts.rules.compile import RuleOverride, compile_protocols
 from alerts.rules.gates import PatientContext
 from alerts.rules.limits import compile_limit, parse_limits, rule_id, sides
 from alerts.rules.protocol import check_enrolment, document, parse_protocol
@@ -111,7 +111,7 @@ class _Tried:
         read = read_enrolment(body)
         self._say(ControlKind.ENROLMENT, body)
         adopted = tuple(self._programmes[name].adopted for name in read.programmes if name in self._programmes)
-        overrides = tuple(Override(one.rule, read.version, patch(one)) for one in read.overrides)
+        overrides = tuple(RuleOverride(one.rule, read.version, patch(one)) for one in read.overrides)
         context = self._contexts.get(read.patient, PatientContext())
         compiled = compile_protocols(adopted, context, overrides)
         self.gated += [(read.patient, rule, reason) for rule, reason in compiled.gated]

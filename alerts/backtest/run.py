@@ -1,4 +1,4 @@
-"""What rules would have said of readings that are known: the alert engine over history, in order of arrival.
+"""Run a backtest: the alert engine over stored readings, in order of arrival.
 
 The readings go through the same :class:`~alerts.engine.Engine` that watches patients, under the rules of a
 :class:`RuleSet`, with a tick every ``TICK_NS`` of arrival time. Nobody acknowledged these alerts, so the replay does,
@@ -93,7 +93,7 @@ class Raised(msgspec.Struct, array_like=True):
     asked: bool = False
 
 
-class Outcome(msgspec.Struct, array_like=True):
+class RuleSetOutcome(msgspec.Struct, array_like=True):
     """What one rule set said: alerts in the order they were raised, near misses by patient and rule, entries folded."""
 
     name: str
@@ -124,7 +124,7 @@ def as_measured(batch: VitalBatch) -> VitalBatch:
     return batch.replace(received_ns=batch.time_ns, flags=flags).take(order)
 
 
-class Replay:
+class RuleSetReplay:
     """One rule set over readings. Feed every batch in order of arrival, then ``finish`` once.
 
     Raises:
@@ -156,7 +156,7 @@ class Replay:
             self._pass(int(beat[start]) * TICK_NS)
             self._apply(part(batch, start, starts[number + 1]))
 
-    def finish(self) -> Outcome:
+    def finish(self) -> RuleSetOutcome:
         """Let every delay elapse that began before the end."""
         end_ns = self._span.end_ns
         self._pass(end_ns)
@@ -169,7 +169,7 @@ class Replay:
                 one.alarm_ns += max(0, end_ns - one.since_ns)
         missed = {patient: _since(found, self._before.get(patient, {})) for patient, found in near.items()}
         kept = {patient: found for patient, found in missed.items() if found}
-        return Outcome(self._rules.name, alerts, kept, self._engine.position)
+        return RuleSetOutcome(self._rules.name, alerts, kept, self._engine.position)
 
     def _pass(self, until_ns: int) -> None:
         """Every tick up to ``until_ns``."""
@@ -189,7 +189,7 @@ class Replay:
             self._apply(Control(ControlKind.ACKNOWLEDGE, self._now_ns, AUTHOR, {"alert": alert}))
 
     def _apply(self, entry: Entry) -> None:
-        for event in self._engine.apply(self._engine.position + 1, entry):
+        for event in self._engine.apply(self._engine.position + 1, entry).events:
             self._hear(event)
 
     def _hear(self, event: AlertEvent) -> None:
@@ -238,7 +238,7 @@ class PatientData(msgspec.Struct, array_like=True):
     vitals: set[int] = msgspec.field(default_factory=set)
 
 
-class Census:
+class Coverage:
     """Counts the readings that a replay judges, and why others were not judged."""
 
     def __init__(self, span: Span) -> None:
@@ -280,10 +280,12 @@ class Census:
                 self.unjudged[word] = self.unjudged.get(word, 0) + count
 
 
-def lockstep(batches: Iterable[VitalBatch], census: Census, replays: Collection[Replay]) -> list[Outcome]:
+def lockstep(
+    batches: Iterable[VitalBatch], coverage: Coverage, replays: Collection[RuleSetReplay]
+) -> list[RuleSetOutcome]:
     """One pass over the readings for all replays, in this process."""
     for batch in batches:
-        census.feed(batch)
+        coverage.feed(batch)
         for replay in replays:
             replay.feed(batch)
     return [replay.finish() for replay in replays]

@@ -1,4 +1,4 @@
-"""What the alert book keeps: its tables, how events add up to an alert, and how decisions become versions.
+"""Records of the alert book: its tables, alerts as sums of their events, and decisions as versions.
 
 A decision is recorded by the engine's own rule: what is malformed, or not newer than what is in force, is ignored.
 """

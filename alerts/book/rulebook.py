@@ -1,42 +1,27 @@
-"""What people read of rules: protocols in words, what watches a patient now, and the rule behind an alert."""
+"""Rules in words: protocols, the rules that watch a patient now, and the rule of an alert."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from alerts.book.sql import LimitsVersion
 from alerts.cases.lifecycle import CONFIRM_SUFFIX, REVIEW
 from alerts.programmes.bodies import read_enrolment
-from alerts.programmes.decisions import DecisionReader, history, programmes_of, read_version
+from alerts.programmes.decisions import history, programmes_of, read_version
 from alerts.rules.limits import Limit, Side, parse_limits, rule_id, sides, written
 from alerts.rules.own import silence_rule
-from alerts.rules.protocol import Protocol as Document
-from alerts.rules.protocol import document, parse_protocol, patched, shipped
+from alerts.rules.protocol import MonitoringProtocol, document, parse_protocol, patched, shipped
 from alerts.rules.types import Rule
 from alerts.rules.words import difference, rule_words, span
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest, NotFound
 from vitals.glossary import Severity
-from vitals.ports import Clock
+from vitals.ports import AlertDecisions, Clock
 from vitals.records import Alert, Decision, Patient
 
 Json = dict[str, Any]
 OWN_LIMITS: Final = "own limits"
 """Source of what a person set for one patient alone."""
 _DECIMALS: Final = 9
-
-
-class RulebookReader(DecisionReader, Protocol):
-    """What the rulebook needs of the alert book."""
-
-    def limits(self, patient: str) -> tuple[int, list[Json]]:
-        """(version, limits) in force."""
-
-    def limits_history(self, patient: str) -> Sequence[LimitsVersion]:
-        """Every version of a patient's limits."""
-
-    def enrolment_history(self, patient: str) -> list[Decision]:
-        """Every version, the newest first."""
 
 
 def read(payload: object) -> Json:
@@ -60,7 +45,7 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 class Rulebook:
     """Rules as the alert book has them, in words."""
 
-    def __init__(self, book: RulebookReader, clock: Clock) -> None:
+    def __init__(self, book: AlertDecisions, clock: Clock) -> None:
         self._book, self._clock = book, clock
 
     read = staticmethod(read)
@@ -138,7 +123,7 @@ class Rulebook:
         return None
 
 
-def _shown(one: Document) -> Json:
+def _shown(one: MonitoringProtocol) -> Json:
     return {
         "name": one.name, "title": one.title, "version": one.version, "source": one.source, "advice": one.advice,
         "disclaimer": one.disclaimer, "rules": [_rule(rule.id, rule, one.measures) for rule in one.rules],
@@ -153,7 +138,7 @@ def _rule(name: str, rule: Rule, measures: Mapping[str, str]) -> Json:
     }  # fmt: skip
 
 
-def _named(protocols: Sequence[Document]) -> Iterator[tuple[str, Rule]]:
+def _named(protocols: Sequence[MonitoringProtocol]) -> Iterator[tuple[str, Rule]]:
     return ((f"{one.name}:{rule.id}", rule) for one in protocols for rule in one.rules)
 
 

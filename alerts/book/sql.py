@@ -36,24 +36,13 @@ from vitals.canary import CANARY_PATIENT
 from vitals.errors import BackendError, NotFound, PositionConflict
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
-from vitals.records import Alert, AlertEvent, BookedEvent, Decision, StatusDecision
+from vitals.records import Alert, AlertEvent, BookedEvent, Decision, LimitsVersion, StatusDecision
 
 CONSUMER = "alerts"
 """The engine's name in errors and as a consumer of the log."""
 KEPT_SNAPSHOTS = 2
 _POLL_S = 0.05
 _WRITES = "vitalgate_writes"
-
-
-class LimitsVersion(msgspec.Struct, frozen=True):
-    """One version of a patient's limits: who set it, when, why."""
-
-    version: int
-    position: int
-    set_ns: int
-    author: str
-    reason: str
-    limits: list[dict[str, Any]]
 
 
 def _prepare_sqlite(engine: sql.Engine) -> None:

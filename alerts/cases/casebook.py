@@ -1,4 +1,4 @@
-"""The life of every alert: what conditions, people, the system and time make of it (clinical.md 4.7, 5.3, 5.5).
+"""The life of every alert, moved by conditions, people, the system and time (clinical.md 4.7, 5.3, 5.5).
 
 Conditions are named by keys ``patient|rule``. Pure and deterministic: no clock but the times it is given; the same
 calls give the same events, through :meth:`Casebook.dump` and :meth:`Casebook.load` at any point.
@@ -15,7 +15,7 @@ from alerts.cases import ladder, standing, suppressors
 from alerts.cases.cases import ARCHIVE, HOLD, MUTE, PLAN, SHELF, STEP, Ask, Case, Subject
 from alerts.cases.lifecycle import LATE, Report, Trigger
 from alerts.cases.register import Cases, CasesState
-from alerts.cases.standing import Held, Plan, Standing
+from alerts.cases.standing import HeldBack, PlannedStatus, Standing
 from alerts.cases.suppressors import FLOOD, STORM, STORM_KEY, Flood, Floods, Storm, Storms
 from alerts.programmes.controls import (
     ALERT_KINDS,
@@ -46,7 +46,7 @@ class _State(msgspec.Struct, array_like=True):
     floods: list[tuple[str, Flood]]
     storm: Storm
     standings: list[tuple[str, Standing]]
-    held: list[tuple[str, Held]]
+    held: list[tuple[str, HeldBack]]
 
 
 class Casebook:
@@ -57,7 +57,7 @@ class Casebook:
         self._floods = Floods(self._cases)
         self._storms = Storms(self._cases)
         self._standings: dict[str, Standing] = {}
-        self._held: dict[str, Held] = {}
+        self._held: dict[str, HeldBack] = {}
 
     # What the engine asks.
 
@@ -107,7 +107,7 @@ class Casebook:
         elif self.monitored(subject.patient):
             self._enter(key, subject, trigger, at_ns, report)
         elif key not in self._held:
-            self._held[key] = Held(subject, trigger, at_ns, report)
+            self._held[key] = HeldBack(subject, trigger, at_ns, report)
             self._task_of_held(self._held[key], at_ns)
         elif trigger is Trigger.HOLDS:
             self._move_held(key, Trigger.WORSENS, at_ns, report, subject.severity)
@@ -331,7 +331,7 @@ class Casebook:
         ``check_ns`` is when somebody is asked whether it goes on (None: after ``standing.CHECK_NS``).
         """
         own = self._standings.setdefault(patient, Standing())
-        own.plan(Plan(from_ns, status, check_ns))
+        own.plan(PlannedStatus(from_ns, status, check_ns))
         self._take_plans(patient, own, at_ns)
         return self._cases.drain()
 
@@ -375,11 +375,11 @@ class Casebook:
         elif trigger is Trigger.WORSENS:
             told = held.trigger is Trigger.HOLDS and held.subject.severity is Severity.S1
             subject = held.subject._replace(severity=min(severity or held.subject.severity, held.subject.severity))
-            self._held[key] = Held(subject, Trigger.HOLDS, held.at_ns, report)
+            self._held[key] = HeldBack(subject, Trigger.HOLDS, held.at_ns, report)
             if not told:
                 self._task_of_held(self._held[key], at_ns)
 
-    def _task_of_held(self, held: Held, at_ns: int) -> None:
+    def _task_of_held(self, held: HeldBack, at_ns: int) -> None:
         """An S1 that is held back becomes a task at once."""
         if held.subject.severity is Severity.S1 and held.trigger is Trigger.HOLDS:
             remark = self._standings[held.subject.patient].remark()

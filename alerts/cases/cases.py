@@ -1,4 +1,4 @@
-"""An alert as the casebook carries it, what its condition says of itself, and the timers of alerts."""
+"""An alert in the casebook, the report of its condition, and the timers of alerts."""
 
 import heapq
 from typing import Any, Final, NamedTuple

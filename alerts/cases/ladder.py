@@ -1,4 +1,4 @@
-"""Who is asked when nobody acknowledges, and when a person who did is asked again (clinical.md 4.7, 5.3)."""
+"""Escalation: who is asked if nobody acknowledges, and when a person is asked again (clinical.md 4.7, 5.3)."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

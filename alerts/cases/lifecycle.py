@@ -1,4 +1,4 @@
-"""The life of an alert: one transition table, what moves it, and the identity of alerts and events.
+"""The life of an alert: one transition table, its triggers, and the ids of alerts and events.
 
 The states are those of clinical.md 5.5. ``TABLE`` is the only place that says what follows what; what is not in it
 does not happen. While an alert is shelved or suppressed its *live* state goes on underneath through the same table.

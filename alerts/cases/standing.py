@@ -28,7 +28,7 @@ REVIEW_ROLE: Final = "nurse"
 REVIEW_SLA_S: Final = 4 * 3600
 
 
-class Plan(NamedTuple):
+class PlannedStatus(NamedTuple):
     """A status from a time on; ``check_ns`` is when to ask whether monitoring goes on."""
 
     from_ns: int
@@ -42,14 +42,14 @@ class Standing(msgspec.Struct, array_like=True):
     status: str = ACTIVE
     since_ns: int = 0
     check_ns: int | None = None
-    planned: list[Plan] = []
+    planned: list[PlannedStatus] = []
 
     @property
     def active(self) -> bool:
         """Whether alerts are raised."""
         return self.status == ACTIVE
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: PlannedStatus) -> None:
         """Say it of a time to come; what was said of later times is replaced."""
         self.planned = [*(other for other in self.planned if other.from_ns < plan.from_ns), plan]
 
@@ -82,7 +82,7 @@ class Standing(msgspec.Struct, array_like=True):
         return "monitoring is paused" if self.status == "paused" else f"not monitored, {_WORDS[self.status]}"
 
 
-class Held(msgspec.Struct, array_like=True):
+class HeldBack(msgspec.Struct, array_like=True):
     """A condition that holds while its patient is not monitored."""
 
     subject: Subject

@@ -1,4 +1,4 @@
-"""What conditions say of themselves when they begin and end: subjects and reports for the casebook."""
+"""Subjects and reports for the casebook: descriptions of conditions when they begin and end."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from alerts.cases.cases import Subject
 from alerts.cases.lifecycle import Report
 from alerts.judging.silence import Watch
 from alerts.judging.slots import SlotTable
-from alerts.judging.troubles import Move
+from alerts.judging.troubles import TroubleMove
 from alerts.rules.own import plain_face
 from alerts.rules.reports import describe, describe_end, limit_of, value_of, words
 from alerts.rules.spec import Kind, RuleFace
@@ -16,7 +16,7 @@ from vitals.model import NO_TIME
 
 
 class Transition(NamedTuple):
-    """One element of ``alerts.state.Emitted`` as Python numbers."""
+    """One element of ``alerts.judging.state.Emitted`` as Python numbers."""
 
     slot: int
     kind: int
@@ -123,7 +123,7 @@ def site_subject(
     )  # fmt: skip
 
 
-def trouble_subject(move: Move) -> Subject:
+def trouble_subject(move: TroubleMove) -> Subject:
     """A trouble of a device that began."""
     return Subject(
         patient=move.patient, face=move.rule.face, severity=Severity(move.rule.severity), spot=False, limit={},

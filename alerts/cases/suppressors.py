@@ -1,4 +1,4 @@
-"""What keeps many alerts from drowning the one that matters: flood and storm (clinical.md 5.3).
+"""Flood and storm: suppression of alerts when there are many at once (clinical.md 5.3).
 
 Both mute, and say so in one alert of their own; neither ever mutes an S1. Grouping is in :mod:`alerts.cases.register`,
 the chatter guard in :mod:`alerts.cases.casebook`.

@@ -1,4 +1,4 @@
-"""A score per row of any plain series, from what came before it: how much it looks like the start of an anomaly.
+"""A score per row of any plain series, from the rows before it: how much it looks like the start of an anomaly.
 
 Nothing is fitted beforehand: forecasts, seasons, spreads and tail probabilities are learned from the rows themselves,
 in constant memory and time per row. docs/explanation/detect.md says how and how well; clinical.md 6 has the methods

@@ -21,7 +21,7 @@ _JITTER: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class EpisodeKind:
+class EpisodeDefinition:
     """``levels`` are those within the episode. It starts once they are held for 15 minutes, or for more than ``over_s``
     seconds when given, and ends once they are left for 15 minutes."""
 
@@ -29,13 +29,13 @@ class EpisodeKind:
     over_s: float | None = None
 
 
-EPISODES: Final[Mapping[str, EpisodeKind]] = MappingProxyType(
+EPISODES: Final[Mapping[str, EpisodeDefinition]] = MappingProxyType(
     {
-        "hypo_level_1": EpisodeKind((Level.VERY_LOW, Level.LOW)),
-        "hypo_level_2": EpisodeKind((Level.VERY_LOW,)),
-        "hypo_extended": EpisodeKind((Level.VERY_LOW, Level.LOW), over_s=120 * 60.0),
-        "hyper_level_1": EpisodeKind((Level.HIGH, Level.VERY_HIGH)),
-        "hyper_level_2": EpisodeKind((Level.VERY_HIGH,)),
+        "hypo_level_1": EpisodeDefinition((Level.VERY_LOW, Level.LOW)),
+        "hypo_level_2": EpisodeDefinition((Level.VERY_LOW,)),
+        "hypo_extended": EpisodeDefinition((Level.VERY_LOW, Level.LOW), over_s=120 * 60.0),
+        "hyper_level_1": EpisodeDefinition((Level.HIGH, Level.VERY_HIGH)),
+        "hyper_level_2": EpisodeDefinition((Level.VERY_HIGH,)),
     }
 )
 """Level 2 is counted inside level 1; :func:`level_1_only` counts the rest."""
@@ -49,7 +49,7 @@ class _Runs(NamedTuple):
     stretch: Rows
 
 
-def episodes(frame: pd.DataFrame, kind: EpisodeKind) -> pd.DataFrame:
+def episodes(frame: pd.DataFrame, kind: EpisodeDefinition) -> pd.DataFrame:
     """Episodes of one kind in a trace (:func:`alerts.glucose.metrics.trace`), by start.
 
     Returns ``start``, ``end`` (when the recovery begins, else when the last reading's interval is over), ``minutes``,
@@ -101,7 +101,7 @@ def _stretches(frame: pd.DataFrame) -> Rows:
     return np.cumsum(np.diff(seconds(frame), prepend=np.inf) > MAX_INTERPOLATED_S)
 
 
-def _runs(frame: pd.DataFrame, kind: EpisodeKind, stretch: Rows) -> _Runs:
+def _runs(frame: pd.DataFrame, kind: EpisodeDefinition, stretch: Rows) -> _Runs:
     inside = np.isin(levels(frame), kind.levels)
     changes = (np.diff(inside, prepend=False) != 0) | (np.diff(stretch, prepend=-1) != 0)
     first = np.flatnonzero(changes)

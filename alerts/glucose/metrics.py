@@ -1,4 +1,4 @@
-"""Metrics of a glucose sensor's trace: what clinical.md 3.1 and 3.3 define, by their formulas.
+"""Metrics of a glucose sensor's trace, by the formulas of clinical.md 3.1 and 3.3.
 
 :func:`trace` puts readings in order; every other function takes what it returns. Values are mg/dL; a reading keeps the
 unit it was reported in, because the levels of the two units differ at their edges (10.0 mmol/L is in range, and

@@ -1,4 +1,4 @@
-"""The glucose report of one patient: a sensor's metrics, profile and episodes, and whether they may be relied on."""
+"""The glucose report of one patient: a sensor's metrics, profile and episodes, and whether the data suffice."""
 
 import math
 from typing import Any, Final
@@ -14,6 +14,7 @@ from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
 from vitals.ports import Store
 from vitals.records import Patient, Window
+from vitals.times import rfc3339
 from vitals.units import UNIT_BY_CODE
 
 Json = dict[str, Any]
@@ -49,8 +50,8 @@ def glucose_report(store: Store, patient: Patient, start_ns: int, end_ns: int) -
     return {
         "patient": patient.id,
         "zone": zone,
-        "start": _rfc3339(start),
-        "end": _rfc3339(end),
+        "start": rfc3339(start_ns),
+        "end": rfc3339(end_ns),
         "sufficiency": _sufficiency(frame, zone, start, end),
         "readings": {
             "used": len(frame),
@@ -160,8 +161,8 @@ def _episodes(frame: pd.DataFrame) -> Json:
 def _kind(rows: pd.DataFrame, only: int | None) -> Json:
     items = [
         {
-            "start": _rfc3339(row["start"]),
-            "end": _rfc3339(row["end"]),
+            "start": rfc3339(row["start"].value),
+            "end": rfc3339(row["end"].value),
             "minutes": round(row["minutes"], 3),
             "extreme_mg_dl": _number(row["extreme_mg_dl"]),
             "ended": row["ended"],
@@ -194,7 +195,3 @@ def _fingersticks(blood: pd.DataFrame) -> Json:
 def _number(value: Any) -> float | None:
     number = float(value)
     return number if math.isfinite(number) else None
-
-
-def _rfc3339(at: pd.Timestamp) -> str:
-    return at.tz_localize(None).isoformat() + "Z"

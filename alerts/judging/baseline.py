@@ -1,4 +1,4 @@
-"""What is usual: a robust centre and spread per series and bucket of the clock, learned row by row (clinical.md 6.1).
+"""Usual values: a robust centre and spread per series and bucket of the clock, learned row by row (clinical.md 6.1).
 
 The state is plain arrays, one row per series, so it can be snapshotted beside any other state. Who feeds it decides
 what is learned: a rule engine passes only valid values that alarm nothing.

@@ -1,8 +1,9 @@
-"""What a (patient, vital) series had on each of the patient's last 16 calendar days, for trends over days.
+"""Values of a (patient, vital) series on each of the patient's last 16 calendar days, for trends over days.
 
 A reading belongs to the day that the patient's own clock showed (``time_ns`` + ``tz_min``), so a day of 23 or 25 hours
 is one day and keeps all its readings. Days may be filled in any order while they are among the last 16; so may the
-readings of a day. State is plain arrays, one row per series (``alerts.series.Table``); callers pass valid values only.
+readings of a day. State is plain arrays, one row per series (``alerts.judging.series.Table``); callers pass valid
+values only.
 """
 
 from collections.abc import Mapping

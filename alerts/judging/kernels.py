@@ -1,8 +1,8 @@
 """The hot loop: conditions of all slots over the rows of a batch, and over a tick, as numba kernels.
 
-The kernels run the *condition* of a slot only (clear, pending, holding, ...); alerts are opened and closed from the
-transitions that they emit, which are few. Rows are taken strictly in order and each depends on nothing but the state of
-its patient's slots, so the transitions are the same however the rows were cut into batches. With
+The kernels change the *condition* of slots only (clear, pending, holding, ...). They emit few transitions, and the
+casebook opens and closes alerts from these. Rows are judged strictly in order, and the result for a row depends only on
+the state of its patient's slots, so the transitions do not depend on the division of rows into batches. With
 ``NUMBA_DISABLE_JIT=1`` the same functions run as Python.
 
 ``NUMBA_CACHE_DIR`` is read by numba when it is first imported: whoever starts the process sets it before.
@@ -61,7 +61,7 @@ __all__ = [
 ]  # fmt: skip
 
 LONGEST_CHAIN: Final = 256
-"""Slots that one reading can be judged by."""
+"""Largest number of slots that judge one reading."""
 
 _LOW: Final = 0
 _S1: Final = int(Severity.S1)
@@ -112,13 +112,15 @@ def _emit_row(
 
 @lean
 def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: int, time_ns: int) -> int:
-    """A member of a combination was judged: whether the combination is true (1), is not (0), or nobody knows (-1)."""
+    """After a member was judged: whether its combination is true (1), not true (0), or unknown (-1)."""
     parent = slots.parent[slot]
     combo, rule = slots.combo[parent], slots.rule[parent]
+    # Step 1: ``true_ns`` holds the latest time at which each member was true, NO_TIME while it is not.
     if verdict == 1 and slots.condition[slot] == HOLDS:
         true_ns[combo, slots.member[slot]] = max(true_ns[combo, slots.member[slot]], time_ns)
     elif verdict == 0 and slots.condition[slot] == CLEAR:
         true_ns[combo, slots.member[slot]] = NO_TIME
+    # Step 2: true if all members were true within ``window_ns``; unknown if one was true longer ago.
     answer = 1
     for member in range(int(rules.a[rule])):
         since = true_ns[combo, member]
@@ -131,7 +133,7 @@ def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: in
 
 @lean
 def _heard(slots: Slots, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
-    """A reading came again for a condition that faded."""
+    """Emit that a reading arrived for a condition that had faded; the number of transitions in ``out`` by now."""
     slots.stale[slot] = 0
     if slots.parent[slot] >= 0:
         return count
@@ -144,7 +146,7 @@ def _moved(
     slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, verdict: int, beyond: bool, measured: float,
     out: Emitted, count: int,
 ) -> int:  # fmt: skip
-    """Let a row move a slot; transitions in ``out`` by now. Those of a combination's members are nobody's alert."""
+    """Let a row move a slot; the number of transitions in ``out`` by now. Members of a combination raise no alerts."""
     moved = move(slots, slot, rules, slots.rule[slot], rows, row, verdict, beyond, measured)
     if moved == NOTHING or slots.parent[slot] >= 0:
         return count
@@ -157,7 +159,7 @@ def _joined(
     slots: Slots, slot: int, rules: Rules, true_ns: Array, rows: Rows, row: int, verdict: int, measured: float,
     out: Emitted, count: int,
 ) -> int:  # fmt: skip
-    """A member was judged: let its combination move; transitions in ``out`` by now."""
+    """Let a combination move after a member was judged; the number of transitions in ``out`` by now."""
     parent, time_ns = slots.parent[slot], rows.time_ns[row]
     answer = _together(slots, rules, true_ns, slot, verdict, time_ns)
     slots.last_time_ns[parent] = max(slots.last_time_ns[parent], time_ns)
@@ -173,12 +175,17 @@ def _joined(
 
 @lean
 def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
-    """A row that no rule reads as current: an urgent value that came late is for review, a fault is counted."""
+    """Judge a row that no rule reads as current; the number of transitions in ``out`` by now.
+
+    A late value beyond an S1 limit asks for a review (clinical.md 5.5); a sensor fault counts for fault rules.
+    """
+    # Step 1: what the row can be: late but recent enough for a review, or broken.
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
     late = flags & _LATE != 0 and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
     broken = flags & _BROKEN != 0 and flags & _MISUSED == 0
     if rows.statistic[row] != _SINGLE or rows.basis[row] == _DAY or rows.basis[row] == _UNKNOWN:
         return count
+    # Step 2: go through the slots of the (patient, vital): fault rules take a broken row, S1 limits a late one.
     while slot >= 0:
         rule = slots.rule[slot]
         kind = rules.kind[rule]
@@ -199,13 +206,13 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
 
 @lean
 def _calm(condition: int, kind: int) -> bool:
-    """Whether a slot has nothing against learning a value; what is wrong with the sensor says nothing of it."""
+    """Whether a slot allows learning a value: its condition is clear, or is about the sensor and not the patient."""
     return bool(condition == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
 
 
 @lean
 def _head(heads: Array, index: Array, token: int, vital: int) -> int:
-    """The first slot that judges a vital of a patient of the batch's vocabulary, -1 where none does."""
+    """The first slot that judges a vital of a patient of the batch's vocabulary, -1 if no slot does."""
     if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
         return -1
     return int(heads[index[token], vital])
@@ -222,7 +229,7 @@ def scan_rows(
     to rows of it. Returns the next row (the batch's length when done; less when ``out`` is full) and how many
     transitions stand in ``out``.
     """
-    # Arrays used for every row are bound once: a field access inside the loop counts references, 60 times the work.
+    # Bind the arrays once: a field access inside the loop counts references, which costs 60 times the work.
     patients, vitals, times, values, flags = rows.patient, rows.vital, rows.time_ns, rows.value, rows.flags
     statistics, bases = rows.statistic, rows.basis
     rule_of, following, last_time_ns, condition = slots.rule, slots.following, slots.last_time_ns, slots.condition
@@ -232,32 +239,39 @@ def scan_rows(
     medians, from_min, to_min = rules.median_of, rules.from_min, rules.to_min
     size, room, count = patients.size, out.slot.size - 2 * LONGEST_CHAIN, 0
     for row in range(start, size):
+        # Step 1: stop while ``out`` still has room for every transition of a row, and skip rows that no slot judges.
         if count > room:
             return row, count
         slot = first = _head(heads, index, patients[row], vitals[row])
         if slot < 0:
             continue
+        # Step 2: clinical.md 1.3. History, faults, day values and statistics are not judged as current.
         flag = flags[row]
         if flag & _UNSCORED != 0 or statistics[row] != _SINGLE or bases[row] == _DAY or bases[row] == _UNKNOWN:
             count = _aside(slots, rules, slot, rows, row, out, count)
             continue
+        # Step 3: clinical.md 5.2. A good value extends the recent points, which slopes and medians are computed from.
         time_ns, value, quiet = times[row], values[row], True
         sound = flag & _NOT_LEARNED == 0 and not np.isnan(value)
         if sound and recent_of[first] >= 0:
             push_recent(recent, recent_of[first], time_ns, value)
+        # Step 4: judge the row by each slot of the chain.
         while slot >= 0:
             rule = rule_of[slot]
             kind = kinds[rule]
+            # Step 4a: a plain limit (no median, no hours of the day) is compared here, everything else by ``judge``.
             plain = kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]
             beyond, measured, verdict = False, value, -1
             if plain:
                 verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
+            # Step 4b: only a row that is not older than the slot's newest one is judged.
             if time_ns >= last_time_ns[slot] and not (plain and verdict < 0):
                 last_time_ns[slot] = time_ns
                 if stale[slot] != 0:
                     count = _heard(slots, slot, rows, row, out, count)
                 if not plain:
                     verdict, measured, beyond = judge(slots, slot, rules, rule, recent, usual, days, rows, row, sound)
+                # Step 4c: a value still beyond the limit restarts the off-delay; other changes are for ``move``.
                 if verdict == 1 and condition[slot] == HOLDS:
                     timer_ns[slot] = NO_TIME
                     cleared[slot] = 0
@@ -265,11 +279,13 @@ def scan_rows(
                     if plain:
                         beyond = flag & JUDGED != 0 or within(value, rules.leave[rule], sides[rule] == _LOW)
                     count = _moved(slots, slot, rules, rows, row, verdict, beyond, measured, out, count)
+                # Step 4d: the member of a combination moves the combination.
                 if parent_of[slot] >= 0 and verdict >= 0:
                     count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
-            # What is out of order was not judged: nobody knows whether it alarms.
+            # A row out of order was not judged by this slot, so it may be abnormal and is not learned.
             quiet = quiet and last_time_ns[slot] <= time_ns and _calm(condition[slot], kind)
             slot = following[slot]
+        # Step 5: clinical.md 6.1. A good value that raises nothing teaches the patient's usual values.
         if quiet and sound and usual_of[first] >= 0:
             learn_usual(usual, usual_of[first], time_ns, rows.tz_min[row], value)
     return size, count
@@ -279,21 +295,24 @@ def scan_rows(
 def scan_tick(
     slots: Slots, rules: Rules, true_ns: Array, watermark_ns: int, start: int, out: Emitted
 ) -> tuple[int, int]:
-    """Let delays elapse up to ``watermark_ns``, for all slots from ``start``; returns as :func:`scan_rows`.
+    """Let delays elapse up to ``watermark_ns``, for all slots from ``start``; returns the same as :func:`scan_rows`.
 
-    A pending condition is raised only while its last reading is not stale; nothing is ever cleared here.
+    A pending condition is raised only while its last reading is current. Time alone never clears a condition.
     """
     conditions, size, room, count = slots.condition, slots.condition.size, out.slot.size - 2, 0
     for slot in range(start, size):
+        # Step 1: time changes only conditions that are pending, unconfirmed or holding.
         condition = conditions[slot]
         if condition == CLEAR or condition == SUSPECTED:  # noqa: PLR1714, SIM109  a set is slow in the kernel
             continue
         if count > room:
             return slot, count
+        # Step 2: let the slot's delays elapse.
         rule = slots.rule[slot]
         moved, at_ns = elapse(slots, slot, rules, rule, watermark_ns)
         if moved == NOTHING:
             continue
+        # Step 3: emit the transition; that of a combination's member may raise the combination instead.
         if slots.parent[slot] < 0:
             _emit(out, count, slots, slot, moved, at_ns)
             count += 1

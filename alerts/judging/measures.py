@@ -1,4 +1,4 @@
-"""What a rule compares: the value of a reading, or what is derived from its series. Called by the kernels only."""
+"""The quantity that a rule compares: a reading's value, or one derived from its series. Called by the kernels only."""
 
 from typing import Final
 
@@ -6,8 +6,7 @@ import numpy as np
 
 from alerts.judging.compiling import lean
 from alerts.judging.days import Days, push_day, trend
-from alerts.judging.series import Recent, Usual, deviation, forecast, median_recent, slope
-from alerts.judging.series import unchanged_minutes as unchanged
+from alerts.judging.series import Recent, Usual, deviation, forecast, median_recent, slope, unchanged_minutes
 from alerts.judging.state import Rows, Rules, Slots
 from alerts.rules.spec import Kind, Op
 from vitals.glossary import Flag
@@ -77,7 +76,7 @@ def _derived(
     if kind == _FORECAST:
         return forecast(recent, slots.recent[slot], window_ns, a, value, rules.enter[rule], b, c)
     if kind == _STUCK:
-        return 1, unchanged(recent, slots.recent[slot], time_ns)
+        return 1, unchanged_minutes(recent, slots.recent[slot], time_ns)
     if kind == _DEVIATION:
         known, measured = deviation(usual, slots.usual[slot], rules.op[rule], a, time_ns, tz_min, value)
         return (1 if known else -1), measured

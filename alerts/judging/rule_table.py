@@ -1,4 +1,4 @@
-"""Rules, faces and names, each kept once however many patients have them; rows are never given away."""
+"""Rules, faces and names, each kept once for all patients; a row is never reused."""
 
 from collections.abc import Mapping
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""The inputs of scores, per reading: what the newest usable value of each source is, and the median of a window.
+"""The inputs of scores, per reading: the newest usable value of each source, and the median of a window.
 
 State is struct-of-arrays, a row per patient and a column per source (``KEYS``). A series that a programme measures
 continuously has a ring of samples beside its newest reading: one per 5 seconds, the newest of each, whatever order they
@@ -254,7 +254,7 @@ def gathered(size: int) -> Gathered:
     )
 
 
-class Kernels(NamedTuple):
+class ScoreKernels(NamedTuple):
     """Both kernels, compiled."""
 
     take: Callable[[Inputs, Array, Array, Array, int, Rows], None]
@@ -266,7 +266,7 @@ def _type_of(columns: Inputs | Gathered) -> Any:
 
 
 @functools.cache
-def load() -> Kernels:
+def load() -> ScoreKernels:
     """Compile both for their one signature, or take them from numba's cache; later calls are free."""
     if isinstance(take, Dispatcher) and isinstance(gather, Dispatcher):
         types = numba.types
@@ -275,7 +275,7 @@ def load() -> Kernels:
         continuous, staleness_ns = types.Array(types.boolean, 2, "C"), types.Array(types.int64, 2, "C")
         take.compile((inputs, index, int64s, int64s, types.int64, record_type(Rows, ROW_DTYPES, readonly=True)))
         gather.compile((inputs, int64s, continuous, staleness_ns, int64s, types.int64, out))
-    return Kernels(take, gather)
+    return ScoreKernels(take, gather)
 
 
 def grown(array: npt.NDArray[Any], size: int, name: str) -> npt.NDArray[Any]:

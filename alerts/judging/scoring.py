@@ -1,8 +1,8 @@
-"""Scored patients in the engine: who is scored on what, when each is due, and the rows that scores become.
+"""Scored patients in the engine: their scores, the times at which each is due, and the rows of scores.
 
 Part of the fold over the log: its only clock is the watermark of ticks. A patient is scored at the first tick after an
 input changed, ran out or left its window, or the context changed, and at most once a minute (clinical.md 2.3). The
-score itself is ``alerts.scores``, the inputs are ``alerts.score_kernels``.
+score itself is ``alerts.scores``, the inputs are ``alerts.judging.score_kernels``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ from alerts.judging.score_kernels import (
     load,
 )
 from alerts.judging.state import ROW_DTYPES, Rows, Vocabulary
-from alerts.rules.spec import ScoreRule
+from alerts.rules.spec import CompiledScore
 from alerts.scores import words
-from alerts.scores.news2 import ClinicalContext, Column, News2, Programme, UInt8, news2
+from alerts.scores.news2 import ContextColumns, News2, Programme, UInt8, VitalColumn, news2
 from alerts.scores.tables import Bool, Int8, Parameter, Refusal
 from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, Flag, Mode
@@ -115,14 +115,14 @@ class ScoreTable:
         self._tokens: list[str] = []
         self._dense: dict[str, int] = {}
         self._vocabulary = Vocabulary()
-        self._rules: list[ScoreRule] = []
+        self._rules: list[CompiledScore] = []
         self._programmes: list[Programme] = []
         self._continuous = np.zeros((0, len(KEYS)), np.bool_)
         self._staleness_ns = np.zeros((0, len(KEYS)), np.int64)
         self._inputs = blank(_FIRST, _FIRST)
         self._context = np.zeros((len(_CONTEXT_COLUMNS), _FIRST), np.uint8)
 
-    def expect(self, patient: str, score: ScoreRule | None, context: ScoreContext) -> None:
+    def expect(self, patient: str, score: CompiledScore | None, context: ScoreContext) -> None:
         """Score ``patient`` from now on, or no longer (None); nothing happens where that is so already.
 
         Readings of before are not known, and are forgotten when scoring ends: what is missed in between might be newer.
@@ -190,10 +190,11 @@ class ScoreTable:
     def _score(self, chosen: Int64, found: Gathered, programme: int) -> News2:
         """``found`` (sources, n) of the patients ``chosen`` (n,), who are of one programme."""
         columns = {
-            key: Column(found.value[place], found.time_ns[place], found.flags[place]) for place, key in enumerate(KEYS)
+            key: VitalColumn(found.value[place], found.time_ns[place], found.flags[place])
+            for place, key in enumerate(KEYS)
         }
         age_band, pregnancy, spo2_scale, usual_confusion = self._context[:, chosen]
-        context = ClinicalContext(age_band, pregnancy, spo2_scale, usual_confusion.astype(np.bool_))
+        context = ContextColumns(age_band, pregnancy, spo2_scale, usual_confusion.astype(np.bool_))
         return news2(columns, context, self.watermark_ns, self._programmes[programme])
 
     def _set_back(self, watermark_ns: int) -> None:
@@ -232,7 +233,7 @@ class ScoreTable:
         rings = inputs.ring[dense]
         inputs.sample_ns[rings[rings >= 0]] = NO_TIME
 
-    def _programme(self, score: ScoreRule) -> int:
+    def _programme(self, score: CompiledScore) -> int:
         """The number of what a score needs, given at first sight."""
         if score in self._rules:
             return self._rules.index(score)
@@ -265,7 +266,9 @@ class ScoreTable:
         """The inverse of :meth:`dump`. Raises ``KeyError`` or ``ValueError`` when ``state`` is not one."""
         table = cls()
         for measures, assume_air, assume_alert in state["rules"]:
-            table._programme(ScoreRule(tuple((key, bool(mode)) for key, mode in measures), assume_air, assume_alert))
+            table._programme(
+                CompiledScore(tuple((key, bool(mode)) for key, mode in measures), assume_air, assume_alert)
+            )
         for token in state["tokens"]:
             table._admit(token)
         table.watermark_ns, table._rings, size = state["watermark_ns"], state["rings"], len(table._tokens)

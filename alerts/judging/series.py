@@ -1,4 +1,4 @@
-"""What rules derive from the readings of one (patient, vital): slopes, medians, stuck values, what is usual.
+"""Quantities that rules derive from readings of one (patient, vital): slopes, medians, stuck values, usual values.
 
 Three independent tables of series, each a :class:`Table`: :class:`Recent` (the last minutes), :class:`Usual` (what is
 usual at this hour of the patient's day) and :class:`alerts.judging.days.Days`

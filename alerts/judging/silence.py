@@ -1,4 +1,4 @@
-"""Who has fallen silent: watches of (patient, vital), one per silence rule, judged by the watermark of ticks.
+"""Silence: watches of (patient, vital), one per silence rule, judged by the watermark of ticks.
 
 A watch counts silence from its *anchor*: the receipt of the last reading that shows contact, or the time its rule
 was set. Only processed time counts: over a pause of the ticks longer than ``LONGEST_BEAT_NS`` the anchors move along,
@@ -22,7 +22,7 @@ from numba.core.dispatcher import Dispatcher
 
 from alerts.judging.rule_table import RuleTable
 from alerts.judging.state import ROW_DTYPES, Array, Rows, Vocabulary, record_type
-from alerts.rules.spec import RuleFace, SilenceRule
+from alerts.rules.spec import CompiledSilence, RuleFace
 from vitals.catalog import CODE_SPACE
 from vitals.glossary import Basis, Flag
 from vitals.model import NO_TIME, Int32, Int64
@@ -156,7 +156,7 @@ class SilenceTable:
         self._heads: Int32 = np.full((1, CODE_SPACE), -1, dtype=np.int32)
         self._ended: Int64 = np.empty((_FIRST_WATCHES, 2), np.int64)
 
-    def expect(self, patient: str, rules: Sequence[SilenceRule], from_ns: int) -> None:
+    def expect(self, patient: str, rules: Sequence[CompiledSilence], from_ns: int) -> None:
         """The silence rules of a patient that are in force now; ``from_ns`` is when they were set.
 
         One that was expected before keeps its count; one that is no longer keeps an alert that is open.

@@ -1,4 +1,8 @@
-"""The condition of one slot: how a judged reading, or time, moves it. Called by the kernels only."""
+"""The condition of one slot: how a judged reading, or the passing of time, moves it. Called by the kernels only.
+
+A slot is a (patient, rule). Its condition goes from CLEAR over PENDING (the on-delay) or UNCONFIRMED (an S1 on one
+doubtful reading) to HOLDS, and back to CLEAR. SUSPECTED is CLEAR after one doubtful reading beyond the limit.
+"""
 
 from typing import Final
 
@@ -10,9 +14,9 @@ from vitals.model import NO_TIME
 
 CLEAR: Final = 0
 SUSPECTED: Final = 1
-"""One suspect row was out of limits, on a slot that does not page on one."""
+"""One suspect row was beyond the limit, on a slot that a single suspect row does not page."""
 PENDING: Final = 2
-"""Out of limits; the on-delay runs from ``first_time_ns``, ``counted`` readings have counted."""
+"""Beyond the limit; the on-delay runs from ``first_time_ns``, and ``counted`` readings have counted."""
 HOLDS: Final = 3
 """The condition is true; ``timer_ns`` is when the values came back, or NO_TIME."""
 UNCONFIRMED: Final = 4
@@ -25,11 +29,11 @@ WORSENED: Final = 3
 REFUTED: Final = 4
 ENDED: Final = 5
 REVIEWED: Final = 6
-"""An urgent value that came too late to page; the condition is as it was."""
+"""An urgent value arrived too late to page; the condition does not change."""
 FADED: Final = 7
-"""Nothing came for longer than a value may count as current; the condition is as it was."""
+"""No reading arrived for longer than a value counts as current; the condition does not change."""
 HEARD: Final = 8
-"""Readings come again for a condition that faded."""
+"""A reading arrived for a condition that had faded."""
 
 CONFIRM_NS: Final = 15 * 60 * 1_000_000_000
 """How long a second reading may take to refute a suspect S1 sample (clinical.md 1.3)."""
@@ -45,7 +49,7 @@ _COMBINATION: Final = int(Kind.COMBINATION)
 
 @lean
 def _persists(rules: Rules, rule: int) -> bool:
-    """Whether doubt about one sample of a continuous signal is settled by the delay that the rule has anyway."""
+    """Whether the on-delay of a continuous rule also settles doubt about one sample."""
     return bool(rules.continuous[rule] != 0 and rules.patient_limit[rule] == 0 and rules.on_delay_ns[rule] > 0)
 
 
@@ -59,13 +63,13 @@ def _begin(slots: Slots, slot: int, rows: Rows, row: int, counts: int) -> None:
     slots.first_seq[slot] = rows.seq[row]
     slots.counted[slot] = counts
     slots.counted_ns[slot] = rows.time_ns[row]
-    # By then somebody is asked for the second reading that the rule waits for.
+    # The rule waits for a second reading. After this time a person is asked for it.
     slots.timer_ns[slot] = rows.received_ns[row] + CONFIRM_NS
 
 
 @lean
 def inherit(slots: Slots, parent: int, slot: int) -> None:
-    """A combination that begins without a reading of its own begins on that of its member ``slot``."""
+    """Copy the readings of the member ``slot`` to its combination, which a tick raises without a reading."""
     slots.first_time_ns[parent], slots.latest_time_ns[parent] = slots.first_time_ns[slot], slots.latest_time_ns[slot]
     slots.first_value[parent], slots.latest_value[parent] = slots.first_value[slot], slots.latest_value[slot]
     slots.first_flags[parent], slots.latest_flags[parent] = slots.first_flags[slot], slots.latest_flags[slot]
@@ -80,39 +84,47 @@ def _violation(
 ) -> int:  # fmt: skip
     """A row beyond the limit moves a slot whose condition does not hold yet; the transition, or NOTHING."""
     condition, urgent, persists = slots.condition[slot], rules.severity[rule] == _S1, _persists(rules, rule)
+    # Step 1: clinical.md 1.3. One suspect row below S1 raises nothing; the next row beyond the limit counts.
     if condition == CLEAR and suspect and not urgent and not persists:
         slots.condition[slot] = SUSPECTED
         return NOTHING
+    # Step 2: a doubtful row of a continuous signal does not confirm an S1 that waits for confirmation.
     if condition == UNCONFIRMED and suspect and persists:
         return NOTHING
+    # Step 3: the row becomes the newest row beyond the limit.
     time_ns, earlier_ns = rows.time_ns[row], slots.latest_time_ns[slot]
     slots.latest_time_ns[slot] = time_ns
     slots.latest_value[slot] = rows.value[row]
     slots.latest_flags[slot] = rows.flags[row]
     slots.latest_measured[slot] = measured
+    # Step 4: clinical.md 1.3. A second reading beyond the limit confirms an S1.
     if condition == UNCONFIRMED:
         slots.condition[slot] = HOLDS
         slots.timer_ns[slot] = NO_TIME
         return WORSENED
+    # Step 5: begin or continue the on-delay. A doubtful row of a continuous signal does not count as a reading, a gap
+    # longer than the staleness starts again, and readings count only ``apart_ns`` after the last one that counted.
     counts = 0 if suspect and persists else 1
     if condition == PENDING and persists and time_ns - earlier_ns > rules.staleness_ns[rule]:
-        # What was pending before a long gap says nothing of now.
         condition = CLEAR
     if condition != PENDING:
         _begin(slots, slot, rows, row, counts)
     elif counts == 1 and time_ns - slots.counted_ns[slot] >= rules.apart_ns[rule]:
         slots.counted[slot] += 1
         slots.counted_ns[slot] = time_ns
+    # Step 6: the condition has held when the on-delay is over and enough readings have counted.
     lasted_ns = time_ns - slots.first_time_ns[slot]
     held = lasted_ns >= rules.on_delay_ns[rule] and slots.counted[slot] >= rules.on_count[rule]
+    # Step 7: clinical.md 1.3. A suspect S1 asks for a second reading at once, within CONFIRM_NS.
     if suspect and urgent and not persists and not (condition == PENDING and held):
         deadline = rows.received_ns[row] + CONFIRM_NS
         if condition == PENDING and rules.on_count[rule] <= 1:
-            # A sound reading was out of limits before: doubt about this one must not delay what that one would raise.
+            # An earlier good reading was beyond the limit: the doubtful one must not delay the alert of that reading.
             deadline = min(deadline, slots.first_time_ns[slot] + rules.on_delay_ns[rule])
         slots.condition[slot] = UNCONFIRMED
         slots.timer_ns[slot] = deadline
         return DOUBTED
+    # Step 8: wait for the rest of the on-delay, or raise.
     if not held:
         slots.condition[slot] = PENDING
         return NOTHING
@@ -125,11 +137,14 @@ def _violation(
 def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, beyond: bool, suspect: bool) -> int:
     """A row within the limit moves the slot; the transition, or NOTHING."""
     condition = slots.condition[slot]
+    # Step 1: clinical.md 1.3. A good reading within the limit refutes an unconfirmed S1; a suspect one does not.
     if condition == UNCONFIRMED:
         if suspect:
             return NOTHING
         slots.condition[slot] = CLEAR
         return REFUTED
+    # Step 2: a condition that does not hold yet is cleared: a near miss. With a sticky rule, only a good reading beyond
+    # the deadband clears a pending condition, so that one outlier does not restart the on-delay (clinical.md 5.2).
     if condition != HOLDS:
         if condition == PENDING and rules.sticky[rule] != 0 and (suspect or not beyond):
             return NOTHING
@@ -137,10 +152,12 @@ def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, be
         if condition == PENDING:
             slots.near_misses[slot] += 1
         return NOTHING
+    # Step 3: between limit and deadband the condition goes on, and the off-delay starts again.
     if not beyond:
         slots.timer_ns[slot] = NO_TIME
         slots.cleared[slot] = 0
         return NOTHING
+    # Step 4: beyond the deadband the off-delay runs; the condition ends after ``off_delay_ns`` and ``off_count`` rows.
     if slots.timer_ns[slot] == NO_TIME:
         slots.timer_ns[slot] = time_ns
         slots.cleared[slot] = 0
@@ -155,12 +172,18 @@ def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, be
 def move(
     slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, verdict: int, beyond: bool, measured: float
 ) -> int:  # fmt: skip
-    """Let a judged row (``verdict`` 1 beyond the limit, 0 within it; ``beyond`` the deadband too) move a condition."""
+    """Let a judged row move a condition; the transition, or NOTHING.
+
+    ``verdict`` is 1 for a value beyond the limit and 0 for one within it; ``beyond`` says that a value within the limit
+    is beyond the deadband too.
+    """
     flags = rows.flags[row]
+    # Step 1: a poor signal makes a row of a continuous protocol rule doubtful, a suspect value one of any rule.
     doubt = _DOUBT if rules.continuous[rule] != 0 and rules.patient_limit[rule] == 0 else _SUSPECT
-    # A combination leaves doubt to its members, and a fault is what it says.
+    # Step 2: no doubt about a combination (its members have judged it), a sensor fault, or a LO or HI (promise 6).
     doubtful = rules.kind[rule] != _COMBINATION and flags & _BROKEN == 0
     suspect = doubtful and flags & doubt != 0 and flags & _EXTREME == 0
+    # Step 3: move the condition.
     if verdict == 1:
         return _violation(slots, slot, rules, rule, rows, row, suspect, measured)
     return _recovery(slots, slot, rules, rule, rows.time_ns[row], beyond, suspect)
@@ -168,24 +191,28 @@ def move(
 
 @lean
 def _pending_elapses(slots: Slots, slot: int, rules: Rules, rule: int, watermark_ns: int) -> tuple[int, int]:
+    """Let time pass for a pending condition: the transition, or NOTHING, and its deadline."""
     deadline = slots.first_time_ns[slot] + rules.on_delay_ns[rule]
     fresh = watermark_ns - slots.last_time_ns[slot] <= rules.staleness_ns[rule]
+    # Step 1: enough readings have counted: raise at the end of the on-delay, while the last reading is current.
     if slots.counted[slot] >= rules.on_count[rule]:
         if watermark_ns < deadline or not fresh:
             return NOTHING, 0
         slots.condition[slot] = HOLDS
         slots.timer_ns[slot] = NO_TIME
         return ONSET, deadline
+    # Step 2: below S1 a missing reading raises nothing.
     if rules.severity[rule] != _S1:
         return NOTHING, 0
+    # Step 3: an S1 of a continuous signal has only doubtful readings at the end of the on-delay: ask for confirmation.
     if _persists(rules, rule):
         if watermark_ns < deadline or not fresh:
             return NOTHING, 0
         slots.condition[slot] = UNCONFIRMED
         return DOUBTED, deadline
+    # Step 4: an S1 of spot readings waits for its second reading, which has not come in time: ask a person for it.
     if watermark_ns < slots.timer_ns[slot]:
         return NOTHING, 0
-    # One urgent reading, and the second that the rule waits for has not come: somebody is asked for it.
     deadline = slots.timer_ns[slot]
     slots.condition[slot] = UNCONFIRMED
     slots.timer_ns[slot] = NEVER_NS
@@ -196,8 +223,10 @@ def _pending_elapses(slots: Slots, slot: int, rules: Rules, rule: int, watermark
 def elapse(slots: Slots, slot: int, rules: Rules, rule: int, watermark_ns: int) -> tuple[int, int]:
     """Let time pass for a condition that is not clear: the transition, or NOTHING, and its deadline."""
     condition = slots.condition[slot]
+    # Step 1: the on-delay of a pending condition may be over.
     if condition == PENDING:
         return _pending_elapses(slots, slot, rules, rule, watermark_ns)
+    # Step 2: clinical.md 1.3. An unconfirmed S1 that no reading refuted in time becomes an alert.
     if condition == UNCONFIRMED:
         deadline = slots.timer_ns[slot]
         if watermark_ns < deadline:
@@ -205,6 +234,7 @@ def elapse(slots: Slots, slot: int, rules: Rules, rule: int, watermark_ns: int) 
         slots.condition[slot] = HOLDS
         slots.timer_ns[slot] = NO_TIME
         return WORSENED, deadline
+    # Step 3: clinical.md 2.3. A condition whose last reading is no longer current fades once; it never ends by silence.
     silent_ns = slots.last_time_ns[slot] + rules.staleness_ns[rule]
     if condition == HOLDS and slots.stale[slot] == 0 and watermark_ns > silent_ns:
         slots.stale[slot] = 1

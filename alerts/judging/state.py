@@ -13,7 +13,8 @@ Array = npt.NDArray[Any]
 
 
 class Rules(NamedTuple):
-    """The rule table: columns of ``alerts.spec.RuleSpec``, one row per different spec; dtypes in ``RULE_DTYPES``."""
+    """The rule table: columns of ``alerts.rules.spec.RuleSpec``, one row per different spec; dtypes in
+    ``RULE_DTYPES``."""
 
     kind: Array
     vital: Array
@@ -49,7 +50,8 @@ class Slots(NamedTuple):
 
     ``rule``, ``face`` and ``name`` are rows of tables; ``following`` chains the live slots of one patient and vital,
     ``sibling`` all of a patient. ``parent`` is the combination that the slot is member number ``member`` of, ``combo``
-    the row of ``true_ns`` that a combination has. ``recent``, ``usual`` and ``days`` are rows of ``alerts.series``.
+    the row of ``true_ns`` that a combination has. ``recent``, ``usual`` and ``days`` are rows of
+    ``alerts.judging.series``.
     """
 
     patient: Array

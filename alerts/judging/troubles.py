@@ -1,4 +1,4 @@
-"""Troubles of a patient's devices: battery, clock, faults, flapping, gateway offline (clinical.md 5.1, technical).
+"""Faults of a patient's devices: battery, clock, faults, flapping, gateway offline (clinical.md 5.1, technical).
 
 What ingest says of devices (``ingest/journal/device_life.py``) opens and closes troubles; who wears a device is learned
 from its readings. A trouble belongs to the wearer's rules, by cause; of a device that nobody is known to wear it
@@ -40,7 +40,7 @@ _CAUSES: Final[Mapping[str, str]] = MappingProxyType({EventKind.CLOCK_FAULT: CLO
 """Kinds of a report that faults are made of; the others are faults of the device itself."""
 
 
-class Move(NamedTuple):
+class TroubleMove(NamedTuple):
     """An alert that begins or ends. ``key`` is ``patient|rule``; ``rule`` is the one in force when it began.
 
     ``message``, ``vital``, ``since_ns`` and ``number`` are what an alert id is made of: the same in both moves of one
@@ -70,7 +70,7 @@ class _Trouble(msgspec.Struct, array_like=True):
 
 
 class _Standing(msgspec.Struct, array_like=True):
-    """An alert that began, by :class:`Move`."""
+    """An alert that began, by :class:`TroubleMove`."""
 
     patient: str
     rule: TroubleRule
@@ -180,16 +180,16 @@ class DeviceTroubles:
             self._rules.pop(patient, None)
         self._edited.add((patient, ""))
 
-    def events(self, events: Sequence[DeviceEvent]) -> list[Move]:
+    def events(self, events: Sequence[DeviceEvent]) -> list[TroubleMove]:
         """Take in what happened to devices, in order."""
-        moves: list[Move] = []
+        moves: list[TroubleMove] = []
         for event in events:
             if self._take(event):
                 now_ns = self._time_of(event)
                 moves += [move for place in self._placing(event.device) for move in self._judge(place, now_ns, None)]
         return moves
 
-    def advance(self, watermark_ns: int) -> list[Move]:
+    def advance(self, watermark_ns: int) -> list[TroubleMove]:
         """Move to a tick's watermark: delays elapse, changed wearers and rules count. In order of time, then key."""
         before = self._watermark_ns
         if before != NO_TIME:
@@ -280,7 +280,7 @@ class DeviceTroubles:
             self._at.setdefault(place, set()).add(device)
         return [place] if left is None or left == place else [left, place]
 
-    def _judge(self, place: _Place, now_ns: int, before: int | None) -> list[Move]:
+    def _judge(self, place: _Place, now_ns: int, before: int | None) -> list[TroubleMove]:
         """What ends and begins at a place; ``before`` is the watermark up to which delays had elapsed already."""
         troubles = [(device, name, trouble) for device in sorted(self._at.get(place, ()))
                     for name, trouble in sorted(self._open[device].items())]  # fmt: skip
@@ -307,7 +307,7 @@ class DeviceTroubles:
 
     def _begin(
         self, place: _Place, key: str, rule: TroubleRule, device: str, trouble: _Trouble, at_ns: int
-    ) -> Move:  # fmt: skip
+    ) -> TroubleMove:  # fmt: skip
         self._count += 1
         text = describe(device, trouble.cause, trouble.detail, trouble.value)
         if not place[0]:
@@ -318,7 +318,7 @@ class DeviceTroubles:
         self._standing.setdefault(place, {})[key] = one
         return _move(key, one, at_ns)
 
-    def _ends(self, place: _Place, causes: set[str], now_ns: int) -> list[Move]:
+    def _ends(self, place: _Place, causes: set[str], now_ns: int) -> list[TroubleMove]:
         standing = self._standing.get(place, {})
         over = sorted(key for key, one in standing.items() if one.rule.cause not in causes)
         moves = []
@@ -366,9 +366,9 @@ class DeviceTroubles:
         return table
 
 
-def _move(key: str, one: _Standing, at_ns: int, end: str = "") -> Move:
+def _move(key: str, one: _Standing, at_ns: int, end: str = "") -> TroubleMove:
     text = f"{one.text}: {end}" if end else one.text
-    return Move(
+    return TroubleMove(
         key, not end, at_ns, one.patient, one.rule, one.device, text, one.message, one.vital, one.since_ns, one.number
     )  # fmt: skip
 

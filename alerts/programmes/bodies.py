@@ -11,7 +11,7 @@ import msgspec
 
 from alerts.rules.compile import Adopted
 from alerts.rules.gates import AgeBand, Known, PatientContext
-from alerts.rules.protocol import Protocol, parse_protocol
+from alerts.rules.protocol import MonitoringProtocol, parse_protocol
 from vitals.errors import InvalidRequest
 
 MAX_PROTOCOLS: Final = 16
@@ -25,6 +25,7 @@ _Word = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 _Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 _Version = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _Time = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_AnyTime = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
 
 
@@ -87,7 +88,7 @@ class StatusBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     patient: _Word
     status: Literal["active", "paused", "hospitalised", "discharged"]
-    from_ns: _Time
+    from_ns: _AnyTime
     check_ns: _Time | None = None
 
 
@@ -114,7 +115,7 @@ def read_programme(body: Mapping[str, Any]) -> ProgrammeVersion:
     read = _convert(body, ProgrammeBody)
     if read.review_ns is not None and read.review_ns <= (read.valid_from_ns or 0):
         raise InvalidRequest("review_ns", "must be after valid_from_ns")
-    protocols: list[Protocol] = []
+    protocols: list[MonitoringProtocol] = []
     measures: dict[str, str] = {}
     for number, payload in enumerate(read.protocols):
         try:
@@ -170,6 +171,8 @@ def read_context(body: Mapping[str, Any]) -> ContextBody:
 def read_status(body: Mapping[str, Any]) -> StatusBody:
     """Body of a ``status`` control; raises ``InvalidRequest``."""
     read = _convert(body, StatusBody)
+    if read.from_ns < 0:
+        raise InvalidRequest("from_ns", "is before 1970")
     if read.check_ns is not None and read.check_ns <= read.from_ns:
         raise InvalidRequest("check_ns", "must be after from_ns")
     return read

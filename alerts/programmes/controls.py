@@ -1,8 +1,8 @@
-"""What people and the system tell the engine of alerts and limits: the bodies of control entries, and their checks."""
+"""Control entries about alerts and limits: their bodies, and the checks of them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -11,7 +11,7 @@ from alerts.rules.unclaimed import UnclaimedBody
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
-from vitals.records import Alert
+from vitals.ports import AlertDecisions, AlertReader
 from vitals.times import MINUTE_NS
 
 LONGEST_SHELF_NS: Final[Mapping[Severity, int]] = MappingProxyType(
@@ -144,17 +144,7 @@ def needs_second(shelved_ns: int, now_ns: int, until_ns: int) -> bool:
     return shelved_ns + until_ns - now_ns > SHELF_ALONE_NS
 
 
-class AlertReader(Protocol):
-    """What checking a control needs of the alert book."""
-
-    def alert(self, ident: str) -> Alert:
-        """Raises ``NotFound``."""
-
-    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
-        """(version, limits) in force."""
-
-
-def check_control(book: AlertReader, control: Control) -> None:
+def check_control(book: AlertReader, decisions: AlertDecisions, control: Control) -> None:
     """Refuse what must not enter the log.
 
     Raises:
@@ -166,7 +156,7 @@ def check_control(book: AlertReader, control: Control) -> None:
         raise InvalidRequest("kind", "is for the system to say, not for people")
     if control.kind is ControlKind.LIMITS:
         limits, _ = read_limits(control)
-        version, _ = book.limits(limits.patient)
+        version, _ = decisions.limits(limits.patient)
         if limits.version <= version:
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
         return

@@ -1,4 +1,4 @@
-"""Programmes, enrolments, clinical context: what is in force for whom, folded from the log's control entries.
+"""Programmes, enrolments and clinical context in force for each patient, folded from the log's control entries.
 
 A programme is a ward's or a team's set of protocols, in numbered versions. A patient is enrolled in programmes, with
 overrides of single rules. :class:`Programmes` is state without a clock: times come in as those of the entries.
@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from alerts.programmes.bodies import ContextBody, EnrolmentBody, ProgrammeVersion, patch
-from alerts.rules.compile import Adopted, Override, compile_protocols
+from alerts.rules.compile import Adopted, RuleOverride, compile_protocols
 from alerts.rules.gates import PatientContext
-from alerts.rules.protocol import Protocol, check_enrolment, check_rules, document, parse_protocol, patched
+from alerts.rules.protocol import MonitoringProtocol, check_enrolment, check_rules, document, parse_protocol, patched
 from alerts.rules.spec import Compiled
 from alerts.rules.types import Rule
 from vitals.errors import InvalidRequest
@@ -56,7 +56,7 @@ class _Enrolment(msgspec.Struct):
 
     version: int
     programmes: tuple[str, ...]
-    overrides: tuple[Override, ...]
+    overrides: tuple[RuleOverride, ...]
     ends: dict[str, int]
 
 
@@ -89,7 +89,7 @@ class Programmes:
         known = self._enrolments.get(body.patient)
         if known is not None and body.version <= known.version:
             return []
-        overrides = tuple(Override(one.rule, body.version, patch(one)) for one in body.overrides)
+        overrides = tuple(RuleOverride(one.rule, body.version, patch(one)) for one in body.overrides)
         ends = {one.rule: one.until_ns for one in body.overrides if one.until_ns is not None}
         self._enrolments[body.patient] = _Enrolment(body.version, body.programmes, overrides, ends)
         self._next_ns = None
@@ -279,7 +279,7 @@ class Programmes:
         for name, newest, in_force, reminded, versions in state["programmes"]:
             out._programmes[name] = _Programme(newest, in_force, reminded, [_loaded(name, one) for one in versions])
         for patient, version, programmes, overrides, ends in state["enrolments"]:
-            own = tuple(Override(*one) for one in overrides)
+            own = tuple(RuleOverride(*one) for one in overrides)
             out._enrolments[patient] = _Enrolment(version, tuple(programmes), own, dict(ends))
         out._contexts = {
             patient: (version, PatientContext(*context)) for patient, version, *context in state["contexts"]
@@ -317,7 +317,7 @@ def _unreviewed(known: _Programme) -> ProgrammeVersion | None:
     return None if one is None or one.adopted.version == known.reminded else one
 
 
-def _protocols(adopted: Iterable[Adopted]) -> list[Protocol]:
+def _protocols(adopted: Iterable[Adopted]) -> list[MonitoringProtocol]:
     return [protocol for one in adopted for protocol in one.protocols]
 
 
@@ -325,7 +325,7 @@ def _problem(error: InvalidRequest) -> str:
     return str(error).removeprefix(f"{error.field}: ")
 
 
-def _unfit(rule: Rule | None, override: Override) -> str:
+def _unfit(rule: Rule | None, override: RuleOverride) -> str:
     if rule is None:
         return "there is no such rule any more"
     try:
@@ -335,7 +335,7 @@ def _unfit(rule: Rule | None, override: Override) -> str:
     return ""
 
 
-def _check_overrides(body: EnrolmentBody, protocols: list[Protocol]) -> None:
+def _check_overrides(body: EnrolmentBody, protocols: list[MonitoringProtocol]) -> None:
     """Each override fits its rule, and each protocol as the patient would have it does not contradict itself."""
     own = {f"{protocol.name}:{rule.id}": rule for protocol in protocols for rule in protocol.rules}
     kept: dict[str, Rule | None] = dict(own)

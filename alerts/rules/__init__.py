@@ -1,1 +1,1 @@
-"""What a rule is: limits, the nine rule types, protocol syntax, gates, compiling and words."""
+"""Rules: limits, the nine rule types, protocol syntax, gates, compiling and words."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from alerts.rules import spec
 from alerts.rules.gates import PatientContext, shut
 from alerts.rules.limits import Side
-from alerts.rules.protocol import Protocol, patched
+from alerts.rules.protocol import MonitoringProtocol, patched
 from alerts.rules.spec import Compiled, CompiledRule, Kind, Op, RuleFace, RuleSpec, TroubleRule
 from alerts.rules.syntax import (
     APART_S,
@@ -22,16 +22,16 @@ from alerts.rules.syntax import (
     HIGH_GLUCOSE_DEADBAND,
     SUPPRESSORS,
     Compared,
-    Condition,
-    Deviation,
-    Limit,
-    Rate,
-    Score,
+    Criterion,
+    DeviationCriterion,
+    LimitCriterion,
+    RateCriterion,
+    ScoreCriterion,
     Sized,
     Suppressor,
-    Trend,
+    TrendCriterion,
 )
-from alerts.rules.types import CombinationRule, ForecastRule, Rule, SilenceRule, TechnicalRule, cause_of, conditions
+from alerts.rules.types import CombinationRule, ForecastRule, Rule, SilenceRule, TechnicalRule, cause_of, criteria
 from alerts.scores.tables import SOURCES
 from vitals.catalog import BY_KEY, Vital
 from vitals.errors import InvalidRequest
@@ -55,7 +55,13 @@ _DECIMALS: Final = 9
 _BAND_DECIMALS: Final = 2
 _CACHED: Final = 4096
 _KINDS: Final[Mapping[type, Kind]] = MappingProxyType(
-    {Limit: Kind.LIMIT, Rate: Kind.RATE, ForecastRule: Kind.FORECAST, Deviation: Kind.DEVIATION, Trend: Kind.TREND}
+    {
+        LimitCriterion: Kind.LIMIT,
+        RateCriterion: Kind.RATE,
+        ForecastRule: Kind.FORECAST,
+        DeviationCriterion: Kind.DEVIATION,
+        TrendCriterion: Kind.TREND,
+    }
 )
 _OPS: Final[Mapping[str, Op]] = MappingProxyType({
     "difference": Op.DIFFERENCE, "ratio": Op.RATIO, "robust_z": Op.ROBUST_Z, "change": Op.CHANGE, "mean": Op.MEAN,
@@ -70,14 +76,14 @@ class Adopted(NamedTuple):
 
     programme: str
     version: int
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[MonitoringProtocol, ...]
 
     def measures(self) -> dict[str, str]:
         """How the programme measures vital signs; its protocols agree."""
         return {key: mode for protocol in self.protocols for key, mode in protocol.measures.items()}
 
 
-class Override(NamedTuple):
+class RuleOverride(NamedTuple):
     """A patient's own version of a rule: ``changes`` is the JSON of a merge patch, empty where the rule is off."""
 
     rule: str
@@ -90,14 +96,14 @@ class _Outcome(NamedTuple):
 
     name: str
     rules: tuple[CompiledRule, ...] = ()
-    silences: tuple[spec.SilenceRule, ...] = ()
+    silences: tuple[spec.CompiledSilence, ...] = ()
     troubles: tuple[TroubleRule, ...] = ()
     shut: str = ""
 
 
 @lru_cache(maxsize=_CACHED)
 def compile_protocols(
-    adopted: tuple[Adopted, ...], context: PatientContext, overrides: tuple[Override, ...] = ()
+    adopted: tuple[Adopted, ...], context: PatientContext, overrides: tuple[RuleOverride, ...] = ()
 ) -> Compiled:
     """Everything that watches a patient, in the order of programmes, protocols and rules.
 
@@ -124,7 +130,7 @@ def compile_protocols(
 
 
 @lru_cache(maxsize=_CACHED)
-def _outcomes(adopted: Adopted, context: PatientContext) -> tuple[tuple[_Outcome, Rule, Protocol], ...]:
+def _outcomes(adopted: Adopted, context: PatientContext) -> tuple[tuple[_Outcome, Rule, MonitoringProtocol], ...]:
     return tuple(
         (_outcome(rule, protocol.name, adopted, context, 0), rule, protocol)
         for protocol in adopted.protocols
@@ -133,7 +139,7 @@ def _outcomes(adopted: Adopted, context: PatientContext) -> tuple[tuple[_Outcome
 
 
 def _overridden(
-    rule: Rule, protocol: Protocol, adopted: Adopted, context: PatientContext, override: Override
+    rule: Rule, protocol: MonitoringProtocol, adopted: Adopted, context: PatientContext, override: RuleOverride
 ) -> _Outcome:
     if not override.changes:
         reason = f"switched off for this patient (enrolment {override.version})"
@@ -145,7 +151,7 @@ def _overridden(
     return _outcome(own, protocol.name, adopted, context, override.version)
 
 
-def _score(adopted: tuple[Adopted, ...]) -> spec.ScoreRule | None:
+def _score(adopted: tuple[Adopted, ...]) -> spec.CompiledScore | None:
     """What the scores of the patient need; the programme named first says how a vital is measured."""
     protocols = [protocol for one in adopted for protocol in one.protocols]
     declared = [protocol.score for protocol in protocols if protocol.score is not None]
@@ -155,7 +161,7 @@ def _score(adopted: tuple[Adopted, ...]) -> spec.ScoreRule | None:
     for one in adopted:
         for key, mode in one.measures().items():
             measures.setdefault(key, mode == Mode.CONTINUOUS)
-    return spec.ScoreRule(
+    return spec.CompiledScore(
         tuple(sorted(measures.items())),
         any(settings.assume_air for settings in declared),
         any(settings.assume_alert for settings in declared),
@@ -164,7 +170,7 @@ def _score(adopted: tuple[Adopted, ...]) -> spec.ScoreRule | None:
 
 def _asks_score(rule: Rule) -> bool:
     parts = rule.members if isinstance(rule, CombinationRule) else (rule,)
-    return any(isinstance(part, Score) for part in parts)
+    return any(isinstance(part, ScoreCriterion) for part in parts)
 
 
 def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContext, override: int) -> _Outcome:
@@ -178,7 +184,8 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
     if isinstance(rule, SilenceRule):
         vital = BY_KEY[rule.vital]
         return _Outcome(
-            name, silences=(spec.SilenceRule(face._replace(silence=True), vital.code, rule.after_s * _NS, severity),)
+            name,
+            silences=(spec.CompiledSilence(face._replace(silence=True), vital.code, rule.after_s * _NS, severity),),
         )
     if isinstance(rule, TechnicalRule):
         if rule.vital is None:
@@ -188,12 +195,12 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
     return _Outcome(name, rules=rules)
 
 
-def conditions_of(rule: Rule, measures: Mapping[str, str]) -> list[RuleSpec]:
+def specs_of(rule: Rule, measures: Mapping[str, str]) -> list[RuleSpec]:
     """What a rule compares, its own vital signs only; nothing for silence and troubles of devices."""
     severity = _SEVERITIES[rule.severity]
     if isinstance(rule, TechnicalRule) and rule.vital is not None:
         return [_technical(rule, rule.vital, measures)]
-    return [_condition(part, severity, measures) for _, part in conditions(rule)]
+    return [_criterion_spec(part, severity, measures) for _, part in criteria(rule)]
 
 
 def _face(rule: Rule, name: str, version: int, override: int) -> RuleFace:
@@ -224,9 +231,9 @@ def _variants(rule: Any, face: RuleFace) -> Iterator[tuple[Any, RuleFace]]:
 
 def _compiled(rule: Any, face: RuleFace, severity: int, measures: Mapping[str, str]) -> CompiledRule:
     if not isinstance(rule, CombinationRule):
-        return CompiledRule(face, _condition(rule, severity, measures))
+        return CompiledRule(face, _criterion_spec(rule, severity, measures))
     members = tuple(
-        CompiledRule(face._replace(name=f"{face.name}#{number}"), _condition(part, severity, measures))
+        CompiledRule(face._replace(name=f"{face.name}#{number}"), _criterion_spec(part, severity, measures))
         for number, part in enumerate(rule.members, 1)
     )
     together = _BLANK._replace(
@@ -241,7 +248,7 @@ _BLANK: Final = RuleSpec(
     inclusive=1, on_delay_ns=0, on_count=1, apart_ns=0, off_delay_ns=0, off_count=1, staleness_ns=0, continuous=0,
     sticky=0, patient_limit=0, median_of=1, op=int(Op.NONE), window_ns=0, a=0.0, b=0.0, c=0.0, from_min=0, to_min=0,
 )  # fmt: skip
-"""A condition that is 1 when true and 0 when not."""
+"""A criterion that is 1 when met and 0 when not."""
 
 
 def _mode(key: str, measures: Mapping[str, str]) -> Mode:
@@ -267,12 +274,12 @@ def _technical(rule: TechnicalRule, key: str, measures: Mapping[str, str]) -> Ru
     )  # fmt: skip
 
 
-def _condition(part: Condition | ForecastRule, severity: int, measures: Mapping[str, str]) -> RuleSpec:
-    if isinstance(part, Score):
+def _criterion_spec(part: Criterion | ForecastRule, severity: int, measures: Mapping[str, str]) -> RuleSpec:
+    if isinstance(part, ScoreCriterion):
         return _of_score(part, measures)._replace(severity=severity)
     vital, mode = BY_KEY[part.vital], _mode(part.vital, measures)
     kind = next(kind for cls, kind in _KINDS.items() if isinstance(part, cls))
-    op = _OPS[part.measure] if isinstance(part, Deviation | Trend) else Op.NONE
+    op = _OPS[part.measure] if isinstance(part, DeviationCriterion | TrendCriterion) else Op.NONE
     base = _lasting(part, _on(vital, mode), mode)
     base = base._replace(
         kind=int(kind), severity=severity, op=int(op), from_min=part.from_min, to_min=part.to_min,
@@ -284,7 +291,7 @@ def _condition(part: Condition | ForecastRule, severity: int, measures: Mapping[
     return _parameters(part, _crossed(part, base, vital, part.unit or vital.unit, difference=difference), vital)
 
 
-def _of_score(part: Score, measures: Mapping[str, str]) -> RuleSpec:
+def _of_score(part: ScoreCriterion, measures: Mapping[str, str]) -> RuleSpec:
     """Two evaluations in a row while vitals are measured continuously, but for a high score (clinical.md 2.3)."""
     sources = {key for keys in SOURCES.values() for key in keys}
     mode = Mode.CONTINUOUS if any(measures.get(key) == Mode.CONTINUOUS for key in sources) else Mode.SPOT
@@ -303,13 +310,13 @@ def _of_score(part: Score, measures: Mapping[str, str]) -> RuleSpec:
 
 
 def _lasting(part: Sized, base: RuleSpec, mode: Mode) -> RuleSpec:
-    """Persistence by mode. While pending, only values that are really back cancel a continuous condition."""
-    levelled = isinstance(part, Limit | Deviation)
+    """Persistence by mode. While pending, only values that are really back cancel a continuous criterion."""
+    levelled = isinstance(part, LimitCriterion | DeviationCriterion)
     if mode is Mode.CONTINUOUS:
         kept = part.continuous
         default_s = SUPPRESSORS.get(part.vital, Suppressor()).for_s if levelled else 0.0
         for_s = default_s if kept.for_s is None else kept.for_s
-        default_s = 0.0 if isinstance(part, Trend) else CLEAR_S
+        default_s = 0.0 if isinstance(part, TrendCriterion) else CLEAR_S
         clear_s = default_s if kept.clear_s is None else kept.clear_s
         return base._replace(
             on_delay_ns=round(for_s * _NS), on_count=kept.readings, off_delay_ns=round(clear_s * _NS),
@@ -317,14 +324,16 @@ def _lasting(part: Sized, base: RuleSpec, mode: Mode) -> RuleSpec:
         )  # fmt: skip
     readings, spot = part.spot_readings(), part.spot
     apart_s = (APART_S if readings > 1 else 0.0) if spot.apart_s is None else spot.apart_s
-    clear_readings = (1 if isinstance(part, Trend) else 2) if spot.clear_readings is None else spot.clear_readings
+    clear_readings = (
+        (1 if isinstance(part, TrendCriterion) else 2) if spot.clear_readings is None else spot.clear_readings
+    )
     return base._replace(
         on_count=readings, apart_ns=round(apart_s * _NS), off_count=clear_readings, median_of=spot.median_of
     )
 
 
 def _inner(part: Compared, limit: float, side: Side, default: float) -> float:
-    """Where the condition ends, as written: rounded as a person adds."""
+    """Where the criterion stops being met, as written: rounded as a person adds."""
     if part.clear is not None:
         return part.clear
     band = default if part.deadband is None else part.deadband
@@ -334,7 +343,7 @@ def _inner(part: Compared, limit: float, side: Side, default: float) -> float:
 def _crossed(part: Sized, base: RuleSpec, vital: Vital, unit: str, *, difference: bool) -> RuleSpec:
     """Thresholds as written and as compared; a percentage of readings is compared as written."""
     limit, side = part.threshold.limit, part.threshold.side
-    default = _deadband(part, unit, vital, limit) if isinstance(part, Limit) else 0.0
+    default = _deadband(part, unit, vital, limit) if isinstance(part, LimitCriterion) else 0.0
     inner = _inner(part, limit, side, default)
     share = base.op == Op.SHARE_BELOW
     enter, leave = (limit, inner) if share else _canonical([limit, inner], unit, vital, difference=difference)
@@ -344,7 +353,7 @@ def _crossed(part: Sized, base: RuleSpec, vital: Vital, unit: str, *, difference
     )  # fmt: skip
 
 
-def _deadband(part: Limit, unit: str, vital: Vital, limit: float) -> float:
+def _deadband(part: LimitCriterion, unit: str, vital: Vital, limit: float) -> float:
     """The default deadband in the limit's unit, at its place on the scale."""
     enter = float(to_canonical(limit, unit, vital.unit))
     band = SUPPRESSORS.get(part.vital, Suppressor()).deadband
@@ -365,15 +374,15 @@ def _canonical(values: list[float], unit: str | None, vital: Vital, *, differenc
 
 def _parameters(part: Sized, base: RuleSpec, vital: Vital) -> RuleSpec:
     """What the types need beside a threshold: see ``spec.Kind`` and ``spec.Op``."""
-    if isinstance(part, Rate):
+    if isinstance(part, RateCriterion):
         return base._replace(window_ns=part.window_s * _NS)
     if isinstance(part, ForecastRule):
         (under,) = _canonical([part.while_below], part.unit, vital, difference=False)
         (slope,) = _canonical([part.slope_below], part.unit, vital, difference=True)
         return base._replace(window_ns=part.window_s * _NS, a=part.ahead_min, b=under, c=slope)
-    if isinstance(part, Deviation):
+    if isinstance(part, DeviationCriterion):
         return base._replace(a=part.least_spread)
-    if isinstance(part, Trend):
+    if isinstance(part, TrendCriterion):
         base = base._replace(
             window_ns=part.days * DAY_NS, a=float(part.readings), b=float(part.on_days),
             staleness_ns=max(base.staleness_ns, _TREND_STALENESS_NS),

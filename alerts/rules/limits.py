@@ -1,4 +1,4 @@
-"""Limits of a patient: validated as written by a person, compiled to what the kernels compare.
+"""Limits of a patient: validated as a person wrote them, compiled to the kernels' numbers.
 
 A limit is the shape of ``patients/{id}/limits`` in the outside contracts. Each of its sides becomes one slot with a
 stable rule id such as ``limit:spo2:low:S1``. Thresholds pass through the same conversion as values, so that a reading

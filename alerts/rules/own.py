@@ -1,11 +1,11 @@
-"""A patient's own limits as the engine takes them, and who looks after them when no programme says so."""
+"""A patient's own limits as rules of the engine, with the owner of their alerts if no programme names one."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from alerts.rules.limits import Limit, Side, compile_limit, rule_id
-from alerts.rules.spec import CompiledRule, RuleFace, SilenceRule
+from alerts.rules.spec import CompiledRule, CompiledSilence, RuleFace
 from alerts.rules.types import CAUSES
 from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Severity
@@ -44,10 +44,10 @@ def describe_silence(vital: int, window_ns: int) -> str:
     return f"No {spoken} for {span}"
 
 
-def silence_rule(vital: int, version: int) -> SilenceRule:
+def silence_rule(vital: int, version: int) -> CompiledSilence:
     """The rule of a vital that has limits of the patient's own: nothing for longer than its source may be silent."""
     known = BY_CODE[vital]
     window_ns = known.silence_ns(known.mode)
     title = describe_silence(vital, window_ns)
     face = plain_face(f"silence:{known.key}", version, title, "monitoring", Severity.S3, technical=True)
-    return SilenceRule(face._replace(silence=True), vital, window_ns, int(Severity.S3))
+    return CompiledSilence(face._replace(silence=True), vital, window_ns, int(Severity.S3))

@@ -1,7 +1,8 @@
-"""Protocols: rules for a condition, as a team writes them in TOML or JSON, refused with the path of the wrong word.
+"""Protocols: rules for a disease, as a team writes them in TOML or JSON, refused with the path of the wrong word.
 
 A protocol is a list of rules of nine types (``RULE_TYPES``). Each says what raises it, how long or how often, what ends
-it, how urgent it is and who owns it; ``alerts.compile`` makes of it what the kernels compare. Every number is bounded.
+it, how urgent it is and who owns it; ``alerts.rules.compile`` makes of it what the kernels compare. Every number is
+bounded.
 """
 
 import tomllib
@@ -15,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from alerts.rules.gates import Part, PatientContext, exclusive
 from alerts.rules.limits import Side
-from alerts.rules.syntax import Condition, Deviation, Score, Trend, measurable
+from alerts.rules.syntax import Criterion, DeviationCriterion, ScoreCriterion, TrendCriterion, measurable
 from alerts.rules.types import (
     RULE_TYPES,
     CombinationRule,
@@ -27,7 +28,7 @@ from alerts.rules.types import (
     Rule,
     Text,
     cause_of,
-    conditions,
+    criteria,
 )
 from vitals.catalog import BY_KEY, Vital
 from vitals.errors import InvalidRequest
@@ -54,25 +55,27 @@ class LeftOut(Part):
     reason: Line
 
 
-class Protocol(Part):
-    """Rules for a condition; equal documents are equal, hashing is cheap."""
+class MonitoringProtocol(Part):
+    """Rules for a disease; equal documents are equal, hashing is cheap."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="names its rules: `copd:P1-red`")
-    title: Line = Field(description="what people read")
-    version: int = Field(default=1, ge=1, le=2**31 - 1, description="of the document")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_]{0,31}$", description="the first part of its rules' names: `copd:P1-red`"
+    )
+    title: Line = Field(description="title that people read")
+    version: int = Field(default=1, ge=1, le=2**31 - 1, description="version of the document")
     ages: tuple[Literal["adult"], ...] = Field(
-        default=("adult",), min_length=1, max_length=1, strict=False, description="age groups that it is for"
+        default=("adult",), min_length=1, max_length=1, strict=False, description="age groups that the protocol is for"
     )
-    source: Line = Field(default="not stated", description="where its numbers come from")
-    advice: Text = Field(default="", description="what to tell everybody who uses it")
-    disclaimer: Text = Field(default="", description="what it is not")
+    source: Line = Field(default="not stated", description="source of its numbers")
+    advice: Text = Field(default="", description="advice for everybody who uses the protocol")
+    disclaimer: Text = Field(default="", description="limits of the protocol's use")
     measures: dict[str, Literal["spot", "continuous"]] = Field(
-        default={}, max_length=len(BY_KEY), description="how vital signs are measured, where not as the catalogue says"
+        default={}, max_length=len(BY_KEY), description="mode of vital signs that differs from the catalogue"
     )
-    score: ScoreSettings | None = Field(default=None, description="asks for scores, with what may be assumed")
+    score: ScoreSettings | None = Field(default=None, description="computes scores, with these assumptions")
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=MAX_RULES, strict=False, description="the rules")
     left_out: tuple[LeftOut, ...] = Field(
-        default=(), max_length=MAX_RULES, strict=False, description="rules of the source that it does not have, and why"
+        default=(), max_length=MAX_RULES, strict=False, description="rules of the source that are left out, and why"
     )
 
     @field_validator("measures")
@@ -91,21 +94,21 @@ class Protocol(Part):
         return BY_KEY[key].mode if given is None else Mode(given)
 
 
-def parse_protocol(payload: object) -> Protocol:
+def parse_protocol(payload: object) -> MonitoringProtocol:
     """A protocol from its document (the JSON or TOML form).
 
     Raises:
         InvalidRequest: with the path of the first wrong word, such as ``rules[3].at_or_below``.
     """
     try:
-        protocol = Protocol.model_validate(payload)
+        protocol = MonitoringProtocol.model_validate(payload)
     except ValidationError as error:
         raise refused(error) from error
     check_rules(protocol)
     return protocol
 
 
-def check_rules(protocol: Protocol) -> None:
+def check_rules(protocol: MonitoringProtocol) -> None:
     """Refuse rules that do not go together; raises ``InvalidRequest`` with the path of the later one."""
     _check_names(protocol)
     _check_delays(protocol)
@@ -154,12 +157,12 @@ def _merged(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
     return out
 
 
-def document(protocol: Protocol) -> dict[str, Any]:
+def document(protocol: MonitoringProtocol) -> dict[str, Any]:
     """The JSON form that :func:`parse_protocol` reads back to the same protocol."""
     return protocol.model_dump(mode="json", exclude_defaults=True)
 
 
-def load_protocol(path: Path) -> Protocol:
+def load_protocol(path: Path) -> MonitoringProtocol:
     """A protocol from a TOML file.
 
     Raises:
@@ -169,7 +172,7 @@ def load_protocol(path: Path) -> Protocol:
     return _from_toml(path.name, path.read_bytes())
 
 
-def _from_toml(name: str, data: bytes) -> Protocol:
+def _from_toml(name: str, data: bytes) -> MonitoringProtocol:
     try:
         return parse_protocol(tomllib.loads(data.decode()))
     except InvalidRequest as error:
@@ -179,14 +182,14 @@ def _from_toml(name: str, data: bytes) -> Protocol:
 
 
 @cache
-def shipped() -> tuple[Protocol, ...]:
+def shipped() -> tuple[MonitoringProtocol, ...]:
     """The protocols that come with the product (clinical.md 4.1 to 4.6), by name."""
     folder = resources.files("alerts") / "protocols"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
     return tuple(_from_toml(file.name, file.read_bytes()) for file in files)
 
 
-def check_enrolment(protocols: Iterable[Protocol], context: PatientContext) -> None:
+def check_enrolment(protocols: Iterable[MonitoringProtocol], context: PatientContext) -> None:
     """Refuse protocols that are not for this patient, or that come twice; raises ``InvalidRequest``.
 
     A protocol for adults wants an adult: a child or an unknown age is refused (DESIGN section 8).
@@ -201,7 +204,7 @@ def check_enrolment(protocols: Iterable[Protocol], context: PatientContext) -> N
             raise InvalidRequest("programmes", f"{protocol.name} is for adults: the patient's age group {age}")
 
 
-def _check_names(protocol: Protocol) -> None:
+def _check_names(protocol: MonitoringProtocol) -> None:
     seen: set[str] = set()
     for number, rule in enumerate(protocol.rules):
         if rule.id in seen:
@@ -209,14 +212,14 @@ def _check_names(protocol: Protocol) -> None:
         seen.add(rule.id)
 
 
-def _check_delays(protocol: Protocol) -> None:
+def _check_delays(protocol: MonitoringProtocol) -> None:
     """Spot readings so far apart that the first is stale when the last comes would never raise.
 
-    Days of a trend are exempt, and continuous conditions: they are kept by readings that go on coming.
+    Days of a trend are exempt, and continuous criteria: they are kept by readings that go on coming.
     """
     for number, rule in enumerate(protocol.rules):
-        for path, part in conditions(rule):
-            if isinstance(part, Trend | Score) or part.spot.apart_s is None:
+        for path, part in criteria(rule):
+            if isinstance(part, TrendCriterion | ScoreCriterion) or part.spot.apart_s is None:
                 continue
             waits_s = part.spot.apart_s * (part.spot_readings() - 1)
             for key in (part.vital, *part.also_on):
@@ -226,7 +229,7 @@ def _check_delays(protocol: Protocol) -> None:
                     raise InvalidRequest(f"rules[{number}]{path}.spot.apart_s", problem)
 
 
-def _check_limits(protocol: Protocol) -> None:
+def _check_limits(protocol: MonitoringProtocol) -> None:
     """No two limits of a vital contradict each other for a patient to whom both rules apply."""
     limits = [(number, rule) for number, rule in enumerate(protocol.rules) if isinstance(rule, LimitRule)]
     for place, (number, rule) in enumerate(limits):
@@ -251,15 +254,15 @@ def _contradiction(rule: LimitRule, other: LimitRule, vital: Vital) -> str:
     return f"is {words} extreme than that of {other.id}, which is {other.severity}" if backwards else ""
 
 
-def _check_triggers(protocol: Protocol) -> None:
+def _check_triggers(protocol: MonitoringProtocol) -> None:
     """What compares with the patient's own past or future is no sole reason for S1 (clinical.md 6.2)."""
     urgent = [(number, rule) for number, rule in enumerate(protocol.rules) if rule.severity == "S1"]
-    firm = {cause_of(rule) for _, rule in urgent if any(_is_firm(part) for _, part in conditions(rule))}
+    firm = {cause_of(rule) for _, rule in urgent if any(_is_firm(part) for _, part in criteria(rule))}
     for number, rule in urgent:
         if isinstance(rule, ForecastRule | DeviationRule | CombinationRule) and cause_of(rule) not in firm:
             problem = f"a {rule.type} that is the only S1 for {cause_of(rule)} needs one on values beside it"
             raise InvalidRequest(f"rules[{number}].severity", problem)
 
 
-def _is_firm(part: Condition | ForecastRule) -> bool:
-    return not isinstance(part, Deviation | ForecastRule)
+def _is_firm(part: Criterion | ForecastRule) -> bool:
+    return not isinstance(part, DeviationCriterion | ForecastRule)

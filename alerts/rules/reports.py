@@ -1,4 +1,4 @@
-"""What events of the engine say of readings and rules, in a nurse's words, and as the alert book keeps it."""
+"""Reports of engine events about readings and rules, in a nurse's words, as the alert book keeps them."""
 
 import math
 from collections.abc import Callable, Mapping

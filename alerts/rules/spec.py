@@ -1,4 +1,4 @@
-"""What the kernels take of a rule, and what people read of it: the contract between protocols and engine.
+"""The contract between protocols and engine: the kernels' numbers of a rule, and its words for people.
 
 Protocols and limits are compiled into :class:`Compiled` for one patient's context; equal specs are one row of the rule
 table, however many patients have them.
@@ -63,7 +63,7 @@ class Op(IntEnum):
 class RuleSpec(NamedTuple):
     """The parameters of one rule, hashable; times in nanoseconds.
 
-    ``side`` 0 low, 1 high (``alerts.rules.Side``); ``limit`` and ``deadband`` in ``unit`` (code of ``vitals.units``) as
+    ``side`` 0 low, 1 high (``limits.Side``); ``limit`` and ``deadband`` in ``unit`` (code of ``vitals.units``) as
     written. ``enter`` and ``leave`` are in the unit of what is measured (canonical; per minute for rates; canonical
     differences, ratios, SDs, percent for the others). ``inclusive``: reaching ``enter`` is enough. The condition holds
     after ``on_count`` readings beyond ``enter`` that are at least ``apart_ns`` from one another and ``on_delay_ns``
@@ -132,7 +132,7 @@ class CompiledRule(NamedTuple):
     members: tuple["CompiledRule", ...] = ()
 
 
-class SilenceRule(NamedTuple):
+class CompiledSilence(NamedTuple):
     """Nothing of ``vital`` (catalogue code) for ``window_ns``."""
 
     face: RuleFace
@@ -151,7 +151,7 @@ class TroubleRule(NamedTuple):
     severity: int
 
 
-class ScoreRule(NamedTuple):
+class CompiledScore(NamedTuple):
     """What a score of the patient needs: catalogue key -> continuous, and what the programme declares."""
 
     measures: tuple[tuple[str, bool], ...]
@@ -163,8 +163,8 @@ class Compiled(NamedTuple):
     """Everything that watches one patient; patients with the same are given the same object."""
 
     rules: tuple[CompiledRule, ...] = ()
-    silences: tuple[SilenceRule, ...] = ()
+    silences: tuple[CompiledSilence, ...] = ()
     troubles: tuple[TroubleRule, ...] = ()
-    score: ScoreRule | None = None
+    score: CompiledScore | None = None
     gated: tuple[tuple[str, str], ...] = ()
     """Rules that do not apply, with the reason in words: ``("copd:P3", "oxygen is not recorded")``."""

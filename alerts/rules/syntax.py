@@ -1,4 +1,6 @@
-"""Conditions of protocols: what is measured, against which number, for how long. Rules are conditions with an owner.
+"""Criteria of protocols: what is measured, against which number, for how long. A rule is a criterion with an owner.
+
+A criterion is text of a protocol; the state of a slot (clear, pending, holding) is its condition.
 
 Numbers are in the unit that is written with them; every one is bounded.
 """
@@ -22,25 +24,29 @@ Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 
 
 class Continuous(Part):
-    """How long a condition lasts while its vital is measured continuously."""
+    """How long a criterion must be met while its vital is measured continuously."""
 
-    for_s: float | None = Field(default=None, ge=0, le=DAY_S, description="raised when it has held so many seconds")
-    readings: int = Field(default=1, ge=1, le=20, description="and for at least so many readings")
-    sticky: bool = Field(
-        default=True, description="while it waits, only a value that is back at clear cancels it, not one between"
+    for_s: float | None = Field(
+        default=None, ge=0, le=DAY_S, description="raised after the condition has held for this many seconds"
     )
-    clear_s: float | None = Field(default=None, ge=0, le=DAY_S, description="over when values were back so long")
-    clear_readings: int = Field(default=1, ge=1, le=20, description="and for at least so many readings")
-    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of so many readings")
+    readings: int = Field(default=1, ge=1, le=20, description="and for at least this many readings")
+    sticky: bool = Field(
+        default=True, description="while the condition waits, only a value back at clear cancels it, not one between"
+    )
+    clear_s: float | None = Field(default=None, ge=0, le=DAY_S, description="over after values were back for so long")
+    clear_readings: int = Field(default=1, ge=1, le=20, description="and for at least this many readings")
+    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of this many readings")
 
 
 class Spot(Part):
-    """How many readings a condition takes while its vital is measured now and then."""
+    """How many readings a criterion takes while its vital is measured now and then."""
 
-    readings: int | None = Field(default=None, ge=1, le=20, description="raised by so many readings in a row")
-    apart_s: float | None = Field(default=None, ge=0, le=7 * DAY_S, description="each at least so long after the last")
-    clear_readings: int | None = Field(default=None, ge=1, le=20, description="over after so many readings in a row")
-    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of so many readings")
+    readings: int | None = Field(default=None, ge=1, le=20, description="raised by this many readings in a row")
+    apart_s: float | None = Field(
+        default=None, ge=0, le=7 * DAY_S, description="least seconds between two counted readings"
+    )
+    clear_readings: int | None = Field(default=None, ge=1, le=20, description="over after this many readings in a row")
+    median_of: int = Field(default=1, ge=1, le=9, description="compare the median of this many readings")
 
 
 class Threshold(NamedTuple):
@@ -59,14 +65,16 @@ COMPARATORS: Final[Mapping[str, tuple[Side, bool]]] = MappingProxyType({
 
 
 class Compared(Part):
-    """Exactly one comparator, and where the condition ends: at ``clear``, or ``deadband`` inside of the limit."""
+    """Exactly one comparator, and the value that ends it: at ``clear``, or ``deadband`` inside of the limit."""
 
-    below: Number | None = Field(default=None, description="raised under this")
-    at_or_below: Number | None = Field(default=None, description="raised at this or under it")
-    above: Number | None = Field(default=None, description="raised over this")
-    at_or_above: Number | None = Field(default=None, description="raised at this or over it")
-    clear: Number | None = Field(default=None, description="over when back at this")
-    deadband: float | None = Field(default=None, ge=0, le=_LARGEST, description="over when back by so much")
+    below: Number | None = Field(default=None, description="raised below this value")
+    at_or_below: Number | None = Field(default=None, description="raised at or below this value")
+    above: Number | None = Field(default=None, description="raised above this value")
+    at_or_above: Number | None = Field(default=None, description="raised at or above this value")
+    clear: Number | None = Field(default=None, description="over when back at this value")
+    deadband: float | None = Field(
+        default=None, ge=0, le=_LARGEST, description="over when back by this much beyond the limit"
+    )
 
     @field_validator("clear")
     @classmethod
@@ -101,12 +109,14 @@ class Compared(Part):
 
 
 class Lasting(Part):
-    """How long a condition lasts in either mode, and at which hours of the patient's day it counts."""
+    """How long a criterion must be met in either mode, and at which hours of the patient's day it counts."""
 
     continuous: Continuous = Field(default=Continuous(), description="persistence while measured continuously")
-    spot: Spot = Field(default=Spot(), description="persistence while measured now and then")
-    from_min: int = Field(default=0, ge=0, lt=1440, description="counts from this minute of the patient's day")
-    to_min: int = Field(default=0, ge=0, lt=1440, description="to this one, past midnight too; both 0: always")
+    spot: Spot = Field(default=Spot(), description="persistence while measured by spot readings")
+    from_min: int = Field(default=0, ge=0, lt=1440, description="in force from this minute of the patient's day")
+    to_min: int = Field(
+        default=0, ge=0, lt=1440, description="in force to this minute, also across midnight; both 0: always"
+    )
 
     @field_validator("to_min")
     @classmethod
@@ -117,13 +127,13 @@ class Lasting(Part):
 
 
 class Measured(Part):
-    """Which vital sign a condition looks at."""
+    """Which vital sign a criterion looks at."""
 
     vital: str = Field(description="catalogue key")
     also_on: tuple[str, ...] = Field(
-        default=(), max_length=3, strict=False, description="other vitals that measure the same, one rule each"
+        default=(), max_length=3, strict=False, description="other vital signs for the same quantity, one rule each"
     )
-    unit: str | None = Field(default=None, description="unit of the numbers, one that the vital has")
+    unit: str | None = Field(default=None, description="unit of the numbers, accepted for the vital sign")
 
     @field_validator("vital")
     @classmethod
@@ -188,66 +198,66 @@ HIGH_GLUCOSE_DEADBAND: Final = 10.0
 
 
 class Sized(Lasting, Compared, Measured):
-    """A number of one vital sign against a limit: what every condition but a score is."""
+    """A number of one vital sign against a limit: every criterion but a score."""
 
     def spot_readings(self) -> int:
-        """How many spot readings raise the condition."""
+        """How many spot readings meet the criterion."""
         if self.spot.readings is not None:
             return self.spot.readings
-        return 2 if isinstance(self, Limit | Deviation) and self.vital in SUPPRESSORS else 1
+        return 2 if isinstance(self, LimitCriterion | DeviationCriterion) and self.vital in SUPPRESSORS else 1
 
 
-class Limit(Sized):
+class LimitCriterion(Sized):
     """The value itself, or the median of the last few, beyond a limit."""
 
     type: Literal["limit"]
-    unit: str = Field(description="unit of the numbers, one that the vital has")
+    unit: str = Field(description="unit of the numbers, accepted for the vital sign")
 
 
-class Rate(Sized):
+class RateCriterion(Sized):
     """The value rises or falls too fast: least-squares slope, numbers in unit per minute."""
 
     type: Literal["rate"]
     unit: str = Field(description="unit of the numbers, per minute")
-    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over so many seconds")
+    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over this many seconds")
 
 
-class Deviation(Sized):
+class DeviationCriterion(Sized):
     """The value against the patient's own usual one at this hour of the day."""
 
     type: Literal["deviation"]
     measure: Literal["difference", "ratio", "robust_z"] = Field(
-        description="difference: value minus the usual one; ratio: over it; robust_z: difference in robust standard"
-        " deviations"
+        description="difference: value minus the usual value; ratio: value over the usual value; robust_z: difference"
+        " in robust standard deviations"
     )
     least_spread: float = Field(default=0.0, ge=0, le=_LARGEST, description="robust_z: noise of the device")
 
     @whole(mode="after")
-    def _unit_fits(self) -> "Deviation":
+    def _unit_fits(self) -> "DeviationCriterion":
         _check_unit(self.unit, self.measure, ("difference",))
         if self.least_spread and self.measure != "robust_z":
             raise ValueError("least_spread is for robust_z")
         return self
 
 
-class Trend(Sized):
+class TrendCriterion(Sized):
     """A change over days of the patient's calendar."""
 
     type: Literal["trend"]
     measure: Literal["change", "mean", "below_mean_sd", "fraction", "share_below"] = Field(
-        description="change: today minus so many days before; mean: of the days without the first; below_mean_sd:"
+        description="change: today minus the value ``days`` before; mean: of the days without the first; below_mean_sd:"
         " distance from the mean of the days before, in SD; fraction: yesterday over the first day on record;"
         " share_below: percent of readings under a value"
     )
-    days: int = Field(default=1, ge=1, le=31, description="over so many days")
+    days: int = Field(default=1, ge=1, le=31, description="over this many days")
     readings: int = Field(
-        default=0, ge=0, le=100_000, description="mean, share_below: only with at least so many readings"
+        default=0, ge=0, le=100_000, description="mean, share_below: only with at least this many readings"
     )
-    on_days: int = Field(default=0, ge=0, le=31, description="mean: on at least so many days")
+    on_days: int = Field(default=0, ge=0, le=31, description="mean: on at least this many days")
     under: Number | None = Field(default=None, description="share_below: under this value")
 
     @whole(mode="after")
-    def _unit_fits(self) -> "Trend":
+    def _unit_fits(self) -> "TrendCriterion":
         if self.measure == "share_below" and self.under is None:
             raise ValueError("share_below needs under")
         _check_unit(self.unit, self.measure, ("change", "mean", "share_below"))
@@ -269,7 +279,7 @@ def _check_unit(unit: str | None, measure: str, wanting: tuple[str, ...]) -> Non
         raise ValueError(f"{measure} {'needs a' if measure in wanting else 'has no'} unit")
 
 
-class Score(Compared):
+class ScoreCriterion(Compared):
     """A score that is computed from several vitals: the total, or one parameter that alone has three points."""
 
     type: Literal["score"]
@@ -277,7 +287,7 @@ class Score(Compared):
     any_red: bool = Field(default=False, description="raised by any one parameter with 3 points")
 
     @whole(mode="after")
-    def _one_comparator(self) -> "Score":
+    def _one_comparator(self) -> "ScoreCriterion":
         if len(self._given()) != (0 if self.any_red else 1):
             raise ValueError(f"needs either any_red or exactly one of {', '.join(COMPARATORS)}")
         if not self.any_red and self.threshold.side is Side.LOW:
@@ -285,4 +295,6 @@ class Score(Compared):
         return self
 
 
-Condition = Annotated[Limit | Rate | Deviation | Trend | Score, Field(discriminator="type")]
+Criterion = Annotated[
+    LimitCriterion | RateCriterion | DeviationCriterion | TrendCriterion | ScoreCriterion, Field(discriminator="type")
+]

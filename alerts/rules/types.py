@@ -1,4 +1,4 @@
-"""The nine types of rules of a protocol: conditions with a name, an urgency, an owner, and whom they are for."""
+"""The nine types of rules of a protocol: criteria with a name, an urgency, an owner, and whom they are for."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -9,7 +9,17 @@ from pydantic import model_validator as whole
 
 from alerts.rules.gates import Gate, Part
 from alerts.rules.limits import Side
-from alerts.rules.syntax import Condition, Deviation, Limit, Number, Rate, Score, Sized, Trend, measurable
+from alerts.rules.syntax import (
+    Criterion,
+    DeviationCriterion,
+    LimitCriterion,
+    Number,
+    RateCriterion,
+    ScoreCriterion,
+    Sized,
+    TrendCriterion,
+    measurable,
+)
 from vitals.times import DAY_S
 
 Ident = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,31}$")]
@@ -21,7 +31,7 @@ Cause = Literal[
     "score", "monitoring",
 ]  # fmt: skip
 OPEN: Final = Gate()
-"""A gate that is open to all."""
+"""A gate that is open for every patient."""
 
 CAUSES: Final[Mapping[str, Cause]] = MappingProxyType({
     **dict.fromkeys(("spo2", "perf_index", "o2_flow", "fio2"), "oxygenation"),
@@ -34,24 +44,24 @@ CAUSES: Final[Mapping[str, Cause]] = MappingProxyType({
     **dict.fromkeys(("pef", "fev1", "fvc", "fev1_fvc"), "lungs"),
     **dict.fromkeys(("steps", "sleep", "acvpu", "symptoms", "pain", "rescue_inhaler"), "symptoms"),
 })  # fmt: skip
-"""The incident that alerts about a vital sign join where the rule names none."""
+"""Vital sign -> the incident of its alerts, if the rule names no incident."""
 
 
 class Owned(Part):
-    """What every rule has: its name, urgency, owner, and the patients it is for."""
+    """Members of every rule: its name, urgency, owner, and the patients it is for."""
 
     id: Ident = Field(description="name of the rule in its protocol")
     title: Line = Field(description="what a nurse reads")
-    severity: Severity = Field(description="S1 urgent, S2 same day, S3 review queue, T about the means of monitoring")
+    severity: Severity = Field(description="S1 urgent, S2 same day, S3 review queue, T about devices and connections")
     cause: Cause | None = Field(default=None, description="incident that its alerts join; default by vital sign")
-    role: Ident | None = Field(default=None, description="who owns its alerts; default by severity")
+    role: Ident | None = Field(default=None, description="owner of its alerts; default by severity")
     sla_s: int | None = Field(default=None, ge=30, le=7 * DAY_S, description="how long an alert may wait for a person")
     recheck_s: int | None = Field(
         default=None, ge=60, le=31 * DAY_S, description="when an acknowledged alert asks for a new measurement"
     )
     advice: Text = Field(default="", description="what to do")
-    requires: Gate = Field(default=OPEN, description="applies only where the context is known and equal")
-    unless: Gate = Field(default=OPEN, description="does not apply where the context is known and equal")
+    requires: Gate = Field(default=OPEN, description="applies only if the recorded context is equal")
+    unless: Gate = Field(default=OPEN, description="does not apply if the recorded context is equal")
 
     @field_validator("unless")
     @classmethod
@@ -62,23 +72,23 @@ class Owned(Part):
         return unless
 
 
-class LimitRule(Owned, Limit):
+class LimitRule(Owned, LimitCriterion):
     """The value itself, or the median of the last few, beyond a limit."""
 
 
-class RateRule(Owned, Rate):
+class RateRule(Owned, RateCriterion):
     """The value rises or falls too fast: least-squares slope, numbers in unit per minute."""
 
 
 class ForecastRule(Owned, Sized):
-    """The slope leads under a value soon, while the value is low enough and falls fast enough."""
+    """The slope leads below a value soon, while the value is low enough and falls fast enough."""
 
     type: Literal["forecast"]
-    unit: str = Field(description="unit of the numbers, one that the vital has")
-    ahead_min: float = Field(gt=0, le=240, description="so many minutes ahead")
-    while_below: Number = Field(description="only while the value is under this")
-    slope_below: Number = Field(description="only while the slope, per minute, is under this")
-    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over so many seconds")
+    unit: str = Field(description="unit of the numbers, accepted for the vital sign")
+    ahead_min: float = Field(gt=0, le=240, description="forecast this many minutes ahead")
+    while_below: Number = Field(description="only while the value is below this")
+    slope_below: Number = Field(description="only while the slope per minute is below this")
+    window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over this many seconds")
 
     @whole(mode="after")
     def _downwards(self) -> "ForecastRule":
@@ -87,24 +97,24 @@ class ForecastRule(Owned, Sized):
         return self
 
 
-class DeviationRule(Owned, Deviation):
+class DeviationRule(Owned, DeviationCriterion):
     """The value against the patient's own usual one at this hour of the day."""
 
 
-class TrendRule(Owned, Trend):
+class TrendRule(Owned, TrendCriterion):
     """A change over days of the patient's calendar."""
 
 
-class ScoreRule(Owned, Score):
+class ScoreRule(Owned, ScoreCriterion):
     """A score that is computed from several vitals: the total, or one parameter that alone has three points."""
 
 
 class SilenceRule(Owned):
-    """Nothing came: data are missing, or the patient does not measure."""
+    """No reading arrived: data are missing, or the patient does not measure."""
 
     type: Literal["silence"]
     vital: str = Field(description="catalogue key")
-    after_s: int = Field(ge=60, le=31 * DAY_S, description="nothing for so many seconds")
+    after_s: int = Field(ge=60, le=31 * DAY_S, description="raised after this many seconds without a reading")
 
     @field_validator("vital")
     @classmethod
@@ -113,17 +123,17 @@ class SilenceRule(Owned):
 
 
 OF_A_VITAL: Final = frozenset({"stuck", "sensor_fault"})
-"""Troubles that show in the readings of one vital sign."""
+"""Faults that are visible in the readings of one vital sign."""
 
 
 class TechnicalRule(Owned):
-    """A trouble of the patient's device, or of the stream of one vital sign (`stuck`, `sensor_fault`)."""
+    """A fault of the patient's device, or of the stream of one vital sign (`stuck`, `sensor_fault`)."""
 
     type: Literal["technical"]
     trouble: Literal["battery", "clock", "fault", "flapping", "gateway", "stuck", "sensor_fault"] = Field(
         description="battery, clock, fault, flapping, gateway (offline); or of a vital sign: stuck, sensor_fault"
     )
-    after_s: int = Field(default=0, ge=0, le=31 * DAY_S, description="raised when it has lasted so many seconds")
+    after_s: int = Field(default=0, ge=0, le=31 * DAY_S, description="raised after it has lasted this many seconds")
     vital: str | None = Field(default=None, description="stuck, sensor_fault: catalogue key")
 
     @field_validator("vital")
@@ -141,18 +151,18 @@ class TechnicalRule(Owned):
 
 
 class CombinationRule(Owned):
-    """Two to four conditions that are true together."""
+    """Two to four criteria that are met together."""
 
     type: Literal["combination"]
     within_s: int = Field(ge=1, le=7 * DAY_S, description="all true within so many seconds of each other")
-    members: tuple[Condition, ...] = Field(
+    members: tuple[Criterion, ...] = Field(
         min_length=2, max_length=4, strict=False,
-        description="conditions: rules of type limit, rate, deviation, trend or score without what every rule has",
+        description="criteria: rules of type limit, rate, deviation, trend or score without what every rule has",
     )  # fmt: skip
 
     @field_validator("members")
     @classmethod
-    def _one_varies(cls, members: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    def _one_varies(cls, members: tuple[Criterion, ...]) -> tuple[Criterion, ...]:
         if sum(bool(getattr(member, "also_on", ())) for member in members) > 1:
             raise ValueError("only one member may have also_on")
         return members
@@ -162,7 +172,7 @@ RULE_TYPES: Final[Mapping[str, type[Owned]]] = MappingProxyType({
     "limit": LimitRule, "rate": RateRule, "forecast": ForecastRule, "deviation": DeviationRule, "trend": TrendRule,
     "score": ScoreRule, "silence": SilenceRule, "technical": TechnicalRule, "combination": CombinationRule,
 })  # fmt: skip
-"""Every type of rule by its word."""
+"""Rule type -> its model."""
 Rule = Annotated[
     LimitRule | RateRule | ForecastRule | DeviationRule | TrendRule | ScoreRule | SilenceRule | TechnicalRule
     | CombinationRule,
@@ -177,11 +187,11 @@ def cause_of(rule: Rule) -> Cause:
     if isinstance(rule, SilenceRule | TechnicalRule):
         return "monitoring"
     first = rule.members[0] if isinstance(rule, CombinationRule) else rule
-    return "score" if isinstance(first, Score) else CAUSES[first.vital]
+    return "score" if isinstance(first, ScoreCriterion) else CAUSES[first.vital]
 
 
-def conditions(rule: Rule) -> Iterator[tuple[str, Condition | ForecastRule]]:
-    """The conditions of a rule with their path inside of it: itself, or the members of a combination."""
+def criteria(rule: Rule) -> Iterator[tuple[str, Criterion | ForecastRule]]:
+    """The criteria of a rule with their path inside of it: itself, or the members of a combination."""
     if isinstance(rule, CombinationRule):
         yield from ((f".members[{number}]", member) for number, member in enumerate(rule.members))
     elif not isinstance(rule, SilenceRule | TechnicalRule):

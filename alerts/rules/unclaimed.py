@@ -1,4 +1,4 @@
-"""An extreme value that is nobody's yet, as an alert of the site (DESIGN section 2, promise 6).
+"""An extreme value that has no patient yet, as an alert of the site (DESIGN section 2, promise 6).
 
 Ingest writes the control; the alert stays until a person acts, whatever becomes of the readings.
 """

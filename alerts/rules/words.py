@@ -1,13 +1,13 @@
-"""Protocols in a nurse's words: what raises a rule, after how long, what ends it, and what a new version changes."""
+"""Protocols in a nurse's words: the raising condition, its delay, the ending condition, and changes of a version."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from alerts.rules.compile import RECHECK_S, ROLES, SLA_S, conditions_of
+from alerts.rules.compile import RECHECK_S, ROLES, SLA_S, specs_of
 from alerts.rules.gates import Gate, said
 from alerts.rules.limits import Side, written
-from alerts.rules.protocol import Protocol
+from alerts.rules.protocol import MonitoringProtocol
 from alerts.rules.spec import Kind, Op, RuleFace, RuleSpec
 from alerts.rules.types import CombinationRule, Rule, SilenceRule, TechnicalRule, cause_of
 from vitals.catalog import BY_CODE, BY_KEY, Vital
@@ -56,7 +56,7 @@ def _raised(rule: Rule, measures: Mapping[str, str]) -> str:
     if isinstance(rule, TechnicalRule) and rule.vital is None:
         lasting = f" for {span(rule.after_s)}" if rule.after_s else ""
         return _TROUBLES[rule.trouble] + lasting
-    parts = [condition_words(spec) + lasting_words(spec) for spec in conditions_of(rule, measures)]
+    parts = [criterion_words(spec) + lasting_words(spec) for spec in specs_of(rule, measures)]
     if isinstance(rule, CombinationRule):
         return f"{', and '.join(parts)}, within {span(rule.within_s)} of each other"
     return parts[0]
@@ -67,7 +67,7 @@ def _ended(rule: Rule, measures: Mapping[str, str]) -> str:
         return "a reading comes"
     if isinstance(rule, CombinationRule):
         return "one of them is over"
-    found = conditions_of(rule, measures)
+    found = specs_of(rule, measures)
     return _end(found[0], "it") if found else "the device says so"
 
 
@@ -80,13 +80,13 @@ def _gate(gate: Gate, joint: str) -> str:
     return joint.join(said(key, value) for key, value in gate.asked())
 
 
-def condition_words(spec: RuleSpec) -> str:
-    """What a condition compares, as a clause: ``oxygen saturation is 91 % or less``."""
-    return _condition(spec)
+def criterion_words(spec: RuleSpec) -> str:
+    """What a criterion compares, as a clause: ``oxygen saturation is 91 % or less``."""
+    return _clause(spec)
 
 
 def lasting_words(spec: RuleSpec) -> str:
-    """How long or how often a condition must hold, with a leading space; empty for at once."""
+    """How long or how often a criterion must be met, with a leading space; empty for at once."""
     delay, median = span(spec.on_delay_ns / _NS), ""
     out = f" for {delay}" if spec.on_delay_ns else ""
     if out and spec.continuous and not spec.sticky:
@@ -134,7 +134,7 @@ def _amount(spec: RuleSpec, value: float) -> str:
 
 
 def _back(spec: RuleSpec) -> float:
-    """Where a condition ends, as written."""
+    """Where a criterion stops being met, as written."""
     return round(spec.limit + (spec.deadband if spec.side == Side.LOW else -spec.deadband), _DECIMALS)
 
 
@@ -205,7 +205,7 @@ _SHORTENED: Final = ("{name} is ", "{name} falls", "{name} rises", "{name} will"
 
 
 def _compared(spec: RuleSpec, *, over: bool = False, name: str = "") -> str:
-    """A condition, or with ``over`` its end, as a clause."""
+    """A criterion, or with ``over`` its end, as a clause."""
     told = (Kind(spec.kind) if spec.op == Op.NONE else Op(spec.op)).name
     low, value = spec.side == Side.LOW, _back(spec) if over else spec.limit
     sized = _SIZED.get(told)
@@ -218,7 +218,7 @@ def _compared(spec: RuleSpec, *, over: bool = False, name: str = "") -> str:
     )  # fmt: skip
 
 
-def _condition(spec: RuleSpec) -> str:
+def _clause(spec: RuleSpec) -> str:
     name = _name(spec)
     if spec.kind == Kind.STUCK:
         return f"{name} has not changed at all for {span(spec.limit * 60)}"
@@ -255,7 +255,7 @@ def _end(spec: RuleSpec, name: str) -> str:
     return out + (f" for {span(spec.off_delay_ns / _NS)}" if spec.off_delay_ns else "")
 
 
-def difference(old: Protocol, new: Protocol) -> list[str]:
+def difference(old: MonitoringProtocol, new: MonitoringProtocol) -> list[str]:
     """What a new version of a protocol changes for patients and staff, a line each; empty when nothing.
 
     Worked: ``P1-red: raised at 88 % or below (was 91 %)``.
@@ -275,7 +275,7 @@ def _changed(label: str, old: object, new: object) -> list[str]:
     return [] if old == new else [f"{label}{new or 'nothing'} (was {old or 'nothing'})"]
 
 
-def _document_changes(old: Protocol, new: Protocol) -> list[str]:
+def _document_changes(old: MonitoringProtocol, new: MonitoringProtocol) -> list[str]:
     lines = []
     for key in sorted({*old.measures, *new.measures}):
         lines += _changed(f"{spoken(BY_KEY[key])} measured: ", old.mode(key).value, new.mode(key).value)
@@ -302,7 +302,7 @@ def _rule_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures: M
 def _trigger_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures: Mapping[str, str]) -> list[str]:
     """What raises and ends the rule: in the mode in which its vital is measured, and where only the other differs."""
     also = _changed("also on ", _also(old), _also(new))
-    pairs = list(zip(conditions_of(old, measured), conditions_of(new, measures), strict=False))
+    pairs = list(zip(specs_of(old, measured), specs_of(new, measures), strict=False))
     if type(old) is not type(new) or len(pairs) != 1 or isinstance(new, CombinationRule):
         lines = _changed("raised ", f"when {_raised(old, measured)}", f"when {_raised(new, measures)}")
         return (
@@ -314,7 +314,7 @@ def _trigger_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures
     lines = _level_changes(was_spec, now_spec) + also
     for mode in (None, *Mode):
         every = None if mode is None else dict.fromkeys(BY_KEY, mode.value)
-        one, two = (conditions_of(rule, every or own)[0] for rule, own in ((old, measured), (new, measures)))
+        one, two = (specs_of(rule, every or own)[0] for rule, own in ((old, measured), (new, measures)))
         label = "" if mode is None else f"measured {'continuously' if mode is Mode.CONTINUOUS else 'now and then'}: "
         was, now = (lasting_words(spec) or " at once" for spec in (one, two))
         found = [f"{label}raised{now} (was{was})"] if was != now else []
@@ -326,7 +326,7 @@ def _trigger_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures
 
 
 def _parts_ended(rule: Rule, measures: Mapping[str, str]) -> str:
-    return " or ".join(_end(spec, _name(spec)) for spec in conditions_of(rule, measures)) or _ended(rule, measures)
+    return " or ".join(_end(spec, _name(spec)) for spec in specs_of(rule, measures)) or _ended(rule, measures)
 
 
 def _also(rule: Rule) -> str:
@@ -337,7 +337,7 @@ def _also(rule: Rule) -> str:
 
 
 def _ending(rule: Any, spec: RuleSpec) -> tuple[float | None, float, int, int]:
-    """What says where a condition ends, but for the limit itself."""
+    """What says where a criterion stops being met, but for the limit itself."""
     clear = getattr(rule, "clear", None)
     return clear, spec.deadband if clear is None else 0.0, spec.off_count, spec.off_delay_ns
 
@@ -345,7 +345,7 @@ def _ending(rule: Any, spec: RuleSpec) -> tuple[float | None, float, int, int]:
 def _level_changes(was: RuleSpec, now: RuleSpec) -> list[str]:
     same = all(getattr(was, member) == getattr(now, member) for member in ("vital", "side", "unit", "inclusive"))
     if not same or now.kind != Kind.LIMIT or BY_CODE[now.vital].values:
-        return _changed("raised ", f"when {_condition(was)}", f"when {_condition(now)}")
+        return _changed("raised ", f"when {_clause(was)}", f"when {_clause(now)}")
     if was.limit == now.limit:
         return []
     side, amount = "below" if now.side == Side.LOW else "above", _amount(now, now.limit)

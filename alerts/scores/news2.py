@@ -2,7 +2,7 @@
 
 Pure arithmetic over columns: no clock, no state. What is missing, or older than its validity, makes the score a range
 that holds every score the patient can have; nothing is filled in with a normal value. The tables are
-``alerts.score_tables``, how a score reads in words is ``alerts.score_words``.
+``alerts.scores.tables``, how a score reads in words is ``alerts.scores.words``.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ from alerts.scores.tables import (
     Parameter,
     Pregnancy,
     Refusal,
-    Standing,
+    Validity,
     band_of,
 )
 from vitals.catalog import BY_KEY
@@ -52,11 +52,11 @@ _BELOW: Final = np.uint32(Flag.BELOW_RANGE)
 _ABOVE: Final = np.uint32(Flag.ABOVE_RANGE)
 _UNSCORED: Final = np.uint32(NOT_SCORED)
 _DOUBTED: Final = np.uint32(Flag.SUSPECT | Flag.LOW_QUALITY)
-_LAST_COUNTED: Final = int(Standing.ASSUMED)
+_LAST_COUNTED: Final = int(Validity.ASSUMED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Column:
+class VitalColumn:
     """The latest reading of one vital sign for each of n patients.
 
     ``value`` (n,) float64 in the canonical unit, ``time_ns`` (n,) int64 with ``NO_TIME`` where there is none, ``flags``
@@ -71,7 +71,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ClinicalContext:
+class ContextColumns:
     """What is on record about each of n patients at the time of the score.
 
     ``age_band`` (n,) uint8 of :class:`AgeBand`; ``pregnancy`` (n,) uint8 of :class:`Pregnancy`. ``spo2_scale`` (n,)
@@ -123,14 +123,14 @@ class News2:
     ``hidden`` (n,) bool: incomplete, and the programme measures too little to ever complete it; the low end is still a
     certain floor for rules, but no score is shown.
 
-    Per parameter, (7, n): ``points_low``, ``points_high`` int8; ``standing`` uint8 of :class:`Standing`; ``vital``
+    Per parameter, (7, n): ``points_low``, ``points_high`` int8; ``validity`` uint8 of :class:`Validity`; ``vital``
     uint16, the catalogue code that was read, 0 where none was; ``value`` float64 as measured (oxygen in its own unit),
     -inf and inf beyond the sensor's range, NaN where none; ``time_ns`` int64; ``doubted`` bool: counted, but suspect or
     of low quality.
     """
 
     now_ns: Int64
-    context: ClinicalContext
+    context: ContextColumns
     programme: Programme
     refusal: UInt8
     low: Int8
@@ -142,7 +142,7 @@ class News2:
     hidden: Bool
     points_low: Int8
     points_high: Int8
-    standing: UInt8
+    validity: UInt8
     vital: npt.NDArray[np.uint16]
     value: Float64
     time_ns: Int64
@@ -150,13 +150,13 @@ class News2:
 
     @property
     def missing(self) -> Bool:
-        """(7, n) bool: the parameter does not count; ``standing`` says why."""
-        return np.asarray(self.standing > _LAST_COUNTED)
+        """(7, n) bool: the parameter does not count; ``validity`` says why."""
+        return np.asarray(self.validity > _LAST_COUNTED)
 
     @property
     def assumed(self) -> Bool:
         """(7, n) bool: the parameter was declared, not measured; a score carries this label."""
-        return np.asarray(self.standing == Standing.ASSUMED)
+        return np.asarray(self.validity == Validity.ASSUMED)
 
     @property
     def complete(self) -> Bool:
@@ -170,7 +170,7 @@ class News2:
 class _Reading(NamedTuple):
     """One source of a parameter, columns (n,) in the order of the (7, n) arrays of :class:`News2`."""
 
-    standing: UInt8
+    validity: UInt8
     vital: npt.NDArray[np.uint16]
     value: Float64
     time_ns: Int64
@@ -182,7 +182,7 @@ class _Reading(NamedTuple):
 
     @property
     def known(self) -> Bool:
-        return np.asarray(self.standing == Standing.KNOWN)
+        return np.asarray(self.validity == Validity.KNOWN)
 
 
 def _known_keys(keys: Mapping[str, Any]) -> None:
@@ -191,10 +191,10 @@ def _known_keys(keys: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} is no vital sign of the catalogue")
 
 
-def _reading(key: str, column: Column | None, now_ns: Int64, mode: Mode) -> _Reading:
+def _reading(key: str, column: VitalColumn | None, now_ns: Int64, mode: Mode) -> _Reading:
     vital, size = BY_KEY[key], len(now_ns)
     if column is None:
-        return _Reading(np.full(size, Standing.ABSENT, np.uint8), np.zeros(size, np.uint16), np.full(size, np.nan),
+        return _Reading(np.full(size, Validity.ABSENT, np.uint8), np.zeros(size, np.uint16), np.full(size, np.nan),
                         np.full(size, NO_TIME, np.int64), np.zeros(size, np.bool_))  # fmt: skip
     value, flags, measured = column.value, column.flags, column.time_ns != NO_TIME
     if vital.values:
@@ -207,10 +207,10 @@ def _reading(key: str, column: Column | None, now_ns: Int64, mode: Mode) -> _Rea
             usable &= flags & _BELOW == 0
     usable = usable & (flags & _UNSCORED == 0) & (column.time_ns <= now_ns + _AHEAD_NS)
     aged = column.time_ns < now_ns - vital.staleness_ns(mode)
-    standing = np.select([~measured, ~usable, aged], [Standing.ABSENT, Standing.UNUSABLE, Standing.AGED],
-                         Standing.KNOWN).astype(np.uint8)  # fmt: skip
+    validity = np.select([~measured, ~usable, aged], [Validity.ABSENT, Validity.UNUSABLE, Validity.AGED],
+                         Validity.KNOWN).astype(np.uint8)  # fmt: skip
     code = np.where(measured, np.uint16(vital.code), np.uint16(0))
-    return _Reading(standing, code, np.where(measured, value, np.nan), column.time_ns, flags & _DOUBTED != 0)
+    return _Reading(validity, code, np.where(measured, value, np.nan), column.time_ns, flags & _DOUBTED != 0)
 
 
 def _apart(readings: dict[str, _Reading]) -> None:
@@ -220,7 +220,7 @@ def _apart(readings: dict[str, _Reading]) -> None:
     for key in TOGETHER:
         reading = readings[key]
         apart = reading.known & (reading.time_ns < newest - TOGETHER_NS)
-        readings[key] = reading._replace(standing=np.where(apart, np.uint8(Standing.APART), reading.standing))
+        readings[key] = reading._replace(validity=np.where(apart, np.uint8(Validity.APART), reading.validity))
 
 
 def _given(reading: _Reading) -> Bool:
@@ -247,12 +247,12 @@ def _oxygen(readings: Mapping[str, _Reading]) -> _Reading:
 
 def _assuming(reading: _Reading, normal: Bool) -> _Reading:
     """``reading`` with the programme's declaration where nothing, or nothing but the same, was measured."""
-    standing = reading.standing
-    silent = (standing == Standing.ABSENT) | ((standing == Standing.AGED) & normal)
-    return reading._replace(standing=np.where(silent, np.uint8(Standing.ASSUMED), standing))
+    validity = reading.validity
+    silent = (validity == Validity.ABSENT) | ((validity == Validity.AGED) & normal)
+    return reading._replace(validity=np.where(silent, np.uint8(Validity.ASSUMED), validity))
 
 
-def _readings(columns: Mapping[str, Column], now_ns: Int64, programme: Programme) -> list[_Reading]:
+def _readings(columns: Mapping[str, VitalColumn], now_ns: Int64, programme: Programme) -> list[_Reading]:
     """The reading of each parameter, in order."""
     _known_keys(columns)
     found = {}
@@ -271,10 +271,10 @@ def _readings(columns: Mapping[str, Column], now_ns: Int64, programme: Programme
     return [single[which] if which in single else found[which.key] for which in Parameter]
 
 
-def _points(chosen: list[_Reading], context: ClinicalContext) -> tuple[Int8, Int8]:
+def _points(chosen: list[_Reading], context: ContextColumns) -> tuple[Int8, Int8]:
     """Lowest and highest points of each parameter, (7, n) each; both sums are reached together."""
     value = [reading.value for reading in chosen]
-    counted = np.stack([reading.standing <= _LAST_COUNTED for reading in chosen])
+    counted = np.stack([reading.validity <= _LAST_COUNTED for reading in chosen])
     oxygen = chosen[Parameter.OXYGEN]
     given = _given(oxygen) & oxygen.known
     scale_2 = context.spo2_scale == SCALE_2
@@ -302,13 +302,15 @@ def _points(chosen: list[_Reading], context: ClinicalContext) -> tuple[Int8, Int
     return np.where(counted, low, np.int8(0)), np.where(counted, high, most)
 
 
-def _refusal(context: ClinicalContext) -> UInt8:
+def _refusal(context: ContextColumns) -> UInt8:
     age = context.age_band
     tests = [age == AgeBand.UNDER_16, age != AgeBand.ADULT, context.pregnancy == Pregnancy.YES]
     return np.select(tests, [Refusal.UNDER_16, Refusal.AGE_UNKNOWN, Refusal.PREGNANT], Refusal.NONE).astype(np.uint8)
 
 
-def news2(columns: Mapping[str, Column], context: ClinicalContext, now_ns: int | Int64, programme: Programme) -> News2:
+def news2(
+    columns: Mapping[str, VitalColumn], context: ContextColumns, now_ns: int | Int64, programme: Programme
+) -> News2:
     """The score of n patients of one programme at ``now_ns``, one instant or (n,) int64.
 
     ``columns`` by catalogue key, each n long; a vital without a column was never measured, a vital that no score reads
@@ -326,7 +328,7 @@ def news2(columns: Mapping[str, Column], context: ClinicalContext, now_ns: int |
     red_low, red_high = ((points == 3).any(axis=0) for points in (points_low, points_high))
     stacked = _Reading(*(np.stack(part) for part in zip(*chosen, strict=True)))
     stacked = stacked._replace(doubted=stacked.doubted & stacked.known)
-    incomplete = (stacked.standing > _LAST_COUNTED).any(axis=0)
+    incomplete = (stacked.validity > _LAST_COUNTED).any(axis=0)
 
     def shown(scores: Int8) -> Int8:
         return np.where(refused, np.int8(NO_SCORE), scores)
@@ -343,7 +345,7 @@ def news2(columns: Mapping[str, Column], context: ClinicalContext, now_ns: int |
 
 
 class Latest(NamedTuple):
-    """The latest reading of one vital sign of one patient: the row of a :class:`Column`."""
+    """The latest reading of one vital sign of one patient: the row of a :class:`VitalColumn`."""
 
     value: float
     time_ns: int
@@ -362,12 +364,12 @@ def news2_of_one(
 ) -> News2:
     """:func:`news2` of one patient (n = 1), for explanations and single look-ups."""
     columns = {
-        key: Column(
+        key: VitalColumn(
             np.array([value], dtype=np.float64), np.array([time_ns], dtype=np.int64), np.array([flags], dtype=np.uint32)
         )
         for key, (value, time_ns, flags) in latest.items()
     }
-    context = ClinicalContext(
+    context = ContextColumns(
         age_band=np.array([age_band], dtype=np.uint8),
         pregnancy=np.array([pregnancy], dtype=np.uint8),
         spo2_scale=np.array([spo2_scale], dtype=np.uint8),

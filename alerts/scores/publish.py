@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from vitals.errors import BackendError
+from vitals.ports import AlertRecorder
 
 _log = structlog.get_logger(__name__)
 CONSUMER: Final = "scores"
@@ -43,20 +44,10 @@ class TransactionalLog(Protocol):
         """One durable transaction, rolled back when the block raises."""
 
 
-class Outbox(Protocol):
-    """What the publisher needs of the alert book."""
-
-    def derived(self, after: int, limit: int) -> tuple[int, list[bytes]]:
-        """Readings that entries after ``after`` made, in order, and the position that they complete."""
-
-    def forget_derived(self, upto: int) -> None:
-        """What entries up to ``upto`` made is published."""
-
-
 class ScorePublisher:
     """Moves derived readings from the book into the log. One owner per log: a second one stops with a conflict."""
 
-    def __init__(self, log: TransactionalLog, book: Outbox) -> None:
+    def __init__(self, log: TransactionalLog, book: AlertRecorder) -> None:
         self._log, self._book = log, book
         # What a crash left in the book is behind the position.
         self._cleared = False

@@ -1,4 +1,4 @@
-"""NEWS2 as tables: parameters, bands of points, triggers, and the words for why something counts or does not.
+"""NEWS2 as tables: parameters, bands of points, triggers, and the reasons why a value counts or does not.
 
 Source: clinical.md 2.1 (points), 2.2 (triggers), 2.3 (validity, exclusions). Editable in one place, approved by a
 clinician before use.
@@ -67,7 +67,7 @@ TOGETHER: Final = tuple(
 """Keys of the readings that must be of one set."""
 
 
-class Standing(IntEnum):
+class Validity(IntEnum):
     """Why a parameter counts, or does not."""
 
     KNOWN = 0

@@ -1,4 +1,4 @@
-"""A NEWS2 score in a nurse's words: what it is, what it asks for, and parameter by parameter why."""
+"""A NEWS2 score in a nurse's words: its value, the response it asks for, and the reason of each parameter."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from alerts.scores.tables import (
     Parameter,
     Pregnancy,
     Refusal,
-    Standing,
+    Validity,
 )
 from vitals.catalog import BY_CODE
 from vitals.model import NO_TIME
@@ -47,7 +47,7 @@ _SEVERAL_H: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ScorePart:
     """One parameter. ``vital`` is the catalogue key that was read, "" where none was; ``value`` in its canonical unit.
 
     ``value`` and ``time_ns`` are None where there is none; a value beyond the sensor's range is -inf or inf. ``low``
@@ -60,7 +60,7 @@ class Part:
     time_ns: int | None
     low: int
     high: int
-    standing: Standing
+    validity: Validity
     text: str
 
 
@@ -69,7 +69,7 @@ class Explanation:
     """``text`` is the whole in one sentence, ``parts`` are the seven parameters in order."""
 
     text: str
-    parts: tuple[Part, ...]
+    parts: tuple[ScorePart, ...]
 
 
 def explain(scores: News2, row: int, *, floor: bool = False) -> Explanation:
@@ -82,7 +82,7 @@ def explain(scores: News2, row: int, *, floor: bool = False) -> Explanation:
     return Explanation(_headline(scores, row, parts, floor), parts)
 
 
-def _headline(scores: News2, row: int, parts: Sequence[Part], floor: bool) -> str:
+def _headline(scores: News2, row: int, parts: Sequence[ScorePart], floor: bool) -> str:
     refusal = Refusal(scores.refusal[row])
     if refusal is not Refusal.NONE:
         return f"NEWS2 does not apply: {_REFUSALS[refusal]}"
@@ -96,7 +96,7 @@ def _headline(scores: News2, row: int, parts: Sequence[Part], floor: bool) -> st
     for label, which in (
         ("3 points alone", [part.parameter for part in parts if part.low == 3]),
         ("still to measure", missing),
-        ("assumed", [part.parameter for part in parts if part.standing is Standing.ASSUMED]),
+        ("assumed", [part.parameter for part in parts if part.validity is Validity.ASSUMED]),
     ):
         if which:
             said.append(f"{label}: {_listed(which)}")
@@ -105,33 +105,33 @@ def _headline(scores: News2, row: int, parts: Sequence[Part], floor: bool) -> st
     return "; ".join(said)
 
 
-def _part(scores: News2, which: Parameter, row: int) -> Part:
+def _part(scores: News2, which: Parameter, row: int) -> ScorePart:
     code, time_ns = int(scores.vital[which, row]), int(scores.time_ns[which, row])
-    value, standing = float(scores.value[which, row]), Standing(scores.standing[which, row])
+    value, validity = float(scores.value[which, row]), Validity(scores.validity[which, row])
     low, high = int(scores.points_low[which, row]), int(scores.points_high[which, row])
     text = _stated(scores, which, row)
     if scores.refusal[row] == Refusal.NONE:
         text += f": {_span(low, high)} {'point' if low == high == 1 else 'points'}"
-    return Part(which, BY_CODE[code].key if code else "", None if math.isnan(value) else value,
-                None if time_ns == NO_TIME else time_ns, low, high, standing, text)  # fmt: skip
+    return ScorePart(which, BY_CODE[code].key if code else "", None if math.isnan(value) else value,
+                None if time_ns == NO_TIME else time_ns, low, high, validity, text)  # fmt: skip
 
 
 def _stated(scores: News2, which: Parameter, row: int) -> str:
     """What is known of a parameter, how old it is, and why it does not count where it does not."""
-    standing = Standing(scores.standing[which, row])
-    if standing is Standing.ASSUMED:
+    validity = Validity(scores.validity[which, row])
+    if validity is Validity.ASSUMED:
         declared = "Breathing air" if which is Parameter.OXYGEN else f"{_name(which)} alert"
         return f"{declared}, assumed by the programme"
-    if standing is Standing.ABSENT:
+    if validity is Validity.ABSENT:
         return f"{_name(which)} not measured"
     age_ns = max(int(scores.now_ns[row]) - int(scores.time_ns[which, row]), 0)
-    if standing is Standing.UNUSABLE:
+    if validity is Validity.UNUSABLE:
         return f"{_name(which)}: the latest value, {_ago(age_ns)}, cannot be scored"
     vital = BY_CODE[int(scores.vital[which, row])]
     said = f"{_measured(scores, which, row)}, {_ago(age_ns)}"
-    if standing is Standing.AGED:
+    if validity is Validity.AGED:
         return f"{said}, counts for {_duration(vital.staleness_ns(scores.programme.mode(vital.key)))}"
-    if standing is Standing.APART:
+    if validity is Validity.APART:
         return f"{said}, more than {_duration(TOGETHER_NS)} before the newest of its set"
     return f"{said}, doubtful" if scores.doubted[which, row] else said
 

@@ -1,1 +1,1 @@
-"""Who calls and what they may do: tokens, roles and browser sessions."""
+"""Authentication and permissions: tokens, roles and browser sessions."""

@@ -1,4 +1,4 @@
-"""Who calls and what they may do: opaque bearer tokens, one table of roles, deny by default (interop.md 7.2)."""
+"""Authentication and permissions: opaque bearer tokens, one table of roles, deny by default (interop.md 7.2)."""
 
 import hashlib
 import secrets
@@ -23,7 +23,7 @@ from vitals.ports import Clock
 DEFAULT_TTL_S: Final = 30 * 86_400
 MAX_TTL_S: Final = 10 * 365 * 86_400
 GUARDED: Final = "/api/"
-"""Every path below it wants a token, also one that does not exist."""
+"""Every path below it requires a token, even a path that does not exist."""
 PRINCIPAL: Final = "vitalgate.principal"
 """Scope key of the caller."""
 _BUSY_MS: Final = 10_000
@@ -77,7 +77,7 @@ ROLES: Final[Mapping[str, frozenset[Permission]]] = MappingProxyType({
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated caller. ``name`` is what alerts and audit show as author."""
+    """An authenticated caller. ``name`` is the author that alerts show."""
 
     name: str
     role: str
@@ -207,7 +207,7 @@ def bearer(scope: Scope) -> str | None:
     return None
 
 
-class Gate:
+class AuthMiddleware:
     """ASGI: no request under ``/api/`` goes on without a principal; nothing of its body is read before."""
 
     def __init__(self, app: ASGIApp, auth: TokenAuth) -> None:

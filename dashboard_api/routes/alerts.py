@@ -1,4 +1,4 @@
-"""Alerts: the list, one with its events, and what people do about them."""
+"""Alerts: the list, one alert with its events, and actions of people."""
 
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ router = APIRouter(tags=["alerts"])
 
 @router.get("/alerts", **needs(Permission.ALERTS_READ))
 def list_alerts(deps: Deps, query: Annotated[AlertQuery, Query()]) -> Response:
-    """Newest first."""
+    """List alerts, newest first."""
     try:
         found = deps.book.alerts(
             states=query.state,
@@ -43,14 +43,15 @@ def get_alert(deps: Deps, alert: str) -> Response:
 
 @router.get("/alerts/{alert}/events", **needs(Permission.ALERTS_READ))
 def list_events(deps: Deps, alert: str) -> Response:
-    """Every transition in order."""
+    """All events of an alert, oldest first."""
     return answer(whole([alert_event_json(event) for event in deps.book.events(alert)]))
 
 
 @router.get("/alerts/{alert}/explanation", **needs(Permission.ALERTS_READ))
 async def explain(request: Request, deps: Deps, caller: Caller, alert: str) -> Response:
-    """Why the alert is there: its rule in words, the values behind it with their quality, the signal around the raise
-    (for who may read vital signs), what ends it, its incident, who has it until when, and its history in words."""
+    """Explain an alert: its rule in words, the values that raised it with their quality, the readings around that time
+    (for callers with `vitals:read`), the condition that ends it, its incident, the responsible person until when, and
+    its history in words."""
     store = deps.store if Permission.VITALS_READ in caller.permissions else None
 
     def read() -> Response:
@@ -61,13 +62,13 @@ async def explain(request: Request, deps: Deps, caller: Caller, alert: str) -> R
 
 @router.post("/alerts/{alert}/acknowledge", **needs(Permission.ALERTS_ACT))
 def acknowledge(deps: Deps, caller: Caller, alert: str, body: Remark | None = None) -> Response:
-    """Take the alert. Doing so twice changes nothing."""
+    """Acknowledge the alert. A second acknowledgement changes nothing."""
     return _act(deps, caller, ControlKind.ACKNOWLEDGE, alert, {"note": _note(body)})
 
 
 @router.post("/alerts/{alert}/note", **needs(Permission.ALERTS_ACT))
 def note(deps: Deps, caller: Caller, alert: str, body: Note) -> Response:
-    """Remark on the alert."""
+    """Add a note to the alert."""
     return _act(deps, caller, ControlKind.NOTE, alert, {"note": body.note})
 
 
@@ -79,7 +80,7 @@ def resolve(deps: Deps, caller: Caller, alert: str, body: Remark | None = None) 
 
 @router.post("/alerts/{alert}/shelve", **needs(Permission.ALERTS_ACT))
 def shelve(deps: Deps, caller: Caller, alert: str, body: Shelf) -> Response:
-    """Mute the alert for a time: at most a day, an hour for high priority (clinical.md 5.3)."""
+    """Shelve the alert: mute it for at most a day, or an hour for high priority (clinical.md 5.3)."""
     if (body.until is None) == (body.minutes is None):
         raise InvalidRequest("until", "give either until or minutes")
     if body.until is not None:

@@ -1,4 +1,4 @@
-"""Backtests: what other rules would have said of the readings that are there."""
+"""Backtests: alerts that other rules would have raised on stored readings."""
 
 from typing import Annotated, Final
 
@@ -22,9 +22,10 @@ MAX_PATIENT_DAYS: Final = 100_000
 
 @router.post("/backtests", status_code=202, **needs(Permission.LIMITS_WRITE))
 def start_backtest(deps: Deps, caller: Caller, body: NewBacktest) -> Response:
-    """Judge the readings that came in `from <= time < to` (the last 7 days) once more, by a `protocol` document or a
-    list of limits, `against` another or what is in force now. All `patients` when none are named. 202 with an id; 409
-    while another backtest runs. With `as_measured` each reading counts as come when it was measured."""
+    """Start a backtest of the readings that arrived in `from <= time < to` (default: the last 7 days). `protocol` is a
+    protocol document or a list of limits; `against` is another one, or by default the rules in force. Without
+    `patients` all patients are judged. 202 with an id; 409 while another backtest runs. With `as_measured` each reading
+    is judged as if it had arrived when it was measured."""
     chosen = tuple(deps.registry.patient(token).id for token in dict.fromkeys(body.patients))
     patients = chosen or tuple(one.id for one in deps.registry.patients() if not is_canary(one.id))
     start_ns, end_ns = _period(deps, body)
@@ -41,19 +42,19 @@ def start_backtest(deps: Deps, caller: Caller, body: NewBacktest) -> Response:
 
 @router.get("/backtests", **needs(Permission.LIMITS_READ))
 def list_backtests(deps: Deps) -> Response:
-    """The last few since the start of the pipeline, newest first, without results: they are kept in memory."""
+    """The last few backtests since the start of the pipeline, newest first, without results."""
     return answer(whole(deps.backtests.states()))
 
 
 @router.get("/backtests/{backtest}", **needs(Permission.LIMITS_READ))
 def get_backtest(deps: Deps, backtest: str) -> Response:
-    """`state` is running, done or failed; the result comes with done."""
+    """One backtest. `state` is running, done or failed; the result is present when it is done."""
     return answer(deps.backtests.state(backtest))
 
 
 @router.get("/backtests/{backtest}/timeline", **needs(Permission.LIMITS_READ))
 def get_timeline(deps: Deps, backtest: str, query: Annotated[TimelineQuery, Query()]) -> Response:
-    """Alerts of both sides by patient and time; `match` is kept, new or gone."""
+    """Alerts under both rule sets, by patient and time; `match` is kept, new or gone."""
     after = int(query.cursor or 0)
     found = deps.backtests.timeline(
         backtest, patient=query.patient, match=query.match, after=after, limit=query.limit + 1

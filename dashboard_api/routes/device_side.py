@@ -1,4 +1,4 @@
-"""The device side of HTTP: requests for the gateway's ingest, passed on; it alone knows secrets and acknowledges."""
+"""The device side of HTTP: passes requests on to the gateway, which alone knows secrets and acknowledges."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
@@ -30,8 +30,9 @@ class _Body(httpx.AsyncByteStream):
 
 @router.post("/v1/devices/{device}/readings", status_code=202)
 async def readings(deps: Deps, request: Request, device: str) -> Response:
-    """Payloads of a device, with Basic device:secret: ``adapter`` and ``kind`` in the query, the body one payload, or
-    ``application/x-ndjson`` for many. 202 ``{"received": n}`` once they are durable."""
+    """Accept payloads of a device, with Basic authentication by device id and secret. `adapter` and `kind` are in the
+    query. The body is one payload, or one per line as `application/x-ndjson`. 202 `{"received": n}` once all are
+    durable."""
     if deps.device_side is None:
         return unavailable()
     headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}

@@ -1,4 +1,4 @@
-"""Devices: enrolment, secrets, wearers, what was last seen of them, ledgers."""
+"""Devices: enrolment, secrets, assignments, state and ledgers."""
 
 from typing import Annotated
 
@@ -28,14 +28,14 @@ router = APIRouter(tags=["devices"])
 
 @router.get("/devices", **needs(Permission.DEVICES_READ))
 def list_devices(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """By creation."""
+    """List devices by creation."""
     found = after_cursor([one for one in deps.registry.devices() if not is_canary(one.id)], query, _ident)
     return answer(page(found, query.limit, lambda device: _shown(deps, device), _ident))
 
 
 @router.post("/devices", status_code=201, **needs(Permission.DEVICES_WRITE))
 def enrol(deps: Deps, body: NewDevice) -> Response:
-    """Enrol a device; its secret is shown this once."""
+    """Enrol a device. The secret is shown only in this answer."""
     if body.adapter not in deps.adapters:
         raise InvalidRequest("adapter", f"not one of {', '.join(sorted(deps.adapters))}")
     if body.id is not None and is_canary(body.id):
@@ -55,13 +55,13 @@ def get_device(deps: Deps, device: str) -> Response:
 
 @router.patch("/devices/{device}", **needs(Permission.DEVICES_WRITE))
 def change_device(deps: Deps, device: str, body: DeviceChange) -> Response:
-    """Change how often the device is expected to measure, and below which level its battery is low."""
+    """Change the longest expected time between measurements, and the level below which the battery is low."""
     return answer(_shown(deps, deps.registry.configure(device, _own(body))))
 
 
 @router.get("/devices/{device}/events", **needs(Permission.DEVICES_READ))
 def events(deps: Deps, device: str, query: Annotated[Paging, Query()]) -> Response:
-    """What happened to a device, newest first: presence, battery, faults; the last thousand."""
+    """The history of a device, newest first: presence, battery, faults; the last thousand events."""
     deps.registry.device(device)
     found = deps.ingest.device_events(device, after=query.cursor, limit=query.limit + 1)
     return answer(page(found, query.limit, told_event_json, _place))
@@ -69,35 +69,34 @@ def events(deps: Deps, device: str, query: Annotated[Paging, Query()]) -> Respon
 
 @router.get("/devices/{device}/ledger", **needs(Permission.DEVICES_READ))
 def ledger(deps: Deps, device: str) -> Response:
-    """Messages and readings of a device, each accounted for."""
+    """The two ledgers of a device: messages and readings by outcome."""
     deps.registry.device(device)
     return answer(deps.ingest.ledger(device))
 
 
 @router.post("/devices/{device}/rotate", **needs(Permission.DEVICES_WRITE))
 def rotate(deps: Deps, device: str, body: Rotation | None = None) -> Response:
-    """A new secret, shown this once; the old one stops working, now or after ``overlap_s``."""
+    """Create a new secret, shown only in this answer. The old secret stops working now, or after `overlap_s`."""
     overlap_s = body.overlap_s if body is not None else 0
     return answer({"device": device, "secret": deps.registry.rotate(device, overlap_s=overlap_s)})
 
 
 @router.post("/devices/{device}/grant", **needs(Permission.DEVICES_WRITE))
 def grant(deps: Deps, device: str, body: NewGrant) -> Response:
-    """A second secret for a short time, shown this once; the device's own goes on working."""
+    """Create a second secret for a short time, shown only in this answer. The device's own secret continues to work."""
     return answer({"device": device, "secret": deps.registry.grant(device, body.ttl_s)})
 
 
 @router.post("/devices/{device}/revoke", **needs(Permission.DEVICES_WRITE))
 def revoke(deps: Deps, device: str) -> Response:
-    """The device may not connect any more."""
+    """Revoke a device: it can no longer connect."""
     return answer(_shown(deps, deps.registry.revoke(device)))
 
 
 @router.post("/devices/{device}/assign", **needs(Permission.DEVICES_ASSIGN))
 def assign(deps: Deps, caller: Caller, device: str, body: NewAssignment) -> Response:
-    """Say who wears the device. ``from`` left out: for a device that nobody wore before always, so that all its
-    history is this patient's, as a person has said; for another from now on. ``replace`` takes the time from whoever
-    is said to have worn it; readings of it move."""
+    """Assign a device to a patient. Without `from`, the first assignment of a device covers its whole past, and a later
+    one starts now. `replace` takes the time from the recorded wearer and moves the readings of that time."""
     from_ns = None if body.from_ is None else parse_time(body.from_, "from")
     if "from_" not in body.model_fields_set and deps.registry.assignments(device=device):
         from_ns = deps.clock.now_ns()

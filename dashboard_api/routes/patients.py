@@ -1,24 +1,24 @@
-"""Patients: who they are, their status, devices and limits."""
+"""Patients: identity, status, devices and limits."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from dashboard_api.auth.access import Caller, Permission, needs
-from dashboard_api.dependencies import Dependencies, Deps, LimitsVersion
+from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import LimitsQuery, NewPatient, Paging, PatientChange, StatusChange
 from dashboard_api.shapes import Json, answer, assignment_json, page, patient_json, whole
-from dashboard_api.times import parse_time, rfc3339
+from dashboard_api.times import parse_time, times_as_words
 from vitals.canary import is_canary
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.records import Patient
-from vitals.times import SECOND_NS
+from vitals.records import LimitsVersion, Patient
+from vitals.times import SECOND_NS, rfc3339
 from vitals.units import to_canonical
 from vitals.vault import Identity
 
@@ -27,7 +27,7 @@ router = APIRouter(tags=["patients"])
 
 @router.get("/patients", **needs(Permission.PATIENTS_READ))
 def list_patients(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """By creation, with identities."""
+    """List patients by creation, with identities."""
     found = after_cursor([one for one in deps.registry.patients() if not is_canary(one.id)], query, _token)
     identities = deps.identities.all()
     return answer(page(found, query.limit, lambda one: patient_json(one, identities.get(one.id)), _token))
@@ -35,7 +35,7 @@ def list_patients(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
 
 @router.post("/patients", status_code=201, **needs(Permission.PATIENTS_WRITE))
 def add_patient(deps: Deps, body: NewPatient) -> Response:
-    """Onboard a patient; the answer has the token that stands for them everywhere else."""
+    """Add a patient. The answer has the token that stands for the patient everywhere else."""
     _check_birth(deps, body.birth_date)
     patient = deps.registry.add_patient(zone=body.zone, condition=body.condition)
     identity = Identity(body.name, body.birth_date, body.mrn)
@@ -51,7 +51,7 @@ def get_patient(deps: Deps, patient: str) -> Response:
 
 @router.patch("/patients/{patient}", **needs(Permission.PATIENTS_WRITE))
 def change_patient(deps: Deps, patient: str, body: PatientChange) -> Response:
-    """Change what is given; a null birth date or record number is cleared. A new zone holds from now on."""
+    """Change the given members; a null birth date or record number is cleared. A new zone applies from now on."""
     given = body.model_dump(include={"name", "birth_date", "mrn"}, exclude_unset=True)
     if "name" in given and body.name is None:
         raise InvalidRequest("name", "cannot be cleared")
@@ -66,26 +66,21 @@ def change_patient(deps: Deps, patient: str, body: PatientChange) -> Response:
 
 @router.get("/patients/{patient}/status", **needs(Permission.PATIENTS_READ))
 def status_history(deps: Deps, patient: str) -> Response:
-    """Dated statuses by time."""
+    """Statuses of a patient, by time."""
     rows = deps.registry.statuses(patient)
     return answer(whole([{"status": word, "from": rfc3339(start), "to": rfc3339(end)} for word, start, end in rows]))
 
 
 @router.put("/patients/{patient}/status", **needs(Permission.PATIENTS_WRITE))
 def put_status(deps: Deps, caller: Caller, patient: str, body: StatusChange) -> Response:
-    """active, paused, hospitalised or discharged, from a time (now when left out) on; `check` is when to ask whether
-    monitoring is to go on. After a failure, asking again makes both records agree."""
+    """Set the status: active, paused, hospitalised or discharged, from a time on (default: now). `check` is the time at
+    which to ask whether the status should continue. If the request fails, repeat it: that makes both records agree."""
     now_ns = deps.clock.now_ns()
     from_ns = now_ns if body.from_ is None else parse_time(body.from_, "from")
     check_ns = None if body.check is None else parse_time(body.check, "check")
-    if from_ns < 0:
-        raise InvalidRequest("from", "is before 1970")
-    if check_ns is not None and check_ns <= from_ns:
-        raise InvalidRequest("check", "must be after from")
-    # The registry first: it refuses what is wrong, and repeating both repairs a crash between the two.
-    changed = deps.registry.set_status(patient, body.status, from_ns)
     told = {"patient": patient, "status": body.status, "from_ns": from_ns, "check_ns": check_ns}
-    deps.controls.submit(Control(ControlKind.STATUS, now_ns, caller.name, told))
+    with times_as_words():
+        changed = deps.controls.set_status(Control(ControlKind.STATUS, now_ns, caller.name, told))
     return answer(_shown(deps, changed))
 
 
@@ -94,48 +89,44 @@ router.post("/patients/{patient}/status", operation_id="post_status", **needs(Pe
 
 @router.get("/patients/{patient}/assignments", **needs(Permission.PATIENTS_READ))
 def list_assignments(deps: Deps, patient: str) -> Response:
-    """Devices over time."""
+    """Assignments of a patient's devices, by time."""
     deps.registry.patient(patient)
     return answer(whole([assignment_json(one) for one in deps.registry.assignments(patient=patient)]))
 
 
 @router.get("/patients/{patient}/limits", **needs(Permission.LIMITS_READ))
 def get_limits(deps: Deps, patient: str) -> Response:
-    """The limits in force, a plain list; the ETag is their version."""
+    """The limits in force, as a plain list. The ETag is their version."""
     deps.registry.patient(patient)
     return _limits(deps, patient)
 
 
 @router.get("/patients/{patient}/limits/history", **needs(Permission.LIMITS_READ))
 def limits_history(deps: Deps, patient: str) -> Response:
-    """Every version of the limits, the newest first: in force from `set` on, until the next version. Values are in the
-    catalogue's unit, as those of a series are."""
+    """All versions of the limits, newest first. A version is in force from `set` until the next version. Values are in
+    the catalogue's unit, like those of a series."""
     deps.registry.patient(patient)
-    return answer(whole([_version(one) for one in deps.book.limits_history(patient)]))
+    return answer(whole([_version(one) for one in deps.decisions.limits_history(patient)]))
 
 
 @router.put("/patients/{patient}/limits", **needs(Permission.LIMITS_WRITE))
 def put_limits(
-    request: Request,
     deps: Deps,
     caller: Caller,
     patient: str,
     limits: Annotated[list[Any], Body()],
     query: Annotated[LimitsQuery, Query()],
 ) -> Response:
-    """Replace all limits; they are in force when the answer comes."""
+    """Replace all limits. They are in force when the answer is sent."""
     deps.registry.patient(patient)
     parsed = deps.parse_limits(limits)
-    # One process serves writes: without the lock two callers would make the same version.
-    with request.app.state.decisions_lock:
-        version, _ = deps.book.limits(patient)
-        body = {"patient": patient, "version": version + 1, "reason": query.reason, "limits": parsed}
-        deps.controls.submit(Control(ControlKind.LIMITS, deps.clock.now_ns(), caller.name, body))
-        return _limits(deps, patient)
+    body = {"patient": patient, "reason": query.reason, "limits": parsed}
+    deps.controls.revise(Control(ControlKind.LIMITS, deps.clock.now_ns(), caller.name, body))
+    return _limits(deps, patient)
 
 
 def _limits(deps: Dependencies, patient: str) -> Response:
-    version, limits = deps.book.limits(patient)
+    version, limits = deps.decisions.limits(patient)
     return answer(limits, headers={"ETag": f'"{version}"'})
 
 

@@ -1,20 +1,21 @@
-"""Protocols, programmes that adopt them, and what of them holds for a patient."""
+"""Protocols, programmes that adopt them, and the rules in force for a patient."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Response
 
 from dashboard_api.auth.access import Caller, Permission, Principal, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import Adoption, ClinicalContext, Enrolment, Override, Paging, ProtocolPair
 from dashboard_api.shapes import Json, answer, page
-from dashboard_api.times import parse_time, rfc3339
+from dashboard_api.times import parse_time, times_as_words
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
 from vitals.records import Decision
+from vitals.times import rfc3339
 
 router = APIRouter(tags=["programmes"])
 READ: Final = needs(Permission.PROGRAMMES_READ)
@@ -23,31 +24,31 @@ NEVER_SET: Final = {
     "age_band": "unknown", "pregnancy": "unknown", "oxygen": "unknown", "spo2_scale": 0, "known_af": "unknown",
     "usual_confusion": False,
 }  # fmt: skip
-"""The clinical context of a patient of whom nobody said anything."""
+"""The clinical context of a patient before anybody recorded one."""
 
 
 @router.get("/protocols", **READ)
 def list_protocols(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """The protocols that come with the program, each with its rules in words. A programme adopts them."""
+    """List the shipped protocols, each with its rules in words. A programme adopts protocols."""
     found = after_cursor(deps.rulebook.shipped(), query, _name)
     return answer(page(found, query.limit, dict, _name))
 
 
 @router.get("/protocols/{name}", **READ)
 def get_protocol(deps: Deps, name: str) -> Response:
-    """One of them: the whole document, and its rules in words."""
+    """One shipped protocol: the whole document, and its rules in words."""
     return answer(deps.rulebook.protocol(name))
 
 
 @router.post("/protocols/check", **READ)
 def check_protocol(deps: Deps, document: Annotated[dict[str, Any], Body()]) -> Response:
-    """Whether a document is a protocol: its rules in words, or 422 with the path of the first wrong member."""
+    """Validate a protocol document: its rules in words, or 422 with the path of the first wrong member."""
     return answer(deps.rulebook.read(document))
 
 
 @router.post("/protocols/diff", **READ)
 def diff_protocols(deps: Deps, body: ProtocolPair) -> Response:
-    """What changes from one protocol to another, as sentences; each is the name of a shipped one or a document."""
+    """The changes from one protocol to another, as sentences. Each is the name of a shipped protocol or a document."""
     before, after = (_document(deps, one, field) for one, field in ((body.before, "before"), (body.after, "after")))
     return answer({"changes": deps.rulebook.diff(before, after)})
 
@@ -55,19 +56,19 @@ def diff_protocols(deps: Deps, body: ProtocolPair) -> Response:
 @router.get("/programmes", **READ)
 def list_programmes(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
     """Every programme as of its newest version."""
-    found = after_cursor(deps.book.programmes(), query, _subject)
+    found = after_cursor(deps.decisions.programmes(), query, _subject)
     return answer(page(found, query.limit, _programme, _subject))
 
 
 @router.get("/programmes/{programme}", **READ)
 def get_programme(deps: Deps, programme: str) -> Response:
-    """A programme: its documents, its rules in words, and its versions, the newest first, each with what it changed.
-    The ETag is the version."""
+    """A programme: its documents, its rules in words, and its versions, newest first, each with its changes. The ETag
+    is the version."""
     return _shown(deps, programme)
 
 
 @router.put("/programmes/{programme}", **WRITE)
-def put_programme(request: Request, deps: Deps, caller: Caller, programme: str, body: Adoption) -> Response:
+def put_programme(deps: Deps, caller: Caller, programme: str, body: Adoption) -> Response:
     """Adopt protocols as the next version of a programme, at first as a new one; in force when the answer comes."""
     documents = [_document(deps, one, f"protocols[{place}]") for place, one in enumerate(body.protocols)]
     decided = {
@@ -77,60 +78,52 @@ def put_programme(request: Request, deps: Deps, caller: Caller, programme: str, 
         "valid_from_ns": _instant(body.valid_from, "valid_from"),
         "review_ns": _instant(body.review, "review"),
     }
-    with request.app.state.decisions_lock:
-        newest = {one.subject: one.version for one in deps.book.programmes()}.get(programme, 0)
-        version = _next(newest, body.version)
-        _submit(deps, caller, ControlKind.PROGRAMME, {"programme": programme, "version": version} | decided)
-        return _shown(deps, programme)
+    _revise(deps, caller, ControlKind.PROGRAMME, {"programme": programme} | decided, body.version)
+    return _shown(deps, programme)
 
 
 @router.get("/patients/{patient}/programmes", **READ)
 def get_enrolment(deps: Deps, patient: str) -> Response:
-    """The programmes and overrides of a patient, and their versions, the newest first. The ETag is the version."""
+    """The programmes and overrides of a patient, and all versions, newest first. The ETag is the version."""
     deps.registry.patient(patient)
     return _enrolled(deps, patient)
 
 
 @router.put("/patients/{patient}/programmes", **WRITE)
-def put_enrolment(request: Request, deps: Deps, caller: Caller, patient: str, body: Enrolment) -> Response:
+def put_enrolment(deps: Deps, caller: Caller, patient: str, body: Enrolment) -> Response:
     """Replace the programmes and overrides of a patient; in force when the answer comes."""
     deps.registry.patient(patient)
-    with request.app.state.decisions_lock:
-        before = deps.book.enrolment(patient)
-        decided = {
-            "patient": patient,
-            "version": _next(_version_of(before), body.version),
-            "reason": body.reason,
-            "programmes": body.programmes,
-            "overrides": [_override(one, place) for place, one in enumerate(body.overrides)],
-        }
-        _submit(deps, caller, ControlKind.ENROLMENT, decided)
-        return _enrolled(deps, patient)
+    decided = {
+        "patient": patient,
+        "reason": body.reason,
+        "programmes": body.programmes,
+        "overrides": [_override(one, place) for place, one in enumerate(body.overrides)],
+    }
+    _revise(deps, caller, ControlKind.ENROLMENT, decided, body.version)
+    return _enrolled(deps, patient)
 
 
 @router.get("/patients/{patient}/context", **READ)
 def get_context(deps: Deps, patient: str) -> Response:
-    """The clinical context of a patient, who set it and when, and its versions, the newest first; version 0 says that
-    nobody ever did. The ETag is the version."""
+    """The clinical context of a patient with author and time, and all versions, newest first. Version 0 means that
+    nobody has recorded a context. The ETag is the version."""
     deps.registry.patient(patient)
     return _in_context(deps, patient)
 
 
 @router.put("/patients/{patient}/context", **WRITE)
-def put_context(request: Request, deps: Deps, caller: Caller, patient: str, body: ClinicalContext) -> Response:
+def put_context(deps: Deps, caller: Caller, patient: str, body: ClinicalContext) -> Response:
     """Replace the clinical context of a patient; in force when the answer comes."""
     deps.registry.patient(patient)
-    with request.app.state.decisions_lock:
-        version = _next(_version_of(deps.book.context(patient)), body.version)
-        decided = {"patient": patient} | body.model_dump() | {"version": version}
-        _submit(deps, caller, ControlKind.CONTEXT, decided)
-        return _in_context(deps, patient)
+    decided = {"patient": patient} | body.model_dump(exclude={"version"})
+    _revise(deps, caller, ControlKind.CONTEXT, decided, body.version)
+    return _in_context(deps, patient)
 
 
 @router.get("/patients/{patient}/rules", **READ)
 def watching(deps: Deps, patient: str) -> Response:
-    """What watches a patient now, in words, each rule with its version and source; `gated` are those that do not apply,
-    each with the reason."""
+    """The rules that watch a patient now, in words, each with its version and source. `gated` lists the rules that do
+    not apply, with the reason."""
     return answer({"patient": patient} | deps.rulebook.watching(deps.registry.patient(patient)))
 
 
@@ -161,19 +154,9 @@ def _version_of(decision: Decision | None) -> int:
     return 0 if decision is None else decision.version
 
 
-def _next(newest: int, asked: int | None) -> int:
-    if asked is not None and asked <= newest:
-        raise InvalidRequest("version", f"was changed meanwhile: version {newest} is in force")
-    return newest + 1 if asked is None else asked
-
-
-def _submit(deps: Dependencies, caller: Principal, kind: ControlKind, body: Json) -> None:
-    try:
-        deps.controls.submit(Control(kind, deps.clock.now_ns(), caller.name, body))
-    except InvalidRequest as error:
-        # What refuses speaks of the log entry; the caller's times are words.
-        problem = str(error).removeprefix(f"{error.field}: ")
-        raise InvalidRequest(error.field.removesuffix("_ns"), problem) from error
+def _revise(deps: Dependencies, caller: Principal, kind: ControlKind, body: Json, version: int | None) -> None:
+    with times_as_words():
+        deps.controls.revise(Control(kind, deps.clock.now_ns(), caller.name, body), version)
 
 
 def _name(protocol: Mapping[str, Any]) -> str:
@@ -202,7 +185,7 @@ def _programme(one: Decision) -> Json:
 
 
 def _shown(deps: Dependencies, programme: str) -> Response:
-    versions = deps.book.programme_history(programme)
+    versions = deps.decisions.programme_history(programme)
     read = [deps.rulebook.read(document) for document in versions[0].body["protocols"]]
     history = [
         _programme(one) | {"changes": _changes(deps, before, one)}
@@ -224,10 +207,10 @@ def _changes(deps: Dependencies, before: Decision | None, after: Decision) -> li
 
 
 def _enrolled(deps: Dependencies, patient: str) -> Response:
-    versions = deps.book.enrolment_history(patient)
+    versions = deps.decisions.enrolment_history(patient)
     if not versions:
         return _versioned({"patient": patient, "programmes": [], "overrides": []}, None)
-    titles = {one.subject: one for one in deps.book.programmes()}
+    titles = {one.subject: one for one in deps.decisions.programmes()}
     programmes = [
         {"programme": ident, "title": titles[ident].body["title"], "version": titles[ident].version}
         for ident in versions[0].body["programmes"]
@@ -247,7 +230,7 @@ def _enrolment(one: Decision) -> Json:
 
 
 def _in_context(deps: Dependencies, patient: str) -> Response:
-    versions = deps.book.context_history(patient)
+    versions = deps.decisions.context_history(patient)
     if not versions:
         return _versioned({"patient": patient} | NEVER_SET, None)
     history = [_context(one) for one in versions]

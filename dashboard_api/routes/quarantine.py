@@ -1,4 +1,4 @@
-"""What could not be decoded, and readings that wait for a wearer."""
+"""Quarantined messages, and readings that wait for a patient."""
 
 from typing import Annotated
 
@@ -15,14 +15,14 @@ router = APIRouter(tags=["quarantine"])
 
 @router.get("/quarantine", **needs(Permission.QUARANTINE_READ))
 def list_quarantine(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """Open items without their bytes."""
+    """List open items without their bytes."""
     found = deps.ingest.quarantine(after=query.cursor, limit=query.limit + 1)
     return answer(page(found, query.limit, quarantine_json, lambda item: item.id))
 
 
 @router.post("/quarantine/replay", **needs(Permission.QUARANTINE_REPLAY))
 def replay(deps: Deps, body: Replay) -> Response:
-    """Decode open items again with the adapters of today; counts per outcome."""
+    """Decode open items again with the installed adapters. The answer counts items per outcome."""
     if len(body.model_dump(exclude_none=True)) > 1:
         raise InvalidRequest("id", "give one of id, reason and adapter")
     if body.reason is not None and body.reason not in REASONS:
@@ -38,7 +38,7 @@ def get_item(deps: Deps, item: str) -> Response:
 
 @router.get("/unassigned", **needs(Permission.UNASSIGNED_READ))
 def list_unassigned(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
-    """Readings that belong to nobody yet."""
+    """List readings that wait for a patient."""
     found = deps.ingest.unassigned(after=query.cursor, limit=query.limit + 1)
     return answer(page(found, query.limit, unassigned_json, lambda item: item.id))
 
@@ -52,7 +52,7 @@ def get_unassigned(deps: Deps, item: str) -> Response:
 
 @router.post("/unassigned/{item}/assign", **needs(Permission.DEVICES_ASSIGN))
 def assign(deps: Deps, caller: Caller, item: str, body: Owner) -> Response:
-    """Give readings that wait to a patient, as history that pages nobody. ``shift_s`` corrects their clock: it is added
+    """Assign waiting readings to a patient, as history that pages nobody. `shift_s` corrects their clock: it is added
     to the time as sent."""
     stored = deps.ingest.assign_unassigned(item, body.patient, author=caller.name, shift_s=body.shift_s)
     return answer({"id": item, "patient": body.patient, "stored": stored})
@@ -60,5 +60,5 @@ def assign(deps: Deps, caller: Caller, item: str, body: Owner) -> Response:
 
 @router.post("/unassigned/{item}/discard", **needs(Permission.DEVICES_ASSIGN))
 def discard(deps: Deps, caller: Caller, item: str, body: Discard) -> Response:
-    """Give readings that wait up, with a reason; they stay counted as unassigned."""
+    """Discard waiting readings, with a reason. They stay counted as unassigned."""
     return answer({"id": item, "discarded": deps.ingest.discard_unassigned(item, body.reason, author=caller.name)})

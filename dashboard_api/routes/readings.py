@@ -13,13 +13,13 @@ from dashboard_api.live import Newest
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery, TrendQuery, WardQuery
 from dashboard_api.shapes import Json, answer, page, whole, window_json
-from dashboard_api.times import FIRST_NS, LAST_NS, parse_time, rfc3339
+from dashboard_api.times import FIRST_NS, LAST_NS, parse_time
 from vitals.canary import is_canary
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.errors import InvalidRequest
 from vitals.ports import Store
 from vitals.records import Trends, Window
-from vitals.times import HOUR_NS, SECOND_NS
+from vitals.times import HOUR_NS, SECOND_NS, rfc3339
 
 router = APIRouter(tags=["readings"])
 FINEST_FIRST: Final = ("raw", "1m", "1h", "1d")
@@ -39,7 +39,7 @@ async def bounded(request: Request, work: Callable[[], Result]) -> Result:
 
 @router.get("/patients/{patient}/latest", **needs(Permission.VITALS_READ))
 async def latest(request: Request, deps: Deps, live: Live, patient: str) -> Response:
-    """The newest reading of each vital sign with its age; ``stale`` when it must not be taken as current."""
+    """The newest reading of each vital sign with its age. `stale` means that the value must not be used as current."""
 
     def read() -> Response:
         deps.registry.patient(patient)
@@ -52,8 +52,7 @@ async def latest(request: Request, deps: Deps, live: Live, patient: str) -> Resp
 
 @router.get("/latest", **needs(Permission.VITALS_READ))
 async def latest_of_all(request: Request, deps: Deps, live: Live, query: Annotated[WardQuery, Query()]) -> Response:
-    """`patients/{patient}/latest` of every patient, or of each `patient` given: `{"patient", "readings"}`, by
-    creation."""
+    """The same for all patients, or for each given `patient`: `{"patient", "readings"}`, by creation."""
 
     def read() -> Response:
         request.app.state.hub.start()
@@ -71,8 +70,8 @@ async def latest_of_all(request: Request, deps: Deps, live: Live, query: Annotat
 
 @router.get("/trends", **needs(Permission.VITALS_READ))
 async def trends(request: Request, deps: Deps, query: Annotated[TrendQuery, Query()]) -> Response:
-    """The last `hours` of every patient, or of each `patient` given, as 24 means per vital sign: slot i begins at
-    `start` + i * `step_s`; null where nothing was measured."""
+    """The last `hours` of all patients, or of each given `patient`, as 24 means per vital sign. Slot i begins at
+    `start` + i * `step_s`; it is null if nothing was measured."""
 
     def read() -> Response:
         tokens = _asked(deps, query)
@@ -107,8 +106,8 @@ def _slots(trends: Trends) -> dict[str, dict[str, list[float | None]]]:
 
 @router.get("/patients/{patient}/readings", **needs(Permission.VITALS_READ))
 async def series(request: Request, deps: Deps, patient: str, query: Annotated[SeriesQuery, Query()]) -> Response:
-    """One vital sign as columns, oldest first, ``start <= time < end``. ``auto`` is the finest resolution that has at
-    most ``max_points`` points. ``next`` is the start of what did not fit into one answer."""
+    """One vital sign as columns, oldest first, `start <= time < end`. `auto` selects the finest resolution with at most
+    `max_points` points. `next` is the start of the rest that did not fit into the answer."""
     vital = BY_KEY.get(query.vital)
     if vital is None or vital.panel:
         raise InvalidRequest("vital", "no such vital sign" if vital is None else f"ask for {', '.join(vital.panel)}")

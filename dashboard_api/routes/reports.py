@@ -18,8 +18,8 @@ router = APIRouter(tags=["reports"])
 
 @router.get("/patients/{patient}/reports/glucose", **needs(Permission.VITALS_READ))
 async def glucose(request: Request, deps: Deps, patient: str, query: Annotated[ReportQuery, Query()]) -> Response:
-    """Glucose metrics, daily profile and episodes (clinical.md 3) over ``start <= time < end``; ``end`` is now when
-    left out or later than now, and ``days`` (14) go before it where no ``start`` is given."""
+    """Glucose metrics, daily profile and episodes (clinical.md 3) over `start <= time < end`. `end` defaults to now and
+    is never later. Without `start` the report covers `days` (14) before `end`."""
     now_ns = deps.clock.now_ns() // SECOND_NS * SECOND_NS
     end_ns = now_ns if query.end is None else min(parse_time(query.end, "end"), now_ns)
     if query.start is not None and query.days is not None:

@@ -1,7 +1,8 @@
-"""The live stream, the state of the system, tokens, and what stands beside the API."""
+"""The live stream, the state of the system, tokens, and the routes outside of ``/api``."""
 
 from typing import Annotated, Final
 
+import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -10,9 +11,10 @@ from dashboard_api.auth.access import Caller, Permission, bearer, needs, permiss
 from dashboard_api.auth.session import SESSION
 from dashboard_api.dependencies import Deps, Hub
 from dashboard_api.schemas import NewToken, StreamQuery, TokenEnd
-from dashboard_api.shapes import answer, total
-from dashboard_api.times import rfc3339
+from dashboard_api.shapes import answer
 from vitals.errors import InvalidRequest, NotAuthorised, NotFound
+from vitals.records import total
+from vitals.times import rfc3339
 
 router = APIRouter(tags=["system"])
 beside = APIRouter(tags=["operations"])
@@ -28,8 +30,8 @@ async def stream(
     query: Annotated[StreamQuery, Query()],
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
-    """Server-sent events ``reading``, ``alert``, ``device`` and ``tick``; the id is the log position, and
-    ``Last-Event-ID`` resumes after it."""
+    """Server-sent events `reading`, `alert`, `device` and `tick`. The id is the log position; `Last-Event-ID` resumes
+    after it."""
     after = None if not last_event_id else _position(last_event_id)
     token, session = bearer(request.scope), request.scope.get(SESSION)
 
@@ -54,19 +56,19 @@ def _position(text: str) -> int:
 
 @router.get("/system", **needs(Permission.SYSTEM_READ))
 def system(deps: Deps) -> Response:
-    """Rates, lags, conservation and the time up to which alerts were evaluated."""
+    """Rates, lags, ledgers, and the time up to which alerts were evaluated."""
     return answer(
         {
             **deps.system(),
             "evaluated_to": rfc3339(deps.book.evaluated_to_ns() or None),
-            "ledger": total(deps.ingest.ledgers()),
+            "ledger": msgspec.structs.asdict(total(deps.ingest.ledgers())),
         }
     )
 
 
 @router.post("/tokens", status_code=201, **needs(Permission.TOKENS_WRITE))
 def create_token(deps: Deps, caller: Caller, body: NewToken) -> Response:
-    """A bearer token, shown this once; with no more rights than the caller has."""
+    """Create a bearer token, shown only in this answer. It has no more permissions than the caller."""
     if not permissions_of(body.role, body.scope) <= caller.permissions:
         raise NotAuthorised("nobody grants what they do not have")
     return answer({"token": deps.auth.create(body.role, body.ttl_s, body.scope)}, 201)
@@ -74,7 +76,7 @@ def create_token(deps: Deps, caller: Caller, body: NewToken) -> Response:
 
 @router.post("/tokens/revoke", **needs(Permission.TOKENS_WRITE))
 def revoke_token(deps: Deps, body: TokenEnd) -> Response:
-    """End a token."""
+    """Revoke a token."""
     if not deps.auth.revoke(body.token):
         raise NotFound("token", "")
     return answer({"revoked": True})
@@ -82,18 +84,18 @@ def revoke_token(deps: Deps, body: TokenEnd) -> Response:
 
 @beside.get("/healthz")
 async def healthz() -> Response:
-    """The process answers."""
+    """Liveness: the process answers."""
     return answer({"ok": True})
 
 
 @beside.get("/readyz")
 def readyz(deps: Deps) -> Response:
-    """Whether the process does its work, and why not."""
+    """Readiness: whether the process does its work, with reasons if not."""
     reasons = deps.readiness()
     return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 
 @beside.get("/metrics")
 def metrics(deps: Deps) -> Response:
-    """Prometheus text."""
+    """Metrics as Prometheus text."""
     return Response(deps.metrics(), media_type=PROMETHEUS)

@@ -16,7 +16,7 @@ import numpy as np
 
 from alerts.backtest.report import report
 from alerts.backtest.rules import HISTORY_NS, Decisions, rule_set
-from alerts.backtest.run import Census, Replay, RuleSet, Span, as_measured, lockstep
+from alerts.backtest.run import Coverage, RuleSet, RuleSetReplay, Span, as_measured, lockstep
 from dashboard_api.times import parse_time
 from deploy.backtest import NO_RULES
 from ingest.quality import cross_flags, late_flags, range_flags
@@ -215,7 +215,7 @@ def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
         rule_set("candidate", asked.rules, patients, known, at_ns),
         RuleSet(NO_RULES, ()) if asked.against is None else rule_set("against", asked.against, patients, known, at_ns),
     )
-    census = Census(span)
-    outcomes = lockstep([batch], census, [Replay(one, span, patients) for one in rules])
+    coverage = Coverage(span)
+    outcomes = lockstep([batch], coverage, [RuleSetReplay(one, span, patients) for one in rules])
     measured = asked.measured or bool((batch.received_ns == batch.time_ns).all())
-    return dict(msgspec.to_builtins(report(span, patients, census, rules, outcomes, measured=measured)))
+    return dict(msgspec.to_builtins(report(span, patients, coverage, rules, outcomes, measured=measured)))

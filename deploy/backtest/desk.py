@@ -1,40 +1,24 @@
-"""Where backtests are asked for: one at a time, beside the pipeline; what came of the last few is kept in memory."""
+"""Requests for backtests: one runs at a time, beside the pipeline; the last few results are kept in memory."""
 
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
 
-from alerts.backtest.report import Item, Result, report, rfc3339
+from alerts.backtest.report import BacktestResult, Item, report
 from alerts.backtest.rules import HISTORY_NS, Decisions, in_force, rule_set
-from alerts.backtest.run import Census, RuleSet, Span, as_measured
+from alerts.backtest.run import Coverage, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
 from deploy.backtest.running import Workers
 from vitals.errors import NotFound, VitalgateError
-from vitals.ports import Clock, Store
-from vitals.records import Decision
+from vitals.ports import AlertDecisions, Clock, Store
+from vitals.times import SECOND_NS, rfc3339
 
 KEPT: Final = 8
 _log = structlog.get_logger(__name__)
-
-
-class Decided(Protocol):
-    """What is in force, as the alert book knows it."""
-
-    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
-        """(version, limits) in force; (0, []) when none were ever set."""
-
-    def programmes(self) -> list[Decision]:
-        """The newest version of every programme."""
-
-    def enrolment(self, patient: str) -> Decision | None:
-        """The one in force."""
-
-    def context(self, patient: str) -> Decision | None:
-        """The one in force."""
 
 
 class _Job:
@@ -45,21 +29,21 @@ class _Job:
         self.order, self.asked_ns = order, asked_ns
         self.state, self.progress = "running", 0.0
         self.error: str | None = None
-        self.result: Result | None = None
+        self.result: BacktestResult | None = None
         self.shown: dict[str, Any] | None = None
 
     def json(self) -> dict[str, Any]:
-        """Without the timeline, which has pages of its own."""
+        """The result without the timeline, which is read in pages."""
         return {
-            "backtest": self.id, "state": self.state, "asked": rfc3339(self.asked_ns), "author": self.order.author,
-            "progress": round(self.progress, 3), "error": self.error, "result": self.shown,
+            "backtest": self.id, "state": self.state, "asked": rfc3339(self.asked_ns // SECOND_NS * SECOND_NS),
+            "author": self.order.author, "progress": round(self.progress, 3), "error": self.error, "result": self.shown,
         }  # fmt: skip
 
 
 class BacktestDesk:
     """:class:`dashboard_api.dependencies.Backtests` over store and book. Thread-safe."""
 
-    def __init__(self, store: Store, book: Decided, clock: Clock) -> None:
+    def __init__(self, store: Store, book: AlertDecisions, clock: Clock) -> None:
         self._store, self._book, self._clock = store, book, clock
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
@@ -103,7 +87,7 @@ class BacktestDesk:
         return [msgspec.to_builtins(one) for one in chosen[after : after + limit]]
 
     def close(self) -> None:
-        """End the one that runs."""
+        """End the running backtest."""
         with self._lock:
             self._closed = True
             if self._workers is not None:
@@ -148,8 +132,8 @@ class BacktestDesk:
             _log.exception("backtest_failed", error=type(error).__name__)
             job.error, job.state = "unexpected error", "failed"
 
-    def _replay(self, job: _Job, rules: Sequence[RuleSet], span: Span) -> Result:
-        order, census = job.order, Census(span)
+    def _replay(self, job: _Job, rules: Sequence[RuleSet], span: Span) -> BacktestResult:
+        order, coverage = job.order, Coverage(span)
         batches = self._store.arrivals(order.patients, span.from_ns, span.end_ns, measured=order.measured)
 
         def reached(time_ns: int) -> None:
@@ -161,9 +145,9 @@ class BacktestDesk:
                 self._workers = workers
                 if self._closed:
                     raise VitalgateError("the pipeline ends")
-            outcomes = workers.run(map(as_measured, batches) if order.measured else batches, census, reached)
+            outcomes = workers.run(map(as_measured, batches) if order.measured else batches, coverage, reached)
         finally:
             with self._lock:
                 self._workers = None
             workers.close()
-        return report(span, order.patients, census, rules, outcomes, measured=order.measured)
+        return report(span, order.patients, coverage, rules, outcomes, measured=order.measured)

@@ -1,4 +1,4 @@
-"""Backtests beside a running pipeline: each rule set in a process of its own, with low priority.
+"""Backtests beside a running pipeline: each rule set in a separate process, with low priority.
 
 The readings are read once and sent to both processes as log entries; pipes hold the reader up when a process is slower,
 so memory stays bounded. A process whose reader is gone ends. Run as ``python -m deploy.backtest.running`` it is such a
@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 import msgspec
 import numpy as np
 
-from alerts.backtest.run import Census, Outcome, Replay, RuleSet, Span
+from alerts.backtest.run import Coverage, RuleSet, RuleSetOutcome, RuleSetReplay, Span
 from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest
 from vitals.model import VitalBatch
@@ -36,7 +36,7 @@ class _Order(msgspec.Struct, array_like=True):
 class _Answer(msgspec.Struct, array_like=True):
     """What came of it; ``refused`` is (field, problem)."""
 
-    outcome: Outcome | None = None
+    outcome: RuleSetOutcome | None = None
     refused: tuple[str, str] | None = None
 
 
@@ -58,7 +58,9 @@ class Workers:
                 _send(process.stdin, msgspec.msgpack.encode(_Order(rule_set, span, tuple(patients))))
             opening.pop_all()
 
-    def run(self, batches: Iterable[VitalBatch], census: Census, reached: Callable[[int], None]) -> list[Outcome]:
+    def run(
+        self, batches: Iterable[VitalBatch], coverage: Coverage, reached: Callable[[int], None]
+    ) -> list[RuleSetOutcome]:
         """Replay; ``reached`` is told how far, as a time of arrival.
 
         Raises:
@@ -71,13 +73,13 @@ class Workers:
                 frame = encode(batch)
                 for process in self._processes:
                     _send(process.stdin, frame)
-                census.feed(batch)
+                coverage.feed(batch)
                 reached(int(batch.received_ns[-1]))
             for process in self._processes:
                 _send(process.stdin, b"")
         return [self._outcome(process) for process in self._processes]
 
-    def _outcome(self, process: "subprocess.Popen[bytes]") -> Outcome:
+    def _outcome(self, process: "subprocess.Popen[bytes]") -> RuleSetOutcome:
         frame = _receive(process.stdout)
         if not frame:
             raise BackendError("a backtest process ended before its work was done", retryable=True)
@@ -127,7 +129,7 @@ def work(source: IO[bytes], sink: IO[bytes]) -> None:
     """One replay: an order, batches, an empty frame; then its answer. Ends without one when the source breaks off."""
     order = _order.decode(_receive(source))
     try:
-        replay = Replay(order.rules, order.span, order.patients)
+        replay = RuleSetReplay(order.rules, order.span, order.patients)
         while True:
             head = source.read(_FRAME.size)
             if len(head) < _FRAME.size:

@@ -18,7 +18,7 @@ BATCH: Final = 1000
 SEED: Final = 20_240_310
 _START_NS: Final = 1_710_059_400 * 1_000_000_000
 _AT_LEAST_S: Final = 0.05
-"""A figure comes from so much CPU time, however fast the format."""
+"""CPU seconds measured per figure, for fast and slow formats alike."""
 _MOST_VITALS: Final = 4
 _PAIRS: Final = (("heart_rate", "spo2"), ("pulse_rate", "spo2"), ("bp_dia", "bp_sys"))
 _TYPICAL: Final = {
@@ -55,7 +55,7 @@ def kinds() -> dict[str, list[Format]]:
 
 
 def payloads(formats: Sequence[Format], count: int) -> list[Message]:
-    """``count`` messages, formats in turn, each of a device and a second of its own; alike on every machine."""
+    """``count`` messages, formats in turn, each with its own device and second; the same on every machine."""
     draw = random.Random(SEED)  # noqa: S311 - a workload, not a secret
     found = []
     for number in range(count):

@@ -8,7 +8,7 @@ import numpy as np
 
 from alerts.backtest.report import report
 from alerts.backtest.rules import Decisions, rule_set
-from alerts.backtest.run import Census, Span
+from alerts.backtest.run import Coverage, Span
 from deploy.backtest.running import Workers
 from deploy.bench.fleet import LIMITS, batch_of
 from deploy.bench.report import Figure, repeat
@@ -53,13 +53,13 @@ def measure(runs: int, rows: int) -> tuple[dict[str, Any], list[dict[str, Any]]]
 
     def once() -> list[Figure]:
         started_s = time.perf_counter()
-        workers, census = Workers(rules, span, patients), Census(span)
+        workers, coverage = Workers(rules, span, patients), Coverage(span)
         try:
-            outcomes = workers.run(arrivals(rows), census, lambda _: None)
+            outcomes = workers.run(arrivals(rows), coverage, lambda _: None)
         finally:
             workers.close()
         judged_s = time.perf_counter() - started_s
-        result = report(span, patients, census, rules, outcomes, measured=False)
+        result = report(span, patients, coverage, rules, outcomes, measured=False)
         return [Figure("seconds", time.perf_counter() - started_s, "s"),
                 Figure("readings_per_s", rows / judged_s, "1/s"),
                 Figure("alerts", result.candidate.alerts, "1", of="candidate"),

@@ -101,7 +101,7 @@ async def serving(root: Path) -> AsyncIterator[RunningPipeline]:
 
 
 async def _caught_up(server: RunningPipeline) -> None:
-    """Wait until the engine has passed what the directory came with: thousands of limits, set all at once."""
+    """Wait until the engine has passed the prepared entries of the directory: thousands of limits, set at once."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         reached = (await server.get("system"))["evaluated_to"]

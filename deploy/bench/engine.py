@@ -51,7 +51,7 @@ def limits(prepared: list[VitalBatch]) -> list[Figure]:
     engine, events = ready(), 0
     started_s = time.process_time()
     for number, batch in enumerate(prepared):
-        events += len(engine.apply(PATIENTS + number + 1, batch))
+        events += len(engine.apply(PATIENTS + number + 1, batch).events)
     taken_s = time.process_time() - started_s
     rows = sum(map(len, prepared))
     return [Figure("limits_readings_per_s", rows / taken_s, "1/s"),
@@ -67,9 +67,9 @@ def mixed(rows: int) -> list[Figure]:
     prepared = list(ward.readings(one, rows, BATCH))
     started_s = time.process_time()
     for batch in prepared:
-        events += len(engine.apply(engine.position + 1, batch))
+        events += len(engine.apply(engine.position + 1, batch).events)
         tick_s = time.process_time()
-        events += len(engine.apply(engine.position + 1, Tick(int(batch.received_ns[-1]))))
+        events += len(engine.apply(engine.position + 1, Tick(int(batch.received_ns[-1]))).events)
         ticks_s += time.process_time() - tick_s
     taken_s = time.process_time() - started_s - ticks_s
     return [Figure("readings_per_s", sum(map(len, prepared)) / taken_s, "1/s"),

@@ -43,7 +43,7 @@ async def _enrol(client: httpx.AsyncClient, adapter: str) -> Credential:
 
 
 async def enrol_live(control: Path, count: int, adapter: str) -> list[Credential]:
-    """Enrol ``count`` devices, each worn by a synthetic patient of its own, over an owner's control socket.
+    """Enrol ``count`` devices, each worn by its own synthetic patient, over an owner's control socket.
 
     Raises:
         BackendError: the owner refused.

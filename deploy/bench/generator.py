@@ -1,4 +1,4 @@
-"""The load generator as a process of its own, as anybody would start it."""
+"""The load generator in a separate process, started like the command."""
 
 import asyncio
 import json

@@ -13,7 +13,7 @@ PACKAGES: Final = ("numpy", "numba", "duckdb", "msgspec", "uvloop")
 
 
 class Figure(NamedTuple):
-    """One measured value; ``connections`` 0 where there are none, ``of`` what it is about where there are several."""
+    """One measured value; ``connections`` is 0 without connections, ``of`` the subject if there are several."""
 
     metric: str
     value: float

@@ -27,10 +27,10 @@ USUAL: Final = {
     "glucose_isf": (130.0, 10.0), "glucose_bg": (130.0, 10.0), "weight": (70.0, 0.1), "fev1": (2.5, 0.05),
     "fvc": (3.2, 0.05),
 }  # fmt: skip
-"""Vital sign -> mean and spread, in its canonical unit, of readings that alarm nobody."""
+"""Vital sign -> mean and spread, in its canonical unit, of readings that raise no alert."""
 ILL_MINUTES: Final = 10
 ILL: Final = 0.5
-"""One patient in a thousand has, for ten minutes, half of what is usual."""
+"""One patient in a thousand has half of the usual value for ten minutes."""
 _ILL_EVERY: Final = 1000
 _CONTEXT: Final = {"age_band": "adult", "pregnancy": "no", "spo2_scale": 1, "oxygen": "no", "known_af": "no"}
 _PROGRAMMES: Final = tuple(protocol.name for protocol in shipped())
@@ -116,7 +116,7 @@ def readings(ward: Ward, rows: int, per_entry: int) -> Iterator[VitalBatch]:
 
 
 def enrolled(slots: int) -> list[Figure]:
-    """Enrol patients until there are ``slots`` slots, in a process of its own; its time and its peak memory."""
+    """Enrol patients in a separate process until there are ``slots`` slots; its time and its peak memory."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         return [Figure(*figure) for figure in alone.submit(_enrol_until, slots).result()]
 

@@ -1,4 +1,4 @@
-"""Commands about adapters: what there is, what one makes of a payload, a package for a new one."""
+"""Commands about adapters: list them, try one on a payload, create a package for a new one."""
 
 import re
 import sys
@@ -21,7 +21,7 @@ from vitals.errors import InvalidRequest, NotFound
 adapter = typer.Typer(
     help="Adapters: what turns payloads of a device family into readings.", no_args_is_help=True, rich_markup_mode=None
 )
-Name = Annotated[str, typer.Argument(help="The adapter's name, third level of the topic.")]
+Name = Annotated[str, typer.Argument(help="The adapter's name, as in the third level of the topic.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +62,7 @@ def show_adapter(
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Show all that an adapter says of itself: kinds, settings, vital signs, limits, what identifies a reading."""
+    """Show an adapter's kinds, settings, vital signs, limits, and the identity of its readings."""
     one = _known(name)
     from deploy.jobs.trial import identity_note  # noqa: PLC0415 - loads the stages of ingest
 
@@ -89,7 +89,7 @@ def show_adapter(
 def try_adapter(
     name: Name,
     payload: Annotated[str, typer.Option(help="File with one payload; - is standard input.")],
-    kind: Annotated[str | None, typer.Option(help="Kind of payload; needed where the adapter has several.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Kind of payload; needed if the adapter has several.")] = None,
     as_hex: Annotated[bool, typer.Option("--hex", help="The file holds the bytes as hexadecimal text.")] = False,
     zone: Annotated[str | None, typer.Option(help="IANA zone of the wearer and the device's clock.")] = None,
     setting: Annotated[
@@ -100,7 +100,7 @@ def try_adapter(
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Show the readings, events and rejects that a payload would give; nothing is stored, nothing need run."""
+    """Show the readings, events and rejects of a payload. Nothing is stored, and no pipeline is needed."""
     one = _known(name)
     chosen = _kind(one, kind)
     settings = _settings(one, setting or [])
@@ -116,7 +116,7 @@ def try_adapter(
 
 
 def _kind(one: Adapter, given: str | None) -> str:
-    """The kind that is meant; one that the adapter does not know is for it to reject."""
+    """The kind of the payload; the adapter rejects an unknown kind."""
     if given is not None:
         return given
     if "" in one.kinds:
@@ -199,7 +199,7 @@ def new_adapter(
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Create ./NAME: a package with a working adapter, a golden case and a test, to be made into yours."""
+    """Create ./NAME: a package with a working adapter, a golden case and a test, as a starting point."""
     if name in load_adapters():
         raise InvalidRequest("NAME", f"{name} is taken by an adapter that is installed")
     files = create(name, Path.cwd())

@@ -1,4 +1,4 @@
-"""The command that tries rules on readings that are there: backtest."""
+"""The command that tries rules on stored readings: backtest."""
 
 import json
 import os
@@ -38,25 +38,27 @@ def register(app: typer.Typer) -> None:
 def backtest(
     protocol: Annotated[Path, typer.Option(help="Rules to try: a protocol (name or TOML file) or limits (JSON file).")],
     against: Annotated[
-        Path | None, typer.Option(help="Rules to compare with; default what is in force, with --csv nothing.")
+        Path | None, typer.Option(help="Rules to compare with; default: the rules in force, or none with --csv.")
     ] = None,
-    patients: Annotated[str, typer.Option(help="Tokens with commas; default all.")] = "",
+    patients: Annotated[str, typer.Option(help="Patient tokens, separated by commas; default: all.")] = "",
     start: Annotated[str | None, typer.Option("--from", help="RFC 3339 time; default 7 days before --to.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="RFC 3339 time; default now.")] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Readings of a file; needs no data directory.")] = None,
-    vital: Annotated[str | None, typer.Option(help="Vital sign of a --csv of time,value.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Unit of a --csv of time,value.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Judge the readings of this file; needs no data directory.")
+    ] = None,
+    vital: Annotated[str | None, typer.Option(help="Vital sign of a --csv with the columns time,value.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Unit of a --csv with the columns time,value.")] = None,
     as_measured: Annotated[
-        bool, typer.Option("--as-measured", help="Take each reading as come when it was measured.")
+        bool, typer.Option("--as-measured", help="Judge each reading as if it had arrived when it was measured.")
     ] = False,
     assume: Annotated[
-        list[str] | None, typer.Option(help="Clinical context of the patients of a --csv, such as age_band=adult.")
+        list[str] | None, typer.Option(help="Clinical context of all patients of a --csv, such as age_band=adult.")
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what rules would have raised on known readings, and what would be new or gone."""
+    """Report which alerts other rules would have raised on stored readings, and which would be new or gone."""
     rules = document(protocol, "--protocol")
     other = None if against is None else document(against, "--against")
     chosen = [token.strip() for token in patients.split(",") if token.strip()]

@@ -15,7 +15,7 @@ from deploy import settings
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
-from simulators.load import PAYLOADS, Credential, Plan, run_load
+from simulators.load import PAYLOADS, Credential, LoadPlan, run_load
 from vitals.errors import BackendError, InvalidRequest
 
 NAMES = ("gateway", "store", "engine", "adapters", "e2e", "import", "backtest")
@@ -29,14 +29,20 @@ def register(app: typer.Typer) -> None:
 
 def load(
     mqtt: Annotated[str, typer.Option(help="HOST:PORT to publish to.")],
-    connections: Annotated[int, typer.Option(help="Clients, each a device of its own.", min=1)] = 100,
-    rate: Annotated[float, typer.Option(help="Messages per second in all; 0 = as windows allow.", min=0)] = 0.0,
+    connections: Annotated[int, typer.Option(help="Number of clients; each is a separate device.", min=1)] = 100,
+    rate: Annotated[
+        float, typer.Option(help="Messages per second over all clients; 0 = as fast as --window allows.", min=0)
+    ] = 0.0,
     seconds: Annotated[float, typer.Option(help="How long to send.", min=0.01)] = 10.0,
     qos: Annotated[int, typer.Option(help="0, 1 or 2.", min=0, max=2)] = 1,
     payload: Annotated[str, typer.Option(help="json2, json1, glucose or hr.")] = "json2",
-    ledger: Annotated[Path | None, typer.Option(help="File for a line of device,seq per acknowledged message.")] = None,
-    window: Annotated[int, typer.Option(help="At rate 0: unacknowledged messages of a client.", min=1)] = 16,
-    alarming: Annotated[int, typer.Option(help="Devices that violate a limit in one message of four.", min=0)] = 0,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Write a line device,seq for each acknowledged message to this file.")
+    ] = None,
+    window: Annotated[int, typer.Option(help="At rate 0: unacknowledged messages per client.", min=1)] = 16,
+    alarming: Annotated[
+        int, typer.Option(help="Number of devices that violate a limit in every fourth message.", min=0)
+    ] = 0,
     user: Annotated[str | None, typer.Option(help="User name, {n} = number of the client.")] = None,
     password: Annotated[str, typer.Option(help="Password, {n} = number of the client.")] = "",
     credentials: Annotated[Path | None, typer.Option(help="File with a line of device,secret per client.")] = None,
@@ -60,7 +66,7 @@ def load(
     else:
         layout, _ = locate(data_dir, config)
         who = _enrolled(layout, connections, PAYLOADS[payload].adapter)
-    plan = Plan(host, port, who, rate, seconds, qos, payload, window, alarming)
+    plan = LoadPlan(host, port, who, rate, seconds, qos, payload, window, alarming)
     result = uvloop.run(run_load(plan, sending=_sending))
     if ledger is not None:
         with ledger.open("w", encoding="ascii") as file:
@@ -110,18 +116,18 @@ def _allow_files(connections: int) -> None:
 
 def bench(
     name: Annotated[str, typer.Argument(help="gateway, store, engine, adapters, e2e, import or backtest.")],
-    runs: Annotated[int, typer.Option(help="Figures are medians of so many runs.", min=1, max=100)] = 5,
+    runs: Annotated[int, typer.Option(help="Number of runs; figures are medians over them.", min=1, max=100)] = 5,
     seconds: Annotated[float, typer.Option(help="gateway, e2e: how long each part of a run sends.", min=0.1)] = 10.0,
     connections: Annotated[str, typer.Option(help="gateway, e2e: connections, e.g. 1000,5000.")] = "1000,5000",
     rate: Annotated[float, typer.Option(help="gateway, e2e: messages per second of the paced part.", min=1)] = 10000.0,
     rows: Annotated[
         int, typer.Option(help="store, engine, backtest: rows; import: records; 0 = the usual number.", min=0)
     ] = 0,
-    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - a benchmark works in a directory of its own
+    data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001 - a benchmark works in a temporary directory
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
 ) -> None:
-    """Measure one part of the pipeline, or all of it, in a directory of its own; prints medians."""
+    """Measure one part of the pipeline, or all of it, in a temporary directory; prints medians."""
     if name not in NAMES:
         raise InvalidRequest("NAME", f"one of {', '.join(NAMES)}")
     try:

@@ -44,9 +44,9 @@ def detect(
     time_column: Annotated[
         str | None, typer.Option(help="Column of RFC 3339 or epoch times; without it, times are row numbers.")
     ] = None,
-    method: Annotated[str, typer.Option(help="default, gaussian or one detector alone.")] = "default",
+    method: Annotated[str, typer.Option(help="default, gaussian, or the name of one detector.")] = "default",
     threshold: Annotated[
-        float | None, typer.Option(help="List the rows with this score or more on standard error.", min=0, max=1)
+        float | None, typer.Option(help="List rows with at least this score on standard error.", min=0, max=1)
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="File for the scores; default standard output. With --json no scores go there.")
@@ -55,7 +55,7 @@ def detect(
     config: ConfigFile = None,  # noqa: ARG001 - every command takes it
     as_json: AsJson = False,
 ) -> None:
-    """Score every row of a column for how anomalous it is, 0 to 1, from the rows up to it alone."""
+    """Score how anomalous each row of a column is, 0 to 1, from the rows up to it only."""
     if data_dir.is_dir():
         os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
     from alerts.detect.scorer import FIRES_AT, Detector  # noqa: PLC0415 - numba loads in a second; --help must not wait for it
@@ -135,7 +135,7 @@ def _place(header: list[str], name: str, option: str) -> int:
 
 
 def _column(rows: Iterator[list[str]], place: int, clock: int | None) -> Column:
-    """Every line but empty ones is a row; what a short line lacks is empty."""
+    """Every line that is not empty is a row; missing fields of a short line are empty."""
     times: list[str] = []
     texts: list[str] = []
     for row in rows:
@@ -146,7 +146,7 @@ def _column(rows: Iterator[list[str]], place: int, clock: int | None) -> Column:
 
 
 def value_of(text: str) -> float:
-    """The number, infinity for what a meter writes beyond its range, or NaN."""
+    """The number; infinity for LO and HI, NaN for any other text."""
     try:
         return float(text)
     except ValueError:
@@ -154,7 +154,7 @@ def value_of(text: str) -> float:
 
 
 def seconds_of(text: str) -> float:
-    """Seconds of the wall clock since 1970 as written, whatever the zone; NaN for what is no time."""
+    """Seconds of the wall clock since 1970 as written, ignoring the zone; NaN for a text that is not a time."""
     try:
         return (datetime.fromisoformat(text.strip()).replace(tzinfo=None) - _EPOCH).total_seconds()
     except ValueError:

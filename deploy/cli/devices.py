@@ -12,7 +12,7 @@ device = typer.Typer(help="Devices: enrolment, credentials, wearers.", no_args_i
 quarantine = typer.Typer(help="Messages that could not be decoded.", no_args_is_help=True, rich_markup_mode=None)
 unassigned = typer.Typer(help="Readings that wait for a wearer.", no_args_is_help=True, rich_markup_mode=None)
 ItemId = Annotated[str, typer.Argument(metavar="ID", help="The item's id.")]
-_EXPECT_HELP = "How often it measures at least, e.g. 90s, 15m, 8h, 1d; else as its vitals have it."
+_EXPECT_HELP = "Longest expected time between measurements, e.g. 90s, 15m, 8h, 1d; default: from its vital signs."
 _UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _COLUMNS = ("device", "adapter", "patient", "online", "battery", "last_seen", "last_measured", "overdue", "faults",
             "revoked")  # fmt: skip
@@ -37,10 +37,14 @@ def _seconds(text: str) -> int:
 @device.command("add", epilog="Example: vitalgate device add --adapter ble_glucose --id meter-17")
 def add_device(
     adapter: Annotated[str, typer.Option(help="Adapter that decodes it, e.g. json.")],
-    ident: Annotated[str | None, typer.Option("--id", help="Its id; default a random one.")] = None,
-    hub: Annotated[bool, typer.Option("--hub", help="It publishes for children as well.")] = False,
+    ident: Annotated[str | None, typer.Option("--id", help="The device's id; default: a random one.")] = None,
+    hub: Annotated[
+        bool, typer.Option("--hub", help="The device is a hub that also publishes for its children.")
+    ] = False,
     parent: Annotated[str | None, typer.Option(help="The hub that publishes for it.")] = None,
-    zone: Annotated[str | None, typer.Option(help="IANA zone of its clock, where no patient's zone holds.")] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="IANA zone of the device's clock; default: the zone of its wearer.")
+    ] = None,
     setting: Annotated[list[str] | None, typer.Option(help="Model setting KEY=VALUE; may be repeated.")] = None,
     expect: Annotated[str | None, typer.Option(help=_EXPECT_HELP)] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -88,7 +92,7 @@ def set_device(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
 ) -> None:
-    """Change what is expected of a device."""
+    """Change the expected interval or battery threshold of a device."""
     body = {
         "expected_interval_s": None if expect is None else _seconds(expect),
         "battery_low_percent": battery_low,
@@ -103,18 +107,22 @@ def assign_device(
     device: DeviceId,
     patient: Annotated[str, typer.Argument(help="The patient's token.")],
     from_: Annotated[
-        str | None, typer.Option("--from", help="RFC 3339; default: now, or ever since for a device never worn before.")
+        str | None,
+        typer.Option("--from", help="RFC 3339; default: now, or the device's whole past for its first wearer."),
     ] = None,
     to: Annotated[str | None, typer.Option(help="RFC 3339; default: until further notice.")] = None,
     zone: Annotated[str | None, typer.Option(help="IANA zone of the device's clock while worn.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Correct the past: take this time from its wearer so far; readings move.")
+        bool,
+        typer.Option(
+            "--replace", help="Correct the past: take this time from the recorded wearer and move its readings."
+        ),
     ] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Record who wears a device, from when to when."""
+    """Assign a device to a patient for a period."""
     body = {"patient": patient, "from": from_, "to": to, "zone": zone, "replace": replace or None}
     with control(data_dir, config) as api:
         given = {key: value for key, value in body.items() if value is not None}
@@ -125,9 +133,11 @@ def assign_device(
 def rotate_device(
     device: DeviceId,
     overlap: Annotated[
-        int, typer.Option(help="Seconds that the old secret goes on working.", min=0, max=86_400)
+        int, typer.Option(help="Seconds for which the old secret continues to work.", min=0, max=86_400)
     ] = 86_400,
-    now: Annotated[bool, typer.Option("--now", help="End the old secret at once, as for a lost device.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="End the old secret at once, for example if the device is lost.")
+    ] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
@@ -141,7 +151,7 @@ def rotate_device(
 def revoke_device(
     device: DeviceId, data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False  # noqa: ARG001
 ) -> None:  # fmt: skip
-    """Shut a device out; a connected one is disconnected."""
+    """Shut a device out; a connected device is disconnected."""
     with control(data_dir, config) as api:
         api.request("POST", f"devices/{device}/revoke")
         show({"device": device, "revoked": True})
@@ -169,14 +179,16 @@ def show_quarantine(
 
 @quarantine.command("replay", epilog="Example: vitalgate quarantine replay --reason unknown_unit")
 def replay_quarantine(
-    ident: Annotated[str | None, typer.Argument(metavar="ID", help="One item; else all that the options name.")] = None,
+    ident: Annotated[
+        str | None, typer.Argument(metavar="ID", help="One item; default: all items that match the options.")
+    ] = None,
     reason: Annotated[str | None, typer.Option(help="Only items with this reason.")] = None,
     adapter: Annotated[str | None, typer.Option(help="Only items of this adapter.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Decode messages again with the current adapters; counts per outcome."""
+    """Decode messages again with the current adapters; prints counts per outcome."""
     body = {"id": ident, "reason": reason, "adapter": adapter}
     with control(data_dir, config) as api:
         given = {key: value for key, value in body.items() if value is not None}
@@ -185,7 +197,7 @@ def replay_quarantine(
 
 @unassigned.command("list", epilog="Example: vitalgate unassigned list --json")
 def list_unassigned(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List readings that wait for a wearer, one line per message and reason."""
+    """List readings that wait for a patient, one line per message and reason."""
     with control(data_dir, config) as api:
         items = api.all("unassigned")
     show_list(items, ("id", "device", "readings", "reason", "first", "last", "received"), as_json)
@@ -211,7 +223,7 @@ def assign_unassigned(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Give readings that wait to a patient, as history that pages nobody."""
+    """Assign waiting readings to a patient, as history that pages nobody."""
     body = {"patient": patient} | ({} if shift is None else {"shift_s": shift})
     with control(data_dir, config) as api:
         show(api.request("POST", f"unassigned/{ident}/assign", json=body))
@@ -225,6 +237,6 @@ def discard_unassigned(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Give up readings that wait; they stay counted as unassigned."""
+    """Discard waiting readings; they stay counted as unassigned."""
     with control(data_dir, config) as api:
         show(api.request("POST", f"unassigned/{ident}/discard", json={"reason": reason}))

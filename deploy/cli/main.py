@@ -39,7 +39,7 @@ def up(
     config: ConfigFile = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of the API; port 0 = any free.")] = None,
     mqtt: Annotated[str | None, typer.Option(help="HOST:PORT of the MQTT endpoint; port 0 = any free.")] = None,
-    demo: Annotated[bool, typer.Option("--demo", help="With a ward of synthetic patients.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Also run a ward of synthetic patients.")] = False,
     as_json: AsJson = False,  # noqa: ARG001 - the ready line is JSON anyway
 ) -> None:
     """Run the pipeline until SIGTERM; prints one line of JSON once it is ready."""

@@ -22,7 +22,7 @@ def create_token(
     role: Annotated[str, typer.Option(help="admin, clinician, viewer or integrator.")],
     ttl: Annotated[int | None, typer.Option(help="Seconds until it expires; default 30 days.", min=1)] = None,
     scope: Annotated[
-        str | None, typer.Option(help="Permissions it is limited to, as 'vitals:read alerts:read'.")
+        str | None, typer.Option(help="Limit the token to these permissions, e.g. 'vitals:read alerts:read'.")
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
@@ -36,7 +36,7 @@ def create_token(
 
 @patient.command("add", epilog="Example: vitalgate patient add --name 'Ada Example' --zone Europe/Berlin")
 def add_patient(
-    name: Annotated[str, typer.Option(help="Name; kept in the encrypted vault only.")],
+    name: Annotated[str, typer.Option(help="Name; stored in the encrypted vault only.")],
     birth_date: Annotated[str | None, typer.Option(help="YYYY-MM-DD.")] = None,
     mrn: Annotated[str | None, typer.Option(help="Medical record number.")] = None,
     zone: Annotated[str | None, typer.Option(help="IANA time zone, e.g. Europe/Berlin.")] = None,
@@ -63,7 +63,9 @@ def list_patients(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = Non
 def patient_status(
     patient: Annotated[str, typer.Argument(help="The patient's token.")],
     status: Annotated[str, typer.Argument(help="active, paused, hospitalised or discharged.")],
-    check: Annotated[str | None, typer.Option(help="When to ask whether to go on, RFC 3339.")] = None,
+    check: Annotated[
+        str | None, typer.Option(help="RFC 3339 time at which to ask whether the status should continue.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001

@@ -1,4 +1,4 @@
-"""Commands about protocols, programmes, and what of them holds for a patient."""
+"""Commands about protocols, programmes, and the rules in force for a patient."""
 
 import json
 import tomllib
@@ -34,7 +34,7 @@ def list_protocols(
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """List the protocols that come with the program."""
+    """List the shipped protocols."""
     from alerts.book.rulebook import Rulebook  # noqa: PLC0415 - --help must not wait for it
 
     items = Rulebook.shipped()
@@ -49,7 +49,7 @@ def show_protocol(
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Show the rules of a protocol in words; as JSON with the whole document."""
+    """Show the rules of a protocol in words; --json adds the whole document."""
     from alerts.book import rulebook  # noqa: PLC0415
 
     _rules(rulebook.protocol(name), as_json)
@@ -62,7 +62,7 @@ def check_protocol(
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Validate a protocol: its rules in words, or the path of what is wrong and exit code 2."""
+    """Validate a protocol: print its rules in words, or the path of the first error with exit code 2."""
     from alerts.book import rulebook  # noqa: PLC0415
 
     _rules(rulebook.read(_document(file)), as_json)
@@ -76,7 +76,7 @@ def diff_protocols(
     config: ConfigFile = None,  # noqa: ARG001
     as_json: AsJson = False,
 ) -> None:
-    """Say in sentences what changes from one protocol to another."""
+    """Show in sentences the changes from one protocol to another."""
     from alerts.book import rulebook  # noqa: PLC0415
 
     was, now = (
@@ -95,8 +95,10 @@ def adopt(
     ident: Annotated[str, typer.Argument(metavar="ID", help="The programme's id.")],
     protocols: Annotated[list[str], typer.Option("--protocol", help=_NAME_OR_FILE + " May be repeated.")],
     reason: Reason,
-    title: Annotated[str | None, typer.Option(help="What people call it; default as it was, else the id.")] = None,
-    review: Annotated[str | None, typer.Option(help="Day to look at it again, YYYY-MM-DD.")] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Title; default: the present title, or the id for a new programme.")
+    ] = None,
+    review: Annotated[str | None, typer.Option(help="Date of its next review, YYYY-MM-DD.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
@@ -129,7 +131,7 @@ def show_programme(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the rules of a programme in words, and its versions with what each changed."""
+    """Show the rules of a programme in words, and the changes of each version."""
     with control(data_dir, config) as api:
         found = api.request("GET", f"programmes/{ident}")
     if as_json:
@@ -152,7 +154,7 @@ def enrol(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Give a patient exactly these programmes; overrides stay as they are."""
+    """Replace the programmes of a patient; overrides do not change."""
     with control(data_dir, config) as api:
         _running(api)
         held = api.request("GET", f"patients/{ident}/programmes")
@@ -180,7 +182,7 @@ def set_context(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Set the clinical context of a patient; what is not given stays as it is."""
+    """Set the clinical context of a patient; options that are not given do not change."""
     if usual_confusion not in (None, "no", "yes"):
         raise typer.BadParameter("no or yes", param_hint="--usual-confusion")
     given = {
@@ -201,7 +203,7 @@ def set_context(
 def patient_rules(
     ident: PatientId, data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False
 ) -> None:
-    """Show what watches a patient now, and the rules that do not apply with the reason."""
+    """Show the rules that watch a patient now, and the rules that do not apply with the reason."""
     with control(data_dir, config) as api:
         found = api.request("GET", f"patients/{ident}/rules")
     if as_json:

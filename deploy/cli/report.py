@@ -34,15 +34,17 @@ def register(app: typer.Typer) -> None:
 @report.command("glucose", epilog="Example: vitalgate report glucose p_1a2b --days 14 --unit mmol/L")
 def glucose(
     patient: Annotated[str, typer.Argument(help="The patient's token.")],
-    start: Annotated[str | None, typer.Option(help="RFC 3339 time; else --days before the end.")] = None,
+    start: Annotated[str | None, typer.Option(help="RFC 3339 time; default: --days before the end.")] = None,
     end: Annotated[str | None, typer.Option(help="RFC 3339 time; default now.")] = None,
     days: Annotated[int | None, typer.Option(help="Days before the end; default 14.", min=1)] = None,
-    unit: Annotated[Literal["mg/dL", "mmol/L"], typer.Option(help="Of the table; JSON is always mg/dL.")] = "mg/dL",
+    unit: Annotated[
+        Literal["mg/dL", "mmol/L"], typer.Option(help="Unit of the table; JSON is always in mg/dL.")
+    ] = "mg/dL",
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sensor glucose of a patient: ranges, averages, variability, risk, daily profile and episodes."""
+    """Report on a patient's sensor glucose: ranges, averages, variability, risk, daily profile and episodes."""
     params = {"start": start, "end": end, "days": days}
     with control(data_dir, config) as api:
         found = api.request(
@@ -140,7 +142,7 @@ def _episodes(episodes: Record, unit: str) -> Table:
         kind = episodes[name]
         extremes = [one["extreme_mg_dl"] for one in kind["items"]]
         pick = min if name.startswith("hypo") else max
-        # Of an episode whose extreme has no number none is known.
+        # An episode whose extreme is LO or HI has no number.
         extreme = "–" if not extremes else "beyond range" if None in extremes else _glucose(pick(extremes), unit)
         unfinished = kind["count"] - kind["recovered"]
         table.add_row(title, str(kind["count"]), f"{kind['minutes']:.0f} min", extreme, str(unfinished))

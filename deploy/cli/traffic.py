@@ -31,7 +31,7 @@ from vitals.times import DAY_NS
 _LEAD_NS = 1_000_000_000
 """From connecting to the first measurement of all devices."""
 Recording = Annotated[Path, typer.Argument(metavar="FILE", help="The recording.")]
-Device = Annotated[str, typer.Option("--device", help="The device that it comes from.")]
+Device = Annotated[str, typer.Option("--device", help="The device that recorded it.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -99,14 +99,17 @@ def replay(
     file: Recording,
     device: Device,
     align: Annotated[
-        str | None, typer.Option(help="Wall time in the recording that shall be now; without it all is history.")
+        str | None,
+        typer.Option(help="Wall time in the recording that becomes now; without it, all readings are history."),
     ] = None,
-    speed: Annotated[float, typer.Option(help="With --align: how many times faster what follows arrives.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(help="With --align: how many times faster than real time later readings arrive.")
+    ] = 1.0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
 ) -> None:
-    """Publish a recording over MQTT, as history, or moved so that a chosen moment is now."""
+    """Publish a recording over MQTT as history, or moved in time so that a chosen moment is now."""
     moment = None if align is None else _wall_time(align)
     with control(data_dir, config) as api:
         if not api.live:
@@ -125,14 +128,15 @@ def import_file(
     file: Recording,
     device: Device,
     kind: Annotated[
-        str | None, typer.Option(help="What the file holds, where its adapter has several kinds of files.")
+        str | None,
+        typer.Option(help="Kind of payload in the file; needed if the adapter reads several kinds of files."),
     ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Store a file of any size as history; counts what it added. After an interruption the same command goes on, and
-    importing a file again adds nothing."""
+    """Store a file of any size as history, and print how many readings it added. After an interruption the same command
+    continues. Importing a file again adds nothing."""
     layout, loaded = locate(data_dir, config)
     from deploy.jobs import importing  # noqa: PLC0415 - loads only for this command
 
@@ -146,7 +150,7 @@ def import_file(
         ):
             counts = importing.import_file(api, layout, loaded, file, device, kind, progress)
     except KeyboardInterrupt:
-        sys.stderr.write("vitalgate: stopped; the same command goes on where it was\n")
+        sys.stderr.write("vitalgate: stopped; run the same command again to continue\n")
         raise
     for problem in counts["problems"]["first"]:
         sys.stderr.write(f"vitalgate: {file.name}: {problem}\n")
@@ -173,23 +177,24 @@ def _owner(root: Path, config: Path | None, *, running: bool) -> Iterator[None]:
 
 def simulate(
     patients: Annotated[int, typer.Option(help="How many synthetic patients.", min=1, max=1000)] = 5,
-    speed: Annotated[float, typer.Option(help="How many times faster their bodies live.", min=0.001)] = 1.0,
+    speed: Annotated[float, typer.Option(help="How many times faster than real time.", min=0.001)] = 1.0,
     faults: Annotated[
         str, typer.Option(help="e.g. dropout=0.05,garbage=0.01 (shares), clock_reset=60,resync=30 (seconds)")
     ] = "",
     formats: Annotated[
         str,
         typer.Option(
-            "--format", help="What every patient's devices speak, e.g. fhir,ble_plx/2a5f; default by condition."
+            "--format",
+            help="Formats of the devices, e.g. fhir,ble_plx/2a5f; default: those of the patient's condition.",
         ),
     ] = "",
-    seconds: Annotated[float | None, typer.Option(help="How long; default until Ctrl-C.", min=0)] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same patients.")] = 0,
+    seconds: Annotated[float | None, typer.Option(help="How long to run; default: until Ctrl-C.", min=0)] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same patients.")] = 0,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Enrol synthetic patients with devices and publish what they measure; never touches other patients."""
+    """Enrol synthetic patients with devices and publish their measurements. Other patients are not touched."""
     with control(data_dir, config) as api:
         if not api.live:
             raise BackendError("nothing runs on this data directory: start vitalgate up first", retryable=True)

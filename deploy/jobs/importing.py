@@ -29,7 +29,7 @@ UNDER_WAY: Final = 8
 """Payloads sent and not acknowledged; each may be as large as a packet."""
 GRANT_TTL_S: Final = 86_400
 SETTLE_S: Final = 120.0
-"""How long nothing may move while what is acknowledged becomes stored."""
+"""Longest time without progress while acknowledged messages become stored."""
 _POLL_S: Final = 0.25
 _SAVE_S: Final = 0.25
 _ENDS: Final = 64 * 1024
@@ -132,7 +132,7 @@ class _Window:
         self.progress(piece.read, self.size)
 
     def abandon(self) -> None:
-        """Forget what is under way."""
+        """Forget unacknowledged messages."""
         for _, sent in self._waiting:
             sent.cancel()
 
@@ -170,7 +170,7 @@ def splitter(adapter: Adapter, kind: str | None) -> tuple[str, Splitter]:
 def import_file(
     api: ApiClient, layout: Layout, settings: Settings, file: Path, device: str, kind: str | None, progress: Progress
 ) -> dict[str, Any]:
-    """Import ``file``; what it added by the device's ledgers, and what could not be read.
+    """Import ``file``; returns the readings it added by the device's ledgers, and the parts that could not be read.
 
     Raises:
         InvalidRequest: no such file, or nothing in it that the device's adapter reads.

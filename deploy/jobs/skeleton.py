@@ -45,7 +45,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code, vital_code
-from ingest.adapters.timestamps import parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_rfc3339
 from vitals.glossary import Reason
 from vitals.model import Message
 
@@ -106,7 +106,7 @@ from pathlib import Path
 import pytest
 
 from dashboard_api.times import parse_time
-from deploy.trial import try_payload
+from deploy.jobs.trial import try_payload
 from vitalgate_NAME import ADAPTER
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "cases").glob("*/case.json"))

@@ -10,7 +10,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from dashboard_api.shapes import readings_json
-from dashboard_api.times import rfc3339
 from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
@@ -20,6 +19,7 @@ from vitals.catalog import BY_CODE
 from vitals.errors import InvalidRequest
 from vitals.model import DeviceEvent, Message, Provenance, VitalBatch
 from vitals.records import Assignment, Device
+from vitals.times import rfc3339
 
 Json = dict[str, Any]
 DEVICE: Final = "trial"
@@ -99,7 +99,7 @@ def _event(event: DeviceEvent) -> Json:
 
 
 def identity_note(adapter: Adapter) -> str | None:
-    """What tells two readings apart: the paragraph of the adapter's module that begins with ``Identity``."""
+    """The identity of readings: the paragraph of the adapter's module docstring that begins with ``Identity``."""
     module = inspect.getmodule(adapter.decode)
     paragraphs = inspect.cleandoc(str(module.__doc__ if module else "")).split("\n\n")
     found = next((text for text in paragraphs if text.startswith("Identity")), None)

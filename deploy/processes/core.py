@@ -115,6 +115,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk, backtests: Backt
         store=core.store,
         ingest=core.ingest,
         book=core.book,
+        decisions=core.book,
         controls=desk,
         log=core.log,
         auth=core.tokens,
@@ -138,9 +139,10 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
     loops = Loops(on_death=lambda: _call(loop, stop.set))
     meters = AlertMeters(core.meters)
     engine = Engine()
-    desk, watchdog = ControlDesk(core.log, core.book), Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s)
+    desk = ControlDesk(core.log, core.book, core.book, core.registry)
+    watchdog = Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s)
     gateway = httpx.HTTPTransport(uds=str(layout.ingest))
-    canary = Canary(core.registry, desk, core.log, core.book, CLOCK, gateway, config.alerts)
+    canary = Canary(core.registry, desk, core.log, core.book, core.book, CLOCK, gateway, config.alerts)
 
     def observe(seen: Observation) -> None:
         meters.observe(seen)
@@ -225,7 +227,7 @@ async def _announce(order: Order, scheme: str, sessions: Sessions, status: Statu
 
 
 def _keep_house(core: Core, stop: threading.Event) -> None:
-    """Hourly: let go of what every consumer has passed, and compact the days that are closed."""
+    """Hourly: trim entries that every consumer has passed, and compact closed days."""
     while not stop.wait(HOUSEKEEPING_S):
         try:
             keep_house(core)

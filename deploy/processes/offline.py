@@ -8,7 +8,7 @@ from starlette.types import ASGIApp
 
 from alerts.book.rulebook import Rulebook
 from alerts.glucose.report import glucose_report
-from alerts.programmes.decisions import check_decision
+from alerts.programmes.decisions import change_status
 from alerts.service import STREAM
 from dashboard_api.app import create_app
 from dashboard_api.auth.access import local_admin
@@ -20,8 +20,8 @@ from deploy.wiring import CLOCK, Core, open_core, prepare
 from ingest.adapters import load_adapters
 from vitals.encoding import encode
 from vitals.errors import BackendError
-from vitals.glossary import ControlKind
 from vitals.model import Control
+from vitals.records import Patient
 
 
 @contextmanager
@@ -45,25 +45,27 @@ class _Letterbox:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def submit(self, control: Control) -> int:
-        """Append a status; all else waits for the engine's answer.
+    def submit(self, control: Control) -> int:  # noqa: ARG002 - the port
+        """Raises ``BackendError``, retryable: the engine's answer needs the pipeline to run."""
+        raise BackendError("the pipeline does not run", retryable=True)
 
-        Raises:
-            InvalidRequest: refused before it enters the log.
-            BackendError: retryable; the pipeline has to run.
-        """
-        if control.kind is not ControlKind.STATUS:
-            raise BackendError("the pipeline does not run", retryable=True)
-        check_decision(self._core.book, control)
-        (position,) = self._core.log.append([(STREAM, encode(control))])
-        return position
+    def revise(self, control: Control, version: int | None = None) -> int:  # noqa: ARG002 - the port
+        """Likewise."""
+        return self.submit(control)
+
+    def set_status(self, control: Control) -> Patient:
+        """Change a status; raises ``InvalidRequest`` and ``NotFound`` before anything changed."""
+        return change_status(self._core.registry, control, self._append)
+
+    def _append(self, control: Control) -> None:
+        self._core.log.append([(STREAM, encode(control))])
 
 
 def _offline(core: Core, backtests: BacktestDesk) -> Dependencies:
     """No loops run; ``replay`` of quarantine works on the spot."""
     return Dependencies(
         registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
-        controls=_Letterbox(core), log=core.log, auth=core.tokens, clock=CLOCK,
+        decisions=core.book, controls=_Letterbox(core), log=core.log, auth=core.tokens, clock=CLOCK,
         readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
         parse_limits=list, rulebook=Rulebook(core.book, CLOCK), glucose_report=partial(glucose_report, core.store),
         backtests=backtests,

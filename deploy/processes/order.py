@@ -1,4 +1,4 @@
-"""What the supervisor tells a child process, and what a child answers."""
+"""Orders of the supervisor to a child process, and the child's answers."""
 
 import json
 import os
@@ -11,7 +11,7 @@ CONFIG_EXIT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the supervisor tells a child."""
+    """An order of the supervisor to a child."""
 
     name: str
     root: str

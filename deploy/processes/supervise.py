@@ -38,7 +38,7 @@ _DOORS = ("mqtts", "mllp", "mllps")
 
 
 def _problem_of_preparing(layout: Layout, config: Settings) -> list[str]:
-    """Nothing, a setting and what is wrong with it, or what is wrong with a backend."""
+    """The answer of a child: no problem, a wrong setting with its error, or the error of a backend."""
     from deploy.wiring import prepare  # noqa: PLC0415 - see _prepare
 
     try:
@@ -54,7 +54,7 @@ def _problem_of_preparing(layout: Layout, config: Settings) -> list[str]:
 
 
 def _prepare(layout: Layout, config: Settings) -> None:
-    """``wiring.prepare`` in a process of its own: the supervisor lives long and needs none of its libraries (35 MB).
+    """``wiring.prepare`` in a separate process: the supervisor lives long and needs none of its libraries (35 MB).
 
     Raises ``ConfigError`` or ``BackendError`` as it does.
     """
@@ -118,7 +118,7 @@ def _doors(config: Settings) -> dict[str, socket.socket]:
 
 @dataclass(slots=True)
 class Child:
-    """One child process and what is needed to start it again."""
+    """One child process and the data to restart it."""
 
     name: str
     start: Callable[[int, int], subprocess.Popen[bytes]]

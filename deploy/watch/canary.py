@@ -17,12 +17,12 @@ import structlog
 from alerts.rules.limits import parse_limits
 from alerts.service import Observation
 from deploy.settings import AlertsSection
-from deploy.watch.watchdog import OPEN, SiteBook, Trouble
+from deploy.watch.watchdog import OPEN, Trouble
 from vitals.canary import CANARY_DEVICE, CANARY_PATIENT, is_canary
 from vitals.errors import BackendError, NotFound, VitalgateError
 from vitals.glossary import ControlKind
 from vitals.model import Control
-from vitals.ports import Clock, Controls, Log
+from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, Log
 from vitals.records import Assignment, Device, Patient
 from vitals.times import MILLISECOND_NS
 
@@ -61,14 +61,7 @@ class CanaryRegistry(Protocol):
         """Who wears the device."""
 
     def assign(self, device: str, patient: str, *, from_ns: None, to_ns: None) -> Assignment:
-        """Say who wears the device, always."""
-
-
-class CanaryBook(SiteBook, Protocol):
-    """What the canary needs of the alert book."""
-
-    def limits(self, patient: str) -> tuple[int, list[dict[str, Any]]]:
-        """(version, limits) in force."""
+        """Assign the device to the patient for all time."""
 
 
 class Proof(NamedTuple):
@@ -86,10 +79,12 @@ class Canary:
     """
 
     def __init__(
-        self, registry: CanaryRegistry, controls: Controls, log: Log, book: CanaryBook, clock: Clock,
-        gateway: httpx.BaseTransport, settings: AlertsSection, uptime_s: Callable[[], float] = time.monotonic,
+        self, registry: CanaryRegistry, controls: Controls, log: Log, book: AlertReader, decisions: AlertDecisions,
+        clock: Clock, gateway: httpx.BaseTransport, settings: AlertsSection,
+        uptime_s: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._registry, self._controls, self._book, self._clock = registry, controls, book, clock
+        self._registry, self._controls, self._clock = registry, controls, clock
+        self._book, self._decisions = book, decisions
         self._gateway = httpx.Client(transport=gateway, base_url="http://gateway", timeout=settings.canary_s)
         self._every_s, self._within_s = settings.canary_every_s, settings.canary_s
         self._uptime_s, self._quiet_until_s = uptime_s, uptime_s() + self._every_s
@@ -113,7 +108,7 @@ class Canary:
         with self._gateway:
             while not stop.is_set():
                 try:
-                    if self._book.limits(CANARY_PATIENT)[1]:
+                    if self._decisions.limits(CANARY_PATIENT)[1]:
                         self._limit([])
                     self._trouble.tell(False, self._clock.now_ns())
                     break
@@ -186,7 +181,7 @@ class Canary:
         return None
 
     def _prepare(self) -> None:
-        """Patient, device, wearer, secret and limit: what is missing of them."""
+        """Create the canary's patient, device, assignment, secret and limit if they are missing."""
         if not self._secret:
             try:
                 self._registry.patient(CANARY_PATIENT)
@@ -200,17 +195,16 @@ class Canary:
             if not self._registry.assignments(device=CANARY_DEVICE):
                 self._registry.assign(CANARY_DEVICE, CANARY_PATIENT, from_ns=None, to_ns=None)
             self._secret = secret
-        if parse_limits(self._book.limits(CANARY_PATIENT)[1]) != parse_limits(list(LIMITS)):
+        if parse_limits(self._decisions.limits(CANARY_PATIENT)[1]) != parse_limits(list(LIMITS)):
             self._limit(list(LIMITS))
 
     def _limit(self, limits: list[dict[str, Any]]) -> None:
-        version, _ = self._book.limits(CANARY_PATIENT)
-        body = {"patient": CANARY_PATIENT, "version": version + 1, "reason": "end-to-end check", "limits": limits}
-        self._controls.submit(Control(ControlKind.LIMITS, self._clock.now_ns(), AUTHOR, body))
+        body = {"patient": CANARY_PATIENT, "reason": "end-to-end check", "limits": limits}
+        self._controls.revise(Control(ControlKind.LIMITS, self._clock.now_ns(), AUTHOR, body))
 
 
 def _waits(error: VitalgateError) -> None:
-    """Log what may pass; raise what does not."""
+    """Log transient errors; raise all others."""
     if isinstance(error, BackendError) and not error.retryable:
         raise error
     _log.error("canary_waits", error=str(error))

@@ -17,7 +17,7 @@ class _Page(Collector):
 
 
 def merge(first: str, second: str) -> str:
-    """One Prometheus page of two: families of the same name become one."""
+    """Merge two Prometheus pages: families of the same name become one."""
     families: dict[str, Metric] = {}
     for page in (first, second):
         for family in text_string_to_metric_families(page):

@@ -7,12 +7,12 @@ from typing import Any
 
 from prometheus_client import generate_latest
 
-from dashboard_api.times import rfc3339
 from deploy.watch.canary import Canary, Proof
 from deploy.watch.page import merge
 from deploy.watch.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core
-from vitals.records import Ledger, MessageLedger, ReadingLedger
+from vitals.records import Ledger, total
+from vitals.times import rfc3339
 
 SAMPLE_S = 1.0
 RATE_WINDOW_S = 60
@@ -125,14 +125,3 @@ class Status:
 
 def _fields(struct: Any) -> dict[str, int]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
-
-
-def total(ledgers: list[Ledger]) -> Ledger:
-    """The sum over devices, as device ``*``."""
-    messages = MessageLedger(
-        *(sum(getattr(item.messages, name) for item in ledgers) for name in MessageLedger.__struct_fields__)
-    )
-    readings = ReadingLedger(
-        *(sum(getattr(item.readings, name) for item in ledgers) for name in ReadingLedger.__struct_fields__)
-    )
-    return Ledger("*", messages, readings)

@@ -7,18 +7,17 @@ anew it reads from the book.
 
 import threading
 import time
-from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final
 
 import structlog
 
 from alerts.cases.lifecycle import technical_rule
 from vitals.encoding import encode
 from vitals.errors import BackendError
-from vitals.glossary import AlertState, ControlKind, Severity
+from vitals.glossary import AlertState, ControlKind
 from vitals.model import Control
-from vitals.ports import Clock, Log
-from vitals.records import Alert
+from vitals.ports import AlertReader, Clock, Log
 
 _log = structlog.get_logger(__name__)
 CAUSE: Final = "pipeline_lag"
@@ -27,30 +26,13 @@ STREAM: Final = "vitals"
 OPEN: Final = tuple(state for state in AlertState if state is not AlertState.RESOLVED)
 
 
-class SiteBook(Protocol):
-    """What telling a trouble of the site needs of the alert book."""
-
-    def alerts(
-        self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,
-        after: str = "", limit: int = 100,
-    ) -> list[Alert]:  # fmt: skip
-        """Alerts, newest first."""
-
-
-class WatchedBook(SiteBook, Protocol):
-    """What the watchdog needs of the alert book."""
-
-    def evaluated_to_ns(self) -> int:
-        """Everything received before this has been evaluated."""
-
-
 class Trouble:
     """A trouble of the site, told to the log when it begins and when it ends: one alert.
 
     Whether it was told before this process started is read from the book.
     """
 
-    def __init__(self, cause: str, author: str, log: Log, book: SiteBook, clock: Clock) -> None:
+    def __init__(self, cause: str, author: str, log: Log, book: AlertReader, clock: Clock) -> None:
         self._cause, self._author = cause, author
         self._log, self._book, self._clock = log, book, clock
         self._told: bool | None = None
@@ -81,7 +63,7 @@ class Watchdog:
     """
 
     def __init__(
-        self, log: Log, book: WatchedBook, clock: Clock, lag_s: float, uptime_s: Callable[[], float] = time.monotonic
+        self, log: Log, book: AlertReader, clock: Clock, lag_s: float, uptime_s: Callable[[], float] = time.monotonic
     ) -> None:
         self._book, self._clock, self._lag_ns = book, clock, int(lag_s * 1e9)
         self._uptime_s, self._quiet_until_s = uptime_s, uptime_s() + lag_s

@@ -81,7 +81,7 @@ class Head(NamedTuple):
     fields: list[bytes]
 
     def field(self, number: int) -> bytes:
-        """MSH-``number``, empty when there is none."""
+        """MSH-``number``; empty if the field is absent."""
         return self.fields[number] if number < len(self.fields) else b""
 
     @property

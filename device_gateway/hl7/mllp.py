@@ -1,4 +1,4 @@
-"""HL7 v2 over MLLP (interop.md 2.1): the same door as MQTT, with the same promise.
+"""HL7 v2 over MLLP (interop.md 2.1): the same path into the log as MQTT, with the same promise.
 
 A frame is ``0x0B`` message ``0x1C 0x0D``; each is answered with one ACK^R01^ACK, ``AA`` only after the durable append.
 A message is filed under the device that the settings give its sender (MSH-3 and MSH-4), for the adapter ``hl7v2``.

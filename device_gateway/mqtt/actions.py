@@ -1,4 +1,4 @@
-"""What a session asks of whoever drives it, in order."""
+"""Actions that a session asks of its connection, in order."""
 
 from types import MappingProxyType
 from typing import Final

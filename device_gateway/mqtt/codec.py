@@ -250,7 +250,7 @@ def connack_v5(
     topic_alias_maximum: int = 0,
     max_packet: int | None = None,
 ) -> bytes:
-    """CONNACK of MQTT 5; what is given is what the server decided for the client.
+    """CONNACK of MQTT 5; the arguments are the server's decisions for the client.
 
     A refusal carries no properties.
     """

@@ -41,7 +41,7 @@ class Pause(Flag):
 
     NONE = 0
     LOG = auto()
-    """Too much waits to become durable."""
+    """Too many bytes wait to become durable."""
     OPENING = auto()
     """CONNECT is being decided."""
     WRITING = auto()
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
     # Actions
 
     def carry_out(self, actions: Sequence[Action]) -> None:
-        """Do what the session asks, in order; answers that follow one another leave in one write."""
+        """Carry out the session's actions in order; consecutive answers are sent in one write."""
         answers = b""
         for action in actions:
             if type(action) is Accept:
@@ -336,7 +336,7 @@ class Connection(asyncio.Protocol):
             self.carry_out(self.session.shut(Code.KEEP_ALIVE_TIMEOUT, "timeout"))
 
     def abort(self) -> None:
-        """Close at once; what was not sent is lost."""
+        """Close at once; unsent bytes are lost."""
         self._transport.abort()
 
     def pause(self, why: Pause) -> None:

@@ -51,7 +51,7 @@ class Connack(IntEnum):
 
 
 class Malformed(Exception):
-    """The bytes are no packet that a client may send; ``code`` is what an MQTT 5 client is told."""
+    """The bytes are not a packet that a client may send; ``code`` is the reason code for an MQTT 5 client."""
 
     def __init__(self, problem: str, code: Code = Code.MALFORMED) -> None:
         super().__init__(problem)
@@ -92,7 +92,7 @@ class Connect(msgspec.Struct, frozen=True):
 
 
 class Publish(msgspec.Struct, frozen=True):
-    """PUBLISH; ``packet_id`` is 0 at QoS 0, ``alias`` 0 where there is none."""
+    """PUBLISH; ``packet_id`` is 0 at QoS 0, ``alias`` 0 for a packet without an alias."""
 
     topic: str
     payload: bytes

@@ -1,4 +1,4 @@
-"""The MQTT endpoint: listening sockets, who is connected, presence, back-pressure, and an orderly end."""
+"""The MQTT endpoint: listening sockets, connected devices, presence, back-pressure, and an orderly stop."""
 
 import asyncio
 import contextlib
@@ -187,12 +187,12 @@ class Server:
                 connection.resume(Pause.LOG)
 
     def on_blocked(self, blocked: bool) -> None:
-        """Refuse those who wait for a CONNACK that cannot become durable."""
+        """Refuse clients that wait for a CONNACK which cannot become durable."""
         for connection in list(self._connections) if blocked else ():
             connection.carry_out(connection.session.unavailable())
 
     def registry_changed(self, devices: Mapping[str, Device]) -> None:
-        """Disconnect devices that are revoked or gone; ask again who may publish for whom."""
+        """Disconnect devices that are revoked or removed, and check again which hub may publish for which device."""
         for name, connections in list(self._by_device.items()):
             device = devices.get(name)
             if device is None or device.revoked_ns is not None:
@@ -212,7 +212,7 @@ class Server:
         self._look = self._loop.call_later(_LOOK_S, self._look_around)
 
     async def stop(self) -> None:
-        """Accept nothing more, let what was received become durable and acknowledged, say goodbye, close."""
+        """Stop accepting, wait until received messages are durable and acknowledged, send DISCONNECT, close."""
         self._look.cancel()
         for listener in self._listeners:
             listener.close()

@@ -61,7 +61,7 @@ _CLIENT_ID_LIMIT = 256
 
 
 class State(Enum):
-    """Where a connection stands."""
+    """State of a connection."""
 
     NEW = "new"
     AUTHENTICATING = "authenticating"
@@ -217,7 +217,7 @@ class Session:
         self.unsettled = max(0, self.unsettled - count)
 
     def forget_routes(self) -> None:
-        """The registry changed: who may publish where must be asked again."""
+        """After a change of the registry: check again which topics the device may publish to."""
         self._topics.forget()
 
     # Ways to end.
@@ -398,4 +398,4 @@ _HANDLERS: Final[MappingProxyType[State, dict[type, _Handler]]] = MappingProxyTy
         State.CLOSED: {},
     }
 )
-"""State -> what may come, and what it does; a state with nothing in it does not read."""
+"""State -> accepted packets and their handlers; a state without handlers does not read."""

@@ -39,7 +39,7 @@ class Wheel(Generic[T]):
                 del self._buckets[place]
 
     def due(self, now_s: float) -> list[T]:
-        """Items whose deadline has passed; they are not watched any more."""
+        """Items whose deadline has passed; they are no longer watched."""
         over = []
         for place in [place for place in self._buckets if place <= now_s]:
             for item in list(self._buckets[place]):

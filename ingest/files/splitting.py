@@ -38,7 +38,7 @@ class Piece:
 
 
 class Broken(ValueError):
-    """The file cannot be read any further; ``str()`` is the problem."""
+    """The rest of the file cannot be read; ``str()`` is the problem."""
 
 
 class Source:
@@ -65,7 +65,7 @@ class Source:
         self.read_bytes = 0
 
     def problem(self, text: str) -> None:
-        """Something of the file is not imported."""
+        """Record a part of the file that is not imported."""
         self.problems += 1
         if len(self.named) < _NAMED:
             self.named.append(text)
@@ -114,7 +114,7 @@ class Splitter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stands around and between the records of a payload."""
+    """The bytes around and between the records of a payload."""
 
     head: bytes = b""
     tail: bytes = b""
@@ -367,7 +367,7 @@ class _XmlScan:
                 raise Broken(f"no element {self.root} in its first {len(self._buffer)} bytes")
 
     def _forget(self) -> None:
-        """Drop what is read; an element that takes no end is given up."""
+        """Drop bytes that were read; give up an element without an end."""
         if self._began >= 0 and len(self._buffer) > MAX_ELEMENT:
             self.source.problem(f"element {self._number}: over {MAX_ELEMENT} bytes")
             self._began = -1

@@ -1,4 +1,4 @@
-"""What a cycle adds to the ledgers (docs/internals/recovery.md)."""
+"""Changes of the ledgers in one cycle (docs/internals/recovery.md)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -35,7 +35,7 @@ class Waiting(msgspec.Struct, frozen=True):
     recalled: bool = False
 
 
-class Held(NamedTuple):
+class HeldItem(NamedTuple):
     """An open item with its readings."""
 
     item: UnassignedItem
@@ -43,11 +43,11 @@ class Held(NamedTuple):
     recalled: bool
 
 
-def _opened(row: Sequence[object]) -> Held:
+def _opened(row: Sequence[object]) -> HeldItem:
     *fields, body, recalled = row
     batch = encoding.decode(body)  # type: ignore[arg-type]
     assert isinstance(batch, VitalBatch)
-    return Held(UnassignedItem(str(fields[0]), *fields[1:]), batch, bool(recalled))  # type: ignore[arg-type]
+    return HeldItem(UnassignedItem(str(fields[0]), *fields[1:]), batch, bool(recalled))  # type: ignore[arg-type]
 
 
 _WHOLE = f"SELECT {_COLUMNS}, body, id IN (SELECT item FROM recalled) FROM unassigned WHERE {_OPEN}"  # noqa: S608
@@ -68,7 +68,7 @@ def shown(query: Query, ident: str) -> tuple[UnassignedItem, VitalBatch]:
     return held.item, held.batch
 
 
-def held(sql: Connection, ident: str) -> Held:
+def held(sql: Connection, ident: str) -> HeldItem:
     """The same, in a transaction."""
     row = sql.execute(f"{_WHOLE} AND id=?", (_number(ident),)).fetchone()
     if row is None:
@@ -76,7 +76,7 @@ def held(sql: Connection, ident: str) -> Held:
     return _opened(row)
 
 
-def of_device(sql: Connection, device: str) -> list[Held]:
+def of_device(sql: Connection, device: str) -> list[HeldItem]:
     """Every open item of a device, by id."""
     return [_opened(row) for row in sql.execute(f"{_WHOLE} AND device=? ORDER BY id", (device,)).fetchall()]
 
@@ -96,7 +96,7 @@ def wait(sql: Connection, items: Sequence[Waiting]) -> list[str]:
     return idents
 
 
-def take(sql: Connection, item: Held, rows: npt.NDArray[np.bool_]) -> None:
+def take(sql: Connection, item: HeldItem, rows: npt.NDArray[np.bool_]) -> None:
     """Take ``rows`` off an item; one that is left with none goes away."""
     ident, rest = int(item.item.id), item.batch.take(~rows)
     if len(rest):

@@ -18,7 +18,7 @@ FORMATS: Final[tuple[Format, ...]] = (*FILES, *BLUETOOTH, *OPEN_MHEALTH, *FHIR, 
 
 
 def parse_formats(text: str) -> tuple[Format, ...]:
-    """Read ``"fhir/bundle,ble_plx"``: an adapter alone is all its formats; an empty text is none.
+    """Read ``"fhir/bundle,ble_plx"``: an adapter alone means all its formats; an empty text means no format.
 
     Raises:
         InvalidRequest: an unknown name (with the nearest known one).

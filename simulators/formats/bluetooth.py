@@ -1,4 +1,4 @@
-"""Bluetooth devices: what each writes into its characteristic, and hubs that put packets into JSON (section 0, 2)."""
+"""Bluetooth devices: values of their characteristics, and hubs that put packets into JSON (section 0, 2)."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from simulators import wire
 from simulators.formats import packets
-from simulators.formats.model import CarriedTime, Format, Sample, instant, rfc3339, written
+from simulators.formats.model import CarriedTime, Format, Sample, instant, instant_text, written
 from vitals.times import DAY_S
 
 SESSION_DAYS: Final = 10
@@ -93,7 +93,7 @@ def _continuous(sample: Sample, rng: random.Random) -> bytes:
 
 
 def _oximeter(sample: Sample) -> tuple[wire.Number, wire.Number, wire.Number | None]:
-    """SpO2, pulse and amplitude; what was not measured is the special value NaN, an amplitude is left out."""
+    """SpO2, pulse and amplitude; a missing value is the special value NaN, a missing amplitude is left out."""
     values = sample.values
     spo2 = written("spo2", values["spo2"], "%", 1) if "spo2" in values else wire.SpecialWord.NAN
     pulse = written("pulse_rate", values["pulse_rate"], "/min", 0) if "pulse_rate" in values else wire.SpecialWord.NAN
@@ -182,7 +182,7 @@ def hub_packet(number: int, value: bytes, sample: Sample, rng: random.Random) ->
     encoding = rng.choice(("hex", "base64"))
     text = value.hex() if encoding == "hex" else base64.b64encode(value).decode()
     hub_ns = sample.time_ns if sample.hub_ns is None else sample.hub_ns
-    ts = hub_ns // 1_000_000 if rng.random() < 0.5 else rfc3339(instant(hub_ns), 0, digits=3)
+    ts = hub_ns // 1_000_000 if rng.random() < 0.5 else instant_text(instant(hub_ns), 0, digits=3)
     return {"uuid": uuid_text(number, rng), "value": text, "encoding": encoding, "ts": ts}
 
 

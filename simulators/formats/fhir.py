@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from simulators.formats.model import OFFSETS_MIN, Format, Sample, identifier, number, rfc3339
+from simulators.formats.model import OFFSETS_MIN, Format, Sample, identifier, instant_text, number
 
 LOINC: Final = "http://loinc.org"
 MDC: Final = "urn:iso:std:iso:11073:10101"
@@ -80,11 +80,11 @@ def _observation(key: str, sample: Sample, rng: random.Random) -> dict[str, Any]
         "identifier": [{"value": f"{DEVICE}-PT-0017-{key}-{identifier(sample, key)}"}],
         "category": [_CATEGORY],
         "subject": {"reference": "Patient/PT-0017"},
-        "effectiveDateTime": rfc3339(sample.instant(), rng.choice(OFFSETS_MIN), digits=3),
+        "effectiveDateTime": instant_text(sample.instant(), rng.choice(OFFSETS_MIN), digits=3),
         "device": {"reference": f"Device/{DEVICE}"},
     }
     if rng.random() < 0.5:
-        resource["issued"] = rfc3339(sample.instant(), 0, digits=3)
+        resource["issued"] = instant_text(sample.instant(), 0, digits=3)
     if key == "bp":
         return resource | {
             "code": _code(*_PANEL, "", rng),

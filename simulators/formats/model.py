@@ -107,7 +107,7 @@ OFFSETS_MIN = (0, 60, 330, -240, -300, -480)
 """Offsets from UTC that a device may write its instants with."""
 
 
-def rfc3339(sample_time: datetime, offset_min: int | None, *, digits: int = 0) -> str:
+def instant_text(sample_time: datetime, offset_min: int | None, *, digits: int = 0) -> str:
     """An instant as RFC 3339 text with ``offset_min``; None leaves the offset out and writes UTC.
 
     ``digits`` of a fraction of a second, 0, 3 or 6; zero minutes are ``Z``.

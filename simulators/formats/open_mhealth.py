@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
-from simulators.formats.model import OFFSETS_MIN, Format, Sample, identifier, number, rfc3339
+from simulators.formats.model import OFFSETS_MIN, Format, Sample, identifier, instant_text, number
 
 Body = Callable[[Sample, random.Random, str], dict[str, Any]]
 """Members of a body beside its time: (sample, rng, version)."""
@@ -118,10 +118,10 @@ _SCHEMAS: Final[dict[str, tuple[tuple[str, ...], dict[str, float], Body, int]]] 
 def _frame(sample: Sample, rng: random.Random, lasts_s: int) -> dict[str, Any]:
     """An effective time frame: a point, or an interval by its start and end, or one of them and its length."""
     offset = rng.choice((*OFFSETS_MIN, None))
-    end = rfc3339(sample.instant(), offset)
+    end = instant_text(sample.instant(), offset)
     if not lasts_s:
         return {"date_time": end}
-    start = rfc3339(sample.instant() - timedelta(seconds=lasts_s), offset)
+    start = instant_text(sample.instant() - timedelta(seconds=lasts_s), offset)
     length = _measure(lasts_s // 60, "min")
     return {
         "time_interval": rng.choice(
@@ -136,7 +136,7 @@ def _frame(sample: Sample, rng: random.Random, lasts_s: int) -> dict[str, Any]:
 
 def _header(sample: Sample, rng: random.Random, schema: str, version: str) -> dict[str, Any]:
     """A header in one of the two dialects of 3.1."""
-    identity, made = identifier(sample, schema), rfc3339(sample.instant() + timedelta(seconds=5), 0)
+    identity, made = identifier(sample, schema), instant_text(sample.instant() + timedelta(seconds=5), 0)
     if rng.random() < 0.5:
         return {
             "id": identity,

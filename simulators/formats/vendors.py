@@ -12,8 +12,8 @@ from simulators.formats.model import (
     Format,
     Sample,
     identifier,
+    instant_text,
     number,
-    rfc3339,
     signed_offset,
 )
 
@@ -35,8 +35,8 @@ def _dexcom(sample: Sample, rng: random.Random) -> bytes:
     display = sample.instant() + timedelta(minutes=offset)
     record = {
         "recordId": identifier(sample, "egv"),
-        "systemTime": rfc3339(sample.instant(), None if receiver else 0),
-        "displayTime": rfc3339(display, None) if receiver else rfc3339(sample.instant(), offset),
+        "systemTime": instant_text(sample.instant(), None if receiver else 0),
+        "displayTime": instant_text(display, None) if receiver else instant_text(sample.instant(), offset),
         "transmitterId": rng.choice(("t1", None)),
         "transmitterTicks": sample.seconds() % 10_000_000,
         "value": number("glucose_isf", min(max(value, low), high), unit, decimals),
@@ -54,7 +54,7 @@ def _dexcom(sample: Sample, rng: random.Random) -> bytes:
 def _nightscout(sample: Sample, rng: random.Random) -> bytes:
     common = {
         "date": sample.time_ns // 1_000_000,
-        "dateString": rfc3339(sample.instant(), 0, digits=3),
+        "dateString": instant_text(sample.instant(), 0, digits=3),
         "device": "xDrip",
     }
     if rng.random() < 0.5:

@@ -51,12 +51,13 @@ class Ward:
     def __init__(self, *limits: dict[str, Any]) -> None:
         self.engine = Engine()
         self.said: list[AlertEvent] = []
+        self.derived: VitalBatch | None = None
         self.versions = 0
         if limits:
             self.limits(*limits)
 
     def entry(self, entry: Entry) -> list[AlertEvent]:
-        events = self.engine.apply(self.engine.position + 1, entry)
+        events, self.derived = self.engine.apply(self.engine.position + 1, entry)
         self.said += events
         return events
 

@@ -141,7 +141,7 @@ def watched(nights: Sequence[Night], rules: Mapping[str, Sequence[Entry]]) -> li
     engine, events = Engine(), list[AlertEvent]()
 
     def fold(entry: Entry) -> None:
-        events.extend(engine.apply(engine.position + 1, entry))
+        events.extend(engine.apply(engine.position + 1, entry).events)
 
     for night in nights:
         for entry in rules[night.patient]:

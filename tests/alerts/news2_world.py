@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from alerts.scores.news2 import ClinicalContext, Column, Latest, News2, Programme, news2
-from alerts.scores.tables import AgeBand, Parameter, Pregnancy, Standing
+from alerts.scores.news2 import ContextColumns, Latest, News2, Programme, VitalColumn, news2
+from alerts.scores.tables import AgeBand, Parameter, Pregnancy, Validity
 from vitals.catalog import BY_KEY
 from vitals.glossary import Mode
 from vitals.model import NO_TIME
@@ -99,11 +99,11 @@ def latest(patient: Mapping[str, Any], key: str) -> Latest:
     return found if isinstance(found, Latest) else Latest(float(found), NOW - MINUTE_NS)
 
 
-def columns(patients: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
+def columns(patients: Sequence[Mapping[str, Any]]) -> dict[str, VitalColumn]:
     keys = dict.fromkeys(key for patient in patients for key in patient)
     assert keys.keys() <= BY_KEY.keys()
     return {
-        key: Column(
+        key: VitalColumn(
             np.array([latest(patient, key).value for patient in patients], dtype=np.float64),
             np.array([latest(patient, key).time_ns for patient in patients], dtype=np.int64),
             np.array([latest(patient, key).flags for patient in patients], dtype=np.uint32),
@@ -112,12 +112,12 @@ def columns(patients: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     }
 
 
-def context(size: int, **changes: Sequence[int]) -> ClinicalContext:
+def context(size: int, **changes: Sequence[int]) -> ContextColumns:
     fields: dict[str, Any] = {
         "age_band": np.full(size, AgeBand.ADULT, np.uint8), "pregnancy": np.full(size, Pregnancy.NO, np.uint8),
         "spo2_scale": np.ones(size, np.uint8), "usual_confusion": np.zeros(size, np.bool_),
     }  # fmt: skip
-    return ClinicalContext(**fields | {name: np.array(value, fields[name].dtype) for name, value in changes.items()})
+    return ContextColumns(**fields | {name: np.array(value, fields[name].dtype) for name, value in changes.items()})
 
 
 def score(
@@ -127,5 +127,5 @@ def score(
     return news2(columns(patients), context(len(patients), **changes), now_ns, programme)
 
 
-def standing(scores: News2, which: Parameter, row: int = 0) -> Standing:
-    return Standing(scores.standing[which, row])
+def validity(scores: News2, which: Parameter, row: int = 0) -> Validity:
+    return Validity(scores.validity[which, row])

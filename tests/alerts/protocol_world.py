@@ -3,9 +3,9 @@
 import copy
 from typing import Any
 
-from alerts.rules.compile import Adopted, Override, compile_protocols
+from alerts.rules.compile import Adopted, RuleOverride, compile_protocols
 from alerts.rules.gates import PatientContext
-from alerts.rules.protocol import Protocol, parse_protocol, shipped
+from alerts.rules.protocol import MonitoringProtocol, parse_protocol, shipped
 from alerts.rules.spec import Compiled, CompiledRule, RuleSpec
 
 SHIPPED = {protocol.name: protocol for protocol in shipped()}
@@ -47,16 +47,16 @@ def doc(*rules: dict[str, Any], **members: Any) -> dict[str, Any]:
     return {"name": "test", "title": "Test", "rules": copy.deepcopy(list(rules)), **members}
 
 
-def parsed(*rules: dict[str, Any], **members: Any) -> Protocol:
+def parsed(*rules: dict[str, Any], **members: Any) -> MonitoringProtocol:
     return parse_protocol(doc(*rules, **members))
 
 
-def adopted(*protocols: Protocol, version: int = 1, programme: str = "ward") -> tuple[Adopted, ...]:
+def adopted(*protocols: MonitoringProtocol, version: int = 1, programme: str = "ward") -> tuple[Adopted, ...]:
     return (Adopted(programme, version, protocols),)
 
 
 def compiled(
-    *rules: dict[str, Any], context: PatientContext = ADULT, overrides: tuple[Override, ...] = (), **members: Any
+    *rules: dict[str, Any], context: PatientContext = ADULT, overrides: tuple[RuleOverride, ...] = (), **members: Any
 ) -> Compiled:
     return compile_protocols(adopted(parsed(*rules, **members)), context, overrides)
 

@@ -13,7 +13,7 @@ from tests.alerts.alert_world import SECOND, at, control, limit, limits_control
 from tests.support import eventually
 from vitals.errors import BackendError, NotFound, PositionConflict
 from vitals.glossary import AlertState, ControlKind, Severity
-from vitals.ports import AlertBook
+from vitals.ports import AlertDecisions, AlertReader, AlertRecorder
 from vitals.records import AlertEvent, BookedEvent
 
 
@@ -47,8 +47,11 @@ def record(book: SqlAlertBook, *events: AlertEvent) -> int:
 
 
 def test_it_is_the_port(book: SqlAlertBook) -> None:
-    port: AlertBook = book
-    assert (port.position(), port.evaluated_to_ns(), port.alerts(), port.limits("p_1")) == (0, 0, [], (0, []))
+    reader: AlertReader = book
+    decisions: AlertDecisions = book
+    recorder: AlertRecorder = book
+    assert (reader.position(), reader.evaluated_to_ns(), reader.alerts()) == (0, 0, [])
+    assert (decisions.limits("p_1"), recorder.position(), recorder.latest_snapshot()) == ((0, []), 0, None)
 
 
 def test_events_add_up_to_the_alert(book: SqlAlertBook) -> None:

@@ -13,7 +13,7 @@ from tests.alerts.test_alert_book import event, record
 from vitals.errors import NotFound
 from vitals.glossary import AlertState, ControlKind
 from vitals.model import Control
-from vitals.ports import AlertBook
+from vitals.ports import AlertDecisions, AlertReader
 
 COPD = document(next(one for one in shipped() if one.name == "copd"))
 
@@ -61,9 +61,10 @@ def decide(book: SqlAlertBook, *controls: Control) -> None:
 
 
 def test_nothing_was_decided(book: SqlAlertBook) -> None:
-    port: AlertBook = book
+    port: AlertDecisions = book
+    reader: AlertReader = book
     assert (port.programmes(), port.enrolment("p_1"), port.context("p_1"), port.statuses("p_1")) == ([], None, None, [])
-    assert (port.enrolment_history("p_1"), port.context_history("p_1"), port.incident("i_1")) == ([], [], [])
+    assert (port.enrolment_history("p_1"), port.context_history("p_1"), reader.incident("i_1")) == ([], [], [])
     with pytest.raises(NotFound):
         port.programme_history("copd")
 

@@ -225,6 +225,9 @@ class _Book:
         return (3, []) if patient == "p_1" else (0, [])
 
 
+_BOOK: Any = _Book()
+
+
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
@@ -244,7 +247,7 @@ class _Book:
 )
 def test_a_wrong_decision_is_refused_with_its_field(asked: Control, field: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        check_control(_Book(), asked)
+        check_control(_BOOK, _BOOK, asked)
     assert caught.value.field == field
 
 
@@ -261,13 +264,13 @@ def test_a_wrong_decision_is_refused_with_its_field(asked: Control, field: str) 
     ],
 )
 def test_a_right_decision_passes(asked: Control) -> None:
-    check_control(_Book(), asked)
+    check_control(_BOOK, _BOOK, asked)
     assert read_body(asked)
 
 
 def test_an_unknown_alert_is_not_found() -> None:
     with pytest.raises(NotFound):
-        check_control(_Book(), control(ACK, 0, alert="a_nobody"))
+        check_control(_BOOK, _BOOK, control(ACK, 0, alert="a_nobody"))
 
 
 def test_shelves_are_bounded_by_severity() -> None:

@@ -24,8 +24,9 @@ from vitals.encoding import CorruptEntry, encode
 from vitals.errors import BackendError, InvalidRequest, NotFound, PositionConflict
 from vitals.glossary import AlertState, ControlKind
 from vitals.log.local import LocalLog
-from vitals.model import Entry, Tick
+from vitals.model import Control, Entry, Tick
 from vitals.records import AlertEvent, BookedEvent
+from vitals.registry.sql import SqlRegistry
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +44,7 @@ class House:
         self.log = LocalLog(folder / "vitals.db", SystemClock())
         self.book = SqlAlertBook(f"sqlite:///{folder / 'book.db'}")
         self.clock = FakeClock(at(5))
+        self.registry = SqlRegistry(folder / "registry.db", self.clock)
         self.observed: list[Observation] = []
         self.failure: list[BaseException] = []
         self.stop = threading.Event()
@@ -87,6 +89,7 @@ def house(tmp_path: Path) -> Iterator[House]:
     opened = House(tmp_path)
     yield opened
     opened.halt()
+    opened.registry.close()
     opened.book.close()
     opened.log.close()
 
@@ -109,7 +112,7 @@ RULES = limits_control(1, limit(severity="S1", low=82.0), limit(on_delay_s=5.0, 
 def expected(entries: Sequence[Entry]) -> list[BookedEvent]:
     engine, out = Engine(), list[BookedEvent]()
     for position, entry in enumerate(entries, 1):
-        out += [BookedEvent(position, event) for event in engine.apply(position, entry)]
+        out += [BookedEvent(position, event) for event in engine.apply(position, entry).events]
     return out
 
 
@@ -291,7 +294,7 @@ def test_a_snapshot_that_cannot_be_written_at_the_end_is_done_without(house: Hou
 class TestControlDesk:
     def test_a_decision_is_applied_when_submit_returns(self, house: House) -> None:
         house.start()
-        desk = ControlDesk(house.log, house.book)
+        desk = ControlDesk(house.log, house.book, house.book, house.registry)
         desk.submit(RULES)
         house.append(batch(reading(0, 80.0)))
         house.settle()
@@ -301,7 +304,7 @@ class TestControlDesk:
         assert (after.state, after.owner, after.position) == (AlertState.ACTIVE_ACK, "nurse_b", position)
 
     def test_what_is_refused_does_not_enter_the_log(self, house: House) -> None:
-        desk = ControlDesk(house.log, house.book)
+        desk = ControlDesk(house.log, house.book, house.book, house.registry)
         with pytest.raises(InvalidRequest):
             desk.submit(limits_control(1, limit(low=None)))
         with pytest.raises(NotFound):
@@ -309,7 +312,7 @@ class TestControlDesk:
         assert house.log.end() == 0
 
     def test_an_engine_that_stands_still_is_said(self, house: House) -> None:
-        desk = ControlDesk(house.log, house.book, applied_within_s=0.05)
+        desk = ControlDesk(house.log, house.book, house.book, house.registry, applied_within_s=0.05)
         with pytest.raises(BackendError, match="not applied") as caught:
             desk.submit(RULES)
         assert caught.value.retryable
@@ -331,7 +334,8 @@ class TestControlDesk:
 
         def submit(low: float) -> None:
             try:
-                ControlDesk(Together(), house.book).submit(limits_control(1, limit(low=low)))  # type: ignore[arg-type]
+                desk = ControlDesk(Together(), house.book, house.book, house.registry)  # type: ignore[arg-type]
+                desk.submit(limits_control(1, limit(low=low)))
                 outcome[low] = "set"
             except InvalidRequest as refused:
                 outcome[low] = refused.field
@@ -345,6 +349,61 @@ class TestControlDesk:
         assert sorted(outcome.values()) == ["set", "version"]
         winner = next(low for low, said in outcome.items() if said == "set")
         assert house.book.limits("p_1")[1][0]["low"] == winner
+
+    @pytest.mark.parametrize("version", [1, None])
+    def test_of_two_changes_at_once_a_named_version_is_made_once(self, house: House, version: int | None) -> None:
+        """Both ask one desk at the same moment. Who names no version gets the next one."""
+        desk = ControlDesk(house.log, house.book, house.book, house.registry)
+        start, made, refused = threading.Barrier(2), list[int](), list[str]()
+
+        def revise(low: float) -> None:
+            body = {"patient": "p_1", "reason": "", "limits": [limit(low=low)]}
+            start.wait(10.0)
+            try:
+                made.append(desk.revise(Control(ControlKind.LIMITS, at(1), "dr_a", body), version))
+            except InvalidRequest as error:
+                refused.append(error.field)
+
+        house.start()
+        threads = [threading.Thread(target=revise, args=(low,)) for low in (85.0, 88.0)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (sorted(made), refused) == (([1], ["version"]) if version else ([1, 2], []))
+        assert [one.version for one in house.book.limits_history("p_1")] == sorted(made, reverse=True)
+        assert house.log.end() == len(made), "what is refused never enters the log"
+
+    def test_only_what_has_versions_is_revised(self, house: House) -> None:
+        desk = ControlDesk(house.log, house.book, house.book, house.registry)
+        for kind, body, field in (
+            (ControlKind.STATUS, {"patient": "p_1"}, "kind"),
+            (ControlKind.CONTEXT, {"reason": "x"}, "patient"),
+            (ControlKind.PROGRAMME, {"programme": 7}, "programme"),
+        ):
+            with pytest.raises(InvalidRequest) as caught:
+                desk.revise(Control(kind, at(1), "dr_a", body))
+            assert caught.value.field == field
+        assert house.log.end() == 0
+
+    def test_a_status_changes_registry_and_log_or_neither(self, house: House) -> None:
+        desk = ControlDesk(house.log, house.book, house.book, house.registry)
+        patient = house.registry.add_patient().id
+        house.start()
+
+        def said(**body: Any) -> Control:
+            return Control(ControlKind.STATUS, at(1), "dr_a", {"patient": patient, "status": "paused"} | body)
+
+        for body, field in (({"from_ns": -1}, "from_ns"), ({"from_ns": 5, "check_ns": 5}, "check_ns")):
+            with pytest.raises(InvalidRequest) as caught:
+                desk.set_status(said(**body))
+            assert caught.value.field == field
+        with pytest.raises(NotFound):
+            desk.set_status(said(from_ns=at(0), patient="p_nobody"))
+        assert (house.registry.patient(patient).status, house.log.end()) == ("active", 0)
+        assert desk.set_status(said(from_ns=at(0))).status == "paused"
+        assert house.registry.patient(patient).status == "paused"
+        assert [(one.status, one.from_ns) for one in house.book.statuses(patient)] == [("paused", at(0))]
 
 
 _WORKER = """

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from alerts.backtest import run
-from alerts.backtest.report import Result, report
+from alerts.backtest.report import BacktestResult, report
 from alerts.backtest.rules import Decisions, rule_set
-from alerts.backtest.run import Census, Outcome, Replay, RuleSet, Span, as_measured, lockstep
+from alerts.backtest.run import Coverage, RuleSet, RuleSetOutcome, RuleSetReplay, Span, as_measured, lockstep
 from tests.alerts.alert_world import SECOND, at, batch, limit, reading
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
@@ -26,18 +26,20 @@ def rules(*limits: dict[str, Any], name: str = "candidate", patients: Sequence[s
     return rule_set(name, list(limits), patients, Decisions(), at(0))
 
 
-def replay(rule_set: RuleSet, *batches: VitalBatch, to: float = HOUR, start: float = 0.0) -> Outcome:
+def replay(rule_set: RuleSet, *batches: VitalBatch, to: float = HOUR, start: float = 0.0) -> RuleSetOutcome:
     span = Span(at(start), at(to), at(0))
-    [outcome] = lockstep(batches, Census(span), [Replay(rule_set, span, ["p_1", "p_2"])])
+    [outcome] = lockstep(batches, Coverage(span), [RuleSetReplay(rule_set, span, ["p_1", "p_2"])])
     return outcome
 
 
-def result(candidate: RuleSet, reference: RuleSet, *batches: VitalBatch, to: float = HOUR, **options: Any) -> Result:
+def result(
+    candidate: RuleSet, reference: RuleSet, *batches: VitalBatch, to: float = HOUR, **options: Any
+) -> BacktestResult:
     span = Span(at(0), at(to), at(0))
-    census, sets = Census(span), (candidate, reference)
+    coverage, sets = Coverage(span), (candidate, reference)
     patients = options.pop("patients", ["p_1"])
-    outcomes = lockstep(batches, census, [Replay(one, span, patients) for one in sets])
-    return report(span, patients, census, sets, outcomes, measured=options.get("measured", False))
+    outcomes = lockstep(batches, coverage, [RuleSetReplay(one, span, patients) for one in sets])
+    return report(span, patients, coverage, sets, outcomes, measured=options.get("measured", False))
 
 
 def minutes(*values: float, first: float = 0.0, **changes: Any) -> list[dict[str, Any]]:

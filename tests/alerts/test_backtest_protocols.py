@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from alerts.backtest.report import Result, report
+from alerts.backtest.report import BacktestResult, report
 from alerts.backtest.rules import Decisions, in_force, rule_set
-from alerts.backtest.run import Census, Replay, Span, lockstep
+from alerts.backtest.run import Coverage, RuleSetReplay, Span, lockstep
 from alerts.rules.protocol import document, shipped
 from tests.alerts.alert_world import at, batch, limit, reading
 
@@ -16,14 +16,14 @@ CONTEXTS = {
 }
 
 
-def tried(name: str, rows: list[dict[str, Any]], *, days: float) -> Result:
+def tried(name: str, rows: list[dict[str, Any]], *, days: float) -> BacktestResult:
     """A protocol against limits of 90 %, both patients."""
     patients, known = ["p_1", "p_2"], Decisions(contexts=CONTEXTS, limits={"p_1": [limit()], "p_2": [limit()]})
     rules = (rule_set("candidate", SHIPPED[name], patients, known, at(0)), in_force(known, patients, at(0)))
     span = Span(at(0), at(days * DAY), at(0))
-    census = Census(span)
-    outcomes = lockstep([batch(*rows)], census, [Replay(one, span, patients) for one in rules])
-    return report(span, patients, census, rules, outcomes, measured=False)
+    coverage = Coverage(span)
+    outcomes = lockstep([batch(*rows)], coverage, [RuleSetReplay(one, span, patients) for one in rules])
+    return report(span, patients, coverage, rules, outcomes, measured=False)
 
 
 def test_a_protocol_asks_for_two_readings_where_limits_ask_for_one() -> None:

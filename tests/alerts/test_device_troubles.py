@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts.judging import troubles
-from alerts.judging.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, Move, describe, site_rules
+from alerts.judging.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, TroubleMove, describe, site_rules
 from alerts.rules.spec import RuleFace, TroubleRule
 from ingest.journal import device_life
 from tests.alerts.alert_world import SECOND, START_NS, at, batch, reading
@@ -51,23 +51,23 @@ class Devices(DeviceTroubles):
             self.observe(worn(patient=wearer))
         self.tick(0)
 
-    def tick(self, seconds: float) -> list[Move]:
+    def tick(self, seconds: float) -> list[TroubleMove]:
         return self.advance(at(seconds))
 
-    def pass_to(self, seconds: float, step: float = 20) -> list[Move]:
+    def pass_to(self, seconds: float, step: float = 20) -> list[TroubleMove]:
         """Ticks, one every ``step`` seconds, none of which is an outage."""
-        moves: list[Move] = []
+        moves: list[TroubleMove] = []
         now = (self._watermark_ns - START_NS) / SECOND
         while now < seconds:
             now = min(now + step, seconds)
             moves += self.tick(now)
         return moves
 
-    def say(self, *what: Any, **more: Any) -> list[Move]:
+    def say(self, *what: Any, **more: Any) -> list[TroubleMove]:
         return self.events([event(*what, **more)])
 
 
-def told(moves: Sequence[Move]) -> list[tuple[str, bool, float]]:
+def told(moves: Sequence[TroubleMove]) -> list[tuple[str, bool, float]]:
     return [(move.key, move.begins, (move.at_ns - START_NS) / SECOND) for move in moves]
 
 
@@ -333,10 +333,10 @@ class TestBehindIngest:
         yield made
         made.close()
 
-    def fold(self, world: World, devices: DeviceTroubles) -> list[Move]:
+    def fold(self, world: World, devices: DeviceTroubles) -> list[TroubleMove]:
         while world.service.step():
             pass
-        moves: list[Move] = []
+        moves: list[TroubleMove] = []
         for entry in world.entries()[self.seen :]:
             self.seen += 1
             match entry:
@@ -449,9 +449,9 @@ _steps = st.one_of(
 )  # fmt: skip
 
 
-def _run(script: Sequence[tuple[Any, ...]], *, merged: bool, restore_at: int = -1) -> tuple[list[Move], bytes]:
+def _run(script: Sequence[tuple[Any, ...]], *, merged: bool, restore_at: int = -1) -> tuple[list[TroubleMove], bytes]:
     """Fold a script, reading batches merged or row by row; moves, and the state at the end."""
-    devices, moves, now = DeviceTroubles(), list[Move](), 0.0
+    devices, moves, now = DeviceTroubles(), list[TroubleMove](), 0.0
     held: list[VitalBatch] = []
     for number, step in enumerate(script):
         if number == restore_at:
@@ -499,7 +499,7 @@ def test_alerts_begin_and_end_in_turn_and_none_is_left_when_all_is_well(script: 
             if kind in (E.BATTERY_OK, E.ONLINE, E.FAULT_OVER):
                 moves += devices.events([event(kind, 10**6, detail, device)])
     moves += devices.advance(at(10**6))
-    standing: dict[str, Move] = {}
+    standing: dict[str, TroubleMove] = {}
     for move in moves:
         assert move.begins is (move.key not in standing)
         if move.begins:

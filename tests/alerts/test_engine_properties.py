@@ -152,7 +152,7 @@ def _told(entries: Sequence[Entry], *, restore_at: int = -1, wire: bool = False)
             saved = engine.snapshot()
             engine = Engine.restore(saved)
             assert engine.snapshot() == saved
-        events += engine.apply(number + 1, decode(encode(entry)) if wire else entry)
+        events += engine.apply(number + 1, decode(encode(entry)) if wire else entry).events
     return msgspec.json.encode(events)
 
 
@@ -183,7 +183,7 @@ def test_so_it_is_of_patients_under_programmes(script: list[stories.Item], cuts:
 def test_invariants_of_every_history(script: list[tuple[Any, ...]], first: list[dict[str, Any]]) -> None:
     engine, events = Engine(), list[AlertEvent]()
     for number, entry in enumerate(_entries(script, first)):
-        caused = engine.apply(number + 1, entry)
+        caused = engine.apply(number + 1, entry).events
         if isinstance(entry, Tick):
             assert all(event.state != "resolved" for event in caused), "nothing resolves on absence of data"
         events += caused
@@ -295,7 +295,7 @@ def test_restored_tables_grow_on() -> None:
     engine = Engine.restore(ward.engine.snapshot())
     for number in range(300):
         engine.apply(engine.position + 1, limits_control(1, limit(), patient=f"p_{number}x"))
-    (event,) = engine.apply(engine.position + 1, batch(reading(0, 80.0, patient="p_299x")))
+    (event,) = engine.apply(engine.position + 1, batch(reading(0, 80.0, patient="p_299x"))).events
     assert event.patient == "p_299x"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alerts.scores.news2 import Column, Latest, Programme, news2, news2_of_one
-from alerts.scores.tables import TEMP, AgeBand, Band, Parameter, Pregnancy, Standing
+from alerts.scores.news2 import Latest, Programme, VitalColumn, news2, news2_of_one
+from alerts.scores.tables import TEMP, AgeBand, Band, Parameter, Pregnancy, Validity
 from tests.alerts.news2_world import (
     NOW,
     ROWS,
@@ -21,8 +21,8 @@ from tests.alerts.news2_world import (
     points_by_hand,
     scale_2,
     score,
-    standing,
     table,
+    validity,
 )
 from vitals.catalog import BY_KEY
 from vitals.glossary import Flag, Mode
@@ -184,7 +184,7 @@ def test_missing_parts_of_the_page() -> None:
 def test_unknown_oxygen_is_not_air(spo2: int | None, scale: int, expected: tuple[int, int]) -> None:
     scores = score({**WELL, "spo2": spo2, "o2_flow": None}, spo2_scale=[scale])
     assert (scores.low[0], scores.high[0]) == expected
-    assert standing(scores, Parameter.OXYGEN) is Standing.ABSENT
+    assert validity(scores, Parameter.OXYGEN) is Validity.ABSENT
     assert scores.red_high[0] == (scores.points_high[:, 0] == 3).any()
 
 
@@ -201,13 +201,13 @@ def test_only_a_scale_that_was_set_is_scale_2(scale: int) -> None:
 
 def test_shapes_and_types_are_those_documented() -> None:
     scores = score(*[WELL] * 3)
-    assert {array.shape for array in (scores.points_low, scores.standing, scores.value, scores.doubted)} == {(7, 3)}
+    assert {array.shape for array in (scores.points_low, scores.validity, scores.value, scores.doubted)} == {(7, 3)}
     types = {name: str(getattr(scores, name).dtype) for name in (
         "now_ns", "refusal", "low", "high", "band_low", "band_high", "red_low", "hidden", "points_low", "points_high",
-        "standing", "vital", "value", "time_ns", "doubted", "complete")}  # fmt: skip
+        "validity", "vital", "value", "time_ns", "doubted", "complete")}  # fmt: skip
     assert types == {
         "now_ns": "int64", "refusal": "uint8", "low": "int8", "high": "int8", "band_low": "int8", "band_high": "int8",
-        "red_low": "bool", "hidden": "bool", "points_low": "int8", "points_high": "int8", "standing": "uint8",
+        "red_low": "bool", "hidden": "bool", "points_low": "int8", "points_high": "int8", "validity": "uint8",
         "vital": "uint16", "value": "float64", "time_ns": "int64", "doubted": "bool", "complete": "bool",
     }  # fmt: skip
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_scored_is_refused() -> None:
     with pytest.raises(ValueError, match="unequal length"):
         news2({}, context(2, spo2_scale=[1]), NOW, WARD)
     given = columns([WELL])
-    weight = Column(np.array([80.0]), np.array([NOW]), np.array([0], np.uint32))
+    weight = VitalColumn(np.array([80.0]), np.array([NOW]), np.array([0], np.uint32))
     assert news2({**given, "weight": weight}, context(1), NOW, WARD).complete.all()
 
 

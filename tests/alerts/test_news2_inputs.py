@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from alerts.scores.news2 import Latest, Programme
-from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Refusal, Standing
-from tests.alerts.news2_world import HOME, KEYS, NOW, WARD, WELL, score, standing, table
+from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Refusal, Validity
+from tests.alerts.news2_world import HOME, KEYS, NOW, WARD, WELL, score, table, validity
 from vitals.catalog import BY_KEY
 from vitals.glossary import Flag, Mode
 from vitals.times import HOUR_NS, MINUTE_NS
@@ -35,14 +35,14 @@ def test_validity_is_that_of_the_page(name: str, mode: Mode) -> None:
         assert BY_KEY[key].staleness_ns(mode) == valid_ns
         alone = [{key: Latest(0.0 if key in {"acvpu", "o2_flow"} else 50.0, NOW - valid_ns - late)} for late in (0, 1)]
         scores = score(*alone, programme=programme)
-        known = (scores.standing == Standing.KNOWN).sum(axis=0)
-        aged = (scores.standing == Standing.AGED).sum(axis=0)
+        known = (scores.validity == Validity.KNOWN).sum(axis=0)
+        aged = (scores.validity == Validity.AGED).sum(axis=0)
         assert (known.tolist(), aged.tolist()) == ([1, 0], [0, 1]), key
 
 
 def test_an_old_value_adds_nothing_certain() -> None:
     scores = score({**WELL, "bp_sys": Latest(70.0, NOW - 13 * HOUR_NS)})
-    assert (scores.low[0], scores.high[0], standing(scores, Parameter.BP_SYS)) == (0, 3, Standing.AGED)
+    assert (scores.low[0], scores.high[0], validity(scores, Parameter.BP_SYS)) == (0, 3, Validity.AGED)
     assert (scores.value[Parameter.BP_SYS, 0], scores.time_ns[Parameter.BP_SYS, 0]) == (70.0, NOW - 13 * HOUR_NS)
 
 
@@ -51,8 +51,8 @@ def test_respiration_saturation_and_pulse_are_of_one_set() -> None:
         return Latest(16.0, NOW - minutes * MINUTE_NS)
 
     scores = score({**WELL, "resp_rate": old(31)}, {**WELL, "resp_rate": old(32)}, without("spo2", resp_rate=old(600)))
-    found = [standing(scores, Parameter.RESP_RATE, row) for row in range(3)]
-    assert found == [Standing.KNOWN, Standing.APART, Standing.APART]
+    found = [validity(scores, Parameter.RESP_RATE, row) for row in range(3)]
+    assert found == [Validity.KNOWN, Validity.APART, Validity.APART]
     # Whatever is old together is still a set, and other parameters may be of another time.
     together = {key: Latest(WELL[key], NOW - 11 * HOUR_NS) for key in ("resp_rate", "spo2", "pulse_rate")}
     assert score({**WELL, **together}, {**WELL, "temp": Latest(36.8, NOW - 11 * HOUR_NS)}).complete.all()
@@ -101,7 +101,7 @@ def test_oxygen_is_the_newer_statement() -> None:
 @pytest.mark.parametrize("key", WELL)
 def test_what_is_not_for_scoring_is_missing(key: str, flag: Flag) -> None:
     scores = score({**WELL, key: Latest(WELL[key], NOW, int(flag))})
-    assert (scores.standing == Standing.UNUSABLE).sum() == scores.missing.sum() == 1
+    assert (scores.validity == Validity.UNUSABLE).sum() == scores.missing.sum() == 1
     assert scores.high[0] > scores.low[0] == 0
 
 
@@ -112,7 +112,7 @@ def test_what_is_no_number_is_missing() -> None:
     rows += [{**WELL, "temp": Latest(36.8, NOW + 6 * MINUTE_NS)}]
     scores = score(*rows)
     assert (scores.missing.sum(axis=0) == 1).all()
-    assert (scores.standing == Standing.UNUSABLE).sum(axis=0).tolist() == [1] * len(rows)
+    assert (scores.validity == Validity.UNUSABLE).sum(axis=0).tolist() == [1] * len(rows)
     assert score({**WELL, "temp": Latest(36.8, NOW + 5 * MINUTE_NS)}).complete.all()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from alerts.scores.news2 import Latest, Programme
-from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Standing
+from alerts.scores.tables import NO_SCORE, AgeBand, Parameter, Pregnancy, Validity
 from alerts.scores.words import explain
 from tests.alerts.news2_world import HOME, NOW, WELL, score
 from vitals.glossary import Flag, Mode
@@ -36,7 +36,7 @@ def test_a_complete_score_in_words() -> None:
     ]  # fmt: skip
     part = told.parts[Parameter.PULSE]
     assert (part.vital, part.value, part.time_ns) == ("heart_rate", 131.0, NOW - MINUTE_NS)
-    assert (part.parameter, part.low, part.high, part.standing) == (Parameter.PULSE, 3, 3, Standing.KNOWN)
+    assert (part.parameter, part.low, part.high, part.validity) == (Parameter.PULSE, 3, 3, Validity.KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_missing_says_why() -> None:
 
 def test_a_part_that_was_never_measured_has_no_value() -> None:
     part = explain(score({**WELL, "temp": None}), 0).parts[Parameter.TEMP]
-    assert (part.vital, part.value, part.time_ns, part.standing) == ("", None, None, Standing.ABSENT)
+    assert (part.vital, part.value, part.time_ns, part.validity) == ("", None, None, Validity.ABSENT)
 
 
 def test_values_read_as_they_were_scored() -> None:

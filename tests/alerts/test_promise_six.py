@@ -117,7 +117,7 @@ class Bedside:
             pass
         events: list[AlertEvent] = []
         for row in self.world.log.read(self.engine.position, limit=100_000):
-            events += self.engine.apply(row.position, decode(row.body))
+            events += self.engine.apply(row.position, decode(row.body)).events
         return events
 
     def send(self, payload: bytes, adapter: str = "json", kind: str = "") -> list[AlertEvent]:

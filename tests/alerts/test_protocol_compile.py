@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alerts.rules.compile import Adopted, Override, compile_protocols
+from alerts.rules.compile import Adopted, RuleOverride, compile_protocols
 from alerts.rules.gates import Gate, PatientContext, exclusive, said, shut
 from alerts.rules.limits import compile_limit, parse_limits
 from alerts.rules.spec import Kind, Op
@@ -36,8 +36,8 @@ from vitals.units import UNIT_BY_NAME, to_canonical
 SECOND = 1_000_000_000
 
 
-def over(rule: str, changes: dict[str, Any] | None, version: int = 4) -> Override:
-    return Override(rule, version, json.dumps(changes, sort_keys=True) if changes else "")
+def over(rule: str, changes: dict[str, Any] | None, version: int = 4) -> RuleOverride:
+    return RuleOverride(rule, version, json.dumps(changes, sort_keys=True) if changes else "")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from alerts.rules.protocol import Protocol, document, parse_protocol
+from alerts.rules.protocol import MonitoringProtocol, document, parse_protocol
 from alerts.rules.words import difference, resolves_words, rule_words, span
 from tests.alerts.protocol_world import (
     BOTH,
@@ -212,7 +212,7 @@ def test_an_alert_says_what_ends_it(rule: dict[str, Any], measures: dict[str, st
     assert resolves_words(found.spec, found.face) == words
 
 
-def changed(base: Protocol, rule: str, **changes: Any) -> Protocol:
+def changed(base: MonitoringProtocol, rule: str, **changes: Any) -> MonitoringProtocol:
     new = document(base)
     for one in new["rules"]:
         if one["id"] == rule:
@@ -284,7 +284,7 @@ COPD = SHIPPED["copd"]
         ),
     ],
 )  # fmt: skip
-def test_a_new_version_is_told_rule_by_rule(new: Protocol, lines: list[str]) -> None:
+def test_a_new_version_is_told_rule_by_rule(new: MonitoringProtocol, lines: list[str]) -> None:
     assert difference(COPD, new) == lines
 
 

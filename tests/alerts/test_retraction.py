@@ -121,7 +121,7 @@ def _cut(whole: VitalBatch, size: int) -> list[bytes]:
         if number == 2:
             engine = Engine.restore(engine.snapshot())
         part = whole.take(np.arange(start, min(start + size, len(whole))))
-        said += engine.apply(number + 2, part)
+        said += engine.apply(number + 2, part).events
     return [repr(event).encode() for event in said]
 
 

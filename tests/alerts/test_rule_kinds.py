@@ -217,9 +217,9 @@ class TestScores:
     def test_a_complete_score_is_stored_and_raises(self) -> None:
         ward = Enrolled(document("post_surgical"))
         ward.feed(inputs(0, **self.SICK))
-        assert ward.engine.derived is None
+        assert ward.derived is None
         events = ward.tick(60)
-        derived = ward.engine.derived
+        derived = ward.derived
         assert derived is not None
         assert dict(zip(derived.vital.tolist(), derived.value.tolist(), strict=True)) == {
             BY_KEY["news2"].code: 5.0, BY_KEY["news2_red"].code: 0.0,
@@ -250,7 +250,7 @@ class TestScores:
     def test_a_child_is_not_scored(self) -> None:
         ward = Enrolled(document("post_surgical"), age_band="under_16")
         ward.feed([*inputs(0, **self.SICK), (60, TICK, 0)])
-        assert ward.engine.derived is None
+        assert ward.derived is None
         assert steps(ward.said, self.FIVE) == []
 
 

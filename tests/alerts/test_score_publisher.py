@@ -9,10 +9,10 @@ import pytest
 
 from alerts import service
 from alerts.book.sql import SqlAlertBook
-from alerts.engine import Engine
+from alerts.engine import Engine, Folded
 from alerts.judging.scoring import DEVICE, ScoreContext, ScoreTable, is_scores, score_rows
 from alerts.judging.slots import rows_of
-from alerts.rules.spec import ScoreRule
+from alerts.rules.spec import CompiledScore
 from alerts.scores import publish
 from alerts.scores.publish import CONSUMER, READ, REGISTER_EVERY, ScorePublisher
 from alerts.scores.tables import AgeBand, Pregnancy
@@ -26,10 +26,9 @@ from vitals.encoding import decode, encode
 from vitals.errors import BackendError, InvalidRequest, PositionConflict
 from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import Entry, Tick, VitalBatch, batch_from_rows
-from vitals.records import AlertEvent
 from vitals.times import HOUR_NS
 
-HOME = ScoreRule(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
+HOME = CompiledScore(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
 ADULT = ScoreContext(AgeBand.ADULT, Pregnancy.NO, 1, 0)
 DAY_NS = 24 * HOUR_NS
 STEPS = ("before_append", "before_commit", "before_forget", "after_forget")
@@ -251,8 +250,7 @@ def test_scores_of_the_log_are_not_judged_again() -> None:
     engine = Engine()
     engine.apply(1, limits_control(1, limit(vital="spo2")))
     before = engine.snapshot()
-    assert engine.apply(2, scores(10, 80)) == []
-    assert engine.derived is None
+    assert engine.apply(2, scores(10, 80)) == Folded([], None)
     again = Engine.restore(before)
     again.position = 2
     assert engine.snapshot() == again.snapshot()
@@ -266,13 +264,13 @@ class Scoring(Engine):
         self.scores = ScoreTable()
         self.scores.expect("p_1", HOME, ADULT)
 
-    def apply(self, position: int, entry: Entry) -> list[AlertEvent]:
-        events = super().apply(position, entry)
+    def apply(self, position: int, entry: Entry) -> Folded:
+        folded = super().apply(position, entry)
         if isinstance(entry, VitalBatch) and not is_scores(entry):
             self.scores.observe(entry.patients, rows_of(entry))
         elif isinstance(entry, Tick) and len(scored := self.scores.tick(entry.watermark_ns)):
-            self.derived = score_rows(scored)
-        return events
+            return folded._replace(derived=score_rows(scored))
+        return folded
 
 
 def test_what_the_engine_makes_goes_through_book_and_log_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,8 +290,8 @@ def test_what_the_engine_makes_goes_through_book_and_log_once(house: House, monk
     house.publisher.step()
     alone, expected = Scoring(), list[bytes]()
     for position, entry in enumerate((entry for entries in rounds for entry in entries), 1):
-        alone.apply(position, entry)
-        expected += [] if alone.derived is None else [encode(alone.derived)]
+        derived = alone.apply(position, entry).derived
+        expected += [] if derived is None else [encode(derived)]
     assert [body for body in house.published() if is_scored(body)] == expected
     assert (len(expected), house.waiting()) == (2, []), "complete, then partial"
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from alerts.judging.scoring import DEVICE, ScoreContext, Scored, ScoreTable, is_scores, rule_rows, score_rows
 from alerts.judging.slots import rows_of
-from alerts.rules.spec import ScoreRule
+from alerts.rules.spec import CompiledScore
 from alerts.scores.news2 import Latest, Programme, news2_of_one
 from alerts.scores.tables import AgeBand, Parameter, Pregnancy
 from tests.alerts.news2_world import WELL, points_by_hand, table
@@ -31,9 +31,11 @@ ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000_000
 T0 = 1_700_000_000 * SECOND
 KEYS = ("resp_rate", "spo2", "o2_flow", "fio2", "bp_sys", "heart_rate", "pulse_rate", "acvpu", "temp")
-SPOT = ScoreRule(tuple((key, False) for key in KEYS), False, False)
-WORN = ScoreRule(tuple((key, key in {"resp_rate", "spo2", "pulse_rate", "heart_rate"}) for key in KEYS), False, False)
-HOME = ScoreRule(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
+SPOT = CompiledScore(tuple((key, False) for key in KEYS), False, False)
+WORN = CompiledScore(
+    tuple((key, key in {"resp_rate", "spo2", "pulse_rate", "heart_rate"}) for key in KEYS), False, False
+)
+HOME = CompiledScore(tuple((key, False) for key in ("resp_rate", "spo2", "bp_sys", "pulse_rate", "temp")), True, True)
 ADULT = ScoreContext(AgeBand.ADULT, Pregnancy.NO, 1, 0)
 VECTORS = table("2.4")
 CASES = json.loads((ROOT / "tests/fixtures/news2/cases.json").read_text(encoding="utf-8"))["cases"]
@@ -49,7 +51,7 @@ def row(patient: str, key: str, time_ns: int, value: float, flags: int = 0, **ch
 class Ward:
     """A score table; times are seconds from the start."""
 
-    def __init__(self, rule: ScoreRule | None = SPOT, context: ScoreContext = ADULT, *patients: str) -> None:
+    def __init__(self, rule: CompiledScore | None = SPOT, context: ScoreContext = ADULT, *patients: str) -> None:
         self.table = ScoreTable()
         for patient in patients or ("p_1",):
             self.table.expect(patient, rule, context)
@@ -209,7 +211,7 @@ def test_oxygen_is_carried_and_never_assumed_away() -> None:
 
 
 def test_what_changes_to_air_does_so_at_once() -> None:
-    ward = Ward(ScoreRule(tuple((key, True) for key in KEYS), False, False))
+    ward = Ward(CompiledScore(tuple((key, True) for key in KEYS), False, False))
     for second in range(0, 300, 5):
         ward.read(second, o2_flow=2, acvpu=3)
     ward.read(300, **WELL)
@@ -238,7 +240,7 @@ def test_a_declared_context_decides() -> None:
 
 
 def test_a_hidden_score_is_a_floor_for_rules_and_stored_nowhere() -> None:
-    ward = Ward(ScoreRule((("spo2", False), ("pulse_rate", False)), True, True))
+    ward = Ward(CompiledScore((("spo2", False), ("pulse_rate", False)), True, True))
     ward.read(0, spo2=85, pulse_rate=135)
     scored = ward.tick(1)
     assert stored(scored) == []
@@ -403,7 +405,7 @@ class Model:
 
 @given(READINGS, st.sampled_from([SPOT, WORN, HOME]), st.sampled_from([1, 2]), st.booleans())
 def test_it_is_the_score_of_the_latest_values(
-    readings: list[tuple[str, str, int, float, int, int]], rule: ScoreRule, scale: int, usual: bool
+    readings: list[tuple[str, str, int, float, int, int]], rule: CompiledScore, scale: int, usual: bool
 ) -> None:
     context = ScoreContext(AgeBand.ADULT, Pregnancy.UNKNOWN, scale, usual)
     ward, models, now = Ward(rule, context, "p_1", "p_2", "p_3"), {}, 0
@@ -476,7 +478,7 @@ def test_with_parts_removed_the_ends_hold_the_truth(missing: set[str], seed: int
         assert bool(scored.complete[0]) is (not missing)
 
 
-Entry = list[dict[str, Any]] | int | tuple[str, ScoreRule | None]
+Entry = list[dict[str, Any]] | int | tuple[str, CompiledScore | None]
 
 
 def _log(seed: int) -> list[Entry]:

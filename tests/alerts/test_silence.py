@@ -22,6 +22,7 @@ from vitals.glossary import AlertState, Basis, ControlKind, Flag, Mode, Severity
 from vitals.log.local import LocalLog
 from vitals.model import Tick
 from vitals.records import AlertEvent
+from vitals.registry.sql import SqlRegistry
 
 MINUTE = 60
 HOUR = 3600
@@ -306,6 +307,7 @@ class Site:
         self.clock = FakeClock(at(0))
         self.log = LocalLog(folder / "vitals.db", self.clock)
         self.book = SqlAlertBook(f"sqlite:///{folder / 'book.db'}")
+        self.registry = SqlRegistry(folder / "registry.db", self.clock)
         for patient in ("p_1", "p_2", "p_3"):
             body = limits_control(1, limit(**CGM), patient=patient).body
             self.append(control(ControlKind.LIMITS, 0, "dr_a", **body))
@@ -343,6 +345,7 @@ class _Until:
 def site(tmp_path: Path) -> Iterator[Site]:
     opened = Site(tmp_path)
     yield opened
+    opened.registry.close()
     opened.book.close()
     opened.log.close()
 
@@ -369,8 +372,8 @@ def test_over_a_real_log_silence_waits_for_the_pipeline_and_survives_restarts(si
 def test_people_cannot_say_what_the_system_says(site: Site) -> None:
     said = control(ControlKind.TECHNICAL, 0, **LAG, active=True)
     with pytest.raises(InvalidRequest, match="system"):
-        check_control(site.book, said)
+        check_control(site.book, site.book, said)
     end = site.log.end()
     with pytest.raises(InvalidRequest, match="system"):
-        ControlDesk(site.log, site.book).submit(said)
+        ControlDesk(site.log, site.book, site.book, site.registry).submit(said)
     assert site.log.end() == end

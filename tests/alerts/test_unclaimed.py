@@ -1,5 +1,7 @@
 """What an alert says of an extreme that is nobody's yet."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -60,5 +62,6 @@ def test_only_ingest_may_say_it_and_the_engine_can_read_it() -> None:
     control = Control(ControlKind.UNCLAIMED, 5, "system", msgspec.to_builtins(LO))
     assert read_body(control) == LO
     Engine().apply(1, control)
+    nobody: Any = _NoAlerts()
     with pytest.raises(InvalidRequest, match="not for people"):
-        check_control(_NoAlerts(), control)
+        check_control(nobody, nobody, control)

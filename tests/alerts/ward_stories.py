@@ -67,7 +67,7 @@ class Story:
     def _add(self, entry: Entry) -> None:
         self._ward.entry(entry)
         self.entries.append(entry)
-        derived = self._ward.engine.derived
+        derived = self._ward.derived
         if derived is not None:
             assert derived.devices == (DEVICE,)
             self._add(derived)

@@ -122,12 +122,13 @@ class World:
             self.store,
         )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, counters)
-        self.desk = ControlDesk(self.log, self.book, applied_within_s=2.0)
+        self.desk = ControlDesk(self.log, self.book, self.book, self.registry, applied_within_s=2.0)
         self.backtests = BacktestDesk(self.store, self.book, self.clock)
         self.deps = Dependencies(
             registry=self.registry, identities=self.identities, store=self.store, ingest=self.ingest, book=self.book,
-            controls=self.desk, log=self.log, auth=self.auth, clock=self.clock, readiness=lambda: self.reasons,
-            metrics=lambda: generate_latest(self.metrics).decode(), system=lambda: {"rates": {"messages_per_s": 0.0}},
+            decisions=self.book, controls=self.desk, log=self.log, auth=self.auth, clock=self.clock,
+            readiness=lambda: self.reasons, metrics=lambda: generate_latest(self.metrics).decode(),
+            system=lambda: {"rates": {"messages_per_s": 0.0}},
             adapters=[adapter.name for adapter in BUILT_IN],
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
             rulebook=Rulebook(self.book, self.clock), glucose_report=partial(glucose_report, self.store),

@@ -54,7 +54,7 @@ def test_quality_is_in_words_and_history_has_who_did_what(shared: World, api: Ap
     assert last["kind"] == "acknowledged"
     assert last["words"].startswith("acknowledged by admin:")
     assert last["words"].endswith(": called her")
-    assert last["meaning"] == "a person took the alert"
+    assert last["meaning"] == "a person acknowledged the alert"
 
 
 def test_the_signal_of_what_is_measured_all_the_time_is_the_minutes_around(shared: World, api: Api) -> None:

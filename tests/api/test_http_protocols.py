@@ -299,6 +299,30 @@ def test_of_two_who_make_the_same_version_at_once_one_is_told(world: World) -> N
     assert [one.version for one in world.book.context_history(patient)] == list(range(8, 0, -1))
 
 
+def test_of_two_requests_for_the_same_version_at_once_one_is_refused(world: World) -> None:
+    api = world.api("clinician")
+    patient, _ = world.worn()
+    asks: tuple[tuple[str, dict[str, Any]], ...] = (
+        (f"/patients/{patient}/context", KNOWN | {"version": 1}),
+        (f"/patients/{patient}/programmes", {"programmes": [], "version": 1}),
+    )
+    for path, body in asks:
+        start, codes = threading.Barrier(2), list[int]()
+
+        def put(reason: str, path: str = path, body: dict[str, Any] = body, start: threading.Barrier = start,
+                codes: list[int] = codes) -> None:  # fmt: skip
+            start.wait(10.0)
+            codes.append(api.request("PUT", path, json=body | {"reason": reason}).status_code)
+
+        threads = [threading.Thread(target=put, args=(reason,)) for reason in ("mine", "theirs")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(codes) == [200, 422]
+        assert api.get(path)["version"] == 1
+
+
 def _raced(world: World, body: dict[str, Any]) -> list[str]:
     """The fields that refusals of two equal versions named."""
     start, refused = threading.Barrier(2), list[str]()

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboard_api.times import FIRST_NS, LAST_NS, parse_time, rfc3339, rfc3339_column
+from dashboard_api.times import FIRST_NS, LAST_NS, parse_time, rfc3339_column
 from vitals.errors import InvalidRequest
 from vitals.model import NO_TIME
+from vitals.times import rfc3339
 
 S = 1_000_000_000
 

@@ -101,7 +101,7 @@ def recorded(data: Path) -> tuple[list[BookedEvent], list[BookedEvent]]:
         rows = [row for row in log.read(0, streams=("vitals",), limit=1_000_000) if row.position <= upto]
         assert rows[0].position == 1, "the log is whole"
         for row in rows:
-            again += [BookedEvent(row.position, event) for event in engine.apply(row.position, decode(row.body))]
+            again += [BookedEvent(row.position, event) for event in engine.apply(row.position, decode(row.body)).events]
         return held, again
     finally:
         log.close()

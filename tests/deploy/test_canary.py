@@ -125,7 +125,7 @@ class Plant:
         self.world = World(folder)
         self.book = SqlAlertBook(f"sqlite:///{folder / 'book.db'}")
         self.uptime_s, self.ingesting, self.sent = 0.0, True, 0
-        self.desk = ControlDesk(self.world.log, self.book)
+        self.desk = ControlDesk(self.world.log, self.book, self.book, self.world.registry)
         self.canary = self.new_canary()
         self.service = AlertService(self.world.log, self.book, Engine(), self.world.clock, observe=self.observe)
         self.stop = threading.Event()
@@ -135,7 +135,7 @@ class Plant:
     def new_canary(self) -> Canary:
         world = self.world
         return Canary(
-            world.registry, self.desk, world.log, self.book, world.clock, httpx.MockTransport(self.take),
+            world.registry, self.desk, world.log, self.book, self.book, world.clock, httpx.MockTransport(self.take),
             AlertsSection(), lambda: self.uptime_s,
         )  # fmt: skip
 

@@ -55,7 +55,7 @@ def test_an_import_that_is_stopped_goes_on_and_again_adds_nothing(
     os.kill(process.pid, how)
     _, said = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert (b"the same command goes on" in said) == (how is signal.SIGINT)
+    assert (b"run the same command again to continue" in said) == (how is signal.SIGINT)
     (mark,) = marks(running)
     acknowledged = mark["pieces"]
     between = running.settled("phone")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dashboard_api.times import rfc3339
 from deploy.jobs.trial import identity_note
 from ingest.adapter import Adapter
 from ingest.adapters import BUILT_IN
 from tests.docs.tables import ROOT, code, table
 from vitals.catalog import BY_KEY, VITALS
+from vitals.times import rfc3339
 
 FOLDER = ROOT / "docs" / "reference" / "adapters"
 CASES: Final = ROOT / "tests" / "adapters" / "cases"

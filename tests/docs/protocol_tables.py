@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from alerts.rules.compile import RECHECK_S, ROLES, SLA_S
 from alerts.rules.gates import UNSET, Gate
-from alerts.rules.protocol import Protocol, ScoreSettings, shipped
+from alerts.rules.protocol import MonitoringProtocol, ScoreSettings, shipped
 from alerts.rules.syntax import APART_S, CLEAR_S, SUPPRESSORS, Compared, Continuous, Sized, Spot
 from alerts.rules.types import CAUSES, RULE_TYPES, Owned, Rule
 from alerts.rules.words import rule_words, span
@@ -60,7 +60,9 @@ def gates_block() -> str:
 def document_block() -> str:
     """Members of the document itself."""
     scores = {f"score.{key}": item for key, item in ScoreSettings.model_fields.items()}
-    return _members({**{key: item for key, item in Protocol.model_fields.items() if key != "score"}, **scores})
+    return _members(
+        {**{key: item for key, item in MonitoringProtocol.model_fields.items() if key != "score"}, **scores}
+    )
 
 
 def suppressors_block() -> str:
@@ -101,7 +103,7 @@ def protocols_block() -> str:
     return "\n\n".join(parts)
 
 
-def _told(protocol: Protocol) -> Iterable[tuple[Rule, str]]:
+def _told(protocol: MonitoringProtocol) -> Iterable[tuple[Rule, str]]:
     for rule in protocol.rules:
         words = rule_words(rule, protocol.measures)
         other = rule_words(rule, dict.fromkeys(BY_KEY, Mode.CONTINUOUS.value))

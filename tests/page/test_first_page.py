@@ -39,7 +39,7 @@ def test_a_link_signs_in_once_and_leaves_no_token_behind(ward: Ward, watched: Wa
     refused = stranger.page.goto(link)
     assert refused is not None
     assert refused.status == 403
-    expect(stranger.page.get_by_role("heading")).to_contain_text("does not sign in any more")
+    expect(stranger.page.get_by_role("heading")).to_contain_text("is no longer valid")
     assert stranger.page.context.cookies() == []
     stranger.page.context.close()
 
@@ -86,7 +86,7 @@ def test_the_strip_says_when_the_whole_way_was_checked_and_when_it_fails(ward: W
         route.fulfill(response=answer, json=answered | {"canary": answered["canary"] | {"late": True}})
 
     page.route("**/api/v1/system", silent)
-    expect(checked).to_have_text(re.compile(r"no answer end to end, last \d+ (s|min) ago"), timeout=15_000)
+    expect(checked).to_have_text(re.compile(r"end-to-end check failed, last success \d+ (s|min) ago"), timeout=15_000)
     expect(checked).to_have_class(re.compile("late"))
     ink = "one => getComputedStyle(one).color"
     assert checked.evaluate(ink) != evaluated.evaluate(ink), "it stands out"
@@ -194,7 +194,7 @@ def test_quarantine_shows_bytes_and_tries_again(ward: Ward, watched: Watched) ->
     expect(item.locator(".hex")).to_contain_text("7b 6e 6f 74 20 6a 73 6f 6e")
     expect(item.locator(".hex")).to_contain_text("{not json <scri")
     item.get_by_role("button", name="Try again").click()
-    expect(page.locator("main [role=status]")).to_contain_text("1 still unreadable")
+    expect(page.locator("main [role=status]")).to_contain_text("1 still not decodable")
 
 
 @pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, {"width": 390, "height": 844}])
@@ -209,7 +209,7 @@ def test_devices_say_how_they_are_and_follow(ward: Ward, browser: Browser, size:
     strap = page.locator(f'[data-device="{device}"]')
     expect(strap).to_contain_text("never heard")
     expect(strap.get_by_role("link", name=name)).to_be_visible()
-    expect(page.locator(f'[data-device="spare-{size["width"]}"]')).to_contain_text("worn by nobody")
+    expect(page.locator(f'[data-device="spare-{size["width"]}"]')).to_contain_text("not assigned")
     ward.publish(device, "\x04P", "ble_heart_rate/2a37")  # no contact
     expect(strap.locator(".flag")).to_have_text("sensor status: no contact")
     expect(strap).to_contain_text("offline")
@@ -265,7 +265,7 @@ def test_an_integrator_sees_quarantine_and_no_patient(ward: Ward, watched: Watch
     ward.admit("Not For Integrators", "int-1", limit(90))
     ward.read("int-1", "spo2", 85, "%")
     page = sign_in(ward, watched, "integrator")
-    expect(page.get_by_role("status")).to_have_text("Not live in this role")
+    expect(page.get_by_role("status")).to_have_text("No live updates for this role")
     page.goto(f"{ward.running.ready['http']}/#/quarantine")
     expect(page.get_by_role("heading", name="Quarantine", exact=True)).to_be_visible()
     page.goto(f"{ward.running.ready['http']}/#/alerts")
@@ -313,7 +313,7 @@ def test_a_wrong_token_is_refused_in_words(ward: Ward, browser: Browser) -> None
     page.goto(ward.running.ready["http"])
     page.get_by_label("Token").fill("vg_nonsense")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or over its time")
+    expect(page.get_by_role("alert")).to_contain_text("unknown, revoked or expired")
     expect(page.get_by_label("Token")).to_have_value("vg_nonsense")
     page.context.close()
 
@@ -328,8 +328,8 @@ def test_a_killed_core_is_said_and_the_page_goes_on_by_itself(ward: Ward, browse
     child = ward.running.child("core")
     assert child is not None
     child.suspend()
-    expect(page.get_by_role("status")).to_have_text("No news", timeout=15_000)
-    expect(page.locator(".past")).to_contain_text(re.compile(r"What you see was known at \d\d:\d\d:\d\d"))
+    expect(page.get_by_role("status")).to_have_text("No updates", timeout=15_000)
+    expect(page.locator(".past")).to_contain_text(re.compile(r"You see the data of \d\d:\d\d:\d\d"))
     expect(value).to_have_text("97")
     child.kill()
     ward.running.until_ready()

@@ -170,13 +170,13 @@ def test_a_large_ward_is_one_request_and_only_what_is_near_the_screen(crowd: War
 def test_chips_narrow_the_ward_and_are_in_the_address(crowd: Ward, watched: Watched) -> None:
     page = sign_in(crowd, watched)
     page.get_by_role("link", name="With alerts").click()
-    expect(page.locator("main")).to_contain_text("No patient is like this now")
+    expect(page.locator("main")).to_contain_text("No patient matches this filter now")
     crowd.read("crowd-1", "spo2", 85, "%")
     expect(page.locator("table.ward tbody tr:not(.space)")).to_have_count(1)
     page.reload()
     expect(page).to_have_url(re.compile(r"show=alerts"))
     expect(page.locator("table.ward tbody tr:not(.space)")).to_have_count(1)
-    page.get_by_role("link", name="Nothing current").click()
+    page.get_by_role("link", name="No current readings").click()
     expect(page.locator("table.ward")).to_have_attribute("aria-rowcount", str(CROWD))
 
 

@@ -14,7 +14,7 @@ import pytest
 from ingest.adapter import Context
 from ingest.adapters import load_adapters
 from simulators import load
-from simulators.load import ALARM_EVERY, FIRST_SEQ, PAYLOADS, Credential, Plan, Result, run_load
+from simulators.load import ALARM_EVERY, FIRST_SEQ, PAYLOADS, Credential, LoadPlan, LoadResult, run_load
 from tests.simulators.conftest import Broker
 from tests.support import Handler, free_port, loopback_server
 from vitals.catalog import BY_CODE
@@ -34,7 +34,7 @@ def patient_broker(tmp_path: Path) -> Iterator[Broker]:
     server.kill()
 
 
-async def _published(port: int, plan: Plan) -> tuple[Result, list[tuple[str, bytes]]]:
+async def _published(port: int, plan: LoadPlan) -> tuple[LoadResult, list[tuple[str, bytes]]]:
     """The result of ``plan`` and everything that a subscriber got of it."""
     got: list[tuple[str, bytes]] = []
     async with aiomqtt.Client("127.0.0.1", port) as client:
@@ -54,7 +54,7 @@ async def _published(port: int, plan: Plan) -> tuple[Result, list[tuple[str, byt
 def test_a_broker_gets_what_was_sent_and_the_ledger_lists_what_it_acknowledged(
     patient_broker: Broker, qos: int
 ) -> None:
-    plan = Plan("127.0.0.1", patient_broker.port, FLEET, rate=400, seconds=0.5, qos=qos)
+    plan = LoadPlan("127.0.0.1", patient_broker.port, FLEET, rate=400, seconds=0.5, qos=qos)
     result, got = asyncio.run(_published(patient_broker.port, plan))
     assert 150 <= result.sent <= 201
     assert result.lost == 0
@@ -72,7 +72,7 @@ def test_a_broker_gets_what_was_sent_and_the_ledger_lists_what_it_acknowledged(
 
 @pytest.mark.servers
 def test_without_a_rate_clients_send_as_fast_as_acks_come(patient_broker: Broker) -> None:
-    plan = Plan("127.0.0.1", patient_broker.port, FLEET[:2], rate=0, seconds=0.3, qos=1, window=4, payload="json1")
+    plan = LoadPlan("127.0.0.1", patient_broker.port, FLEET[:2], rate=0, seconds=0.3, qos=1, window=4, payload="json1")
     result = asyncio.run(run_load(plan))
     assert result.sent > 2 * 4
     assert result.acked == result.sent == sum(result.counts)
@@ -114,10 +114,10 @@ def test_alarming_devices_leave_the_range_in_one_message_of_four() -> None:
     assert [value < 90 for value in values] == [False, False, False, True] * 2
 
 
-def _run(handle: Handler, **changes: Any) -> Result:
-    async def both() -> Result:
+def _run(handle: Handler, **changes: Any) -> LoadResult:
+    async def both() -> LoadResult:
         async with loopback_server(handle) as port:
-            return await run_load(replace(Plan("127.0.0.1", port, FLEET[:1], seconds=0.2), **changes))
+            return await run_load(replace(LoadPlan("127.0.0.1", port, FLEET[:1], seconds=0.2), **changes))
 
     return asyncio.run(both())
 
@@ -180,7 +180,7 @@ def test_a_refused_connection_is_an_error_and_so_is_nobody() -> None:
     with pytest.raises(BackendError, match="refused"):
         _run(refuse)
     with pytest.raises(BackendError):
-        asyncio.run(run_load(Plan("127.0.0.1", free_port(), FLEET)))
+        asyncio.run(run_load(LoadPlan("127.0.0.1", free_port(), FLEET)))
 
 
 @pytest.mark.parametrize(
@@ -190,10 +190,10 @@ def test_a_refused_connection_is_an_error_and_so_is_nobody() -> None:
 )  # fmt: skip
 def test_a_plan_has_bounds(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
-        replace(Plan("127.0.0.1", 1883, FLEET), **wrong)
+        replace(LoadPlan("127.0.0.1", 1883, FLEET), **wrong)
 
 
 def test_quantiles_are_upper_ends_of_their_tenth_of_a_millisecond() -> None:
-    result = Result(acked=100)
+    result = LoadResult(acked=100)
     result.counts[9], result.counts[49] = 98, 2
     assert (result.quantile_ms(0.5), result.quantile_ms(0.98), result.quantile_ms(0.99)) == (1.0, 1.0, 5.0)

@@ -15,7 +15,7 @@ from simulators.oximetry import (
     LOWEST_SCALE_1,
     PERFUSION_GATE,
     Cause,
-    Kind,
+    DesaturationKind,
     Night,
     Oximeter,
     minutes,
@@ -88,7 +88,7 @@ def test_the_truth_of_a_ward_is_that_of_its_nights() -> None:
 
 
 def test_desaturations_run_as_their_kind_says() -> None:
-    seen = dict.fromkeys(Kind, 0)
+    seen = dict.fromkeys(DesaturationKind, 0)
     for night in WARD:
         for one in night.desaturations:
             seen[one.kind] += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from simulators.publisher import Options, Outgoing, Protocol, Publisher, QoS
+from simulators.publisher import MqttVersion, Options, Outgoing, Publisher, QoS
 from tests.simulators.conftest import Broker
 from tests.support import free_port, loopback_server
 from vitals.errors import BackendError, InvalidRequest, NotAuthorised
@@ -65,9 +65,9 @@ async def subscriber(broker: Broker) -> AsyncIterator[Inbox]:
 
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("qos", list(QoS))
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", list(MqttVersion))
 def test_every_message_arrives_once_and_in_order(
-    broker: Broker, protocol: Protocol, qos: QoS, persistent: bool
+    broker: Broker, protocol: MqttVersion, qos: QoS, persistent: bool
 ) -> None:
     async def main() -> None:
         async with subscriber(broker) as inbox:
@@ -96,10 +96,10 @@ def test_topics_name_device_adapter_and_kind(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("qos", [QoS.AT_LEAST_ONCE, QoS.EXACTLY_ONCE])
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", list(MqttVersion))
 @pytest.mark.parametrize("persistent", [False, True])
 def test_a_broker_that_dies_in_between_loses_nothing(
-    broker: Broker, protocol: Protocol, qos: QoS, persistent: bool
+    broker: Broker, protocol: MqttVersion, qos: QoS, persistent: bool
 ) -> None:
     async def main() -> None:
         wanted = options(broker, protocol=protocol, qos=qos, persistent=persistent)
@@ -117,8 +117,8 @@ def test_a_broker_that_dies_in_between_loses_nothing(
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
-def test_messages_under_way_when_the_broker_dies_are_sent_again(broker: Broker, protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", list(MqttVersion))
+def test_messages_under_way_when_the_broker_dies_are_sent_again(broker: Broker, protocol: MqttVersion) -> None:
     """The broker is stopped, so that messages leave and no acknowledgement comes; then it dies for good."""
 
     async def main() -> None:
@@ -159,7 +159,7 @@ def test_the_receive_maximum_of_the_server_is_kept(tmp_path: Path) -> None:
     broker.start()
 
     async def main() -> None:
-        async with Publisher("d1", "s", options(broker, protocol=Protocol.V5, inflight=500)) as publisher:
+        async with Publisher("d1", "s", options(broker, protocol=MqttVersion.V5, inflight=500)) as publisher:
             broker.pause()
             sending = asyncio.create_task(publisher.publish_all(MESSAGES))
             async with asyncio.timeout(10):
@@ -197,9 +197,9 @@ def test_qos_0_lost_on_the_way_is_not_waited_for(broker: Broker) -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
+@pytest.mark.parametrize("protocol", list(MqttVersion))
 @pytest.mark.parametrize("persistent", [False, True])
-def test_wrong_credentials_are_refused_at_once(broker: Broker, protocol: Protocol, persistent: bool) -> None:
+def test_wrong_credentials_are_refused_at_once(broker: Broker, protocol: MqttVersion, persistent: bool) -> None:
     async def main() -> None:
         with pytest.raises(NotAuthorised, match="d1"):
             async with Publisher("d1", "wrong", options(broker, protocol=protocol, persistent=persistent)):
@@ -211,8 +211,8 @@ def test_wrong_credentials_are_refused_at_once(broker: Broker, protocol: Protoco
     asyncio.run(asyncio.wait_for(main(), 5))
 
 
-@pytest.mark.parametrize("protocol", list(Protocol))
-def test_credentials_revoked_while_away_end_the_publisher(broker: Broker, protocol: Protocol) -> None:
+@pytest.mark.parametrize("protocol", list(MqttVersion))
+def test_credentials_revoked_while_away_end_the_publisher(broker: Broker, protocol: MqttVersion) -> None:
     async def main() -> None:
         async with Publisher("d1", "s", options(broker, protocol=protocol)) as publisher:
             assert len(await publisher.publish_all(MESSAGES[:5])) == 5
@@ -230,7 +230,7 @@ def test_credentials_revoked_while_away_end_the_publisher(broker: Broker, protoc
 
 def test_a_message_refused_by_reason_code_is_not_acknowledged(broker: Broker, tmp_path: Path) -> None:
     async def main() -> None:
-        async with Publisher("d1", "s", options(broker, protocol=Protocol.V5)) as publisher:
+        async with Publisher("d1", "s", options(broker, protocol=MqttVersion.V5)) as publisher:
             good, bad = Outgoing("json", b"good"), Outgoing("json", b"bad", device="other")
             assert await publisher.publish_all([bad, good, bad]) == [good]
             assert (publisher.counts.acked, publisher.counts.refused) == (1, 2)
@@ -264,7 +264,7 @@ def test_a_qos_2_message_that_the_server_forgot_is_sent_once_more(answers: list[
                         writer.write(b"\x70\x03" + body[:2] + bytes.fromhex(next(script)))
 
         async with loopback_server(serve) as port:
-            wanted = Options("127.0.0.1", port, Protocol.V5, QoS.EXACTLY_ONCE, deadline_s=5)
+            wanted = Options("127.0.0.1", port, MqttVersion.V5, QoS.EXACTLY_ONCE, deadline_s=5)
             async with Publisher("d1", "s", wanted) as publisher:
                 assert await publisher.publish(Outgoing("json", b"payload")) is acked
             assert publisher.counts.sent == len(published) == len(answers)

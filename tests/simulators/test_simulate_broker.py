@@ -47,7 +47,7 @@ def options(broker: Broker, **changes: Any) -> Options:
 
 async def simulated(
     targets: list[SimulatedDevice], wanted: Options, seconds: float | None, **changes: Any
-) -> simulate.Result:
+) -> simulate.SimulationResult:
     time = VirtualTime()
     return await simulate.simulate(targets, wanted, clock=time, sleep=time.sleep, seconds=seconds, **changes)
 
@@ -80,7 +80,7 @@ def devices() -> list[SimulatedDevice]:
 
 
 def test_everything_measured_is_published_by_its_device(broker: Broker) -> None:
-    async def work() -> simulate.Result:
+    async def work() -> simulate.SimulationResult:
         return await simulated(devices(), options(broker), 60)
 
     result, seen = asyncio.run(listening(broker, work))
@@ -98,7 +98,7 @@ def test_faults_account_for_every_message_that_arrives(broker: Broker) -> None:
     faults = (Dropout(0.2), Duplicate(0.2), Reorder(0.3), Skew(2.0), Garbage(0.1))
     calls: list[int] = []
 
-    async def work() -> simulate.Result:
+    async def work() -> simulate.SimulationResult:
         return await simulated(
             devices(), options(broker), 90, faults=faults, seed=4, progress=lambda result: calls.append(result.acked)
         )
@@ -116,7 +116,7 @@ def test_faults_account_for_every_message_that_arrives(broker: Broker) -> None:
 def test_compressed_time_makes_the_body_live_faster(broker: Broker) -> None:
     target = fleet.cgm("cgm", "s", SyntheticPatient(1, Condition.DIABETES), START)
 
-    async def work() -> simulate.Result:
+    async def work() -> simulate.SimulationResult:
         return await simulated([target], options(broker), 60, speed=60)
 
     result, seen = asyncio.run(listening(broker, work))
@@ -129,7 +129,7 @@ def test_a_simulation_without_end_runs_until_it_is_cancelled(broker: Broker) -> 
     async def main() -> None:
         reached = asyncio.Event()
 
-        def progress(result: simulate.Result) -> None:
+        def progress(result: simulate.SimulationResult) -> None:
             if result.acked > 100:
                 reached.set()
 
@@ -145,7 +145,7 @@ def test_a_simulation_without_end_runs_until_it_is_cancelled(broker: Broker) -> 
 
 
 def test_a_device_that_cannot_connect_is_a_failure_of_its_own() -> None:
-    async def main() -> simulate.Result:
+    async def main() -> simulate.SimulationResult:
         nowhere = Options("127.0.0.1", free_port(), deadline_s=0.2, backoff_s=0.05)
         return await simulated(devices()[:2], nowhere, 5)
 
@@ -156,10 +156,10 @@ def test_a_device_that_cannot_connect_is_a_failure_of_its_own() -> None:
 
 @pytest.mark.parametrize("seconds", [None, 1000.0])
 def test_what_waits_when_the_server_goes_for_good_is_counted(broker: Broker, seconds: float | None) -> None:
-    async def main() -> simulate.Result:
+    async def main() -> simulate.SimulationResult:
         killed = False
 
-        def progress(result: simulate.Result) -> None:
+        def progress(result: simulate.SimulationResult) -> None:
             nonlocal killed
             if result.acked >= 20 and not killed:
                 killed = True

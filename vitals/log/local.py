@@ -30,7 +30,7 @@ DELETE FROM entries WHERE position IN (
 """
 _POLL_S = 0.005
 _CACHE_KIB = 16_384
-# A log is read once and in order: what was read is not looked at again.
+# A log is read once and in order, so pages that were read are not needed again.
 _READ_CACHE_KIB = 2_048
 _TRIM_ROWS = 500
 # What passes by itself or with an operator's help: full disk, locks of another process, failing I/O.

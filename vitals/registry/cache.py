@@ -1,4 +1,4 @@
-"""The registry in memory: what was loaded up to a version, and the answers that are derived from it."""
+"""The registry in memory: rows loaded up to a version, and answers derived from them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -63,7 +63,7 @@ def declared(declarations: Iterable[tuple[str, int | None]]) -> list[Interval]:
 
 
 def in_force(intervals: Iterable[Interval], at_ns: int) -> str | None:
-    """The value at ``at_ns``; the first one when all start later, None when there is none."""
+    """The value at ``at_ns``; the first value if all start later, None for an empty list."""
     first: str | None = None
     held: str | None = None
     for interval in intervals:

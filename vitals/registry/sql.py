@@ -29,7 +29,7 @@ STATUS_WORDS: Final = ("active", "paused", "hospitalised", "discharged")
 """Dated statuses of a patient (DESIGN section 5, Time)."""
 MAX_CONDITION: Final = 64
 MAX_GRANT_S: Final = 86_400
-# What begins with the product's name is a stream of its own making, such as scores.
+# Ids that begin with the product's name are reserved for streams that the product makes, such as scores.
 _DEVICE_ID: Final = re.compile(r"(?!vitalgate:)[A-Za-z0-9_.:-]{1,64}")
 _BUSY_MS: Final = 10_000
 _SALT_BYTES: Final = 16
@@ -177,7 +177,7 @@ class SqlRegistry:
                     PATIENTS.update().where(PATIENTS.c.id == patient).values(condition=condition, changed=version)
                 )
             if zone is not None and zone != known.zone:
-                # A first zone was always true; a later one is a move, and what was measured before keeps its zone.
+                # A first zone applies to the whole past. A later zone is a move: earlier readings keep the old zone.
                 from_ns = None if known.zone is None else self._clock.now_ns()
                 connection.execute(ZONES.insert().values(patient=patient, zone=zone, from_ns=from_ns, changed=version))
         return self.patient(patient)
@@ -356,12 +356,12 @@ class SqlRegistry:
 def _make_room(
     connection: sa.Connection, row: sa.Row[Any], from_ns: int | None, to_ns: int | None, version: int
 ) -> None:
-    """Take ``from_ns <= time < to_ns`` out of an assignment: what is left before, after, on both sides or nowhere."""
+    """Take ``from_ns <= time < to_ns`` out of an assignment; the parts that remain: none, one or two."""
     if _ends_by(row.to_ns, from_ns) or _ends_by(to_ns, row.from_ns):
         return
     before = [(row.from_ns, from_ns)] if from_ns is not None and _before(row.from_ns, from_ns) else []
     after = [(to_ns, row.to_ns)] if to_ns is not None and (row.to_ns is None or to_ns < row.to_ns) else []
-    # Readers load the rows that changed: one that is over altogether stays, empty.
+    # Readers load the rows that changed, so a row whose whole time was taken stays as an empty row.
     first, *second = [*before, *after] or [(0, 0)]
     connection.execute(
         ASSIGNMENTS.update()

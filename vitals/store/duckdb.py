@@ -24,7 +24,7 @@ from vitals.glossary import Flag
 from vitals.model import COLUMNS, NO_TIME, VitalBatch, concatenate
 from vitals.records import Trends, Window
 from vitals.store import duckdb_sql as sql
-from vitals.store.gate import Gate
+from vitals.store.lock import ReadWriteLock
 from vitals.store.tokens import Tokens
 
 CONSUMER: Final = "store"
@@ -66,7 +66,7 @@ class DuckDBStore:
         self._write_lock = threading.Lock()
         self._maintenance_lock = threading.Lock()
         self._idle: deque[duckdb.DuckDBPyConnection] = deque()
-        self._gate = Gate()
+        self._gate = ReadWriteLock()
         self._closed = False
         # Whether a failed commit left it open which tokens the file holds.
         self._tokens_in_doubt = False
@@ -204,7 +204,7 @@ class DuckDBStore:
     def arrivals(
         self, patients: Collection[str], start_ns: int, end_ns: int, *, measured: bool = False
     ) -> Iterator[VitalBatch]:
-        """See :class:`vitals.ports.Store`. No transaction spans the batches: what is erased meanwhile is left out."""
+        """See :class:`vitals.ports.Store`. No transaction spans the batches: rows erased meanwhile are left out."""
         how = sql.AS_MEASURED if measured else sql.AS_RECEIVED
         numbers = self._numbers(patients)
         asked = {"patients": numbers, "first": start_ns, "last": end_ns}

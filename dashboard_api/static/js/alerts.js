@@ -38,7 +38,7 @@ function Take({ alert, take }) {
 
 /** What an alert says; it opens why. */
 function Sentence({ alert, opened, toggle }) {
-  return html`<button class="text" aria-expanded=${opened === alert.id ? "true" : "false"} title="Why? (o)" onClick=${() => toggle(alert.id)}>${alert.text}</button>`;
+  return html`<button class="text" aria-expanded=${opened === alert.id ? "true" : "false"} title="Show why (o)" onClick=${() => toggle(alert.id)}>${alert.text}</button>`;
 }
 
 const look = (alert) => `${alert.severity} ${taken(alert) ? "taken" : ""} ${alert.page === false ? "quiet" : ""}`;
@@ -131,8 +131,8 @@ export function Alerts({ filter }) {
       <a class="chip" href="#/alerts?show=all" aria-current=${filter === "all" ? "true" : null}>All</a></div>
     ${shown.length > 0
       ? html`<${AlertList} alerts=${shown} keys=${true} />`
-      : html`<section class="empty"><h2>No open alert</h2>
-          <p>An alert appears here when a rule of a programme holds, or a reading passes a patient's own limit. Nothing watches a patient without either:</p>
+      : html`<section class="empty"><h2>No open alerts</h2>
+          <p>An alert appears here when a reading is outside a patient's limits, or a rule of a programme holds. A patient without limits and programmes is not watched:</p>
           <pre><code>vitalgate programme adopt copd --protocol copd --reason 'first ward'
 vitalgate patient enrol ID --programme copd --reason 'discharged home'</code></pre></section>`}
   </main>`;

@@ -31,7 +31,7 @@ function Battery({ device }) {
 const COLUMNS = ["Device", "Presence", "Last seen", "Last measured", "Battery", "Faults"];
 
 const Row = ({ device }) => html`<tr data-device=${device.device}>
-  <th scope="row">${device.device}<small class="soft">${device.adapter}${device.patient ? html` · <a href="#/patient/${device.patient}">${nameOf(device.patient)}</a>` : " · worn by nobody"}</small></th>
+  <th scope="row">${device.device}<small class="soft">${device.adapter}${device.patient ? html` · <a href="#/patient/${device.patient}">${nameOf(device.patient)}</a>` : " · not assigned"}</small></th>
   <td data-label=${COLUMNS[1]}><${Presence} device=${device} /></td>
   <td data-label=${COLUMNS[2]}><${Time} at=${device.last_seen} none="never heard" /></td>
   <td data-label=${COLUMNS[3]}><${Time} at=${device.last_measured} none="no reading" />
@@ -69,9 +69,9 @@ export function Devices() {
   const { items, problem } = useDevices();
   const needy = items?.filter(needs).length ?? 0;
   return html`<main>
-    <div class="head"><h1>Devices</h1><span class="soft">${items && `${count(items.length, "device")}, ${needy ? `${needy} to look after` : "all well"}`}</span></div>
+    <div class="head"><h1>Devices</h1><span class="soft">${items && `${count(items.length, "device")}, ${needy ? `${needy} need attention` : "no problems"}`}</span></div>
     ${problem && html`<p role="alert" class="problem"><b>Not up to date.</b> ${problem}</p>`}
-    ${items?.length === 0 && html`<section class="empty"><h2>No device yet</h2><p>Enrol one, and let a patient wear it:</p>
+    ${items?.length === 0 && html`<section class="empty"><h2>No devices yet</h2><p>Enrol a device and assign it to a patient:</p>
       <pre><code>vitalgate device add --adapter json --id oximeter-1 --expect 15m</code></pre></section>`}
     ${items?.length > 0 && html`<div class="scroll"><table class="devices"><thead><tr>
       ${COLUMNS.map((title) => html`<th key=${title} scope="col">${title}</th>`)}</tr></thead>

@@ -48,7 +48,7 @@ function Reading({ one }) {
   const shown = one.value === null ? beyond(one.flags) || "–" : value(one.vital, one.value, values);
   return html`<li><b>${shown}</b> ${unit(one.unit)} <span class="soft">${state.tables.vitals[one.vital]?.name ?? one.vital}, ${shownTime(one.time)}</span>
     ${one.quality.map((word) => html` <span key=${word} class="flag">${word}</span>`)}
-    ${one.quality.length === 0 && html` <span class="soft">no doubt about it</span>`}</li>`;
+    ${one.quality.length === 0 && html` <span class="soft">no quality problem</span>`}</li>`;
 }
 
 function Signal({ signal, severity }) {
@@ -58,14 +58,14 @@ function Signal({ signal, severity }) {
   const [first, last] = [Math.min(series.time[0], raised), Math.max(series.time.at(-1), raised)];
   const room = Math.max((last - first) * 0.04, 5);
   const history = signal.limit === null ? [] : [{ set: "1970-01-01T00:00:00Z", limits: [{ vital: signal.vital, low: signal.limit, high: null, severity }] }];
-  return html`<figure><figcaption class="soft">${state.tables.vitals[signal.vital].name}, ${signal.mode === "continuous" ? "15 minutes around the raise" : "the readings around the raise"}</figcaption>
+  return html`<figure><figcaption class="soft">${state.tables.vitals[signal.vital].name}, ${signal.mode === "continuous" ? "15 minutes around the time of the alert" : "readings around the time of the alert"}</figcaption>
     <${Chart} series=${series} history=${history} window=${[first - room, last + room]} zoom=${null} onZoom=${() => {}} height=${HEIGHT} mark=${raised} /></figure>`;
 }
 
 export function Explanation({ alert }) {
   const [got, problem] = useExplanation(alert);
   if (problem) return html`<div class="why"><p role="alert" class="problem"><b>No explanation.</b> ${problem}</p></div>`;
-  if (!got) return html`<div class="why soft">Asking why …</div>`;
+  if (!got) return html`<div class="why soft">Loading the explanation …</div>`;
   const { rule, ladder } = got;
   return html`<div class="why">
     <div>

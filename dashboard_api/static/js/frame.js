@@ -28,7 +28,7 @@ export function Rail({ view }) {
   </nav>`;
 }
 
-const CONNECTION = { live: "Live", stalled: "No news", lost: "Connection lost", none: "Not live in this role" };
+const CONNECTION = { live: "Live", stalled: "No updates", lost: "Connection lost", none: "No live updates for this role" };
 
 const signOut = () => request("/sign-out", { method: "POST" }).then(() => location.reload(), (error) => {
   state.error = `Not signed out: ${error.message}`;
@@ -39,8 +39,8 @@ const signOut = () => request("/sign-out", { method: "POST" }).then(() => locati
 export function Past() {
   const link = connection();
   if (!state.loaded || (link !== "lost" && link !== "stalled")) return null;
-  return html`<p class="problem past"><b>${link === "lost" ? "Connection lost." : "No news from the server."}</b>${" "}
-    What you see was known at ${clock(state.evaluatedTo ?? now())}. It goes on by itself when the server is back.</p>`;
+  return html`<p class="problem past"><b>${link === "lost" ? "Connection lost." : "No updates from the server."}</b>${" "}
+    You see the data of ${clock(state.evaluatedTo ?? now())}. The page reconnects by itself. Until then, check patients another way.</p>`;
 }
 
 export function Strip({ onKeys, onTheme, theme }) {
@@ -56,8 +56,8 @@ export function Strip({ onKeys, onTheme, theme }) {
     <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
       <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
       ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
-    ${checked && html`<span class="wide ${checked.late ? "late" : ""}" id="checked" title="A test reading goes from the gateway to the alerts all the time">
-      ${checked.late ? "no answer end to end, last" : "checked end to end"}${" "}
+    ${checked && html`<span class="wide ${checked.late ? "late" : ""}" id="checked" title="Once a minute a test reading checks the way from the gateway to the alerts">
+      ${checked.late ? "end-to-end check failed, last success" : "checked end to end"}${" "}
       <b>${checked.last_success ? `${age((now() - Date.parse(checked.last_success)) / 1000)} ago` : "–"}</b></span>`}
     ${!late && html`<span class="wide"><b>${rates ? rates.messages_per_s.toFixed(1) : "–"}</b> messages/s</span>
     <span class="wide"><b>${rates ? rates.stored_per_s.toFixed(1) : "–"}</b> stored/s</span>
@@ -74,7 +74,7 @@ const KEYS = [
   ["g w / g a / g d / g q / g s", "Ward, alerts, devices, quarantine, system"],
   ["j / k", "Next, previous row"],
   ["a", "Acknowledge the marked alert"],
-  ["o", "Why the marked alert is there"],
+  ["o", "Show why the marked alert was raised"],
   ["Enter", "Open the marked row"],
   ["1 … 6", "1 h, 6 h, 24 h, 7 d, 30 d, 1 y of a patient"],
   ["/", "Find a patient"],

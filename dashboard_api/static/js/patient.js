@@ -121,7 +121,7 @@ function Known({ id, range, theme }) {
       ${RANGES.map(([key, text]) => html`<a key=${key} class="chip" href="#/patient/${id}?range=${key}" aria-current=${text === label ? "true" : null}>${text}</a>`)}
       ${zoom ? html`<button class="chip" onClick=${() => setZoom(null)}>Whole range</button>` : html`<span class="soft wide">drag to zoom</span>`}</div>
     ${problem && html`<p role="alert" class="problem"><b>Charts are not up to date.</b> ${problem}</p>`}
-    ${vitals.length === 0 && html`<section class="empty"><h2>No reading yet</h2><p>Let a device be worn, and publish as it:</p>
+    ${vitals.length === 0 && html`<section class="empty"><h2>No readings yet</h2><p>Assign a device to the patient and publish a reading:</p>
       <pre><code>${`vitalgate device assign DEVICE ${id}`}</code></pre></section>`}
     ${vitals.map((key) => html`<${Vital} key=${key} vital=${key} reading=${state.latest.get(id).get(key)} series=${series[key]} label=${label}
       history=${history} severity=${breach(alerts, [key])}
@@ -145,7 +145,7 @@ function Vital({ vital, reading, series, history, severity, label, ...rest }) {
     <div class="now"><h2>${name} <small class="soft">${unit(reading.unit)}</small></h2><${Value} reading=${reading} severity=${severity} />
       <${Limits} limits=${(history[0]?.limits ?? []).filter((limit) => limit.vital === vital)} /></div>
     ${!series ? html`<div class="plot waiting"></div>` : series.time.length === 0
-      ? html`<div class="plot waiting"><span>No reading in the last ${label}.</span></div>`
+      ? html`<div class="plot waiting"><span>No readings in the last ${label}.</span></div>`
       : html`<${Chart} series=${series} history=${history} ...${rest} />`}
   </section>`;
 }

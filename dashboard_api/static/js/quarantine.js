@@ -40,12 +40,12 @@ function Item({ item, onReplay }) {
       <span class="soft when" title=${moment(Date.parse(item.received))}>${age((now() - Date.parse(item.received)) / 1000)} ago</span>
       ${may("quarantine:payload") && html`<button aria-expanded=${payload !== null} onClick=${toggle}>${payload === null ? "Show bytes" : "Hide bytes"}</button>`}
       ${may("quarantine:replay") && html`<button onClick=${() => onReplay({ id: item.id })}>Try again</button>`}</div>
-    ${problem && html`<p role="alert"><b>No bytes.</b> ${problem}</p>`}
+    ${problem && html`<p role="alert"><b>The bytes could not be loaded.</b> ${problem}</p>`}
     ${payload !== null && html`<${Bytes} base64=${payload} />`}
   </li>`;
 }
 
-const told = (counts) => Object.entries(counts).filter(([, number]) => number).map(([word, number]) => `${number} ${{ quarantined: "still unreadable", decoded: "decoded", duplicate: "known already" }[word] ?? word}`).join(", ") || "nothing to do";
+const told = (counts) => Object.entries(counts).filter(([, number]) => number).map(([word, number]) => `${number} ${{ quarantined: "still not decodable", decoded: "decoded", duplicate: "already stored" }[word] ?? word}`).join(", ") || "nothing to do";
 
 export function Quarantine() {
   const [items, setItems] = useState(null);
@@ -55,18 +55,18 @@ export function Quarantine() {
   useEffect(() => { load(); }, [total]);
   const replay = async (which) => {
     try {
-      setSaid(`Tried again with the adapters of now: ${told(await post("quarantine/replay", which))}.`);
+      setSaid(`Decoded again with the installed adapters: ${told(await post("quarantine/replay", which))}.`);
     } catch (error) {
-      setSaid(`Not tried: ${error.message}`);
+      setSaid(`Not decoded again: ${error.message}`);
     }
     await load();
   };
   return html`<main>
-    <div class="head"><h1>Quarantine</h1><span class="soft">${items && count(items.length, "message")} that no adapter could read</span><span class="grow"></span>
+    <div class="head"><h1>Quarantine</h1><span class="soft">${items && count(items.length, "message")} that could not be decoded</span><span class="grow"></span>
       ${items?.length > 1 && may("quarantine:replay") && html`<button onClick=${() => replay({})}>Try all again</button>`}</div>
     ${said && html`<p role="status" class="calm">${said}</p>`}
     ${items?.length === 0 && html`<section class="empty"><h2>Quarantine is empty</h2>
-      <p>A message that cannot be decoded is kept here with its bytes and the reason, and is never lost. Fix the device or its adapter, then try again.</p></section>`}
+      <p>A message that cannot be decoded is kept here with its bytes and the reason. Correct the device or its adapter, then try again.</p></section>`}
     ${items?.length > 0 && html`<ol class="quarantine">${items.map((item) => html`<${Item} key=${item.id} item=${item} onReplay=${replay} />`)}</ol>`}
   </main>`;
 }

@@ -13,13 +13,13 @@ export function SignIn() {
       await request("/sign-in", { method: "POST", body: { token: token.trim() } });
       await start();
     } catch (error) {
-      setProblem(error.status === 401 ? "This token is unknown, revoked or over its time." : error.message);
+      setProblem(error.status === 401 ? "This token is unknown, revoked or expired." : error.message);
     }
   };
   return html`<main class="card">
     <h1>Sign in to vitalgate</h1>
-    ${state.ended && html`<p role="status"><b>Your session has ended.</b> Nothing is left on this screen; sign in to go on.</p>`}
-    <p>Open the <b>sign_in</b> link that <code>vitalgate up</code> printed: it works once, for 15 minutes. Or make a token:</p>
+    ${state.ended && html`<p role="status"><b>Your session has ended.</b> All data was removed from this screen. Sign in to continue.</p>`}
+    <p>Open the <b>sign_in</b> link that <code>vitalgate up</code> printed. The link works once, for 15 minutes. Or create a token:</p>
     <pre><code>vitalgate token create --role clinician</code></pre>
     <form onSubmit=${submit}>
       <label for="token">Token</label>

@@ -9,7 +9,7 @@ const Numbers = ({ title, of }) => html`<section><h2>${title}</h2><dl class="num
 
 export function System() {
   const { system } = state;
-  if (!system) return html`<main><section class="empty"><h2>The system does not answer</h2><p>What is on the page is what was known last. Look at the log of <code>vitalgate up</code>.</p></section></main>`;
+  if (!system) return html`<main><section class="empty"><h2>The system does not answer</h2><p>The page shows the last known data. Check the log of <code>vitalgate up</code>.</p></section></main>`;
   const { rates, lags = [], ledger, ready, reasons = [] } = system;
   return html`<main>
     <div class="head"><h1>System</h1><span class="soft">${ready ? "ready" : `not ready: ${reasons.map(words).join(", ")}`}</span></div>

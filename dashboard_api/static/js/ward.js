@@ -123,8 +123,8 @@ function Row({ row, columns, place }) {
   </tr>`;
 }
 
-const NOBODY = html`<section class="empty"><h2>Nobody here yet</h2>
-  <p>Add a patient and the device that they wear. Readings appear by themselves.</p>
+const NOBODY = html`<section class="empty"><h2>No patients yet</h2>
+  <p>Add a patient, then enrol and assign a device. Readings appear here as they arrive.</p>
   <pre><code>${`vitalgate patient add --name "Ada Example" --zone Europe/Berlin
 vitalgate device add --adapter json --id oximeter-1
 vitalgate device assign oximeter-1 PATIENT`}</code></pre></section>`;
@@ -132,7 +132,7 @@ vitalgate device assign oximeter-1 PATIENT`}</code></pre></section>`;
 const SHOWN = {
   all: ["Everybody", () => true],
   alerts: ["With alerts", (row) => row.alerts.length > 0],
-  stale: ["Nothing current", (row) => ![...(state.latest.get(row.patient.patient)?.values() ?? [])].some((reading) => !isStale(reading))],
+  stale: ["No current readings", (row) => ![...(state.latest.get(row.patient.patient)?.values() ?? [])].some((reading) => !isStale(reading))],
 };
 
 export function Ward({ filter }) {
@@ -156,13 +156,13 @@ export function Ward({ filter }) {
     <div class="head"><h1>Ward</h1><span class="soft">${count(rows.length, "patient")}</span><span class="grow"></span>
       ${rows.length > 0 && html`<div class="chips" role="group" aria-label="Show">${Object.entries(SHOWN).map(([key, [text]]) => html`<a key=${key} class="chip"
         href=${key === "all" ? "#/" : `#/?show=${key}`} aria-current=${key === chosen ? "true" : null}>${text}</a>`)}</div>`}
-      ${moved && html`<button class="chip" onClick=${sortNow}>Order changed · sort</button>`}
+      ${moved && html`<button class="chip" onClick=${sortNow}>Order has changed: sort</button>`}
       ${rows.length > 0 && html`<input id="find" type="search" placeholder="Find a patient  /" aria-label="Find a patient"
         value=${find} onInput=${(event) => setFind(event.target.value)} />`}</div>
     ${alerts.length > 0
       ? html`<section class="first" aria-label="Open alerts"><${AlertList} alerts=${first.flatMap((row) => row.members)} keys=${true} />
         ${incidents.length > FIRST_ALERTS && html`<p class="calm"><a href="#/alerts">${count(incidents.length - FIRST_ALERTS, "more open alert")}</a></p>`}</section>`
-      : rows.length > 0 && html`<p class="calm">No open alert: nobody is outside their limits.</p>`}
+      : rows.length > 0 && html`<p class="calm">No open alerts.</p>`}
     ${rows.length === 0 ? (state.loaded ? NOBODY : html`<p class="calm">Loading the ward …</p>`) : html`<div class="scroll"><table class="ward ${columns.length > 4 ? "many" : ""}" ref=${table}
       aria-rowcount=${shown.length + 1} onPointerEnter=${() => setPointed(true)}
       onPointerLeave=${() => setPointed(false)}>
@@ -172,9 +172,9 @@ export function Ward({ filter }) {
         <${Space} key="below" rows=${PHONE.matches ? 0 : shown.length - to} /></tbody>
     </table></div>
     ${more > 0 && html`<button onClick=${() => showAll(true)}>Show ${count(more, "more patient")}</button>`}
-    ${columns.length === 0 && html`<p class="calm">No reading yet. Publish one as a device that a patient wears:
+    ${columns.length === 0 && html`<p class="calm">No readings yet. Publish one as a device that is assigned to a patient:
       <code>mosquitto_pub -q 1 -u DEVICE -P SECRET -t vitals/DEVICE/json -m '{"vital":"spo2","value":97,"unit":"%"}'</code></p>`}
-    ${shown.length === 0 && html`<p class="calm">${find ? `No patient here is named like “${find}”.` : "No patient is like this now."}
-      ${chosen !== "all" && html` <a href="#/">Show everybody</a>`}</p>`}`}
+    ${shown.length === 0 && html`<p class="calm">${find ? `No patient matches “${find}”.` : "No patient matches this filter now."}
+      ${chosen !== "all" && html` <a href="#/">Show all patients</a>`}</p>`}`}
   </main>`;
 }

@@ -41,8 +41,8 @@ export function Enrolled({ patient }) {
   const context = useAnswer(`patients/${patient}/context`);
   if (!enrolment || !context) return null;
   const programmes = enrolment.programmes.map((one) => `${one.title} v${one.version}`).join(", ");
-  return html`<span class="fact"><b>${programmes || "No programme"}</b><small>${programmes ? `enrolled by ${enrolment.author ?? "–"}` : "only own limits watch"}</small></span>
-    <span class="fact"><b>${contextWords(context).join(" · ")}</b><small>${context.version ? `context set by ${context.author ?? "–"}: ${context.reason}` : "clinical context was never set"}</small></span>`;
+  return html`<span class="fact"><b>${programmes || "No programme"}</b><small>${programmes ? `enrolled by ${enrolment.author ?? "–"}` : "only the patient's own limits"}</small></span>
+    <span class="fact"><b>${contextWords(context).join(" · ")}</b><small>${context.version ? `context set by ${context.author ?? "–"}: ${context.reason}` : "clinical context not recorded"}</small></span>`;
 }
 
 function Priority({ severity }) {
@@ -54,11 +54,11 @@ export function Watching({ patient }) {
   const found = useAnswer(`patients/${patient}/rules`);
   if (!found) return null;
   const { rules, gated } = found;
-  return html`<details class="watch"><summary>What watches this patient <span class="soft">${count(rules.length, "rule")}${gated.length > 0 ? `, ${gated.length} more do not apply` : ""}</span></summary>
-    ${rules.length === 0 && html`<p class="calm">Nothing: no programme and no limit.</p>`}
+  return html`<details class="watch"><summary>What watches this patient <span class="soft">${count(rules.length, "rule")}${gated.length > 0 ? `, ${gated.length} rules do not apply` : ""}</span></summary>
+    ${rules.length === 0 && html`<p class="calm">No rules: the patient has no programme and no limits.</p>`}
     <ul>${rules.map((rule) => html`<li key=${rule.id}><${Priority} severity=${rule.severity} />
       <span><b>${rule.title}</b>${rule.words !== rule.title && html` <span class="soft">${rule.words}</span>`}</span><small class="soft">${rule.source}${rule.version ? `, version ${rule.version}` : ""}${rule.override ? ", changed for this patient" : ""}</small></li>`)}</ul>
-    ${gated.length > 0 && html`<h3>Do not apply now</h3>
+    ${gated.length > 0 && html`<h3>Rules that do not apply now</h3>
       <ul>${gated.map((rule) => html`<li key=${rule.id} class="gated"><span class="soft">–</span><span><b>${rule.title}</b>${rule.words !== rule.title && html` <span class="soft">${rule.words}</span>`}</span><small>${rule.reason}</small></li>`)}</ul>`}
   </details>`;
 }

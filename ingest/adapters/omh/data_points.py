@@ -28,7 +28,7 @@ from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, S
 from ingest.adapters.omh import header as omh_header
 from ingest.adapters.omh import times
 from ingest.adapters.omh.header import NO_HEADER, Header
-from ingest.adapters.omh.schemas import SCHEMAS, STATISTICS, VITAL_BY_SAMPLE, Rules, SchemaUnit, SchemaValue, Word
+from ingest.adapters.omh.schemas import SCHEMAS, STATISTICS, VITAL_BY_SAMPLE, SchemaRules, SchemaUnit, SchemaValue, Word
 from ingest.adapters.omh.times import Notes, When
 from ingest.adapters.reading.json_document import members, number, one_of, parse, required, text
 from ingest.files.json_splitting import JsonRecords
@@ -118,7 +118,7 @@ class _Body(NamedTuple):
     seq: int
 
 
-def _read_body(body: dict[str, Any], path: str, rules: Rules, is_utc: bool, notes: Notes) -> _Body:
+def _read_body(body: dict[str, Any], path: str, rules: SchemaRules, is_utc: bool, notes: Notes) -> _Body:
     """Everything of a body, checked; ``path`` is empty or ends in a dot."""
     statistic, statistic_number = _statistic(body, path, notes)
     known = {_TIME_FRAME, _STATISTIC}
@@ -185,7 +185,7 @@ class _Payload(NamedTuple):
 
     number: int
     message: Message
-    asked: Rules | None
+    asked: SchemaRules | None
     settings: Mapping[str, str]
 
 
@@ -238,9 +238,9 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
     return Decoded(output.readings.build(), output.events, output.rejects, output.unknown)
 
 
-def _kinds() -> dict[str, tuple[Rules | None, str]]:
+def _kinds() -> dict[str, tuple[SchemaRules | None, str]]:
     """Kind -> the rules that it asks for, and a sentence."""
-    kinds: dict[str, tuple[Rules | None, str]] = {"": (None, "data points whose headers name their schema")}
+    kinds: dict[str, tuple[SchemaRules | None, str]] = {"": (None, "data points whose headers name their schema")}
     for name, all_rules in SCHEMAS.items():
         for rules in all_rules:
             kind = f"{name}-{rules.version}" if rules.version else name

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from ingest.adapters.omh.schemas import RULES, SCHEMAS, Rules
+from ingest.adapters.omh.schemas import RULES, SCHEMAS, SchemaRules
 from ingest.adapters.reading.json_document import instant, members, one_of, required, text
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
@@ -20,7 +20,7 @@ _MANUAL: Final = int(Flag.MANUAL)
 class Header(NamedTuple):
     """What a header says of its body. ``seq`` is 0 for a header without an id."""
 
-    rules: Rules | None
+    rules: SchemaRules | None
     context: Mapping[str, Any]
     seq: int = 0
     flags: int = 0
@@ -45,7 +45,7 @@ _SCHEMA_ID: Final = frozenset({"namespace", "name", "version", "url"})
 _PROVENANCE_MEMBERS: Final = frozenset({*_PROVENANCE_TEXTS, *_PROVENANCE_TIMES, "modality"})
 
 
-def _schema(header: dict[str, Any], path: str, asked: Rules | None) -> tuple[Rules, int]:
+def _schema(header: dict[str, Any], path: str, asked: SchemaRules | None) -> tuple[SchemaRules, int]:
     """The rules that ``schema_id`` names, and its unknown members. The versions of IEEE 1752.1 are not known here: its
     schemas are read by the newest rules of their name."""
     path = f"{path}.schema_id"
@@ -109,7 +109,7 @@ def _check_ieee(header: dict[str, Any], path: str) -> int:
     return _MODALITIES[one_of(header["modality"], f"{path}.modality", _MODALITIES)]
 
 
-def read(value: Any, path: str, asked: Rules | None, settings: Mapping[str, str]) -> Header:
+def read(value: Any, path: str, asked: SchemaRules | None, settings: Mapping[str, str]) -> Header:
     header = members(value, path)
     is_ieee = any(name in header for name in _IEEE_ONLY)
     needed = settings.get("ieee_header", "").split() if is_ieee else _OMH_REQUIRED

@@ -43,7 +43,7 @@ class Word(NamedTuple):
     allowed: frozenset[str] | None
 
 
-class Rules(NamedTuple):
+class SchemaRules(NamedTuple):
     """What a body of one version of a schema must and may have."""
 
     name: str
@@ -161,57 +161,57 @@ _STEPS: Final = (_value("step_count", "steps", _as_is("steps")),)
 _INTERVAL: Final = (_value("rr_interval", "rr_interval", _as_is("ms")),)
 _ASLEEP: Final = (_value("sleep_duration", "sleep", _DURATIONS),)
 
-_VERSIONS: Final[tuple[Rules, ...]] = (
-    Rules("blood-glucose", "1.0", _GLUCOSE, {
+_VERSIONS: Final[tuple[SchemaRules, ...]] = (
+    SchemaRules("blood-glucose", "1.0", _GLUCOSE, {
         "blood_specimen_type": Word("sample", _BLOOD_SAMPLES), **_MEAL, **_SLEEP, **_NOTE,
     }, False),
-    Rules("blood-glucose", "2.0", _GLUCOSE, {
+    SchemaRules("blood-glucose", "2.0", _GLUCOSE, {
         "specimen_source": Word("sample", _SAMPLES_1), **_MEAL, **_SLEEP, **_NOTE,
     }, False),
-    Rules("blood-glucose", "3.0", _GLUCOSE, {
+    SchemaRules("blood-glucose", "3.0", _GLUCOSE, {
         "specimen_source": Word("sample", _SAMPLES_2), **_MEAL, **_SLEEP,
     }, True),
-    Rules("blood-glucose", "4.0", _GLUCOSE, {
+    SchemaRules("blood-glucose", "4.0", _GLUCOSE, {
         "specimen_source": Word("sample", _SAMPLES_2), **_MEAL, **_SLEEP,
     }, True, parts_of_day=False),
-    Rules("heart-rate", "1.0", _RATE, {**_ACTIVITY, **_NOTE}, False),
-    Rules("heart-rate", "1.1", _RATE, {**_ACTIVITY, **_SLEEP, **_NOTE}, False),
-    Rules("heart-rate", "2.0", _RATE, {**_ACTIVITY, **_SLEEP}, True),
-    Rules("oxygen-saturation", "1.0", _SATURATION, _OXYGEN, False),
-    Rules("oxygen-saturation", "2.0", _SATURATION, _OXYGEN, True),
-    Rules("blood-pressure", "1.0", _PRESSURES, {
+    SchemaRules("heart-rate", "1.0", _RATE, {**_ACTIVITY, **_NOTE}, False),
+    SchemaRules("heart-rate", "1.1", _RATE, {**_ACTIVITY, **_SLEEP, **_NOTE}, False),
+    SchemaRules("heart-rate", "2.0", _RATE, {**_ACTIVITY, **_SLEEP}, True),
+    SchemaRules("oxygen-saturation", "1.0", _SATURATION, _OXYGEN, False),
+    SchemaRules("oxygen-saturation", "2.0", _SATURATION, _OXYGEN, True),
+    SchemaRules("blood-pressure", "1.0", _PRESSURES, {
         "position_during_measurement": Word("posture", _POSTURES - {"semi-recumbent"}), **_NOTE,
     }, False),
-    Rules("blood-pressure", "2.0", _PRESSURES, {**_POSTURE, **_NOTE}, False),
-    Rules("blood-pressure", "3.0", _PRESSURES, {**_POSTURE, **_LOCATION}, True),
-    Rules("blood-pressure", "3.1", _PRESSURES, {**_POSTURE, **_LOCATION, **_ACTIVITY}, True),
-    Rules("blood-pressure", "4.0", _PRESSURES, {**_POSTURE, **_LOCATION, **_ACTIVITY}, True, parts_of_day=False),
-    Rules("body-temperature", "1.0", _TEMPERATURE, _THERMOMETER_1, False),
-    Rules("body-temperature", "2.0", _TEMPERATURE, {**_THERMOMETER_2, **_SLEEP}, False),
-    Rules("body-temperature", "3.0", _TEMPERATURE, {**_THERMOMETER_2, **_SLEEP}, True),
-    Rules("body-temperature", "4.0", _TEMPERATURE, {**_THERMOMETER_2, **_SLEEP}, True, parts_of_day=False),
-    Rules("respiratory-rate", "1.0", _BREATHS, _ACTIVITY, False),
-    Rules("respiratory-rate", "2.0", _BREATHS, _ACTIVITY, True),
-    Rules("body-weight", "1.0", _WEIGHT, {}, False),
-    Rules("body-weight", "2.0", _WEIGHT, {}, True),
-    Rules("body-weight", "3.0", _WEIGHT, {}, True, parts_of_day=False),
-    Rules("step-count", "1.0", _STEPS_PLAIN, {}, False),
-    Rules("step-count", "2.0", _STEPS_PLAIN, {}, True, interval_only=True),
-    Rules("step-count", "3.0", _STEPS, {}, True, interval_only=True),
-    Rules("rr-interval", "1.0", _INTERVAL, {}, False),
-    Rules("sleep-duration", "1.0", _ASLEEP, {}, False),
-    Rules("sleep-duration", "2.0", _ASLEEP, {}, True),
+    SchemaRules("blood-pressure", "2.0", _PRESSURES, {**_POSTURE, **_NOTE}, False),
+    SchemaRules("blood-pressure", "3.0", _PRESSURES, {**_POSTURE, **_LOCATION}, True),
+    SchemaRules("blood-pressure", "3.1", _PRESSURES, {**_POSTURE, **_LOCATION, **_ACTIVITY}, True),
+    SchemaRules("blood-pressure", "4.0", _PRESSURES, {**_POSTURE, **_LOCATION, **_ACTIVITY}, True, parts_of_day=False),
+    SchemaRules("body-temperature", "1.0", _TEMPERATURE, _THERMOMETER_1, False),
+    SchemaRules("body-temperature", "2.0", _TEMPERATURE, {**_THERMOMETER_2, **_SLEEP}, False),
+    SchemaRules("body-temperature", "3.0", _TEMPERATURE, {**_THERMOMETER_2, **_SLEEP}, True),
+    SchemaRules("body-temperature", "4.0", _TEMPERATURE, {**_THERMOMETER_2, **_SLEEP}, True, parts_of_day=False),
+    SchemaRules("respiratory-rate", "1.0", _BREATHS, _ACTIVITY, False),
+    SchemaRules("respiratory-rate", "2.0", _BREATHS, _ACTIVITY, True),
+    SchemaRules("body-weight", "1.0", _WEIGHT, {}, False),
+    SchemaRules("body-weight", "2.0", _WEIGHT, {}, True),
+    SchemaRules("body-weight", "3.0", _WEIGHT, {}, True, parts_of_day=False),
+    SchemaRules("step-count", "1.0", _STEPS_PLAIN, {}, False),
+    SchemaRules("step-count", "2.0", _STEPS_PLAIN, {}, True, interval_only=True),
+    SchemaRules("step-count", "3.0", _STEPS, {}, True, interval_only=True),
+    SchemaRules("rr-interval", "1.0", _INTERVAL, {}, False),
+    SchemaRules("sleep-duration", "1.0", _ASLEEP, {}, False),
+    SchemaRules("sleep-duration", "2.0", _ASLEEP, {}, True),
 )  # fmt: skip
 """Versions of a schema in rising order. The ones with ``parts_of_day=False`` take the time frame of IEEE 1752.1."""
 
 
-def _any_word(versions: list[Rules], member: str) -> Word:
+def _any_word(versions: list[SchemaRules], member: str) -> Word:
     words = [rules.words[member] for rules in versions if member in rules.words]
     allowed = frozenset[str]().union(*(word.allowed or () for word in words))
     return Word(words[0].key, allowed or None)
 
 
-def _any_version(versions: list[Rules]) -> Rules:
+def _any_version(versions: list[SchemaRules]) -> SchemaRules:
     """The rules of a body that does not say which of the ``versions`` it is."""
     newest = versions[-1]
     values = tuple(
@@ -231,19 +231,19 @@ def _any_version(versions: list[Rules]) -> Rules:
     )
 
 
-def _grouped() -> dict[str, list[Rules]]:
-    groups: dict[str, list[Rules]] = {}
+def _grouped() -> dict[str, list[SchemaRules]]:
+    groups: dict[str, list[SchemaRules]] = {}
     for rules in _VERSIONS:
         groups.setdefault(rules.name, []).append(rules._replace(words={**rules.words, DENOMINATOR: _PER}))
     return groups
 
 
 DENOMINATOR: Final = "descriptive_statistic_denominator"
-SCHEMAS: Final[Mapping[str, tuple[Rules, ...]]] = MappingProxyType(
+SCHEMAS: Final[Mapping[str, tuple[SchemaRules, ...]]] = MappingProxyType(
     {name: (_any_version(versions), *versions) for name, versions in _grouped().items()}
 )
 """Name -> the rules without a version, then those of each version in rising order."""
-RULES: Final[Mapping[tuple[str, str], Rules]] = MappingProxyType(
+RULES: Final[Mapping[tuple[str, str], SchemaRules]] = MappingProxyType(
     {(name, rules.version): rules for name, all_rules in SCHEMAS.items() for rules in all_rules}
 )
 

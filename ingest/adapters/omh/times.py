@@ -4,7 +4,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from ingest.adapter import SourceClock
-from ingest.adapters.omh.schemas import CALENDAR, DURATION_NS, NO_LENGTH, PARTS_OF_DAY, Rules
+from ingest.adapters.omh.schemas import CALENDAR, DURATION_NS, NO_LENGTH, PARTS_OF_DAY, SchemaRules
 from ingest.adapters.reading.json_document import instant, members, number, one_of, required, text
 from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
 from vitals.errors import DecodeError
@@ -100,7 +100,7 @@ def _start_and_end(interval: dict[str, Any], path: str, is_utc: bool, notes: Not
     return _spanned(when, end[0] - start[0], path)
 
 
-def _interval(value: Any, path: str, rules: Rules, is_utc: bool, notes: Notes) -> When:
+def _interval(value: Any, path: str, rules: SchemaRules, is_utc: bool, notes: Notes) -> When:
     interval = members(value, path)
     notes.unknown += len(interval) - 2
     has_start, has_end = "start_date_time" in interval, "end_date_time" in interval
@@ -134,7 +134,7 @@ def _interval(value: Any, path: str, rules: Rules, is_utc: bool, notes: Notes) -
     return _spanned(when._replace(source_ns=when.source_ns - length_ns), length_ns, path)
 
 
-def read(body: dict[str, Any], path: str, rules: Rules, is_utc: bool, notes: Notes) -> When | None:
+def read(body: dict[str, Any], path: str, rules: SchemaRules, is_utc: bool, notes: Notes) -> When | None:
     """When the body's values were measured, None when it does not say."""
     path = f"{path}effective_time_frame"
     value = body.get("effective_time_frame", _ABSENT)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Gate:
+class ReadWriteLock:
     """Any number of readers, or one bulk commit; a waiting commit goes before new readers."""
 
     def __init__(self) -> None:
