@@ -49,7 +49,7 @@ def test_quality_is_in_words_and_history_has_who_did_what(shared: World, api: Ap
     assert found["rule"]["id"] == "limit:spo2:low:S1:confirm"
     assert found["rule"]["words"] == "Oxygen saturation under 90 %"
     assert found["values"][0]["flags"] == ["suspect"]
-    assert found["values"][0]["quality"] == ["rare but possible: does not page on one sample unless critical"]
+    assert found["values"][0]["quality"] == ["rare but possible: a single sample does not page unless it is critical"]
     last = found["history"][-1]
     assert last["kind"] == "acknowledged"
     assert last["words"].startswith("acknowledged by admin:")
