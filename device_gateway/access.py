@@ -11,7 +11,7 @@ import structlog
 
 from device_gateway import topics
 from vitals.errors import BackendError, NotFound
-from vitals.ports import Registry
+from vitals.ports import DeviceRegistry
 from vitals.records import Device
 
 _WINDOW_S: Final = 60.0
@@ -34,7 +34,7 @@ class Access:
     the loop; only the first publish for a child of a hub asks on the loop."""
 
     def __init__(
-        self, registry: Registry, failures_per_minute: int, *, monotonic: Callable[[], float] = time.monotonic
+        self, registry: DeviceRegistry, failures_per_minute: int, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._registry, self._limit, self._monotonic = registry, failures_per_minute, monotonic
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")

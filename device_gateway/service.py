@@ -24,7 +24,7 @@ from device_gateway.tls import TlsEndpoint
 from vitals.glossary import EventKind
 from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent
-from vitals.ports import Clock, Registry
+from vitals.ports import Clock, DeviceRegistry
 
 __all__ = ["GatewaySettings", "serve"]
 
@@ -36,7 +36,7 @@ class _Gateway:
     """The parts of one running gateway."""
 
     def __init__(
-        self, log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySettings, store: SessionStore
+        self, log: LocalLog, registry: DeviceRegistry, clock: Clock, settings: GatewaySettings, store: SessionStore
     ) -> None:
         self.settings, self.clock, self.store = settings, clock, store
         self.access = Access(registry, settings.auth_failures_per_minute)
@@ -98,7 +98,7 @@ class _Gateway:
 
 async def serve(
     log: LocalLog,
-    registry: Registry,
+    registry: DeviceRegistry,
     clock: Clock,
     sockets: Sequence[socket.socket],
     settings: GatewaySettings,
@@ -147,7 +147,7 @@ async def serve(
     _log.info("gateway_stopped")
 
 
-def _start(log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySettings) -> _Gateway:
+def _start(log: LocalLog, registry: DeviceRegistry, clock: Clock, settings: GatewaySettings) -> _Gateway:
     """A gateway with the sessions of the log; its first batch ends the connections that a crash left open."""
     now_ns = clock.now_ns()
     store, changes, vanished = SessionStore.load(log, now_ns)

@@ -18,7 +18,7 @@ WINDOW: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class LoadOrder:
-    """What the generator is asked for; see ``simulators.load.Plan``."""
+    """What the generator is asked for; see ``simulators.load.LoadPlan``."""
 
     mqtt: str
     credentials: Path

@@ -24,10 +24,11 @@ from ingest.adapters import load_adapters
 from ingest.files.splitting import Piece, Splitter, open_source
 from simulators.publisher import Outgoing, Publisher
 from vitals.errors import BackendError, InvalidRequest
+from vitals.times import DAY_S
 
 UNDER_WAY: Final = 8
 """Payloads sent and not acknowledged; each may be as large as a packet."""
-GRANT_TTL_S: Final = 86_400
+GRANT_TTL_S: Final = DAY_S
 SETTLE_S: Final = 120.0
 """Longest time without progress while acknowledged messages become stored."""
 _POLL_S: Final = 0.25

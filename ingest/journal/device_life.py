@@ -13,7 +13,7 @@ import msgspec
 from vitals.device_state import Fault
 from vitals.glossary import EventKind
 from vitals.model import DeviceEvent
-from vitals.times import SECOND_NS
+from vitals.times import DAY_NS, SECOND_NS
 
 DISORDER_NS: Final = 600 * SECOND_NS
 """Presence this much older than the newest is out of order (device-formats.md 7.3); older still, a clock was set back
@@ -26,7 +26,7 @@ ABSENT_REPEATS: Final = 3
 """A value that is absent this often, with none between, is a fault."""
 BATTERY_RISE_PERCENT: Final = 5.0
 """A low battery is over when it is this much above its threshold."""
-LOW_WORD_NS: Final = 86_400 * SECOND_NS
+LOW_WORD_NS: Final = DAY_NS
 """A ``low`` without a level holds for this long after it was said last; then sound readings end it."""
 FLAPPING: Final = "flapping"
 TAKEN_OVER: Final = "taken over"

@@ -25,6 +25,7 @@ from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message
+from vitals.times import SECOND_NS
 
 _SYS: Final = 10
 _DIA: Final = 9
@@ -185,7 +186,7 @@ def _add(group: _Group, output: RecordOutput) -> None:
     flags, attrib = _ATTRIBS[group.attrib]
     time_ns, seq = epoch_ms(group.date * 1_000, ".date"), whole(group.grpid, ".grpid")
     context = _context(group, attrib, output)
-    if group.created is not None and time_ns - group.created * 1_000_000_000 > records.TOLERANCE_NS:
+    if group.created is not None and time_ns - group.created * SECOND_NS > records.TOLERANCE_NS:
         flags |= records.CLOCK_SUSPECT
         output.event(EventKind.CLOCK_FAULT, "measured_after_upload")
     measures = _Measures(output, time_ns)
