@@ -57,7 +57,7 @@ class Outcome:
     """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
 
 
-class Identities(Protocol):
+class KnownReadings(Protocol):
     """The known readings, in the transaction of the cycle: a reading is recorded as it is recognised.
     ``ingest.journal.identities.Cycle`` documents the methods."""
 
@@ -93,7 +93,7 @@ def run(
     messages: Sequence[Message],
     contexts: Mapping[str, Context],
     worn: WearTable,
-    identities: Identities,
+    identities: KnownReadings,
     *,
     provenance: Provenance,
     extra: Flag = Flag(0),
@@ -245,7 +245,7 @@ def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mappi
     return {**context, **{row: {**context.get(row, {}), AFTER_KEY: int(after_ns[row])} for row in rows}}
 
 
-def _identify(batch: VitalBatch, placed: Placed, identities: Identities, out: Outcome, provenance: Provenance) -> Bools:
+def _identify(batch: VitalBatch, placed: Placed, identities: KnownReadings, out: Outcome, provenance: Provenance) -> Bools:
     """Split rows into duplicates, revisions, new, unassigned and withdrawn; returns the rows that are no duplicates."""
     batch = batch.replace(provenance=provenance)
     numbers = np.array([identities.device_id(token) for token in batch.devices], np.int64)[batch.device]
@@ -259,7 +259,7 @@ def _identify(batch: VitalBatch, placed: Placed, identities: Identities, out: Ou
     return fresh
 
 
-def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: Identities, out: Outcome) -> Bools:
+def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
     duplicate, revision = identities.identify(
         numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags
     )
@@ -282,7 +282,7 @@ def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: Ide
     return ~duplicate
 
 
-def _withdraw(batch: VitalBatch, numbers: Int64, identities: Identities, out: Outcome) -> Bools:
+def _withdraw(batch: VitalBatch, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
     """Rows by which a source takes readings back: the first of each counts as a revision."""
     fresh = identities.withdraw(numbers, batch)
     for what, rows in (("repeated", ~fresh), ("revision", fresh)):

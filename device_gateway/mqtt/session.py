@@ -305,10 +305,8 @@ class Session:
         if len(recent) > self._settings.resend_memory:
             del recent[next(iter(recent))]
         message = Message(device, adapter, kind, now_ns, payload, packet.dup and resend_of is None)
-        if resend_of is None:
-            out.append(Accept(message, codec.puback(packet_id), 1, 0, ticket))
-        else:
-            out.append(Accept(message, codec.puback(packet_id), 1, 0, None, resend_of))
+        new = ticket if resend_of is None else None
+        out.append(Accept(message, codec.puback(packet_id), 1, 0, new, resend_of))
 
     def _accept_presence(self, packet: Publish, event: DeviceEvent, out: list[Action]) -> None:
         if packet.qos == 0:
