@@ -245,7 +245,9 @@ def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mappi
     return {**context, **{row: {**context.get(row, {}), AFTER_KEY: int(after_ns[row])} for row in rows}}
 
 
-def _identify(batch: VitalBatch, placed: Placed, identities: KnownReadings, out: Outcome, provenance: Provenance) -> Bools:
+def _identify(
+    batch: VitalBatch, placed: Placed, identities: KnownReadings, out: Outcome, provenance: Provenance
+) -> Bools:
     """Split rows into duplicates, revisions, new, unassigned and withdrawn; returns the rows that are no duplicates."""
     batch = batch.replace(provenance=provenance)
     numbers = np.array([identities.device_id(token) for token in batch.devices], np.int64)[batch.device]
