@@ -43,7 +43,7 @@ def create_app(deps: Dependencies) -> FastAPI:
     """The ASGI application over ``deps``, which stay the caller's to close.
 
     ``app.state.hub`` is the live stream: call its ``close()`` when the server begins to stop, else open streams hold
-    it up. Serve ``dashboard_api.auth.local_admin(app)`` on the control socket.
+    it up. Serve ``dashboard_api.auth.access.local_admin(app)`` on the control socket.
     """
     app = FastAPI(
         title="vitalgate",

@@ -11,7 +11,7 @@ from vitals.catalog import BY_KEY, Vital, accepts
 from vitals.glossary import FLAG_MEANINGS, INTERRUPTING, AlertStep, Flag
 from vitals.ports import AlertReader, Store
 from vitals.records import Alert, AlertEvent, Window
-from vitals.times import SECOND_NS, rfc3339
+from vitals.times import DAY_NS, SECOND_NS, rfc3339
 from vitals.units import to_canonical
 
 AROUND_NS: Final = 15 * 60 * SECOND_NS
@@ -21,7 +21,7 @@ FEWEST: Final = 3
 SPOTS: Final = 10
 """Readings of a spot-measured one, before the raise and after it."""
 _COLUMNS: Final = ("time_ns", "value", "minimum", "maximum", "count", "flags", "device", "seq", "basis")
-_REACH_NS: Final = tuple(days * 86_400 * SECOND_NS for days in (1, 7, 31, 366))
+_REACH_NS: Final = tuple(days * DAY_NS for days in (1, 7, 31, 366))
 _MEANINGS: Final = {(flag.name or "").lower(): meaning for flag, meaning in FLAG_MEANINGS.items()}
 
 

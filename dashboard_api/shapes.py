@@ -1,4 +1,4 @@
-"""JSON as CONTRACTS.md shows it, from the records of ``vitals.ports``. Not-a-number becomes null."""
+"""JSON as CONTRACTS.md shows it, from ``vitals.records``. Not-a-number becomes null."""
 
 import base64
 import math

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from vitals.errors import InvalidRequest
 from vitals.model import Int64
-from vitals.times import SECOND_NS
+from vitals.times import DAY_S, SECOND_NS
 
 FIRST_NS: Final = -(2**63) + 1
 LAST_NS: Final = 2**63 - 1
@@ -43,7 +43,7 @@ def parse_time(text: str, field: str) -> int:
         raise InvalidRequest(field, "no such day or time of day") from error
     offset_s = 0 if sign is None else (int(hours) * 60 + int(minutes)) * 60 * (-1 if sign == "-" else 1)
     since = local - _EPOCH
-    time_ns = (since.days * 86_400 + since.seconds - offset_s) * SECOND_NS + int((fraction or "0").ljust(9, "0"))
+    time_ns = (since.days * DAY_S + since.seconds - offset_s) * SECOND_NS + int((fraction or "0").ljust(9, "0"))
     if not FIRST_NS <= time_ns <= LAST_NS:
         raise InvalidRequest(field, "outside the years 1678 to 2261")
     return time_ns

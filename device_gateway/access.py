@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
 from typing import Final
 
 import structlog
 
 from device_gateway import topics
-from device_gateway.mqtt.actions import Decision
 from vitals.errors import BackendError, NotFound
-from vitals.ports import Registry
+from vitals.ports import DeviceRegistry
 from vitals.records import Device
 
 _WINDOW_S: Final = 60.0
@@ -19,12 +19,22 @@ _FAILURES_LIMIT: Final = 10_000
 _log = structlog.get_logger(__name__)
 
 
+class SignIn(Enum):
+    """Outcome of a sign-in; the value is the word in metrics."""
+
+    ALLOWED = "allowed"
+    BAD_CREDENTIALS = "bad_credentials"
+    REVOKED = "revoked"
+    TOO_MANY_FAILURES = "too_many_failures"
+    UNAVAILABLE = "registry_unavailable"
+
+
 class Access:
     """The registry as the gateway asks it. The registry works on a thread of its own, so that a slow one never holds up
     the loop; only the first publish for a child of a hub asks on the loop."""
 
     def __init__(
-        self, registry: Registry, failures_per_minute: int, *, monotonic: Callable[[], float] = time.monotonic
+        self, registry: DeviceRegistry, failures_per_minute: int, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._registry, self._limit, self._monotonic = registry, failures_per_minute, monotonic
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
@@ -33,38 +43,38 @@ class Access:
         self._version: int | None = None
         self.available = True
 
-    async def authenticate(self, device: str, secret: bytes, peer: str, certified: str = "") -> Decision:
+    async def authenticate(self, device: str, secret: bytes, peer: str, certified: str = "") -> SignIn:
         """Check a sign-in from address ``peer``, by secret or by the device that a certificate names. Never raises: a
         registry that is down is a decision too."""
         if not topics.NAME.fullmatch(device):
-            return Decision.BAD_CREDENTIALS
+            return SignIn.BAD_CREDENTIALS
         since = self._monotonic() - _WINDOW_S
         recent = [at for at in self._failures.pop((peer, device), ()) if at > since]
         if recent:
             self._failures[peer, device] = recent
         if len(recent) >= self._limit:
-            return Decision.TOO_MANY_FAILURES
+            return SignIn.TOO_MANY_FAILURES
         loop = asyncio.get_running_loop()
         decision = await loop.run_in_executor(self._thread, self._decide, device, secret, certified)
-        if decision in (Decision.BAD_CREDENTIALS, Decision.REVOKED):
+        if decision in (SignIn.BAD_CREDENTIALS, SignIn.REVOKED):
             self._failures.setdefault((peer, device), []).append(self._monotonic())
             if len(self._failures) > _FAILURES_LIMIT:
                 del self._failures[next(iter(self._failures))]
         return decision
 
-    def _decide(self, device: str, secret: bytes, certified: str) -> Decision:
+    def _decide(self, device: str, secret: bytes, certified: str) -> SignIn:
         try:
             if not certified and self._registry.authenticate(device, secret):
-                return Decision.ALLOWED
+                return SignIn.ALLOWED
             revoked = self._registry.device(device).revoked_ns is not None
         except NotFound:
-            return Decision.BAD_CREDENTIALS
+            return SignIn.BAD_CREDENTIALS
         except BackendError as error:
             _log.warning("registry_unavailable", problem=str(error))
-            return Decision.UNAVAILABLE
+            return SignIn.UNAVAILABLE
         if certified == device and not revoked:
-            return Decision.ALLOWED
-        return Decision.REVOKED if revoked else Decision.BAD_CREDENTIALS
+            return SignIn.ALLOWED
+        return SignIn.REVOKED if revoked else SignIn.BAD_CREDENTIALS
 
     def may_publish(self, device: str, other: str) -> bool:
         """Whether ``device`` is the hub of ``other``; raises ``BackendError``."""

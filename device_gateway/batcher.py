@@ -16,7 +16,6 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from device_gateway.mqtt.actions import Accept
 from device_gateway.sessions import RECEIVED, Change, Ticket
 from vitals.encoding import encode
 from vitals.errors import BackendError
@@ -31,6 +30,21 @@ STAGE_BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 _OVERHEAD_BYTES = 256
 _BACKOFF_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 _log = structlog.get_logger(__name__)
+
+
+class Accept(msgspec.Struct, frozen=True):
+    """Append ``message``; once that is durable send ``ack`` in receipt order.
+
+    ``settles`` is 1 when the ack ends the exchange (QoS 1). ``hold`` is a QoS 2 packet id to remember in the same
+    transaction, or 0. ``ticket`` takes the ordinal; ``resend_of`` is the ticket of the message that this one repeats.
+    """
+
+    message: Message
+    ack: bytes = b""
+    settles: int = 0
+    hold: int = 0
+    ticket: Ticket | None = None
+    resend_of: Ticket | None = None
 
 
 class Receiver(Protocol):

@@ -24,8 +24,9 @@ import msgspec
 import uvicorn
 
 from device_gateway import topics
-from device_gateway.mqtt.actions import Accept, Decision
-from device_gateway.mqtt.server import Server
+from device_gateway.access import SignIn
+from device_gateway.batcher import Accept
+from device_gateway.intake import Intake
 from vitals.errors import BackendError
 from vitals.model import Message
 
@@ -51,12 +52,12 @@ class _Gone(Exception):
     """The caller hung up before its request was complete."""
 
 
-_DECISIONS: Final[Mapping[Decision, tuple[int, str, Mapping[str, str]]]] = MappingProxyType(
+_REFUSALS: Final[Mapping[SignIn, tuple[int, str, Mapping[str, str]]]] = MappingProxyType(
     {
-        Decision.BAD_CREDENTIALS: (401, "device id and secret are needed", _CHALLENGE),
-        Decision.REVOKED: (403, "the device is revoked", {}),
-        Decision.TOO_MANY_FAILURES: (429, "too many failures", {"Retry-After": str(_THROTTLED_S)}),
-        Decision.UNAVAILABLE: (503, "the registry is away", {"Retry-After": str(_RETRY_S)}),
+        SignIn.BAD_CREDENTIALS: (401, "device id and secret are needed", _CHALLENGE),
+        SignIn.REVOKED: (403, "the device is revoked", {}),
+        SignIn.TOO_MANY_FAILURES: (429, "too many failures", {"Retry-After": str(_THROTTLED_S)}),
+        SignIn.UNAVAILABLE: (503, "the registry is away", {"Retry-After": str(_RETRY_S)}),
     }
 )
 
@@ -64,8 +65,8 @@ _DECISIONS: Final[Mapping[Decision, tuple[int, str, Mapping[str, str]]]] = Mappi
 class IngestApp:
     """ASGI: payloads in, 202 once they are durable."""
 
-    def __init__(self, server: Server) -> None:
-        self._server, self._settings, self._batcher = server, server.settings, server.batcher
+    def __init__(self, intake: Intake) -> None:
+        self._intake, self._settings, self._batcher = intake, intake.settings, intake.batcher
         self._busy = 0
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
@@ -75,7 +76,7 @@ class IngestApp:
         except Refused as refused:
             status, headers = refused.status, refused.headers
             body = _problem(status, str(refused))
-            self._server.closed[f"http_{status}"] += 1
+            self._intake.closed[f"http_{status}"] += 1
         except _Gone:
             return
         finally:
@@ -109,16 +110,15 @@ class IngestApp:
 
     async def _caller(self, headers: Mapping[str, str]) -> str:
         user, secret = _basic(headers.get("authorization", ""))
-        decision = await self._server.access.authenticate(user, secret, headers.get("x-forwarded-for", ""))
-        if decision is Decision.ALLOWED:
+        outcome = await self._intake.access.authenticate(user, secret, headers.get("x-forwarded-for", ""))
+        if outcome is SignIn.ALLOWED:
             return user
-        if decision in self._server.refused:
-            self._server.refused[decision] += 1
-        raise Refused(*_DECISIONS[decision])
+        self._intake.signed_in(outcome)
+        raise Refused(*_REFUSALS[outcome])
 
     def _route(self, device: str, user: str, query: bytes) -> topics.Route:
         try:
-            allowed = device == user or self._server.access.may_publish(user, device)
+            allowed = device == user or self._intake.access.may_publish(user, device)
         except BackendError as error:
             raise _unavailable("the registry is away") from error
         if not allowed:
@@ -134,9 +134,9 @@ class IngestApp:
     def _check_room(self, user: str) -> None:
         if self._batcher.blocked or self._batcher.pressed:
             raise _unavailable("the log cannot take more now")
-        over_s = self._server.meter(user).over_s(self._server.loop.time())
+        over_s = self._intake.meter(user).over_s(self._intake.loop.time())
         if over_s:
-            self._server.rate_pauses += 1
+            self._intake.rate_pauses += 1
             raise Refused(429, "over the device's rate", {"Retry-After": str(math.ceil(over_s))})
 
     async def _body(self, headers: Mapping[str, str], receive: _Receive) -> bytes:
@@ -164,15 +164,9 @@ class IngestApp:
         return bytes(data)
 
     async def _append(self, user: str, route: topics.Route, payloads: list[bytes]) -> None:
-        server = self._server
-        now_ns = server.clock.now_ns()
-        for payload in payloads:
-            self._batcher.accept(Accept(Message(route.device, route.adapter, route.kind, now_ns, payload)))
-        # At least once, like QoS 1.
-        server.received[1] += len(payloads)
-        server.meter(user).take(len(payloads), server.loop.time())
-        durable = asyncio.Event()
-        self._batcher.when_durable(durable.set)
+        now_ns = self._intake.clock.now_ns()
+        messages = [Message(route.device, route.adapter, route.kind, now_ns, payload) for payload in payloads]
+        durable = self._intake.take(user, [Accept(message) for message in messages])
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
                 await durable.wait()
@@ -218,7 +212,7 @@ class _HttpServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_http(server: Server, path: Path | None) -> AsyncIterator[None]:
+async def serve_http(intake: Intake, path: Path | None) -> AsyncIterator[None]:
     """Serve HTTP ingest on a Unix socket at ``path`` for its owner alone; nothing when it is None."""
     if path is None:
         yield
@@ -229,7 +223,7 @@ async def serve_http(server: Server, path: Path | None) -> AsyncIterator[None]:
         path.chmod(0o600)
         sock.listen(64)
         config = uvicorn.Config(
-            IngestApp(server), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
+            IngestApp(intake), log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
             timeout_graceful_shutdown=1,
         )  # fmt: skip
         http = _HttpServer(config)

@@ -15,6 +15,7 @@ from device_gateway.access import Access
 from device_gateway.batcher import Batcher
 from device_gateway.hl7.mllp import MllpEndpoint, serve_mllp
 from device_gateway.http import serve_http
+from device_gateway.intake import Intake
 from device_gateway.metrics import GatewayMetrics
 from device_gateway.mqtt.server import Server, require_loopback
 from device_gateway.sessions import SessionStore, presence
@@ -23,7 +24,7 @@ from device_gateway.tls import TlsEndpoint
 from vitals.glossary import EventKind
 from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent
-from vitals.ports import Clock, Registry
+from vitals.ports import Clock, DeviceRegistry
 
 __all__ = ["GatewaySettings", "serve"]
 
@@ -35,7 +36,7 @@ class _Gateway:
     """The parts of one running gateway."""
 
     def __init__(
-        self, log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySettings, store: SessionStore
+        self, log: LocalLog, registry: DeviceRegistry, clock: Clock, settings: GatewaySettings, store: SessionStore
     ) -> None:
         self.settings, self.clock, self.store = settings, clock, store
         self.access = Access(registry, settings.auth_failures_per_minute)
@@ -46,8 +47,9 @@ class _Gateway:
             on_pressure=self._on_pressure,
             on_blocked=self._on_blocked,
         )
-        self.server = Server(settings, self.access, store, clock, self.batcher)
-        self.metrics = GatewayMetrics(self.server, self.batcher)
+        self.intake = Intake(settings, self.access, clock, self.batcher)
+        self.server = Server(self.intake, store)
+        self.metrics = GatewayMetrics(self.intake, self.server)
         self.serving = False
 
     # The server is made after the batcher that calls it.
@@ -96,7 +98,7 @@ class _Gateway:
 
 async def serve(
     log: LocalLog,
-    registry: Registry,
+    registry: DeviceRegistry,
     clock: Clock,
     sockets: Sequence[socket.socket],
     settings: GatewaySettings,
@@ -139,13 +141,13 @@ async def serve(
             # After the gateway's last batch no client is left to answer.
             doors.push_async_callback(gateway.close)
             await doors.enter_async_context(_status(gateway, status_socket))
-            await doors.enter_async_context(serve_http(gateway.server, ingest_socket))
-            await doors.enter_async_context(serve_mllp(gateway.server, mllp))
+            await doors.enter_async_context(serve_http(gateway.intake, ingest_socket))
+            await doors.enter_async_context(serve_mllp(gateway.intake, mllp))
             await _serve(gateway, sockets, tls, secured, ready, stop)
     _log.info("gateway_stopped")
 
 
-def _start(log: LocalLog, registry: Registry, clock: Clock, settings: GatewaySettings) -> _Gateway:
+def _start(log: LocalLog, registry: DeviceRegistry, clock: Clock, settings: GatewaySettings) -> _Gateway:
     """A gateway with the sessions of the log; its first batch ends the connections that a crash left open."""
     now_ns = clock.now_ns()
     store, changes, vanished = SessionStore.load(log, now_ns)

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from device_gateway.mqtt.packets import Connect
 from vitals.log.local import LocalLog
+from vitals.times import SECOND_NS
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS sessions(
@@ -32,7 +33,6 @@ _HOLD = "INSERT OR IGNORE INTO held VALUES(?,?,?)"
 _RELEASE = "DELETE FROM held WHERE device=? AND client=? AND packet_id=?"
 _ONLINE = "INSERT OR IGNORE INTO online VALUES(?)"
 _OFFLINE = "DELETE FROM online WHERE device=?"
-_NS_PER_S = 1_000_000_000
 
 
 class SessionKey(NamedTuple):
@@ -77,7 +77,7 @@ class StoredSession:
 
     def expired(self, now_ns: int) -> bool:
         """Whether it ended longer than its expiry ago."""
-        return self.ended_ns is not None and now_ns - self.ended_ns >= self.expiry_s * _NS_PER_S
+        return self.ended_ns is not None and now_ns - self.ended_ns >= self.expiry_s * SECOND_NS
 
     def hold(self, packet_id: int) -> list[Change]:
         """The rows that make a QoS 2 packet id survive; none for a session that ends with its connection."""

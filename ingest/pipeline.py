@@ -5,33 +5,36 @@ Each stage is columns in, columns out; the loops here run over adapters, devices
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from ingest import quality, quarantine
-from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
-from ingest.journal.identities import Cycle, Held
+from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
+from ingest.journal.identities import Held
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
 from ingest.placing.attribution import AFTER_KEY, REASONS, Head, Placed, WearTable, place
-from ingest.placing.epochs import Epoch, arrival_ns
+from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
 from vitals.catalog import BY_CODE
-from vitals.glossary import Basis, Flag
+from vitals.glossary import Basis, Flag, Reason
 from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Lesson:
-    """What a device's clock taught: odd records (sequence, time as sent, arrival), new epochs, and whether readings
-    that came before have a time now."""
+    """What a micro-batch taught about a device's clock: the clock as it is known now, odd records (sequence, time as
+    sent, arrival), new epochs, and whether earlier readings have a time now."""
 
+    clock: DeviceClock
     odd: list[tuple[int, int, int]] = field(default_factory=list)
     epochs: list[Epoch] = field(default_factory=list)
     others: bool = False
@@ -39,7 +42,7 @@ class Lesson:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a micro-batch adds to the cycle."""
+    """What a micro-batch adds to the cycle; ``heads`` and ``clocks`` are for the next micro-batch's ``WearTable``."""
 
     batches: list[VitalBatch] = field(default_factory=list)
     events: list[DeviceEvent] = field(default_factory=list)
@@ -52,6 +55,22 @@ class Outcome:
     clocks: dict[str, Lesson] = field(default_factory=dict)
     known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
     """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
+
+
+class KnownReadings(Protocol):
+    """The known readings, in the transaction of the cycle: a reading is recorded as it is recognised.
+    ``ingest.journal.identities.Cycle`` documents the methods."""
+
+    def device_id(self, token: str) -> int: ...
+
+    def identify(
+        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, seq: Int64, received_ns: Int64,
+        value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32],
+    ) -> tuple[Bools, Bools]: ...  # fmt: skip
+
+    def withdraw(self, device: Int64, batch: VitalBatch) -> Bools: ...
+
+    def withdrawn(self, device: Int64, batch: VitalBatch) -> Bools: ...
 
 
 def convert(
@@ -74,21 +93,22 @@ def run(
     messages: Sequence[Message],
     contexts: Mapping[str, Context],
     worn: WearTable,
-    cycle: Cycle,
-    out: Outcome,
+    identities: KnownReadings,
     *,
     provenance: Provenance,
     extra: Flag = Flag(0),
-) -> None:
-    """Take one adapter's messages to stored-to-be readings, quarantine and ledgers, all added to ``out``.
+) -> Outcome:
+    """Take one adapter's messages to stored-to-be readings, quarantine and ledgers.
 
-    ``extra`` flags go on every reading (``REPLAYED``).
+    ``extra`` flags go on every reading (``REPLAYED``). Nothing of the arguments changes but the transaction behind
+    ``identities``; the caller tells ``worn`` what was learned (``WearTable.learn``, ``WearTable.trust``).
     """
+    out = Outcome()
     good = _admit(adapter, messages, out)
     if adapter is None or not good:
-        return
+        return out
     none = Context()
-    decoded = quarantine.decode(adapter, good, [contexts.get(message.device, none) for message in good])
+    decoded = decode(adapter, good, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.unknown_members += decoded.unknown_members
     columns, senders = decoded.batch, _senders(good)
@@ -97,10 +117,11 @@ def run(
         batch, placed = _normalise(columns, good, senders, worn, extra)
         if placed.odd.any() and _learn(batch, placed, worn, out):
             # What proves a shift is corrected by it, whatever batch it comes in.
-            batch, placed = _normalise(columns, good, senders, worn, extra)
-        new = _identify(batch, placed, cycle, out, provenance)
+            learned = {device: lesson.clock for device, lesson in out.clocks.items()}
+            batch, placed = _normalise(columns, good, senders, worn.with_clocks(learned), extra)
+        new = _identify(batch, placed, identities, out, provenance)
         out.known.append((batch, new))
-        _trust(batch, placed.trusted, worn, out)
+        out.heads = _heads(batch, placed.trusted)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True
         fresh[columns.message[new]] = True
@@ -110,6 +131,33 @@ def run(
     # What came beside readings that are known already was told before: a resync does not drain a battery again.
     old = {good[number].ordinal for number in np.flatnonzero(repeated)} if decoded.events else set()
     out.events.extend(event for event in decoded.events if event.message not in old)
+    return out
+
+
+def decode(adapter: Adapter, messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
+    """Decode a micro-batch; a message on which the adapter itself fails is rejected alone as ``adapter_error``."""
+    try:
+        return quarantine.sound(adapter.decode(messages, contexts), len(messages))
+    except Exception as error:  # noqa: BLE001 - a third party's adapter may fail in any way; the others go on
+        if len(messages) == 1:
+            _log.error("adapter_failed", adapter=adapter.name, version=adapter.version, error=type(error).__name__)
+            reject = Reject(0, Reason.ADAPTER_ERROR, type(error).__name__)
+            return Decoded(ReadingsBuilder().build(), rejects=(reject,))
+    # One of them breaks the adapter: find it by halves, so that one bad message costs log2(n) calls, not n.
+    middle = len(messages) // 2
+    left = decode(adapter, messages[:middle], contexts[:middle])
+    right = decode(adapter, messages[middle:], contexts[middle:])
+    return _joined(left, right, middle)
+
+
+def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
+    moved = tuple(Reject(r.message + offset, r.reason, r.detail) for r in right.rejects)
+    return Decoded(
+        left.batch.joined(right.batch, offset),
+        (*left.events, *right.events),
+        (*left.rejects, *moved),
+        left.unknown_members + right.unknown_members,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,16 +186,9 @@ def _admit(adapter: Adapter | None, messages: Sequence[Message], out: Outcome) -
             good.append(message)
             continue
         version = 0 if adapter is None else adapter.version
-        out.held.append(_held(message, version, Reject(0, *refused)))
+        out.held.append(quarantine.held(message, version, Reject(0, *refused)))
         out.tally.add(message.device, "quarantined")
     return good
-
-
-def _held(message: Message, version: int, reject: Reject) -> Held:
-    return Held(
-        message.device, message.adapter, version, message.kind, reject.reason, reject.detail, message.received_ns,
-        message.ordinal, message.payload,
-    )  # fmt: skip
 
 
 def _reject(adapter: Adapter, messages: list[Message], rejects: Sequence[Reject], out: Outcome) -> Bools:
@@ -157,7 +198,7 @@ def _reject(adapter: Adapter, messages: list[Message], rejects: Sequence[Reject]
         if not rejected[reject.message]:
             rejected[reject.message] = True
             message = messages[reject.message]
-            out.held.append(_held(message, adapter.version, reject))
+            out.held.append(quarantine.held(message, adapter.version, reject))
             out.tally.add(message.device, "quarantined")
     return rejected
 
@@ -204,22 +245,24 @@ def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mappi
     return {**context, **{row: {**context.get(row, {}), AFTER_KEY: int(after_ns[row])} for row in rows}}
 
 
-def _identify(batch: VitalBatch, placed: Placed, cycle: Cycle, out: Outcome, provenance: Provenance) -> Bools:
+def _identify(
+    batch: VitalBatch, placed: Placed, identities: KnownReadings, out: Outcome, provenance: Provenance
+) -> Bools:
     """Split rows into duplicates, revisions, new, unassigned and withdrawn; returns the rows that are no duplicates."""
     batch = batch.replace(provenance=provenance)
-    numbers = np.array([cycle.device_id(token) for token in batch.devices], np.int64)[batch.device]
+    numbers = np.array([identities.device_id(token) for token in batch.devices], np.int64)[batch.device]
     withdrawn = (batch.flags & np.uint32(Flag.RETRACTED)) != 0
     if not withdrawn.any():
-        return _sort_out(batch, placed, numbers, cycle, out)
+        return _sort_out(batch, placed, numbers, identities, out)
     fresh = np.zeros(len(batch), bool)
     kept = ~withdrawn
-    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], cycle, out)
-    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], cycle, out)
+    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], identities, out)
+    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], identities, out)
     return fresh
 
 
-def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, cycle: Cycle, out: Outcome) -> Bools:
-    duplicate, revision = cycle.identify(
+def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
+    duplicate, revision = identities.identify(
         numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags
     )
     waiting = ~duplicate & (batch.patient == UNASSIGNED)
@@ -227,7 +270,7 @@ def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, cycle: Cycle, o
         flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
         # What was withdrawn stays withdrawn, whatever comes after it, and waits for nobody.
         again = np.flatnonzero(revision)
-        gone = again[cycle.withdrawn(numbers[again], batch.take(again))]
+        gone = again[identities.withdrawn(numbers[again], batch.take(again))]
         flags[gone] |= np.uint32(Flag.RETRACTED)
         batch = batch.replace(flags=flags)
         waiting[gone] = False
@@ -241,9 +284,9 @@ def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, cycle: Cycle, o
     return ~duplicate
 
 
-def _withdraw(batch: VitalBatch, numbers: Int64, cycle: Cycle, out: Outcome) -> Bools:
+def _withdraw(batch: VitalBatch, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
     """Rows by which a source takes readings back: the first of each counts as a revision."""
-    fresh = cycle.withdraw(numbers, batch)
+    fresh = identities.withdraw(numbers, batch)
     for what, rows in (("repeated", ~fresh), ("revision", fresh)):
         out.tally.add_rows(batch.devices, what, batch.device[rows])
     if fresh.any():
@@ -260,13 +303,15 @@ def _learn(batch: VitalBatch, placed: Placed, worn: WearTable, out: Outcome) -> 
             continue
         arrived_ns = arrival_ns(int(batch.received_ns[row]), batch.context.get(row, {}))
         record = (int(batch.seq[row]), int(batch.source_time_ns[row]), arrived_ns)
-        clock, lesson = worn.clock(worn.row(device)), out.clocks.setdefault(device, Lesson())
-        found = clock.see(*record)
+        lesson = out.clocks.get(device)
+        if lesson is None:
+            lesson = out.clocks[device] = Lesson(worn.clock_of(device))
+        found = lesson.clock.see(*record)
         lesson.odd.append(record)
         lesson.epochs += found.epochs
         lesson.others |= found.others
         unknown = int(batch.basis[row]) == Basis.UNKNOWN
-        learned |= found.others or (unknown and clock.shift_ns(*record) is not None)
+        learned |= found.others or (unknown and lesson.clock.shift_ns(*record) is not None)
     return learned
 
 
@@ -290,11 +335,11 @@ def _wait(batch: VitalBatch, reason: npt.NDArray[np.uint8], rows: npt.NDArray[np
         out.waiting.append(Waiting(token, REASONS[reason[group[0]]], batch.take(group).replace(patients=())))
 
 
-def _trust(batch: VitalBatch, trusted: Bools, worn: WearTable, out: Outcome) -> None:
-    """Remember the newest trusted wall time of each device that numbers its records."""
+def _heads(batch: VitalBatch, trusted: Bools) -> dict[str, Head]:
+    """The newest trusted wall time of each device that numbers its records."""
     index = np.flatnonzero(trusted)
     order = index[np.lexsort((batch.seq[index], batch.source_time_ns[index], batch.device[index]))]
     last = order[np.flatnonzero(np.diff(batch.device[order], append=-1))]
-    for row in last.tolist():
-        out.heads[batch.devices[batch.device[row]]] = (int(batch.source_time_ns[row]), int(batch.seq[row]))
-    worn.trust(out.heads)
+    return {
+        batch.devices[batch.device[row]]: (int(batch.source_time_ns[row]), int(batch.seq[row])) for row in last.tolist()
+    }

@@ -6,10 +6,10 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import structlog
 
-from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
+from ingest.adapter import Adapter, Columns, Decoded, ReadingsBuilder, Reject, SourceClock
 from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
+from ingest.journal.identities import Held
 from ingest.placing.clocks import OFFSET_KEY
 from vitals import encoding
 from vitals.catalog import BY_CODE, CODE_SPACE, accepts
@@ -35,7 +35,6 @@ def _measures() -> npt.NDArray[np.bool_]:
 
 
 _MEASURES: Final = _measures()
-_log = structlog.get_logger(__name__)
 
 
 def refusal(message: Message, adapter: Adapter | None) -> tuple[Reason, str] | None:
@@ -49,47 +48,29 @@ def refusal(message: Message, adapter: Adapter | None) -> tuple[Reason, str] | N
     return None
 
 
-def decode(adapter: Adapter, messages: list[Message], contexts: list[Context]) -> Decoded:
-    """Decode a micro-batch; a message on which the adapter itself fails is rejected alone as ``adapter_error``."""
-    try:
-        return _sound(adapter.decode(messages, contexts), len(messages))
-    except Exception as error:  # noqa: BLE001 - a third party's adapter may fail in any way; the others go on
-        if len(messages) == 1:
-            _log.error("adapter_failed", adapter=adapter.name, version=adapter.version, error=type(error).__name__)
-            reject = Reject(0, Reason.ADAPTER_ERROR, type(error).__name__)
-            return Decoded(ReadingsBuilder().build(), rejects=(reject,))
-    # One of them breaks the adapter: find it by halves, so that one bad message costs log2(n) calls, not n.
-    middle = len(messages) // 2
-    left = decode(adapter, messages[:middle], contexts[:middle])
-    right = decode(adapter, messages[middle:], contexts[middle:])
-    return _joined(left, right, middle)
+def held(message: Message, version: int, reject: Reject) -> Held:
+    """A message as it goes into quarantine; ``version`` is that of its adapter, 0 without one."""
+    return Held(
+        message.device, message.adapter, version, message.kind, reject.reason, reject.detail, message.received_ns,
+        message.ordinal, message.payload,
+    )  # fmt: skip
 
 
-def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
-    moved = tuple(Reject(r.message + offset, r.reason, r.detail) for r in right.rejects)
-    return Decoded(
-        left.batch.joined(right.batch, offset),
-        (*left.events, *right.events),
-        (*left.rejects, *moved),
-        left.unknown_members + right.unknown_members,
-    )
-
-
-class _Unsound(ValueError):
+class Unsound(ValueError):
     """An adapter returned values that no later stage can process."""
 
 
-def _sound(decoded: Decoded, messages: int) -> Decoded:
+def sound(decoded: Decoded, messages: int) -> Decoded:
     """``decoded``, when every later stage can take it: one fault of an adapter must not stop the others.
 
     Raises:
-        _Unsound, or what the encoding raises: columns, context, events or rejects break the adapter contract.
+        Unsound, or what the encoding raises: columns, context, events or rejects break the adapter contract.
     """
     columns = decoded.batch
     for name, dtype in _TYPES.items():
         column = getattr(columns, name)
         if column.dtype != dtype or column.shape != (len(columns),):
-            raise _Unsound(name)
+            raise Unsound(name)
     _require("message", (columns.message >= 0) & (columns.message < messages))
     _require("vital", columns.vital < CODE_SPACE)
     _require("unit", _MEASURES[columns.vital, columns.unit])
@@ -103,21 +84,21 @@ def _sound(decoded: Decoded, messages: int) -> Decoded:
         encoding.decode(encoding.encode(list(decoded.events)))
     for reject in decoded.rejects:
         if not 0 <= reject.message < messages or not isinstance(reject.reason, Reason):
-            raise _Unsound("rejects")
+            raise Unsound("rejects")
     return decoded
 
 
 def _require(name: str, holds: npt.NDArray[np.bool_]) -> None:
     if not holds.all():
-        raise _Unsound(name)
+        raise Unsound(name)
 
 
 def _sound_context(columns: Columns) -> None:
     """Context goes to the log as it is, but for the time offset, which the clock stage adds."""
     context = _CONTEXT.decode(msgspec.msgpack.encode(dict(columns.context)))
     if not all(0 <= row < len(columns) for row in context):
-        raise _Unsound("context")
+        raise Unsound("context")
     for values in context.values():
         offset = values.get(OFFSET_KEY, 0)
         if not isinstance(offset, int) or abs(offset) > _MAX_OFFSET_MIN:
-            raise _Unsound(f"context.{OFFSET_KEY}")
+            raise Unsound(f"context.{OFFSET_KEY}")

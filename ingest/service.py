@@ -244,9 +244,10 @@ class IngestService:
         for name, messages in pending.items():
             adapter = self._adapters.get(name)
             version = 0 if adapter is None else adapter.version
-            out = Outcome()
             source = Provenance(provenance.first, provenance.last, name, version)
-            pipeline.run(adapter, messages, self._contexts, self._worn, cycle, out, provenance=source, extra=extra)
+            out = pipeline.run(adapter, messages, self._contexts, self._worn, cycle, provenance=source, extra=extra)
+            self._worn.learn({device: lesson.clock for device, lesson in out.clocks.items()})
+            self._worn.trust(out.heads)
             _record(out, cycle, live=not extra)
             for device, lesson in out.clocks.items():
                 cycle.learn(device, lesson.odd, lesson.epochs, self._clock.now_ns())

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from simulators import formats, wire
-from simulators.formats import Format, Time
-from simulators.patients import SIGNALS, Patient
+from simulators.formats import CarriedTime, Format
+from simulators.patients import SIGNALS, SyntheticPatient
 from vitals.catalog import BY_KEY
 from vitals.times import SECOND_NS
 from vitals.units import from_canonical
@@ -25,7 +25,7 @@ _BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceClock:
+class SimulatedClock:
     """What a device believes the time to be.
 
     ``utc_offset_min`` is the wall it was set to; ``offset_s`` how far it is ahead; ``drift_ppm`` how much it gains
@@ -133,7 +133,7 @@ def _per_ordinal(
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class Measurement:
     """One measurement: its ordinal, the true instant, and the values of the encoder's vitals as Decimals."""
 
     ordinal: int
@@ -150,7 +150,7 @@ class Encoder:
     """
 
     channels: tuple[tuple[str, str, int, float], ...]
-    encode: Callable[[Sequence[Sample], DeviceClock], list[bytes]]
+    encode: Callable[[Sequence[Measurement], SimulatedClock], list[bytes]]
     resolution_s: float = 0.0
 
 
@@ -162,10 +162,10 @@ class SimulatedDevice:
     secret: str
     adapter: str
     kind: str
-    patient: Patient
+    patient: SyntheticPatient
     schedule: Schedule
     encoder: Encoder
-    clock: DeviceClock = DeviceClock()
+    clock: SimulatedClock = SimulatedClock()
     seed: int = 0
 
     def emit(self, start_ns: int, end_ns: int, timeline: Timeline | None = None) -> list[tuple[int, bytes]]:
@@ -186,7 +186,7 @@ class SimulatedDevice:
             out += [(due, payload) for payload in self.encoder.encode(kept, self.clock)] if kept else []
         return out
 
-    def samples(self, start_ns: int, end_ns: int, timeline: Timeline | None = None) -> list[Sample]:
+    def samples(self, start_ns: int, end_ns: int, timeline: Timeline | None = None) -> list[Measurement]:
         """The measurements made in [start, end): the ground truth behind the payloads."""
         ordinals, times = self.schedule.measured(start_ns, end_ns, self.seed)
         if not len(ordinals):
@@ -195,7 +195,7 @@ class SimulatedDevice:
         columns = [self._channel(channel, ordinals, body) for channel in self.encoder.channels]
         values = zip(*columns, strict=True) if columns else repeat((), len(ordinals))
         rows = zip(ordinals.tolist(), times.tolist(), values, strict=True)
-        return [Sample(ordinal, at_ns, values) for ordinal, at_ns, values in rows]
+        return [Measurement(ordinal, at_ns, values) for ordinal, at_ns, values in rows]
 
     def _channel(
         self,
@@ -212,29 +212,29 @@ class SimulatedDevice:
         return [Decimal(f"{number:.{decimals}f}") for number in from_canonical(value, vital.unit, unit).tolist()]
 
 
-def _encode_glucose(samples: Sequence[Sample], clock: DeviceClock) -> list[bytes]:
+def _encode_glucose(samples: Sequence[Measurement], clock: SimulatedClock) -> list[bytes]:
     return [
         wire.glucose_measurement(sample.ordinal & 0xFFFF, clock.wall(sample.at_ns), sample.values[0])
         for sample in samples
     ]
 
 
-def _encode_spot(samples: Sequence[Sample], clock: DeviceClock) -> list[bytes]:
+def _encode_spot(samples: Sequence[Measurement], clock: SimulatedClock) -> list[bytes]:
     return [wire.plx_spot_check(*sample.values, time=clock.wall(sample.at_ns)) for sample in samples]
 
 
-def _encode_continuous(samples: Sequence[Sample], _clock: DeviceClock) -> list[bytes]:
+def _encode_continuous(samples: Sequence[Measurement], _clock: SimulatedClock) -> list[bytes]:
     return [wire.plx_continuous(*sample.values) for sample in samples]
 
 
-def _encode_heart_rate(samples: Sequence[Sample], _clock: DeviceClock) -> list[bytes]:
+def _encode_heart_rate(samples: Sequence[Measurement], _clock: SimulatedClock) -> list[bytes]:
     return [
         wire.heart_rate_measurement(rate, contact=True, rr_1024=[round(60 * 1024 / rate)])
         for rate in (int(sample.values[0]) for sample in samples)
     ]
 
 
-def _encode_clarity(samples: Sequence[Sample], clock: DeviceClock) -> list[bytes]:
+def _encode_clarity(samples: Sequence[Measurement], clock: SimulatedClock) -> list[bytes]:
     rows = [
         wire.clarity_row(sample.ordinal + 1, clock.wall(sample.at_ns), _within_sensor(sample.values[0]))
         for sample in samples
@@ -250,7 +250,7 @@ def _within_sensor(value: Decimal) -> int | str:
 def json_encoder(channels: tuple[tuple[str, str, int, float], ...], *, epoch_ms: bool = False) -> Encoder:
     """Encoder of the ``json`` adapter: all channels of all samples in one array, ``seq`` = ordinal."""
 
-    def encode(samples: Sequence[Sample], clock: DeviceClock) -> list[bytes]:
+    def encode(samples: Sequence[Measurement], clock: SimulatedClock) -> list[bytes]:
         readings = [
             wire.JsonReading(key, float(value), unit, clock.instant(sample.at_ns), sample.ordinal)
             for sample in samples
@@ -286,9 +286,9 @@ def format_encoder(spoken: Format, seed: int) -> Encoder:
     What a payload leaves open follows from ``seed`` and the ordinal: measurement ``k`` is the same bytes each time.
     """
     keys = sorted(spoken.vitals & set(SIGNALS))
-    on_the_wall = spoken.time in {Time.WALL, Time.RELATIVE}
+    on_the_wall = spoken.time in {CarriedTime.WALL, CarriedTime.RELATIVE}
 
-    def encode(samples: Sequence[Sample], clock: DeviceClock) -> list[bytes]:
+    def encode(samples: Sequence[Measurement], clock: SimulatedClock) -> list[bytes]:
         payloads = []
         for sample in samples:
             moment = clock.wall(sample.at_ns).replace(tzinfo=UTC) if on_the_wall else clock.instant(sample.at_ns)
@@ -299,4 +299,4 @@ def format_encoder(spoken: Format, seed: int) -> Encoder:
         return payloads
 
     channels = tuple((key, BY_KEY[key].unit, _DECIMALS, _NOISE.get(key, 0.0)) for key in keys)
-    return Encoder(channels, encode, 0.0 if spoken.time is Time.NONE else spoken.time_step_s)
+    return Encoder(channels, encode, 0.0 if spoken.time is CarriedTime.NONE else spoken.time_step_s)

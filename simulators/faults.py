@@ -33,7 +33,7 @@ class FaultReport:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-class Fault(Protocol):
+class StreamFault(Protocol):
     """A transform of a stream; ``name`` is its word in reports and on the command line."""
 
     name: ClassVar[str]
@@ -62,7 +62,7 @@ class Dropout:
         _share(self.probability)
 
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
-        """See :class:`Fault`."""
+        """See :class:`StreamFault`."""
         lost = rng.random(len(stream)) < self.probability
         kept = [item for item, gone in zip(stream, lost, strict=True) if not gone]
         return _ordered(kept), FaultReport(self.name, len(stream), len(kept), {"dropped": int(lost.sum())})
@@ -80,7 +80,7 @@ class Duplicate:
         _share(self.probability)
 
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
-        """See :class:`Fault`."""
+        """See :class:`StreamFault`."""
         again = rng.random(len(stream)) < self.probability
         delay = (rng.random(len(stream)) * self.within_s * SECOND_NS).astype(np.int64)
         extra = [
@@ -104,7 +104,7 @@ class Reorder:
         _share(self.probability)
 
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
-        """See :class:`Fault`."""
+        """See :class:`StreamFault`."""
         held = rng.random(len(stream)) < self.probability
         delay = np.where(held, rng.random(len(stream)) * self.within_s * SECOND_NS, 0.0).astype(np.int64).tolist()
         moved = [(due + late, number) for number, ((due, _), late) in enumerate(zip(stream, delay, strict=True))]
@@ -132,7 +132,7 @@ class Skew:
             raise ValueError("a message cannot arrive before it is sent")
 
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:  # noqa: ARG002 - one protocol
-        """See :class:`Fault`."""
+        """See :class:`StreamFault`."""
         late_ns = int(self.offset_s * SECOND_NS)
         out = _ordered([(due + late_ns, payload) for due, payload in stream])
         return out, FaultReport(self.name, len(stream), len(out), {"late": len(stream) if late_ns else 0})
@@ -180,7 +180,7 @@ class Garbage:
             raise ValueError(f"garbage modes are {', '.join(_DAMAGE)}")
 
     def apply(self, stream: Stream, rng: np.random.Generator) -> tuple[Stream, FaultReport]:
-        """See :class:`Fault`."""
+        """See :class:`StreamFault`."""
         hit = rng.random(len(stream)) < self.probability
         counts = Counter(dict.fromkeys(self.modes, 0))
         out: Stream = []
@@ -250,7 +250,7 @@ class Resync:
 
 
 DeviceFault = ClockReset | Stored | Resync
-AnyFault = Fault | DeviceFault
+AnyFault = StreamFault | DeviceFault
 
 FAULTS: Mapping[str, Callable[[float], AnyFault]] = MappingProxyType({
     Dropout.name: Dropout, Duplicate.name: Duplicate, Reorder.name: Reorder, Skew.name: Skew, Garbage.name: Garbage,
@@ -259,7 +259,9 @@ FAULTS: Mapping[str, Callable[[float], AnyFault]] = MappingProxyType({
 """Each fault by its word; the argument is a probability, for ``skew`` and the faults of devices seconds."""
 
 
-def apply_faults(stream: Stream, faults: Sequence[Fault], rng: np.random.Generator) -> tuple[Stream, list[FaultReport]]:
+def apply_faults(
+    stream: Stream, faults: Sequence[StreamFault], rng: np.random.Generator
+) -> tuple[Stream, list[FaultReport]]:
     """Apply ``faults`` in order; the reports are in the same order, each ``seen`` the ``sent`` of the one before."""
     reports = []
     for fault in faults:

@@ -10,20 +10,20 @@ from simulators.devices import (
     HOME_KIT,
     PLX_2A5E,
     PLX_2A5F,
-    DeviceClock,
     Encoder,
     Schedule,
+    SimulatedClock,
     SimulatedDevice,
     format_encoder,
 )
 from simulators.formats import Format, parse_formats
-from simulators.patients import Condition, Patient
+from simulators.patients import Condition, SyntheticPatient
 
-EXACT = DeviceClock()
+EXACT = SimulatedClock()
 
 
 def glucometer(
-    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT, seed: int = 0,
     period_s: float = 4 * 3600.0, sync_s: float | None = 12 * 3600.0, resync: bool = True,
 ) -> SimulatedDevice:  # fmt: skip
     """A meter (``ble_glucose``, 2A18): spot readings kept in memory, sent whole at each sync."""
@@ -32,7 +32,7 @@ def glucometer(
 
 
 def oximeter(
-    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT, seed: int = 0,
     period_s: float = 1.0,
 ) -> SimulatedDevice:  # fmt: skip
     """A worn oximeter (``ble_plx``, 2A5F), one value a second, without a time."""
@@ -42,7 +42,7 @@ def oximeter(
 
 
 def spot_oximeter(
-    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT, seed: int = 0,
     period_s: float = 6 * 3600.0,
 ) -> SimulatedDevice:  # fmt: skip
     """A fingertip oximeter (``ble_plx``, 2A5E), a few checks a day with its own wall time."""
@@ -51,7 +51,7 @@ def spot_oximeter(
 
 
 def heart_rate_strap(
-    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT, seed: int = 0,
     period_s: float = 1.0,
 ) -> SimulatedDevice:  # fmt: skip
     """A chest strap (``ble_heart_rate``, 2A37), once a second with an R-R interval."""
@@ -61,7 +61,7 @@ def heart_rate_strap(
 
 
 def cgm(
-    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT, seed: int = 0,
     period_s: float = 300.0, sync_s: float | None = None,
 ) -> SimulatedDevice:  # fmt: skip
     """A continuous glucose sensor (``clarity``): a row each five minutes, or the rows of ``sync_s`` at once."""
@@ -70,7 +70,7 @@ def cgm(
 
 
 def json_device(
-    device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
+    device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT, seed: int = 0,
     period_s: float = 3600.0, encoder: Encoder = HOME_KIT,
 ) -> SimulatedDevice:  # fmt: skip
     """A generic device (``json``): by default pressure, temperature, weight and respiration once an hour."""
@@ -85,8 +85,8 @@ def speaking(spoken: Format) -> Product:
     """A device that speaks a format and measures as often as such devices do."""
 
     def product(
-        device: str, secret: str, patient: Patient, first_ns: int, *, clock: DeviceClock = EXACT, seed: int = 0,
-        period_s: float = spoken.period_s,
+        device: str, secret: str, patient: SyntheticPatient, first_ns: int, *, clock: SimulatedClock = EXACT,
+        seed: int = 0, period_s: float = spoken.period_s,
     ) -> SimulatedDevice:  # fmt: skip
         schedule, encoder = Schedule(first_ns, period_s), format_encoder(spoken, seed)
         return SimulatedDevice(device, secret, spoken.adapter, spoken.kind, patient, schedule, encoder, clock, seed)

@@ -10,18 +10,16 @@ import contextlib
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast
 
+from simulators.load_payloads import PAYLOADS
 from vitals.errors import BackendError, InvalidRequest
 
 MAX_CONNECTIONS: Final = 50_000
 MAX_SECONDS: Final = 86_400.0
 MAX_WINDOW: Final = 4096
-FIRST_SEQ: Final = 1_000_000_001
-"""``seq`` of a device's first message: as wide as every later one, so that frames keep their length."""
 ALARM_EVERY: Final = 4
 """One of so many messages of an alarming device violates a limit: a saturation of 85 %, else 94 to 99 %."""
 _IDS: Final = 65_535
@@ -33,59 +31,6 @@ _BINS_PER_S: Final = 10_000
 _BINS: Final = 60 * _BINS_PER_S
 _ACCEPTED: Final = b"\x20\x02\x00\x00"
 _DISCONNECT: Final = b"\xe0\x00"
-
-_JSON_SPO2 = b'{"vital":"spo2","value":%d,"unit":"%%","time":%d,"seq":%d}'
-_JSON_HEART = b'{"vital":"heart_rate","value":%d,"unit":"/min","time":%d,"seq":%d}'
-_JSON2 = b"[" + _JSON_HEART + b"," + _JSON_SPO2 + b"]"
-
-
-class Payload(NamedTuple):
-    """A kind of payload: the topic's last levels; the bytes of (number of the device's message from 0, time in epoch
-    ms, whether it violates a limit); and the ``seq`` that the ledger names."""
-
-    adapter: str
-    kind: str
-    body: Callable[[int, int, bool], bytes]
-    seq: Callable[[int], int]
-
-
-def _json1(number: int, time_ms: int, alarm: bool) -> bytes:
-    return _JSON_SPO2 % (85 if alarm else 94 + number % 6, time_ms, FIRST_SEQ + number)
-
-
-def _json2(number: int, time_ms: int, alarm: bool) -> bytes:
-    seq, spo2 = FIRST_SEQ + number, 85 if alarm else 94 + number % 6
-    return _JSON2 % (60 + number % 40, time_ms, seq, spo2, time_ms, seq)
-
-
-def _seq16(number: int) -> int:
-    return number % _IDS + 1
-
-
-def _glucose(number: int, time_ms: int, alarm: bool) -> bytes:
-    """2A18: flags 0x02 (concentration in kg/L, type and location), device-formats.md 2.2; the alarm is 45 mg/dL."""
-    concentration = 0xB000 | (45 if alarm else 90 + number % 40)  # SFLOAT, times 10**-5 kg/L: mg/dL
-    return struct.pack("<BHH5BHB", 0x02, _seq16(number), *time.gmtime(time_ms / 1000)[:6], concentration, 0x11)
-
-
-def _heart_rate(number: int, _time_ms: int, alarm: bool) -> bytes:
-    """2A37 with an 8-bit rate (device-formats.md 2.7); the alarm is 30 beats per minute."""
-    return bytes((0, 30 if alarm else 60 + number % 40))
-
-
-def _wide(number: int) -> int:
-    return FIRST_SEQ + number
-
-
-PAYLOADS: Final[Mapping[str, Payload]] = MappingProxyType(
-    {
-        "json2": Payload("json", "", _json2, _wide),
-        "json1": Payload("json", "", _json1, _wide),
-        "glucose": Payload("ble_glucose", "2a18", _glucose, _seq16),
-        "hr": Payload("ble_heart_rate", "2a37", _heart_rate, _wide),
-    }
-)
-"""``json2``: two readings of about 150 bytes; ``hr`` carries no number, so its ledger counts messages."""
 
 
 class Credential(NamedTuple):

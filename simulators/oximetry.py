@@ -56,7 +56,7 @@ class Cause(IntEnum):
     RESENT = 3
 
 
-class Course(NamedTuple):
+class DesaturationCourse(NamedTuple):
     """``per_night`` (8 h, mean) of a kind, with the range of seconds of way down, at the nadir and way up, and of
     points from the baseline down to the nadir; a cluster has ``members`` with ``apart_s`` between them."""
 
@@ -69,10 +69,10 @@ class Course(NamedTuple):
     apart_s: tuple[int, int] = (0, 0)
 
 
-COURSES: Final[Mapping[DesaturationKind, Course]] = MappingProxyType({
-    DesaturationKind.SUSTAINED: Course(2.0, (20, 60), (50, 280), (10, 30), (4.0, 16.0)),
-    DesaturationKind.BRIEF: Course(5.0, (5, 12), (5, 25), (4, 10), (3.0, 12.0)),
-    DesaturationKind.CLUSTER: Course(1.0, (10, 25), (5, 40), (5, 12), (4.0, 14.0), (4, 12), (30, 90)),
+COURSES: Final[Mapping[DesaturationKind, DesaturationCourse]] = MappingProxyType({
+    DesaturationKind.SUSTAINED: DesaturationCourse(2.0, (20, 60), (50, 280), (10, 30), (4.0, 16.0)),
+    DesaturationKind.BRIEF: DesaturationCourse(5.0, (5, 12), (5, 25), (4, 10), (3.0, 12.0)),
+    DesaturationKind.CLUSTER: DesaturationCourse(1.0, (10, 25), (5, 40), (5, 12), (4.0, 14.0), (4, 12), (30, 90)),
 })  # fmt: skip
 
 

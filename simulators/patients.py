@@ -148,7 +148,7 @@ SIGNALS = (*_HEALTHY, "bp_mean", "bmi", "rr_interval", *_OWN_LEVEL)
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class SyntheticPatient:
     """One synthetic body. ``utc_offset_min`` sets the phase of day and meals; ``episodes`` are its ground truth."""
 
     seed: int
@@ -269,12 +269,12 @@ def draw_episodes(
 
 def synthetic_patients(
     count: int, seed: int, start_ns: int, end_ns: int, *, per_day: float = 1.0, utc_offset_min: int = 0
-) -> list[Patient]:
+) -> list[SyntheticPatient]:
     """``count`` patients, the conditions in turn, each with the episodes typical of its condition in [start, end)."""
     patients = []
     for number in range(count):
         condition = list(Condition)[number % len(Condition)]
         own = int(np.random.default_rng([seed, number]).integers(2**31))
         episodes = draw_episodes(own, _TYPICAL[condition], start_ns, end_ns, per_day=per_day)
-        patients.append(Patient(own, condition, utc_offset_min, episodes))
+        patients.append(SyntheticPatient(own, condition, utc_offset_min, episodes))
     return patients

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from simulators.devices import SimulatedDevice, Timeline
-from simulators.faults import AnyFault, DeviceFault, Fault, Stream, apply_faults
+from simulators.faults import AnyFault, DeviceFault, Stream, StreamFault, apply_faults
 from simulators.publisher import Options, Outgoing, Publisher
 from vitals.errors import InvalidRequest, VitalgateError
 from vitals.ports import Clock
@@ -125,7 +125,7 @@ class _Source:
 
     target: SimulatedDevice
     line: Timeline
-    faults: Sequence[Fault]
+    faults: Sequence[StreamFault]
     rng: np.random.Generator
     result: SimulationResult
     waiter: _Waiter

@@ -19,7 +19,7 @@ from typing import Any
 from vitals.catalog import BY_KEY, accepts
 
 
-class Special(Enum):
+class SpecialWord(Enum):
     """Special values of the medical floats, raw words (SFLOAT, FLOAT) of device-formats.md 1.1."""
 
     NAN = (0x07FF, 0x007FFFFF)
@@ -29,13 +29,13 @@ class Special(Enum):
     RESERVED = (0x0801, 0x00800001)
 
 
-Number = Decimal | int | str | Special
+Number = Decimal | int | str | SpecialWord
 """A decimal number (text keeps its trailing zeros, which state the precision) or a special value."""
 
 
 def _medical_float(value: Number, mantissa_bits: int, exponent_bits: int) -> int:
     """The raw word of ``value``: its own exponent where it fits, another exact one where it does not."""
-    number = Decimal(value) if not isinstance(value, Special) else Decimal(0)
+    number = Decimal(value) if not isinstance(value, SpecialWord) else Decimal(0)
     if not number.is_finite():
         raise ValueError("a special value is asked for by name, never through a decimal NaN or infinity")
     parts = number.as_tuple()
@@ -64,13 +64,13 @@ def sfloat(value: Number) -> bytes:
     Raises:
         ValueError: the number has no exact encoding that is not a special value (2046 or 1.2345, say).
     """
-    word = value.value[0] if isinstance(value, Special) else _medical_float(value, 12, 4)
+    word = value.value[0] if isinstance(value, SpecialWord) else _medical_float(value, 12, 4)
     return struct.pack("<H", word)
 
 
 def medical_float(value: Number) -> bytes:
     """FLOAT, 4 bytes: 24-bit mantissa, 8-bit exponent; worked: ``"36.50"`` is ``42 0E 00 FE``. Raises as `sfloat`."""
-    word = value.value[1] if isinstance(value, Special) else _medical_float(value, 24, 8)
+    word = value.value[1] if isinstance(value, SpecialWord) else _medical_float(value, 24, 8)
     return struct.pack("<I", word)
 
 

@@ -1,4 +1,4 @@
-"""Ports: what services need from one another, as Protocols, and the records that cross them.
+"""Ports: what services need from one another, as Protocols. The records that cross them are in ``vitals.records``.
 
 Concrete backends are named in ``deploy/wiring.py`` only. Every backend of a port passes the port's contract suite
 under ``tests/contracts``.
@@ -148,11 +148,24 @@ class Store(Protocol):
         """Checkpoint and release the file."""
 
 
-class Registry(Protocol):
-    """Patients (tokens), devices, credentials, and assignments over time."""
+class DeviceRegistry(Protocol):
+    """What the gateway asks of the registry: which devices there are and whose secret this is."""
 
     def version(self) -> int:
         """Changes with every write by any process: the key of a reader's cache."""
+
+    def device(self, device: str) -> Device:
+        """Raises ``NotFound``."""
+
+    def devices(self) -> list[Device]:
+        """By creation."""
+
+    def authenticate(self, device: str, secret: bytes) -> bool:
+        """Whether the device exists, is not revoked, and this is its secret."""
+
+
+class Registry(DeviceRegistry, Protocol):
+    """Patients (tokens), devices, credentials, and assignments over time."""
 
     def add_patient(self, *, zone: str | None = None, condition: str | None = None) -> Patient:
         """A new patient with a random token ``p_...``."""
@@ -186,15 +199,6 @@ class Registry(Protocol):
 
     def revoke(self, device: str) -> Device:
         """The device may not connect any more. Raises ``NotFound``."""
-
-    def device(self, device: str) -> Device:
-        """Raises ``NotFound``."""
-
-    def devices(self) -> list[Device]:
-        """By creation."""
-
-    def authenticate(self, device: str, secret: bytes) -> bool:
-        """Whether the device exists, is not revoked, and this is its secret."""
 
     def assign(
         self, device: str, patient: str, *, from_ns: int | None, to_ns: int | None, zone: str | None = None,

@@ -237,7 +237,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 class LimitsVersion(msgspec.Struct, frozen=True):
     """One version of a patient's limits, in force from ``set_ns`` on: who set it, when, why. ``limits`` is as
-    :meth:`vitals.ports.AlertReader.limits` gives them."""
+    :meth:`vitals.ports.AlertDecisions.limits` gives them."""
 
     version: int
     position: int

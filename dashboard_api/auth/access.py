@@ -19,9 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dashboard_api.problems import Unauthenticated, unauthenticated, unavailable
 from vitals.errors import BackendError, InvalidRequest, NotAuthorised
 from vitals.ports import Clock
+from vitals.times import DAY_S, SECOND_NS
 
-DEFAULT_TTL_S: Final = 30 * 86_400
-MAX_TTL_S: Final = 10 * 365 * 86_400
+DEFAULT_TTL_S: Final = 30 * DAY_S
+MAX_TTL_S: Final = 10 * 365 * DAY_S
 GUARDED: Final = "/api/"
 """Every path below it requires a token, even a path that does not exist."""
 PRINCIPAL: Final = "vitalgate.principal"
@@ -167,7 +168,7 @@ class TokenAuth:
                     role=role,
                     scope=scope,
                     created_ns=now_ns,
-                    expires_ns=now_ns + lifetime_s * 1_000_000_000,
+                    expires_ns=now_ns + lifetime_s * SECOND_NS,
                 )
             )
         return token

@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dashboard_api.auth.access import GUARDED, PRINCIPAL, Principal, TokenAuth, digest_of, permissions_of
 from dashboard_api.problems import problem, unavailable
 from vitals.errors import BackendError
-from vitals.times import SECOND_NS
+from vitals.times import DAY_S, HOUR_S, SECOND_NS
 
 LINK_TTL_S: Final = 15 * 60
-IDLE_S: Final = 12 * 3600
-LIFETIME_S: Final = 30 * 86_400
+IDLE_S: Final = 12 * HOUR_S
+LIFETIME_S: Final = 30 * DAY_S
 TOUCH_S: Final = 60
 """How fine idleness is counted: a write per request would cost more than the minute is worth."""
 SESSION: Final = "vitalgate.session"

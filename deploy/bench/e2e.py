@@ -23,7 +23,7 @@ import httpx
 import numpy as np
 
 from deploy.bench.fleet import HISTORY_PATIENTS, write_fleet
-from deploy.bench.generator import WINDOW, Order, generating, write_credentials
+from deploy.bench.generator import WINDOW, LoadOrder, generating, write_credentials
 from deploy.bench.processes import MemoryPeak, children, cpu_s
 from deploy.bench.report import Figure, repeat
 from deploy.layout import Layout
@@ -41,7 +41,7 @@ _FRAME: Final = "event: alert"
 
 
 @dataclass(slots=True)
-class Server:
+class RunningPipeline:
     """A running pipeline."""
 
     http: str
@@ -76,7 +76,7 @@ async def _token(root: Path) -> str:
 
 
 @asynccontextmanager
-async def serving(root: Path) -> AsyncIterator[Server]:
+async def serving(root: Path) -> AsyncIterator[RunningPipeline]:
     """``vitalgate up`` over ``root`` until the block ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "deploy.cli.main", "up", "--data-dir", str(root), "--http", "127.0.0.1:0",
@@ -91,7 +91,7 @@ async def serving(root: Path) -> AsyncIterator[Server]:
         headers = {"Authorization": f"Bearer {await _token(root)}"}
         async with httpx.AsyncClient(base_url=ready["http"], headers=headers, timeout=60.0) as client:
             pids = children(process.pid) | {"supervisor": process.pid}
-            server = Server(ready["http"], ready["mqtt"].removeprefix("mqtt://"), client, pids)
+            server = RunningPipeline(ready["http"], ready["mqtt"].removeprefix("mqtt://"), client, pids)
             await _caught_up(server)
             yield server
     finally:
@@ -100,7 +100,7 @@ async def serving(root: Path) -> AsyncIterator[Server]:
         await process.wait()
 
 
-async def _caught_up(server: Server) -> None:
+async def _caught_up(server: RunningPipeline) -> None:
     """Wait until the engine has passed the prepared entries of the directory: thousands of limits, set at once."""
     deadline = time.monotonic() + SETTLE_S
     while True:
@@ -120,7 +120,7 @@ class Seen:
     windows_ms: list[float] = field(default_factory=list)
 
 
-async def _follow(server: Server, patients: Sequence[str], seen: Seen) -> None:
+async def _follow(server: RunningPipeline, patients: Sequence[str], seen: Seen) -> None:
     """Alerts of ``patients`` from the event stream, as they are raised."""
     async with server.client.stream(
         "GET", "/api/v1/stream", params={"patient": list(patients)}, timeout=None
@@ -137,7 +137,7 @@ async def _follow(server: Server, patients: Sequence[str], seen: Seen) -> None:
                     seen.alerts_ms.append((now_s - measured.timestamp()) * 1000)
 
 
-async def _read_windows(server: Server, patients: Sequence[str], seen: Seen) -> None:
+async def _read_windows(server: RunningPipeline, patients: Sequence[str], seen: Seen) -> None:
     """14-day windows of one patient after the other, a chart's worth of points each."""
     start = datetime.fromtimestamp(time.time() - _DAYS * 86_400, UTC).isoformat().replace("+00:00", "Z")
     number = 0
@@ -151,7 +151,7 @@ async def _read_windows(server: Server, patients: Sequence[str], seen: Seen) -> 
         await asyncio.sleep(WINDOW_EVERY_S)
 
 
-async def _settled(server: Server) -> tuple[Any, float]:
+async def _settled(server: RunningPipeline) -> tuple[Any, float]:
     """(the ledgers, the time) when nothing is in flight any more."""
     deadline = time.monotonic() + SETTLE_S
     while True:
@@ -170,7 +170,7 @@ def _account(ledger: Any, load: Any) -> None:
         raise BackendError(f"the ledgers do not add up: {ledger}, load {load}", retryable=False)
 
 
-async def _stage_counts(server: Server, stage: str) -> list[tuple[float, float]]:
+async def _stage_counts(server: RunningPipeline, stage: str) -> list[tuple[float, float]]:
     """(upper bound in seconds, cumulative count) of a stage's histogram."""
     text = (await server.client.get("/metrics")).text
     head = 'vitalgate_stage_seconds_bucket{le="'
@@ -196,7 +196,7 @@ def quantile_s(counts: Sequence[tuple[float, float]], share: float) -> float:
 async def _full_speed(root: Path, connections: int, seconds: float) -> list[tuple[str, float, str]]:
     async with serving(root) as server:
         with MemoryPeak(*server.pids.values()) as memory:
-            async with generating(Order(server.mqtt, root / "fleet", connections, 0.0, seconds)) as load:
+            async with generating(LoadOrder(server.mqtt, root / "fleet", connections, 0.0, seconds)) as load:
                 before = {name: cpu_s(pid) for name, pid in server.pids.items()}
                 answer = await load
                 ended_s = time.monotonic()
@@ -224,7 +224,7 @@ async def _paced(
     alarming, seen = min(ALARMING, connections), Seen()
     watched = [patient for _, patient in fleet[:alarming]]
     async with serving(root) as server:
-        order = Order(server.mqtt, root / "fleet", connections, rate, seconds, alarming=alarming)
+        order = LoadOrder(server.mqtt, root / "fleet", connections, rate, seconds, alarming=alarming)
         clients = [
             asyncio.create_task(_follow(server, watched, seen)),
             asyncio.create_task(_read_windows(server, [patient for _, patient in fleet[:HISTORY_PATIENTS]], seen)),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.bench.fleet import write_fleet
-from deploy.bench.generator import WINDOW, Order, generating, write_credentials
+from deploy.bench.generator import WINDOW, LoadOrder, generating, write_credentials
 from deploy.bench.processes import MemoryPeak, cpu_s
 from deploy.bench.report import Figure, repeat
 from deploy.layout import Layout
@@ -53,7 +53,7 @@ def endpoint(root: Path) -> Iterator[tuple[str, int]]:
             process.wait(30)
 
 
-async def _load(order: Order, pid: int) -> tuple[dict[str, Any], float, float]:
+async def _load(order: LoadOrder, pid: int) -> tuple[dict[str, Any], float, float]:
     """(answer of the load, CPU seconds, peak memory in MB) of the process."""
     with MemoryPeak(pid) as memory:
         async with generating(order) as load:
@@ -66,9 +66,9 @@ def _once(template: Path, connections: int, seconds: float, rate: float) -> list
     with tempfile.TemporaryDirectory(prefix="vitalgate-bench-") as scratch:
         root = Path(shutil.copytree(template, Path(scratch) / "data"))
         with endpoint(root) as (mqtt, pid):
-            full = Order(mqtt, root / "fleet", connections, 0.0, seconds)
+            full = LoadOrder(mqtt, root / "fleet", connections, 0.0, seconds)
             flood, flood_cpu_s, memory_mb = asyncio.run(_load(full, pid))
-            paced, paced_cpu_s, _ = asyncio.run(_load(Order(mqtt, root / "fleet", connections, rate, seconds), pid))
+            paced, paced_cpu_s, _ = asyncio.run(_load(LoadOrder(mqtt, root / "fleet", connections, rate, seconds), pid))
     found = [
         ("acked_messages_per_s", flood["acked"] / flood["seconds"], "1/s"),
         ("server_cpu_us_per_message", 1e6 * flood_cpu_s / flood["acked"], "us"),

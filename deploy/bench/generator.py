@@ -17,8 +17,8 @@ WINDOW: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What the generator is asked for; see ``simulators.load.Plan``."""
+class LoadOrder:
+    """What the generator is asked for; see ``simulators.load.LoadPlan``."""
 
     mqtt: str
     credentials: Path
@@ -36,7 +36,7 @@ def write_credentials(path: Path, credentials: Sequence[Credential]) -> None:
 
 
 @asynccontextmanager
-async def generating(order: Order) -> AsyncIterator[asyncio.Task[dict[str, Any]]]:
+async def generating(order: LoadOrder) -> AsyncIterator[asyncio.Task[dict[str, Any]]]:
     """``vitalgate load`` from the moment on that all are connected; the task gives its answer.
 
     Raises:

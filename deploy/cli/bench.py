@@ -15,7 +15,8 @@ from deploy import settings
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
-from simulators.load import PAYLOADS, Credential, LoadPlan, run_load
+from simulators.load import Credential, LoadPlan, run_load
+from simulators.load_payloads import PAYLOADS
 from vitals.errors import BackendError, InvalidRequest
 
 NAMES = ("gateway", "store", "engine", "adapters", "e2e", "import", "backtest")

@@ -11,7 +11,7 @@ import typer
 
 from deploy.cli.people import patient
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show, show_list
-from deploy.processes.control import Control
+from deploy.processes.control import ApiClient
 from deploy.settings import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
 
@@ -235,7 +235,7 @@ def _say(rule: Mapping[str, Any], remark: str = "") -> None:
             typer.echo(f"    {line}")
 
 
-def _running(api: Control) -> None:
+def _running(api: ApiClient) -> None:
     """Versions are made by the engine: without one a command would wait in vain."""
     if not api.live:
         raise BackendError("the pipeline does not run: start it with vitalgate up", retryable=True)

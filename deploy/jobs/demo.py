@@ -14,14 +14,14 @@ from typing import Any
 
 from deploy import settings
 from deploy.layout import PRIVATE_UMASK, Layout
-from deploy.processes.control import Control, open_control, options
+from deploy.processes.control import ApiClient, open_control, options
 from deploy.wiring import CLOCK
 from simulators import replay
 from simulators.devices import SimulatedDevice
 from simulators.faults import Garbage
 from simulators.fleet import KITS, speaking
 from simulators.formats import Format
-from simulators.patients import Condition, Patient, synthetic_patients
+from simulators.patients import Condition, SyntheticPatient, synthetic_patients
 from simulators.publisher import Options, Publisher
 from simulators.simulate import simulate
 from vitals.times import DAY_NS
@@ -67,7 +67,12 @@ REASON = "the demo's synthetic ward"
 
 
 def enrol(
-    api: Control, people: Sequence[Patient], now_ns: int, *, watched: bool = False, formats: Sequence[Format] = ()
+    api: ApiClient,
+    people: Sequence[SyntheticPatient],
+    now_ns: int,
+    *,
+    watched: bool = False,
+    formats: Sequence[Format] = (),
 ) -> list[SimulatedDevice]:
     """Add synthetic patients with their devices; ``watched`` gives them the demo's programmes as well.
 
@@ -88,7 +93,7 @@ def enrol(
     return targets
 
 
-def _adopt(api: Control) -> None:
+def _adopt(api: ApiClient) -> None:
     """The shipped protocols as programmes of the ward."""
     titles = {one["name"]: one["title"] for one in api.all("protocols")}
     for name in sorted({name for names in PROGRAMMES.values() for name in names}):
@@ -96,7 +101,7 @@ def _adopt(api: Control) -> None:
         api.request("PUT", f"programmes/{name}", json=body)
 
 
-def _watch(api: Control, token: str, condition: Condition, *, synthetic: bool = True) -> None:
+def _watch(api: ApiClient, token: str, condition: Condition, *, synthetic: bool = True) -> None:
     """Clinical context and programmes of a patient of the demo."""
     scale = 2 if condition is Condition.COPD else 1
     api.request("PUT", f"patients/{token}/context", json=CONTEXT | {"spo2_scale": scale, "reason": REASON})
@@ -111,7 +116,7 @@ def _watch(api: Control, token: str, condition: Condition, *, synthetic: bool = 
 
 
 @dataclass(frozen=True, slots=True)
-class Ward:
+class DemoWard:
     """The demo's devices. ``faulty`` sends some garbage; ``silent`` is enrolled and worn but never heard of."""
 
     sound: list[SimulatedDevice]
@@ -121,13 +126,13 @@ class Ward:
     first_start_ns: int
 
 
-def _people(now_ns: int) -> list[Patient]:
+def _people(now_ns: int) -> list[SyntheticPatient]:
     """``PATIENTS`` synthetic patients in the four conditions, with episodes soon and often."""
     drawn = synthetic_patients(2 * PATIENTS, SEED, now_ns, now_ns + DAY_NS, per_day=EPISODES_PER_DAY)
     return [person for person in drawn if person.condition is not Condition.HEALTHY][:PATIENTS]
 
 
-def _enrol_extra(api: Control, name: str, adapter: str) -> tuple[str, str]:
+def _enrol_extra(api: ApiClient, name: str, adapter: str) -> tuple[str, str]:
     token = api.request("POST", "patients", json={"name": name, "zone": "UTC", "condition": "diabetes"})["patient"]
     _watch(api, token, Condition.DIABETES, synthetic=False)
     api.request("PUT", f"patients/{token}/limits", json=OWN_LIMITS)
@@ -136,7 +141,7 @@ def _enrol_extra(api: Control, name: str, adapter: str) -> tuple[str, str]:
     return device["device"], device["secret"]
 
 
-def _ward(api: Control, layout: Layout) -> Ward:
+def _ward(api: ApiClient, layout: Layout) -> DemoWard:
     """The demo's devices: those of the last start, else newly enrolled ones."""
     now_ns = CLOCK.now_ns()
     people = _people(now_ns)
@@ -157,10 +162,10 @@ def _ward(api: Control, layout: Layout) -> Ward:
     ]
     faulty = next(target for target in reversed(targets) if target.schedule.period_s <= 1.0)
     sound = [target for target in targets if target is not faulty]
-    return Ward(sound, faulty, tuple(state["recorder"]), state["silent"], state["first_start_ns"])
+    return DemoWard(sound, faulty, tuple(state["recorder"]), state["silent"], state["first_start_ns"])
 
 
-async def _play(ward: Ward, reach: Options) -> None:
+async def _play(ward: DemoWard, reach: Options) -> None:
     """The real recording: what lies before its moment as history, the rest as it comes due.
 
     A later start moves the moment on by the time that has passed: the same rows get the same times again.
@@ -174,7 +179,7 @@ async def _play(ward: Ward, reach: Options) -> None:
         await replay.run(plan, publisher, CLOCK)
 
 
-async def _simulate(ward: Ward, reach: Options) -> None:
+async def _simulate(ward: DemoWard, reach: Options) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_play(ward, reach))
         group.create_task(simulate(ward.sound, reach, clock=CLOCK, speed=SPEED, seed=SEED))

@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.layout import Layout
-from deploy.processes.control import Control, options
+from deploy.processes.control import ApiClient, options
 from deploy.settings import Settings
 from ingest.adapter import Adapter
 from ingest.adapters import load_adapters
 from ingest.files.splitting import Piece, Splitter, open_source
 from simulators.publisher import Outgoing, Publisher
 from vitals.errors import BackendError, InvalidRequest
+from vitals.times import DAY_S
 
 UNDER_WAY: Final = 8
 """Payloads sent and not acknowledged; each may be as large as a packet."""
-GRANT_TTL_S: Final = 86_400
+GRANT_TTL_S: Final = DAY_S
 SETTLE_S: Final = 120.0
 """Longest time without progress while acknowledged messages become stored."""
 _POLL_S: Final = 0.25
@@ -88,7 +89,7 @@ def _fingerprint(file: Path, *what: object) -> str:
 
 
 @dataclass(slots=True)
-class Counts:
+class ImportCounts:
     """What a call did: payloads passed over because they were acknowledged before; those sent; their records."""
 
     skipped: int = 0
@@ -104,7 +105,7 @@ class _Window:
     publisher: Publisher
     adapter: str
     mark: Mark
-    counts: Counts
+    counts: ImportCounts
     progress: Progress
     size: int
     _waiting: deque[tuple[Piece, asyncio.Task[bool]]] = field(default_factory=deque)
@@ -147,7 +148,7 @@ async def _publish(pieces: Iterator[Piece], window: _Window) -> None:
         window.mark.save()
 
 
-def _behind(pieces: Iterator[Piece], mark: Mark, counts: Counts) -> Iterator[Piece]:
+def _behind(pieces: Iterator[Piece], mark: Mark, counts: ImportCounts) -> Iterator[Piece]:
     """The pieces that are not acknowledged yet; raises ``InvalidRequest`` when the mark is not where one ends."""
     read = 0
     while counts.skipped < mark.pieces and (piece := next(pieces, None)) is not None:
@@ -168,7 +169,7 @@ def splitter(adapter: Adapter, kind: str | None) -> tuple[str, Splitter]:
 
 
 def import_file(
-    api: Control, layout: Layout, settings: Settings, file: Path, device: str, kind: str | None, progress: Progress
+    api: ApiClient, layout: Layout, settings: Settings, file: Path, device: str, kind: str | None, progress: Progress
 ) -> dict[str, Any]:
     """Import ``file``; returns the readings it added by the device's ledgers, and the parts that could not be read.
 
@@ -180,7 +181,7 @@ def import_file(
     adapter = load_adapters()[record["adapter"]]
     chosen, cut = splitter(adapter, kind)
     limit = min(adapter.max_payload, settings.gateway_settings().max_packet - _OVERHEAD)
-    counts = Counts()
+    counts = ImportCounts()
     with open_source(file, cut.member) as source:
         mark = Mark(layout, file, device, adapter.name, adapter.version, chosen, limit)
         pieces = _behind(cut.pieces(source, limit, chosen), mark, counts)
@@ -215,7 +216,7 @@ def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict
     }
 
 
-def settled(api: Control, device: str) -> dict[str, Any]:
+def settled(api: ApiClient, device: str) -> dict[str, Any]:
     """The device's ledger once nothing of it is in flight.
 
     Raises:

@@ -53,12 +53,11 @@ def try_payload(
     worn = WearTable([device], [Assignment(DEVICE, _WEARER, zone=zone)])
     contexts = {DEVICE: Context(zone, device.settings)}
     source = Provenance(adapter=adapter.name, adapter_version=adapter.version)
-    out = Outcome()
     with tempfile.TemporaryDirectory(prefix="vitalgate-") as scratch:
         journal = open_journal(Path(scratch))
         try:
             with journal.log.transaction() as tx:
-                pipeline.run(adapter, [message], contexts, worn, journal.begin(tx), out, provenance=source)
+                out = pipeline.run(adapter, [message], contexts, worn, journal.begin(tx), provenance=source)
         finally:
             journal.log.close()
     return {"adapter": adapter.name, "version": adapter.version, "kind": kind} | _shown(out)

@@ -18,7 +18,7 @@ from vitals.errors import BackendError, InvalidRequest, NotAuthorised, NotFound,
 TIMEOUT_S = 60.0
 
 
-class Control:
+class ApiClient:
     """Requests to the API as the local administrator."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport, *, live: bool) -> None:
@@ -79,22 +79,22 @@ def _error(answer: httpx.Response) -> VitalgateError:
 
 
 @contextmanager
-def open_control(layout: Layout, settings: Settings) -> Iterator[Control]:
+def open_control(layout: Layout, settings: Settings) -> Iterator[ApiClient]:
     """The way into a data directory.
 
     Raises:
         BackendError: another process holds the directory but its control socket does not answer.
     """
     if layout.lock("owner").held():
-        yield Control(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
+        yield ApiClient(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
         return
     from deploy.processes.offline import idle_api  # noqa: PLC0415 - a command that talks to an owner needs no backends
 
     with idle_api(layout, settings) as app:
-        yield Control(httpx.ASGITransport(app), live=False)
+        yield ApiClient(httpx.ASGITransport(app), live=False)
 
 
-def options(api: Control) -> Options:
+def options(api: ApiClient) -> Options:
     """How to reach the gateway of a running owner."""
     host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
     return Options(host.strip("[]"), int(port), deadline_s=600.0)

@@ -22,9 +22,10 @@ from typing import Final
 
 import structlog
 
+from device_gateway.access import SignIn
+from device_gateway.batcher import Accept
 from device_gateway.hl7.frames import BrokenFrame, Framer, Head, acknowledgement, head_of
-from device_gateway.mqtt.actions import Accept, Decision
-from device_gateway.mqtt.server import Server
+from device_gateway.intake import Intake
 from device_gateway.sessions import Ticket
 from device_gateway.tls import TlsEndpoint, TlsLayer
 from vitals.model import Message
@@ -73,17 +74,17 @@ class _Stream(asyncio.StreamReaderProtocol):
 class _Listener:
     """All MLLP connections."""
 
-    def __init__(self, server: Server, endpoint: MllpEndpoint) -> None:
-        self._server, self._settings, self._endpoint = server, server.settings, endpoint
+    def __init__(self, intake: Intake, endpoint: MllpEndpoint) -> None:
+        self._intake, self._settings, self._endpoint = intake, intake.settings, endpoint
         self._servers: list[asyncio.Server] = []
         self._talks: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Task[None]] = set()
         self._recent: OrderedDict[bytes, Ticket] = OrderedDict()
         self._numbers = itertools.count(1)
-        self._started_ns = server.clock.now_ns()
+        self._started_ns = intake.clock.now_ns()
 
     async def listen(self) -> None:
-        loop, tls = self._server.loop, self._endpoint.tls
+        loop, tls = self._intake.loop, self._endpoint.tls
 
         def plain() -> asyncio.Protocol:
             stream = _Stream(self)
@@ -92,7 +93,7 @@ class _Listener:
 
         def secured() -> asyncio.Protocol:
             assert tls is not None
-            return TlsLayer(_Stream(self), tls.context, self._server.closed)
+            return TlsLayer(_Stream(self), tls.context, self._intake.closed)
 
         for sock in self._endpoint.sockets:
             self._servers.append(await loop.create_server(plain, sock=sock))
@@ -102,18 +103,18 @@ class _Listener:
     def connected(self, stream: _Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection was made; its handshake may be still to come."""
         if len(self._talks) >= self._settings.mllp_connections:
-            self._server.closed["mllp_connections"] += 1
+            self._intake.closed["mllp_connections"] += 1
             writer.transport.abort()
             return
         writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        talk = self._server.loop.create_task(self._talk(stream, reader, writer), name="mllp")
+        talk = self._intake.loop.create_task(self._talk(stream, reader, writer), name="mllp")
         self._talks.add(talk)
-        self._server.mllp_connections = len(self._talks)
+        self._intake.mllp_connections = len(self._talks)
         talk.add_done_callback(self._ended)
 
     def _ended(self, talk: asyncio.Task[None]) -> None:
         self._talks.discard(talk)
-        self._server.mllp_connections = len(self._talks)
+        self._intake.mllp_connections = len(self._talks)
         if not talk.cancelled() and (error := talk.exception()) is not None:
             _log.error("mllp_connection_failed", error=type(error).__name__)
 
@@ -139,9 +140,9 @@ class _Listener:
             pass
         finally:
             if framer.cut:
-                self._server.closed["mllp_cut_frame"] += framer.cut
+                self._intake.closed["mllp_cut_frame"] += framer.cut
             if reason:
-                self._server.closed[reason] += 1
+                self._intake.closed[reason] += 1
                 _log.debug("mllp_connection_closed", reason=reason)
             writer.close()
             # What a client does not take is not waited for.
@@ -179,7 +180,7 @@ class _Listener:
         """The next message, None when the client hung up between two."""
         begun_s: float | None = None
         while (message := framer.next()) is None:
-            now_s = self._server.loop.time()
+            now_s = self._intake.loop.time()
             begun_s = (begun_s or now_s) if framer.begun else None
             # From its first byte on, however slowly the others come.
             ends_s = now_s + self._settings.mllp_idle_s
@@ -210,29 +211,29 @@ class _Listener:
         return self._acknowledged(head, *await self._verdict(head, message, peer))
 
     def _acknowledged(self, head: Head | None, code: str, reason: str) -> bytes:
-        self._server.mllp_answers[code, reason or "stored"] += 1
+        self._intake.mllp_answers[code, reason or "stored"] += 1
         if head is not None and head.field(15) == b"AL" and head.field(16) != b"AL":
             code = f"C{code[1]}"
         control = f"VG{self._started_ns:X}-{next(self._numbers)}"
-        return acknowledgement(head, code, reason, control, self._server.clock.now_ns())
+        return acknowledgement(head, code, reason, control, self._intake.clock.now_ns())
 
     async def _verdict(self, head: Head, message: bytes, peer: str) -> tuple[str, str]:
         """The code and, for a refusal, its reason; with ``AA`` the message is durable."""
-        server = self._server
+        intake = self._intake
         if head.parts(9)[:2] != [b"ORU", b"R01"]:
             return _REJECTED, "unsupported_message"
         device = self._endpoint.device(head)
         if not device:
             return _REJECTED, "unknown_sender"
-        decision = await server.access.authenticate(device, b"", peer, certified=device)
-        if decision is Decision.UNAVAILABLE:
+        outcome = await intake.access.authenticate(device, b"", peer, certified=device)
+        if outcome is SignIn.UNAVAILABLE:
             return _ERROR, "registry_unavailable"
-        if decision is not Decision.ALLOWED:
-            return _REJECTED, "revoked" if decision is Decision.REVOKED else "unknown_device"
-        if over_s := server.meter(device).over_s(server.loop.time()):
-            server.rate_pauses += 1
+        if outcome is not SignIn.ALLOWED:
+            return _REJECTED, "revoked" if outcome is SignIn.REVOKED else "unknown_device"
+        if over_s := intake.meter(device).over_s(intake.loop.time()):
+            intake.rate_pauses += 1
             await asyncio.sleep(over_s)
-        if server.batcher.blocked:
+        if intake.batcher.blocked:
             return _ERROR, "log_not_writable"
         durable = self._append(device, head, message)
         try:
@@ -244,7 +245,6 @@ class _Listener:
 
     def _append(self, device: str, head: Head, message: bytes) -> asyncio.Event:
         """Offer a message to the log; the event is set once it is durable."""
-        server = self._server
         key = blake2b(message, digest_size=16, key=device.encode()[:64]).digest()
         # Without a number a repeated message may be a new one.
         older = self._recent.get(key) if head.field(10) else None
@@ -253,14 +253,8 @@ class _Listener:
             self._recent[key] = ticket
             if len(self._recent) > self._settings.resend_memory:
                 self._recent.popitem(last=False)
-        entry = Message(device, ADAPTER, KIND, server.clock.now_ns(), message)
-        server.batcher.accept(Accept(entry, ticket=ticket, resend_of=older))
-        # At least once, like QoS 1.
-        server.received[1] += 1
-        server.meter(device).take(1, server.loop.time())
-        durable = asyncio.Event()
-        server.batcher.when_durable(durable.set)
-        return durable
+        entry = Message(device, ADAPTER, KIND, self._intake.clock.now_ns(), message)
+        return self._intake.take(device, [Accept(entry, ticket=ticket, resend_of=older)])
 
     async def stop(self) -> None:
         """Take nothing more; messages that are in the batcher are still answered, for a while."""
@@ -277,12 +271,12 @@ class _Listener:
 
 
 @asynccontextmanager
-async def serve_mllp(server: Server, endpoint: MllpEndpoint | None) -> AsyncIterator[None]:
+async def serve_mllp(intake: Intake, endpoint: MllpEndpoint | None) -> AsyncIterator[None]:
     """Serve MLLP while in the context; nothing when it is None. Plain sockets are loopback ones: the caller checks."""
     if endpoint is None:
         yield
         return
-    listener = _Listener(server, endpoint)
+    listener = _Listener(intake, endpoint)
     await listener.listen()
     try:
         yield

@@ -1,32 +1,21 @@
 """Actions that a session asks of its connection, in order."""
 
-from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
+from device_gateway.access import SignIn
+from device_gateway.batcher import Accept
 from device_gateway.mqtt.packets import Code, Connack, Connect, Will
-from device_gateway.sessions import Ticket
-from vitals.model import DeviceEvent, Message
-
-
-class Decision(Enum):
-    """Outcome of a sign-in; the value is the word in metrics."""
-
-    ALLOWED = "allowed"
-    BAD_CREDENTIALS = "bad_credentials"
-    REVOKED = "revoked"
-    TOO_MANY_FAILURES = "too_many_failures"
-    UNAVAILABLE = "registry_unavailable"
-
+from vitals.model import DeviceEvent
 
 REFUSALS: Final = MappingProxyType(
     {
-        Decision.BAD_CREDENTIALS: (Connack.NOT_AUTHORISED, Code.BAD_CREDENTIALS),
-        Decision.REVOKED: (Connack.NOT_AUTHORISED, Code.NOT_AUTHORISED),
-        Decision.TOO_MANY_FAILURES: (Connack.NOT_AUTHORISED, Code.RATE),
-        Decision.UNAVAILABLE: (Connack.UNAVAILABLE, Code.UNAVAILABLE),
+        SignIn.BAD_CREDENTIALS: (Connack.NOT_AUTHORISED, Code.BAD_CREDENTIALS),
+        SignIn.REVOKED: (Connack.NOT_AUTHORISED, Code.NOT_AUTHORISED),
+        SignIn.TOO_MANY_FAILURES: (Connack.NOT_AUTHORISED, Code.RATE),
+        SignIn.UNAVAILABLE: (Connack.UNAVAILABLE, Code.UNAVAILABLE),
     }
 )
 """What is answered to a sign-in that fails: CONNACK of 3.1.1 and of 5."""
@@ -54,21 +43,6 @@ class Open(msgspec.Struct, frozen=True):
     device: str
     client_id: str
     expiry_s: int
-
-
-class Accept(msgspec.Struct, frozen=True):
-    """Append ``message``; once that is durable send ``ack`` in receipt order.
-
-    ``settles`` is 1 when the ack ends the exchange (QoS 1). ``hold`` is a QoS 2 packet id to remember in the same
-    transaction, or 0. ``ticket`` takes the ordinal; ``resend_of`` is the ticket of the message that this one repeats.
-    """
-
-    message: Message
-    ack: bytes = b""
-    settles: int = 0
-    hold: int = 0
-    ticket: Ticket | None = None
-    resend_of: Ticket | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):

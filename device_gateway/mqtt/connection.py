@@ -11,12 +11,13 @@ import socket
 from collections.abc import Callable, Sequence
 from enum import Flag, auto
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
+from device_gateway.batcher import Accept
+from device_gateway.intake import Intake
 from device_gateway.mqtt.actions import (
-    Accept,
     Action,
     Answer,
     Authenticate,
@@ -30,9 +31,6 @@ from device_gateway.mqtt.packets import Code
 from device_gateway.mqtt.session import Session, State
 from device_gateway.rates import Meter
 from device_gateway.sessions import SessionKey, StoredSession
-
-if TYPE_CHECKING:
-    from device_gateway.mqtt.server import Server
 
 _WRITE_HIGH_BYTES = 256 * 1024
 _log = structlog.get_logger(__name__)
@@ -62,19 +60,39 @@ _OURS = Pause.LOG | Pause.RATE | Pause.TURN | Pause.ADMISSION | Pause.STOPPING
 """Pauses that are no fault of the client: its keep-alive is suspended."""
 
 
+class Connections(Protocol):
+    """All connections, as one of them knows them."""
+
+    def admit(self, connection: "Connection") -> bool:
+        """Whether there is room for one more connection."""
+
+    def watch(self, connection: "Connection") -> None:
+        """``connection.deadline_s`` changed; it may be nearer than before."""
+
+    def open(self, connection: "Connection", key: SessionKey, action: Open) -> tuple[StoredSession, bool]:
+        """Make ``connection`` the one of its session; returns the session and whether it was present."""
+
+    def left(self, connection: "Connection", action: Close) -> None:
+        """``connection`` is closing."""
+
+    def forget(self, connection: "Connection") -> None:
+        """The socket is gone."""
+
+
 class Connection(asyncio.Protocol):
-    """One client, on plain TCP or inside a ``device_gateway.mqtt.tls.TlsLayer``.
+    """One client, on plain TCP or inside a ``device_gateway.tls.TlsLayer``.
 
     ``admission`` says when it may begin.
     """
 
-    def __init__(self, server: "Server", admission: Meter) -> None:
-        self.server, self._admission = server, admission
-        self.session = Session(server.settings, server.access.may_publish, _new_client_id)
+    def __init__(self, intake: Intake, others: Connections, admission: Meter) -> None:
+        self._intake, self._others, self._admission = intake, others, admission
+        self._loop = intake.loop
+        self.session = Session(intake.settings, intake.access.may_publish, _new_client_id)
         self.key: SessionKey | None = None
         self.stored: StoredSession | None = None
         self.opened_ns = 0
-        self.deadline_s = server.loop.time() + server.settings.connect_timeout_s
+        self.deadline_s = self._loop.time() + intake.settings.connect_timeout_s
         self.paused = Pause.NONE
         self._peer = ""
         self._held = b""
@@ -98,24 +116,24 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=_WRITE_HIGH_BYTES)
         # A 3.1.1 client without keep-alive that lost its power would stay connected for ever.
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if self.server.batcher.pressed:
+        if self._intake.batcher.pressed:
             self.pause(Pause.LOG)
 
     def _admit(self) -> bool:
-        server, now_s = self.server, self.server.loop.time()
-        if not server.admit(self):
-            server.closed["max_connections"] += 1
+        intake, now_s = self._intake, self._loop.time()
+        if not self._others.admit(self):
+            intake.closed["max_connections"] += 1
             return False
-        longest_s = server.settings.connect_timeout_s
+        longest_s = intake.settings.connect_timeout_s
         if self._admission.over_s(now_s) > longest_s:
-            server.closed["admission"] += 1
+            intake.closed["admission"] += 1
             return False
         wait_s = self._admission.take(1, now_s)
         if wait_s:
-            server.delayed += 1
+            intake.delayed += 1
             self.deadline_s = now_s + wait_s + longest_s
             self.pause(Pause.ADMISSION)
-            server.loop.call_later(wait_s, self.resume, Pause.ADMISSION)
+            self._loop.call_later(wait_s, self.resume, Pause.ADMISSION)
         return True
 
     def handshaken(self, certified: str) -> None:
@@ -133,7 +151,7 @@ class Connection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         if self.session.keep_alive_s:
             self._alive()
-        self.carry_out(self.session.receive(data, self.server.clock.now_ns()))
+        self.carry_out(self.session.receive(data, self._intake.clock.now_ns()))
         self._look_after()
 
     def _look_after(self) -> None:
@@ -145,7 +163,7 @@ class Connection(asyncio.Protocol):
             self._time_packet()
         if session.behind and session.state is not State.CLOSED:
             self.pause(Pause.TURN)
-            self.server.loop.call_soon(self._next_turn)
+            self._loop.call_soon(self._next_turn)
 
     def _next_turn(self) -> None:
         if self.session.state is not State.CLOSED:
@@ -157,35 +175,35 @@ class Connection(asyncio.Protocol):
         meter, count = self._meter, self.session.published - self._charged
         assert meter is not None
         self._charged = self.session.published
-        over_s = meter.take(count, self.server.loop.time())
+        over_s = meter.take(count, self._loop.time())
         if over_s > meter.burst_s:
             self.carry_out(self.session.shut(Code.MESSAGE_RATE, "over its rate and burst"))
         elif over_s and not self.paused & Pause.RATE:
-            self.server.rate_pauses += 1
+            self._intake.rate_pauses += 1
             self.pause(Pause.RATE)
-            self.server.loop.call_later(over_s, self._repaid, meter)
+            self._loop.call_later(over_s, self._repaid, meter)
 
     def _repaid(self, meter: Meter) -> None:
-        over_s = meter.over_s(self.server.loop.time())
+        over_s = meter.over_s(self._loop.time())
         if over_s and self.session.state is not State.CLOSED:
-            self.server.loop.call_later(over_s, self._repaid, meter)
+            self._loop.call_later(over_s, self._repaid, meter)
         else:
             self.resume(Pause.RATE)
 
     def _time_packet(self) -> None:
         self._incomplete = self.session.incomplete
         timed = self._incomplete and self.session.state is State.CONNECTED
-        timeout_s = self.server.settings.packet_timeout_s
-        self._packet_deadline_s = self.server.loop.time() + timeout_s if timed else _NEVER
+        timeout_s = self._intake.settings.packet_timeout_s
+        self._packet_deadline_s = self._loop.time() + timeout_s if timed else _NEVER
         if timed:
             self._alive()
-            self.server.watch(self)
+            self._others.watch(self)
 
     def pause_writing(self) -> None:
         self.pause(Pause.WRITING)
-        self._write_deadline_s = self.server.loop.time() + self.server.settings.write_timeout_s
+        self._write_deadline_s = self._loop.time() + self._intake.settings.write_timeout_s
         self.deadline_s = min(self.deadline_s, self._write_deadline_s)
-        self.server.watch(self)
+        self._others.watch(self)
 
     def resume_writing(self) -> None:
         self._write_deadline_s = _NEVER
@@ -194,7 +212,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         if self._opening is not None:
             self._opening.cancel()
-        self.server.forget(self)
+        self._others.forget(self)
         self.carry_out(self.session.lost())
 
     # Batcher's receiver
@@ -223,80 +241,79 @@ class Connection(asyncio.Protocol):
             self._transport.write(answers)
 
     def _accept(self, action: Accept) -> None:
-        server = self.server
+        intake = self._intake
         if action.hold:
             self._hold(action.hold)
-        server.received[action.settles or (2 if action.hold else 0)] += 1
-        server.batcher.accept(action)
+        intake.received[action.settles or (2 if action.hold else 0)] += 1
+        intake.batcher.accept(action)
         if action.ack:
-            server.batcher.acknowledge(self, action.ack, action.settles)
+            intake.batcher.acknowledge(self, action.ack, action.settles)
 
     def _hold(self, packet_id: int) -> None:
         assert self.stored is not None
-        self.server.batcher.change(self.stored.hold(packet_id))
+        self._intake.batcher.change(self.stored.hold(packet_id))
 
     def _answer(self, action: Answer) -> None:
         if action.refused:
-            self.server.publishes_refused[action.refused] += 1
+            self._intake.publishes_refused[action.refused] += 1
         if action.release:
             assert self.stored is not None
-            self.server.batcher.change(self.stored.release(action.release))
-        self.server.batcher.acknowledge(self, action.ack, action.settles)
+            self._intake.batcher.change(self.stored.release(action.release))
+        self._intake.batcher.acknowledge(self, action.ack, action.settles)
 
     def _presence(self, action: Presence) -> None:
         if action.hold:
             self._hold(action.hold)
-        self.server.batcher.event(action.event)
+        self._intake.batcher.event(action.event)
         if action.ack:
-            self.server.batcher.acknowledge(self, action.ack, action.settles)
+            self._intake.batcher.acknowledge(self, action.ack, action.settles)
 
     def _authenticate(self, action: Authenticate) -> None:
         self.pause(Pause.OPENING)
-        if self.server.batcher.blocked:
+        if self._intake.batcher.blocked:
             self.carry_out(self.session.unavailable())
             return
-        self._opening = self.server.loop.create_task(self._decide(action), name="mqtt-sign-in")
+        self._opening = self._loop.create_task(self._decide(action), name="mqtt-sign-in")
 
     async def _decide(self, action: Authenticate) -> None:
-        access = self.server.access
-        decision = await access.authenticate(action.device, action.secret, self._peer, action.certified)
-        if decision in self.server.refused:
-            self.server.refused[decision] += 1
-        self.carry_out(self.session.decided(decision))
+        access = self._intake.access
+        outcome = await access.authenticate(action.device, action.secret, self._peer, action.certified)
+        self._intake.signed_in(outcome)
+        self.carry_out(self.session.decided(outcome))
 
     def _open(self, action: Open) -> None:
         self.key = SessionKey(action.device, action.client_id)
-        self._meter = self.server.meter(action.device)
-        self.stored, present = self.server.open(self, self.key, action)
+        self._meter = self._intake.meter(action.device)
+        self.stored, present = self._others.open(self, self.key, action)
         stored = self.stored
 
         def opened() -> None:
             self._alive()
-            self.server.watch(self)
-            self.carry_out(self.session.opened(stored, present=present, now_ns=self.server.clock.now_ns()))
+            self._others.watch(self)
+            self.carry_out(self.session.opened(stored, present=present, now_ns=self._intake.clock.now_ns()))
             self._look_after()
             self.resume(Pause.OPENING)
 
-        self.server.batcher.when_durable(opened)
+        self._intake.batcher.when_durable(opened)
 
     def _expire(self, action: Expire) -> None:
         assert self.stored is not None
         self.stored.expiry_s = action.expiry_s
 
     def _close(self, action: Close) -> None:
-        self.server.left(self, action)
+        self._others.left(self, action)
         if self.session.cause:
-            self.server.closed[self.session.cause] += 1
+            self._intake.closed[self.session.cause] += 1
         # Flushes what was written, also to a client that does not read: the wheel aborts it then.
-        self.deadline_s = self.server.loop.time() + self.server.settings.stop_timeout_s
-        self.server.watch(self)
+        self.deadline_s = self._loop.time() + self._intake.settings.stop_timeout_s
+        self._others.watch(self)
         self._transport.close()
         _log.debug("connection_closed", device=self.session.device, reason=action.reason)
 
     def _alive(self) -> None:
         # One and a half times the keep-alive (3.1.2.10); without one a connection is never overdue.
         keep_alive_s = self.session.keep_alive_s
-        alive_s = self.server.loop.time() + 1.5 * keep_alive_s if keep_alive_s else _NEVER
+        alive_s = self._loop.time() + 1.5 * keep_alive_s if keep_alive_s else _NEVER
         self.deadline_s = min(alive_s, self._packet_deadline_s, self._write_deadline_s)
 
     def overdue(self, now_s: float) -> None:

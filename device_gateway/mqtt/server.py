@@ -4,33 +4,29 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from device_gateway import topics
-from device_gateway.access import Access
-from device_gateway.batcher import Batcher
-from device_gateway.mqtt.actions import Accept, Close, Decision, Open
+from device_gateway.batcher import Accept
+from device_gateway.intake import Intake
+from device_gateway.mqtt.actions import Close, Open
 from device_gateway.mqtt.connection import Connection, Pause
 from device_gateway.mqtt.packets import Code, Will
 from device_gateway.mqtt.wheel import Wheel
 from device_gateway.rates import Meter
 from device_gateway.sessions import SessionKey, SessionStore, StoredSession, presence
-from device_gateway.settings import GatewaySettings
 from device_gateway.tls import TlsEndpoint, TlsLayer
 from vitals.errors import ConfigError
 from vitals.glossary import EventKind
 from vitals.model import DeviceEvent, Message
-from vitals.ports import Clock
 from vitals.records import Device
 
 _BACKLOG: Final = 4096
 _LOOK_S: Final = 1.0
 _SWEEP_LOOKS: Final = 60
-_AUTH_FAILURES: Final = (Decision.BAD_CREDENTIALS, Decision.REVOKED, Decision.TOO_MANY_FAILURES)
 
 
 def require_loopback(sockets: Sequence[socket.socket], setting: str = "mqtt") -> None:
@@ -55,28 +51,13 @@ class _DelayedWill(NamedTuple):
 
 
 class Server:
-    """All connections.
+    """All MQTT connections and whose sessions they are."""
 
-    ``received`` counts messages by QoS, ``refused`` sign-ins by reason, ``closed`` connections that the gateway ended
-    or did not take by reason, ``publishes_refused`` what was answered with a reason instead of taken, ``rate_pauses``
-    how often a connection was not read for its device's rate, ``delayed`` connections that waited to be admitted,
-    ``mllp_answers`` HL7 messages by acknowledgement code and reason.
-    """
-
-    def __init__(
-        self, settings: GatewaySettings, access: Access, store: SessionStore, clock: Clock, log: Batcher
-    ) -> None:
-        self.settings, self.access, self.clock, self.batcher = settings, access, clock, log
-        self.loop = asyncio.get_running_loop()
-        self.received = [0, 0, 0]
-        self.refused = dict.fromkeys(_AUTH_FAILURES, 0)
-        self.closed: Counter[str] = Counter()
-        self.publishes_refused: Counter[str] = Counter()
-        self.rate_pauses = self.delayed = self.mllp_connections = 0
-        self.mllp_answers: Counter[tuple[str, str]] = Counter()
+    def __init__(self, intake: Intake, store: SessionStore) -> None:
+        self._intake, self._loop = intake, intake.loop
+        settings = intake.settings
         self._admission = Meter(settings.connects_per_s, settings.connects_per_s)
         self._handshakes = Meter(settings.handshakes_per_s, settings.handshakes_per_s)
-        self._meters: dict[str, Meter] = {}
         self._looks = 0
         self._store = store
         self._connections: set[Connection] = set()
@@ -87,7 +68,7 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self._empty = asyncio.Event()
         self._empty.set()
-        self._look = self.loop.call_later(_LOOK_S, self._look_around)
+        self._look = self._loop.call_later(_LOOK_S, self._look_around)
 
     def __len__(self) -> int:
         """Devices signed in, counted by session."""
@@ -99,11 +80,11 @@ class Server:
         require_loopback(sockets)
 
         def plain() -> asyncio.Protocol:
-            return Connection(self, self._admission)
+            return Connection(self._intake, self, self._admission)
 
         def secured() -> asyncio.Protocol:
             assert tls is not None
-            return TlsLayer(Connection(self, self._handshakes), tls.context, self.closed)
+            return TlsLayer(Connection(self._intake, self, self._handshakes), tls.context, self._intake.closed)
 
         await self._listen(plain, sockets)
         if tls is not None:
@@ -111,28 +92,21 @@ class Server:
 
     async def _listen(self, protocol: Callable[[], asyncio.Protocol], sockets: Sequence[socket.socket]) -> None:
         for sock in sockets:
-            self._listeners.append(await self.loop.create_server(protocol, sock=sock, backlog=_BACKLOG))
+            self._listeners.append(await self._loop.create_server(protocol, sock=sock, backlog=_BACKLOG))
 
-    # Called by connections.
+    # Called by connections: ``connection.Connections``.
 
     def admit(self, connection: Connection) -> bool:
         """Whether there is room for one more connection."""
         self._connections.add(connection)
         self._empty.clear()
         self.watch(connection)
-        return len(self._connections) <= self.settings.max_connections
-
-    def meter(self, device: str) -> Meter:
-        """What a device has sent, over all its connections."""
-        meter = self._meters.get(device)
-        if meter is None:
-            meter = self._meters[device] = Meter(self.settings.rate_per_s, self.settings.burst)
-        return meter
+        return len(self._connections) <= self._intake.settings.max_connections
 
     def watch(self, connection: Connection) -> None:
         """The deadline of ``connection`` is another one, maybe a nearer one."""
         if connection in self._connections:
-            self._wheel.add(connection, self.loop.time())
+            self._wheel.add(connection, self._loop.time())
 
     def forget(self, connection: Connection) -> None:
         """The socket is gone."""
@@ -151,13 +125,13 @@ class Server:
         delayed = self._delayed.pop(key, None)
         if delayed is not None:
             delayed.timer.cancel()
-        now_ns = connection.opened_ns = self.clock.now_ns()
+        now_ns = connection.opened_ns = self._intake.clock.now_ns()
         stored, present, changes = self._store.open(key, action.connect, action.expiry_s, now_ns)
         self._current[key] = connection
         self._by_device.setdefault(key.device, set()).add(connection)
-        self.batcher.change([*changes, presence(key.device, online=True)])
+        self._intake.batcher.change([*changes, presence(key.device, online=True)])
         how = "connected" if older is None else "taken over"
-        self.batcher.event(DeviceEvent(key.device, EventKind.ONLINE, now_ns, how))
+        self._intake.batcher.event(DeviceEvent(key.device, EventKind.ONLINE, now_ns, how))
         return stored, present
 
     def left(self, connection: Connection, action: Close) -> None:
@@ -170,10 +144,10 @@ class Server:
         others.discard(connection)
         if not others:
             del self._by_device[key.device]
-        self.batcher.change(self._store.end(stored, self.clock.now_ns()))
+        self._intake.batcher.change(self._store.end(stored, self._intake.clock.now_ns()))
         delay_s = min(action.will.delay_s, stored.expiry_s) if action.will is not None else 0
         if action.will is not None and delay_s:
-            timer = self.loop.call_later(delay_s, self._will_is_due, key)
+            timer = self._loop.call_later(delay_s, self._will_is_due, key)
             self._delayed[key] = _DelayedWill(timer, action.will, action.reason, connection.opened_ns)
         else:
             self._departed(key.device, action.will, action.reason, connection.opened_ns)
@@ -183,24 +157,24 @@ class Server:
         self._departed(key.device, delayed.will, delayed.reason, delayed.opened_ns)
 
     def _departed(self, device: str, will: Will | None, reason: str, opened_ns: int) -> None:
-        now_ns = self.clock.now_ns()
+        now_ns = self._intake.clock.now_ns()
         said: DeviceEvent | Message | None = None
         if will is not None:
             said = topics.presence_or_message(topics.Route(device, topics.STATUS, ""), will.payload, now_ns)
         others = self._by_device.get(device, ())
         if isinstance(said, Message):
-            self.received[will.qos if will is not None else 0] += 1
-            self.batcher.accept(Accept(said))
+            self._intake.received[will.qos if will is not None else 0] += 1
+            self._intake.batcher.accept(Accept(said))
         elif said is not None and said.kind is EventKind.OFFLINE and not others:
             reason = f"will, {reason}"
         elif said is not None:
             # A device that came back before its loss was noticed is plainly here (device-formats.md 7.3).
             older = any(other.opened_ns > opened_ns for other in others)
             detail = "will of an older connection" if older else "will"
-            self.batcher.event(msgspec.structs.replace(said, detail=detail))
+            self._intake.batcher.event(msgspec.structs.replace(said, detail=detail))
         if not others:
-            self.batcher.change([presence(device, online=False)])
-            self.batcher.event(DeviceEvent(device, EventKind.OFFLINE, now_ns, reason))
+            self._intake.batcher.change([presence(device, online=False)])
+            self._intake.batcher.event(DeviceEvent(device, EventKind.OFFLINE, now_ns, reason))
 
     # Called by the service.
 
@@ -228,16 +202,14 @@ class Server:
             connection.session.forget_routes()
 
     def _look_around(self) -> None:
-        now_s = self.loop.time()
+        now_s = self._loop.time()
         for connection in self._wheel.due(now_s):
             connection.overdue(now_s)
             self.watch(connection)
         self._looks += 1
         if self._looks % _SWEEP_LOOKS == 0:
-            # A connection keeps the meter that it was given: only devices that are gone can be forgotten.
-            kept = self._by_device
-            self._meters = {name: one for name, one in self._meters.items() if name in kept or not one.idle(now_s)}
-        self._look = self.loop.call_later(_LOOK_S, self._look_around)
+            self._intake.forget_meters(self._by_device, now_s)
+        self._look = self._loop.call_later(_LOOK_S, self._look_around)
 
     async def stop(self) -> None:
         """Stop accepting, wait until received messages are durable and acknowledged, send DISCONNECT, close."""
@@ -261,7 +233,7 @@ class Server:
 
     async def _drained(self) -> None:
         # What cannot be written in time was never acknowledged: the devices still have it.
-        if self.batcher.blocked:
+        if self._intake.batcher.blocked:
             return
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.batcher.drained(), self.settings.stop_timeout_s)
+            await asyncio.wait_for(self._intake.batcher.drained(), self._intake.settings.stop_timeout_s)

@@ -19,15 +19,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from device_gateway import topics
+from device_gateway.access import SignIn
+from device_gateway.batcher import Accept
 from device_gateway.mqtt import codec
 from device_gateway.mqtt.actions import (
     REFUSALS,
-    Accept,
     Action,
     Answer,
     Authenticate,
     Close,
-    Decision,
     Expire,
     Open,
     Presence,
@@ -145,14 +145,14 @@ class Session:
             self.incomplete = 0 if self.behind else self._handled + 1
         return out
 
-    def decided(self, decision: Decision) -> list[Action]:
+    def decided(self, outcome: SignIn) -> list[Action]:
         """The sign-in's outcome, answer to ``Authenticate``."""
         if self.state is not State.AUTHENTICATING:
             return []
         connect = self._connect
         assert connect is not None
-        if decision is not Decision.ALLOWED:
-            return self._refuse(*REFUSALS[decision], decision.value)
+        if outcome is not SignIn.ALLOWED:
+            return self._refuse(*REFUSALS[outcome], outcome.value)
         self.device = connect.username or self.certified
         if connect.will is not None and connect.will.topic != topics.status_topic(self.device):
             return self._refuse(Connack.NOT_AUTHORISED, Code.NOT_AUTHORISED, "will on a topic of another")
@@ -305,10 +305,8 @@ class Session:
         if len(recent) > self._settings.resend_memory:
             del recent[next(iter(recent))]
         message = Message(device, adapter, kind, now_ns, payload, packet.dup and resend_of is None)
-        if resend_of is None:
-            out.append(Accept(message, codec.puback(packet_id), 1, 0, ticket))
-        else:
-            out.append(Accept(message, codec.puback(packet_id), 1, 0, None, resend_of))
+        new = ticket if resend_of is None else None
+        out.append(Accept(message, codec.puback(packet_id), 1, 0, new, resend_of))
 
     def _accept_presence(self, packet: Publish, event: DeviceEvent, out: list[Action]) -> None:
         if packet.qos == 0:

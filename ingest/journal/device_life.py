@@ -13,7 +13,7 @@ import msgspec
 from vitals.device_state import Fault
 from vitals.glossary import EventKind
 from vitals.model import DeviceEvent
-from vitals.times import SECOND_NS
+from vitals.times import DAY_NS, SECOND_NS
 
 DISORDER_NS: Final = 600 * SECOND_NS
 """Presence this much older than the newest is out of order (device-formats.md 7.3); older still, a clock was set back
@@ -26,7 +26,7 @@ ABSENT_REPEATS: Final = 3
 """A value that is absent this often, with none between, is a fault."""
 BATTERY_RISE_PERCENT: Final = 5.0
 """A low battery is over when it is this much above its threshold."""
-LOW_WORD_NS: Final = 86_400 * SECOND_NS
+LOW_WORD_NS: Final = DAY_NS
 """A ``low`` without a level holds for this long after it was said last; then sound readings end it."""
 FLAPPING: Final = "flapping"
 TAKEN_OVER: Final = "taken over"
@@ -40,7 +40,7 @@ REPORTS: Final = _FAULTS | {EventKind.BATTERY}
 """Events of adapters that say how the device is."""
 
 
-class Trouble(msgspec.Struct, array_like=True):
+class FaultReports(msgspec.Struct, array_like=True):
     """Reports of one fault. ``message`` is the ordinal of the last one; ``open`` once there were enough of them."""
 
     kind: EventKind
@@ -73,7 +73,7 @@ class Life(msgspec.Struct, array_like=True):
     battery: float | None = None
     battery_low: bool | None = None
     battery_ns: int | None = None
-    troubles: dict[str, Trouble] = {}
+    troubles: dict[str, FaultReports] = {}
     connects: list[int] = []
     takeovers: list[int] = []
     told: int = 0
@@ -165,7 +165,7 @@ def _trouble(
 ) -> list[DeviceEvent]:
     trouble = life.troubles.get(key)
     if trouble is None:
-        trouble = Trouble(kind, detail, event.vital, event.time_ns, event.time_ns, event.message)
+        trouble = FaultReports(kind, detail, event.vital, event.time_ns, event.time_ns, event.message)
         life.troubles[key] = trouble
     trouble.detail, trouble.last_ns, trouble.message = detail, max(trouble.last_ns, event.time_ns), event.message
     trouble.count += 1
@@ -211,7 +211,7 @@ def sound(life: Life, device: str, reading: Sound) -> list[DeviceEvent]:
     return out
 
 
-def _disproves(reading: Sound, trouble: Trouble) -> bool:
+def _disproves(reading: Sound, trouble: FaultReports) -> bool:
     match trouble.kind:
         case EventKind.SENSOR_STATUS:
             return True

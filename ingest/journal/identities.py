@@ -23,6 +23,7 @@ from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import NO_TIME, Entry, VitalBatch
 from vitals.ports import Sealer
 from vitals.records import QuarantineItem
+from vitals.times import HOUR_NS
 
 # Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
 SCHEMA = """
@@ -74,7 +75,7 @@ CREATE TABLE IF NOT EXISTS unclaimed(device TEXT PRIMARY KEY, told_ns INTEGER NO
 STREAM = "vitals"
 _CONTEXT = b"quarantine"
 
-_AHEAD_NS = 26 * 3_600_000_000_000
+_AHEAD_NS = 26 * HOUR_NS
 LARGEST_ID = 2**63 - 1
 
 Int64 = npt.NDArray[np.int64]

@@ -29,11 +29,11 @@ from vitals.device_state import (
 )
 from vitals.glossary import NOT_SCORED, Basis, Flag
 from vitals.model import NO_TIME, DeviceEvent, VitalBatch
-from vitals.times import MINUTE_NS
+from vitals.times import MINUTE_NS, SECOND_NS
 
 KEPT_EVENTS: Final = 1_000
 _SLACK_EVENTS: Final = 100
-LONGEST_BEAT_NS: Final = 30 * 1_000_000_000
+LONGEST_BEAT_NS: Final = 30 * SECOND_NS
 """A longer pause between two watermarks is an outage: nothing was processed, no device was overdue."""
 _FUTURE_NS: Final = 5 * MINUTE_NS
 """A measurement time further ahead of its receipt is a wrong clock (clinical.md 1.3, cross-field checks)."""

@@ -4,6 +4,7 @@ A row's time is read in the zone of each assignment of its device, and the row i
 device at every instant that it can mean. No such person, or two: the row waits as unassigned with a reason.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -90,9 +91,20 @@ class WearTable:
         """The device's row; that of never-worn devices when the registry does not know it."""
         return self.rows.get(device, len(self.parts) - 1)
 
-    def clock(self, row: int) -> DeviceClock:
-        """The clock of a device, to be learned about."""
-        return self.clocks.setdefault(row, DeviceClock())
+    def clock_of(self, device: str) -> DeviceClock:
+        """A copy of what is known of a device's clock, to be learned about."""
+        known = self.clocks.get(self.row(device))
+        return DeviceClock() if known is None else known.copy()
+
+    def with_clocks(self, learned: Mapping[str, DeviceClock]) -> "WearTable":
+        """The same table with other clocks of some devices; this one stays as it is."""
+        other = copy.copy(self)
+        other.clocks = {**self.clocks, **{self.row(device): clock for device, clock in learned.items()}}
+        return other
+
+    def learn(self, learned: Mapping[str, DeviceClock]) -> None:
+        """Take over clocks that became known better."""
+        self.clocks.update({self.row(device): clock for device, clock in learned.items()})
 
     def trust(self, heads: Mapping[str, Head]) -> None:
         """Move the newest trusted record of devices forward."""

@@ -70,6 +70,12 @@ class DeviceClock:
     unknown: set[Record] = field(default_factory=set)
     newest: list[Record] = field(default_factory=list)
 
+    def copy(self) -> "DeviceClock":
+        """The same knowledge, to be learned on from here."""
+        return DeviceClock(
+            self.odd.copy(), self.epochs.copy(), self.reached.copy(), self.unknown.copy(), self.newest.copy()
+        )
+
     def is_odd(self, seq: int, source_ns: int, head_ns: int) -> bool:
         """Whether a record is one of the odd ones, or older than a later one of them."""
         if (seq, source_ns) in self.odd:

@@ -7,12 +7,12 @@ from simulators.formats.bluetooth import BLUETOOTH
 from simulators.formats.fhir import FHIR
 from simulators.formats.files import FILES
 from simulators.formats.hl7 import HL7
-from simulators.formats.model import Format, Sample, Time
+from simulators.formats.model import CarriedTime, Format, Sample
 from simulators.formats.open_mhealth import OPEN_MHEALTH
 from simulators.formats.vendors import VENDORS
 from vitals.errors import InvalidRequest
 
-__all__ = ["FORMATS", "Format", "Sample", "Time", "parse_formats"]
+__all__ = ["FORMATS", "CarriedTime", "Format", "Sample", "parse_formats"]
 
 FORMATS: Final[tuple[Format, ...]] = (*FILES, *BLUETOOTH, *OPEN_MHEALTH, *FHIR, *HL7, *VENDORS)
 

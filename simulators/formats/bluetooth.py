@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from simulators import wire
 from simulators.formats import packets
-from simulators.formats.model import Format, Sample, Time, instant, instant_text, written
+from simulators.formats.model import CarriedTime, Format, Sample, instant, instant_text, written
 from vitals.times import DAY_S
 
 SESSION_DAYS: Final = 10
@@ -40,7 +40,7 @@ def _glucose(sample: Sample, rng: random.Random) -> bytes:
 
 def _glucose_context(sample: Sample, rng: random.Random) -> bytes:
     medication = _maybe(rng, (rng.randint(1, 5), f"{rng.randint(1, 40)}E-5"))
-    context = packets.Context(
+    context = packets.GlucoseContext(
         carbohydrate=_maybe(rng, (rng.randint(1, 7), f"{rng.randint(5, 120) / 1000:.3f}")),
         meal=_maybe(rng, rng.randint(1, 5)),
         health=_maybe(rng, (1, rng.choice((1, 4, 5)))),
@@ -95,8 +95,8 @@ def _continuous(sample: Sample, rng: random.Random) -> bytes:
 def _oximeter(sample: Sample) -> tuple[wire.Number, wire.Number, wire.Number | None]:
     """SpO2, pulse and amplitude; a missing value is the special value NaN, a missing amplitude is left out."""
     values = sample.values
-    spo2 = written("spo2", values["spo2"], "%", 1) if "spo2" in values else wire.Special.NAN
-    pulse = written("pulse_rate", values["pulse_rate"], "/min", 0) if "pulse_rate" in values else wire.Special.NAN
+    spo2 = written("spo2", values["spo2"], "%", 1) if "spo2" in values else wire.SpecialWord.NAN
+    pulse = written("pulse_rate", values["pulse_rate"], "/min", 0) if "pulse_rate" in values else wire.SpecialWord.NAN
     return spo2, pulse, written("perf_index", values["perf_index"], "%", 1) if "perf_index" in values else None
 
 
@@ -115,7 +115,7 @@ def _pressure(sample: Sample, rng: random.Random) -> bytes:
     kilopascal = rng.random() < 0.3
     unit, decimals = ("kPa", 1) if kilopascal else ("mm[Hg]", 0)
     pressures = [
-        written(key, sample.values[key], unit, decimals) if key in sample.values else wire.Special.NAN
+        written(key, sample.values[key], unit, decimals) if key in sample.values else wire.SpecialWord.NAN
         for key in ("bp_sys", "bp_dia", "bp_mean")
     ]
     pulse = sample.values.get("pulse_rate_nibp")
@@ -156,7 +156,7 @@ def _weight(sample: Sample, rng: random.Random) -> bytes:
 def _body(sample: Sample, rng: random.Random) -> bytes:
     imperial = rng.random() < 0.4
     unit, step = ("[lb_av]", "0.01") if imperial else ("kg", "0.005")
-    body = packets.Body(
+    body = packets.BodyComposition(
         metabolism=_maybe(rng, rng.randint(5000, 9000)),
         muscle_percent=_maybe(rng, rng.randint(250, 480)),
         water=_maybe(rng, rng.randint(7000, 9500)),
@@ -204,23 +204,23 @@ _PRESSURE_STEP = {"bp_sys": 0.51, "bp_dia": 0.51, "bp_mean": 0.51, "pulse_rate_n
 _SCALE_STEP = {"weight": 0.0026, "bmi": 0.05, "height": 0.128}
 
 _PACKETS: Final = (
-    Format("ble_glucose", "2a18", "glucose meter", _GLUCOSE_STEP, _glucose, Time.WALL, period_s=14_400.0),
-    Format("ble_glucose", "2a34", "glucose meter, context", {}, _glucose_context, Time.NONE, period_s=14_400.0),
-    Format("ble_cgm", "2aa7", "glucose sensor", {"glucose_isf": 0.5}, _cgm, Time.RELATIVE, 60.0, period_s=300.0),
-    Format("ble_plx", "2a5e", "fingertip oximeter", _OXIMETER_STEP, _spot, Time.WALL),
-    Format("ble_plx", "2a5f", "worn oximeter", _OXIMETER_STEP, _continuous, Time.NONE, period_s=1.0),
-    Format("ble_heart_rate", "2a37", "chest strap", _HEART_STEP, _heart_rate, Time.NONE, period_s=1.0),
-    Format("ble_blood_pressure", "2a35", "cuff", _PRESSURE_STEP, _pressure, Time.WALL, period_s=3600.0),
-    Format("ble_thermometer", "2a1c", "thermometer", {"temp": 0.05}, _temperature, Time.WALL, period_s=3600.0),
-    Format("ble_scale", "2a9d", "scale", _SCALE_STEP, _weight, Time.WALL, period_s=3600.0),
-    Format("ble_scale", "2a9c", "body composition scale", {"body_fat": 0.05, "weight": 0.0026}, _body, Time.WALL,
+    Format("ble_glucose", "2a18", "glucose meter", _GLUCOSE_STEP, _glucose, CarriedTime.WALL, period_s=14_400.0),
+    Format("ble_glucose", "2a34", "glucose meter, context", {}, _glucose_context, CarriedTime.NONE, period_s=14_400.0),
+    Format("ble_cgm", "2aa7", "glucose sensor", {"glucose_isf": 0.5}, _cgm, CarriedTime.RELATIVE, 60.0, period_s=300.0),
+    Format("ble_plx", "2a5e", "fingertip oximeter", _OXIMETER_STEP, _spot, CarriedTime.WALL),
+    Format("ble_plx", "2a5f", "worn oximeter", _OXIMETER_STEP, _continuous, CarriedTime.NONE, period_s=1.0),
+    Format("ble_heart_rate", "2a37", "chest strap", _HEART_STEP, _heart_rate, CarriedTime.NONE, period_s=1.0),
+    Format("ble_blood_pressure", "2a35", "cuff", _PRESSURE_STEP, _pressure, CarriedTime.WALL, period_s=3600.0),
+    Format("ble_thermometer", "2a1c", "thermometer", {"temp": 0.05}, _temperature, CarriedTime.WALL, period_s=3600.0),
+    Format("ble_scale", "2a9d", "scale", _SCALE_STEP, _weight, CarriedTime.WALL, period_s=3600.0),
+    Format("ble_scale", "2a9c", "body composition scale", {"body_fat": 0.05, "weight": 0.0026}, _body, CarriedTime.WALL,
            period_s=3600.0),
-    Format("ble_battery", "2a19", "battery", {}, _battery, Time.NONE),
+    Format("ble_battery", "2a19", "battery", {}, _battery, CarriedTime.NONE),
 )  # fmt: skip
 
 
-def _hub(of: Format, parts: Parts, time: Time) -> Format:
-    step = 0.001 if of.time is Time.NONE and len(parts) == 1 else of.time_step_s
+def _hub(of: Format, parts: Parts, time: CarriedTime) -> Format:
+    step = 0.001 if of.time is CarriedTime.NONE and len(parts) == 1 else of.time_step_s
     return replace(
         of, kind="envelope", title=f"{of.title} behind a hub", encode=_envelope(parts), time=time, time_step_s=step
     )
@@ -230,11 +230,11 @@ def _hubs() -> tuple[Format, ...]:
     by_kind = {packet.kind: packet for packet in _PACKETS}
     glucose, cgm = by_kind["2a18"], by_kind["2aa7"]
     pairs = (
-        _hub(glucose, ((0x2A18, _glucose), (0x2A34, _glucose_context)), Time.WALL),
-        _hub(cgm, ((0x2AAA, _session), (0x2AA7, _cgm)), Time.INSTANT),
+        _hub(glucose, ((0x2A18, _glucose), (0x2A34, _glucose_context)), CarriedTime.WALL),
+        _hub(cgm, ((0x2AAA, _session), (0x2AA7, _cgm)), CarriedTime.INSTANT),
     )
     alone = [of for kind, of in by_kind.items() if kind not in {"2a18", "2a34", "2aa7"}]
-    times = [Time.WALL if of.time is Time.WALL else Time.HUB for of in alone]
+    times = [CarriedTime.WALL if of.time is CarriedTime.WALL else CarriedTime.HUB for of in alone]
     return pairs + tuple(
         _hub(of, ((int(of.kind, 16), of.encode),), time) for of, time in zip(alone, times, strict=True)
     )

@@ -8,7 +8,7 @@ from typing import Final
 from xml.sax.saxutils import quoteattr
 
 from simulators import wire
-from simulators.formats.model import OFFSETS_MIN, Format, Sample, Time, written
+from simulators.formats.model import OFFSETS_MIN, CarriedTime, Format, Sample, written
 from simulators.formats.vendors import SENSOR_RANGE, export_time
 
 _UNITS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({
@@ -98,7 +98,7 @@ _EXPORTED: Final = {
 
 FILES: Final = (
     Format("json", "", "generic device", dict.fromkeys(_UNITS, 1e-3), _json, time_step_s=0.001),
-    Format("clarity", "export", "sensor export", {"glucose_isf": 0.5}, _clarity, Time.WALL, period_s=300.0),
+    Format("clarity", "export", "sensor export", {"glucose_isf": 0.5}, _clarity, CarriedTime.WALL, period_s=300.0),
     Format("apple_health", "export", "phone export", _EXPORTED, _apple),
     Format("apple_health", "export", "phone export, steps", {"steps": 0.5}, _apple_steps, lasts_s=_STEPS_S),
 )

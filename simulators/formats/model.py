@@ -49,7 +49,7 @@ class Sample:
         return self.time_ns // SECOND_NS
 
 
-class Time(StrEnum):
+class CarriedTime(StrEnum):
     """The time that a payload carries: an instant, wall time without a zone, the hub's time, minutes since a start
     that it does not tell, or none."""
 
@@ -75,7 +75,7 @@ class Format:
     title: str
     resolution: Mapping[str, float]
     encode: Callable[[Sample, random.Random], bytes]
-    time: Time = Time.INSTANT
+    time: CarriedTime = CarriedTime.INSTANT
     time_step_s: float = 1.0
     lasts_s: int = 0
     period_s: float = 900.0

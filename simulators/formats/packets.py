@@ -30,7 +30,7 @@ def _stamp(time: datetime | None) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class GlucoseContext:
     """Glucose context (2.3): pairs are (code, amount); ``carbohydrate`` in kg, ``medication`` in kg, in L with
     ``litres``; ``health`` is (tester, health); ``exercise`` (s, %)."""
 
@@ -43,7 +43,7 @@ class Context:
     hba1c: Number | None = None
 
 
-def glucose_context(sequence: int, context: Context) -> bytes:
+def glucose_context(sequence: int, context: GlucoseContext) -> bytes:
     """Glucose Measurement Context 0x2A34 of the measurement with that sequence number."""
     flags = _bits(
         context.carbohydrate, context.meal, context.health, context.exercise, context.medication, context.litres,
@@ -134,7 +134,7 @@ def weight(
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class BodyComposition:
     """Optional counts of 0x2A9C in the order of the wire: kJ, 0.1 %, four masses, 0.1 ohm, weight and height."""
 
     metabolism: int | None = None
@@ -164,7 +164,7 @@ class Wearer:
     imperial: bool = field(default=False, kw_only=True)
 
 
-def body_composition(fat: int, wearer: Wearer, body: Body) -> bytes:
+def body_composition(fat: int, wearer: Wearer, body: BodyComposition) -> bytes:
     """Body Composition Measurement 0x2A9C: fat in 0.1 %, flags of two bytes."""
     flags = _bits(wearer.imperial, wearer.time, wearer.user, *body.counts())
     return _u16(flags, fat) + _stamp(wearer.time) + _u8(wearer.user) + _u16(*body.counts())

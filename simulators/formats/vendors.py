@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from simulators.formats.model import (
     OFFSETS_MIN,
+    CarriedTime,
     Format,
     Sample,
-    Time,
     identifier,
     instant_text,
     number,
@@ -229,7 +229,8 @@ VENDORS: Final = (
     Format("nightscout", "entries", "sensor and meter entries", {"glucose_isf": 0.5, "glucose_bg": 0.5}, _nightscout,
            time_step_s=0.001, period_s=300.0),
     Format("dexcom", "egvs", "estimated glucose", {"glucose_isf": 0.91}, _dexcom, period_s=300.0),
-    Format("fitbit", "heart", "intraday heart rate", {"heart_rate": 0.5}, _fitbit_heart, Time.WALL, period_s=60.0),
-    Format("fitbit", "spo2", "saturation asleep", {"spo2": 0.05}, _fitbit_spo2, Time.WALL, period_s=300.0),
+    Format("fitbit", "heart", "intraday heart rate", {"heart_rate": 0.5}, _fitbit_heart, CarriedTime.WALL,
+           period_s=60.0),
+    Format("fitbit", "spo2", "saturation asleep", {"spo2": 0.05}, _fitbit_spo2, CarriedTime.WALL, period_s=300.0),
     Format("health_auto_export", "metrics", "metrics of a phone", _EXPORTED, _health_auto_export),
 )  # fmt: skip

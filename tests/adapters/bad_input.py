@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from msgspec import structs
 
-from ingest import quarantine
+from ingest import pipeline
 from ingest.adapter import Context, Decoded
 from tests.adapters.decoding import ADAPTERS, assert_sound, reading_rows
 from tests.adapters.test_adapter_golden_cases import FOUND, load
@@ -132,7 +132,7 @@ def fed(seed: Seed, payloads: Sequence[bytes]) -> Outcome:
     adapter, contexts = ADAPTERS[seed.message.adapter], [seed.context] * len(batch)
     decoded = checked(adapter.decode(batch, contexts), batch)
     # As ingest takes it: units fit their vitals, times lie in range, context can be written.
-    sound = quarantine.decode(adapter, batch, contexts)
+    sound = pipeline.decode(adapter, batch, contexts)
     assert not any(reject.reason is Reason.ADAPTER_ERROR for reject in sound.rejects), (
         "ingest cannot take what came out"
     )

@@ -14,7 +14,7 @@ from deploy.cli import main
 from deploy.layout import Layout
 from deploy.processes.control import open_control
 from deploy.settings import Settings
-from device_gateway.mqtt.actions import Decision
+from device_gateway.access import SignIn
 from device_gateway.mqtt.packets import Code, Connack
 from tests.docs.tables import code, table, yes
 
@@ -148,4 +148,4 @@ def connack_block() -> str:
 
 def sign_ins_block() -> str:
     """Outcomes of a sign-in, the words of ``vitalgate_auth_failures_total``."""
-    return ", ".join(code(one.value) for one in Decision if one is not Decision.ALLOWED)
+    return ", ".join(code(one.value) for one in SignIn if one is not SignIn.ALLOWED)

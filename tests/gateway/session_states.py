@@ -4,18 +4,9 @@ from typing import Any
 
 import pytest
 
-from device_gateway.mqtt.actions import (
-    Accept,
-    Action,
-    Answer,
-    Authenticate,
-    Close,
-    Decision,
-    Expire,
-    Open,
-    Presence,
-    Send,
-)
+from device_gateway.access import SignIn
+from device_gateway.batcher import Accept
+from device_gateway.mqtt.actions import Action, Answer, Authenticate, Close, Expire, Open, Presence, Send
 from device_gateway.mqtt.session import Session, State
 from device_gateway.sessions import SessionKey, StoredSession
 from device_gateway.settings import GatewaySettings
@@ -74,7 +65,7 @@ def stored_session() -> StoredSession:
 def connected(version: int, stored: StoredSession | None = None, **choices: Any) -> Session:
     session = fresh()
     session.receive(connect(version=version, **choices), NOW)
-    session.decided(Decision.ALLOWED)
+    session.decided(SignIn.ALLOWED)
     session.opened(stored or stored_session(), present=False, now_ns=NOW)
     assert session.state is State.CONNECTED
     return session

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from device_gateway import batcher as batching
-from device_gateway.access import Access
-from device_gateway.batcher import Batcher
-from device_gateway.mqtt.actions import Accept, Decision
+from device_gateway.access import Access, SignIn
+from device_gateway.batcher import Accept, Batcher
 from device_gateway.mqtt.packets import Connect
 from device_gateway.mqtt.wheel import Wheel
 from device_gateway.sessions import Change, SessionKey, SessionStore, Ticket
@@ -178,19 +177,19 @@ def test_failed_sign_ins_are_forgotten_after_a_minute() -> None:
         nonlocal now_s
         access = Access(registry(), 2, monotonic=lambda: now_s)
 
-        async def sign_in(secret: bytes, peer: str = "a") -> Decision:
+        async def sign_in(secret: bytes, peer: str = "a") -> SignIn:
             return await access.authenticate("d1", secret, peer)
 
-        assert await sign_in(b"secret-d1") is Decision.ALLOWED
+        assert await sign_in(b"secret-d1") is SignIn.ALLOWED
         assert [await sign_in(b"no") for _ in range(3)] == [
-            Decision.BAD_CREDENTIALS,
-            Decision.BAD_CREDENTIALS,
-            Decision.TOO_MANY_FAILURES,
+            SignIn.BAD_CREDENTIALS,
+            SignIn.BAD_CREDENTIALS,
+            SignIn.TOO_MANY_FAILURES,
         ]
-        assert await sign_in(b"secret-d1") is Decision.TOO_MANY_FAILURES
-        assert await sign_in(b"secret-d1", "b") is Decision.ALLOWED
+        assert await sign_in(b"secret-d1") is SignIn.TOO_MANY_FAILURES
+        assert await sign_in(b"secret-d1", "b") is SignIn.ALLOWED
         now_s = 61.0
-        assert await sign_in(b"secret-d1") is Decision.ALLOWED
+        assert await sign_in(b"secret-d1") is SignIn.ALLOWED
         access.close()
 
     asyncio.run(run())

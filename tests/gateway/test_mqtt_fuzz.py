@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from device_gateway.mqtt.actions import Decision
+from device_gateway.access import SignIn
 from device_gateway.mqtt.session import Session, State
 from device_gateway.sessions import SessionKey, StoredSession
 from device_gateway.settings import GatewaySettings
@@ -51,7 +51,7 @@ def mutated(choose: random.Random, version: int) -> Iterator[bytes]:
 def open_session(version: int) -> Session:
     session = Session(SETTINGS, lambda *_: False, lambda: "auto")
     session.receive(connect(version=version), NOW)
-    session.decided(Decision.ALLOWED)
+    session.decided(SignIn.ALLOWED)
     stored = StoredSession(SessionKey("d1", "c1"), version, 0, durable=False)
     session.opened(stored, present=False, now_ns=NOW)
     return session

@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 
-from device_gateway.mqtt.actions import (
-    Accept,
-    Decision,
-)
+from device_gateway.access import SignIn
+from device_gateway.batcher import Accept
 from device_gateway.mqtt.packets import Code
 from device_gateway.mqtt.session import Session, State
 from tests.gateway.harness import connect, frame, puback, pubcomp, publish, pubrec, pubrel, text
@@ -287,7 +285,7 @@ def test_routes_are_asked_once_and_again_when_the_registry_changed() -> None:
 
     session = Session(SETTINGS, ask, lambda: "")
     session.receive(connect(version=5), NOW)
-    session.decided(Decision.ALLOWED)
+    session.decided(SignIn.ALLOWED)
     session.opened(stored_session(), present=False, now_ns=NOW)
     data = publish("vitals/kid/json", b"", version=5)
     assert [told(session.receive(data, NOW))[0][0] for _ in range(2)] == ["accept", "accept"]

@@ -2,11 +2,8 @@
 
 import pytest
 
-from device_gateway.mqtt.actions import (
-    Action,
-    Authenticate,
-    Decision,
-)
+from device_gateway.access import SignIn
+from device_gateway.mqtt.actions import Action, Authenticate
 from device_gateway.mqtt.session import State
 from device_gateway.sessions import SessionKey, StoredSession
 from tests.gateway.harness import connect, frame, puback, publish, text
@@ -17,7 +14,7 @@ def test_connect_goes_through_sign_in_and_durable_session_to_connack() -> None:
     session = fresh()
     assert told(session.receive(connect(secret=b"s"), NOW)) == [("authenticate", "d1", b"s")]
     assert session.state is State.AUTHENTICATING
-    assert told(session.decided(Decision.ALLOWED)) == [("open", "d1", "c1", 0)]
+    assert told(session.decided(SignIn.ALLOWED)) == [("open", "d1", "c1", 0)]
     assert session.state is State.OPENING
     assert told(session.opened(stored_session(), present=True, now_ns=NOW)) == [("send", b"\x20\x02\x01\x00")]
     assert session.state is State.CONNECTED
@@ -38,7 +35,7 @@ def test_bytes_may_come_in_any_pieces_and_before_connack(version: int, size: int
             seen.append(action)
             if isinstance(action, Authenticate):
                 assert session.receive(b"", NOW) == []
-                session.decided(Decision.ALLOWED)
+                session.decided(SignIn.ALLOWED)
     seen += session.opened(stored_session(), present=False, now_ns=NOW)
     assert [entry[0] for entry in told(seen)] == ["authenticate", "send", "accept", "accept", "send"]
     assert told(seen)[2:] == [
@@ -68,15 +65,15 @@ def test_connects_that_are_refused_before_sign_in(data: bytes, reply: bytes) -> 
 
 
 DECISIONS = (
-    (Decision.BAD_CREDENTIALS, b"\x20\x02\x00\x05", b"\x20\x03\x00\x86\x00"),
-    (Decision.REVOKED, b"\x20\x02\x00\x05", b"\x20\x03\x00\x87\x00"),
-    (Decision.TOO_MANY_FAILURES, b"\x20\x02\x00\x05", b"\x20\x03\x00\x9f\x00"),
-    (Decision.UNAVAILABLE, b"\x20\x02\x00\x03", b"\x20\x03\x00\x88\x00"),
+    (SignIn.BAD_CREDENTIALS, b"\x20\x02\x00\x05", b"\x20\x03\x00\x86\x00"),
+    (SignIn.REVOKED, b"\x20\x02\x00\x05", b"\x20\x03\x00\x87\x00"),
+    (SignIn.TOO_MANY_FAILURES, b"\x20\x02\x00\x05", b"\x20\x03\x00\x9f\x00"),
+    (SignIn.UNAVAILABLE, b"\x20\x02\x00\x03", b"\x20\x03\x00\x88\x00"),
 )
 
 
 @pytest.mark.parametrize(("decision", "v311", "v5"), DECISIONS)
-def test_sign_ins_that_fail(decision: Decision, v311: bytes, v5: bytes) -> None:
+def test_sign_ins_that_fail(decision: SignIn, v311: bytes, v5: bytes) -> None:
     for version, reply in ((4, v311), (5, v5)):
         session = fresh()
         session.receive(connect(version=version), NOW)
@@ -93,7 +90,7 @@ def test_a_connect_without_a_user_name_is_checked_like_any_other(version: int) -
 def test_a_will_may_only_be_the_devices_own_presence(version: int, reply: bytes, topic: str) -> None:
     session = fresh()
     session.receive(connect(version=version, will=(topic, b"offline")), NOW)
-    assert told(session.decided(Decision.ALLOWED)) == [("send", reply), ("close", None)]
+    assert told(session.decided(SignIn.ALLOWED)) == [("send", reply), ("close", None)]
 
 
 @pytest.mark.parametrize(("version", "reply"), [(4, b"\x20\x02\x00\x03"), (5, b"\x20\x03\x00\x88\x00")])
@@ -102,9 +99,9 @@ def test_a_log_that_cannot_be_written_refuses_who_is_not_in_yet(version: int, re
         session = fresh()
         session.receive(connect(version=version), NOW)
         if decide:
-            session.decided(Decision.ALLOWED)
+            session.decided(SignIn.ALLOWED)
         assert told(session.unavailable()) == [("send", reply), ("close", None)]
-        assert session.decided(Decision.ALLOWED) == []
+        assert session.decided(SignIn.ALLOWED) == []
         assert session.opened(stored_session(), present=False, now_ns=NOW) == []
     assert connected(version).unavailable() == []
 
@@ -122,13 +119,13 @@ EXPIRIES = (
 def test_how_long_a_session_lives(version: int, clean: bool, properties: bytes, expiry_s: int) -> None:
     session = fresh()
     session.receive(connect(version=version, clean=clean, properties=properties), NOW)
-    assert told(session.decided(Decision.ALLOWED)) == [("open", "d1", "c1", expiry_s)]
+    assert told(session.decided(SignIn.ALLOWED)) == [("open", "d1", "c1", expiry_s)]
 
 
 def test_mqtt_5_is_told_what_the_server_decided() -> None:
     session = fresh()
     session.receive(connect(version=5, client_id="", keep_alive=0, properties=b"\x11\x00\x00\xff\xff"), NOW)
-    assert told(session.decided(Decision.ALLOWED)) == [("open", "d1", "auto-1", 1000)]
+    assert told(session.decided(SignIn.ALLOWED)) == [("open", "d1", "auto-1", 1000)]
     stored = StoredSession(SessionKey("d1", "auto-1"), 5, 1000, durable=True)
     [(_, reply)] = told(session.opened(stored, present=False, now_ns=NOW))
     assert b"\x12" + text("auto-1") in reply
@@ -142,11 +139,11 @@ def test_mqtt_5_is_told_what_the_server_decided() -> None:
 def test_a_connack_over_the_clients_limit_is_not_sent() -> None:
     session = fresh()
     session.receive(connect(version=5, properties=b"\x27\x00\x00\x00\x05"), NOW)
-    session.decided(Decision.ALLOWED)
+    session.decided(SignIn.ALLOWED)
     assert told(session.opened(stored_session(), present=False, now_ns=NOW)) == [("close", None)]
 
 
 def test_an_assigned_client_id_in_3_1_1() -> None:
     session = fresh()
     session.receive(connect(client_id=""), NOW)
-    assert told(session.decided(Decision.ALLOWED)) == [("open", "d1", "auto-1", 0)]
+    assert told(session.decided(SignIn.ALLOWED)) == [("open", "d1", "auto-1", 0)]

@@ -160,7 +160,7 @@ def learn(rows: Sequence[Row], worn: WearTable, devices: list[Device], size: int
         odd = place(columns, columns.source_time_ns, device, received, worn).odd
         for row, is_odd in zip(part, odd.tolist(), strict=True):
             if is_odd:
-                worn.clock(0).see(row.seq, row.source_ns, row.received_ns)
+                worn.clocks.setdefault(0, DeviceClock()).see(row.seq, row.source_ns, row.received_ns)
         placed(part, worn, devices)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from simulators.formats import FORMATS, Sample, packets
 from simulators.formats.bluetooth import session_start, uuid_text
-from simulators.formats.packets import Body, Context, Wearer
-from simulators.wire import Special
+from simulators.formats.packets import BodyComposition, GlucoseContext, Wearer
+from simulators.wire import SpecialWord
 from tests.support import FIXTURES
 
 VECTORS = {vector["name"]: vector for vector in json.loads((FIXTURES / "gatt" / "vectors.json").read_text())["vectors"]}
@@ -23,11 +23,11 @@ def shown(data: bytes) -> str:
 
 
 def test_glucose_context_examples() -> None:
-    a = Context(meal=1, health=(1, 5))
-    b = Context((2, "0.060"), 2, exercise=(1800, 40), medication=(1, "50E-6"), litres=True)
+    a = GlucoseContext(meal=1, health=(1, 5))
+    b = GlucoseContext((2, "0.060"), 2, exercise=(1800, 40), medication=(1, "50E-6"), litres=True)
     assert shown(packets.glucose_context(12, a)) == "06 0C 00 01 51"
     assert shown(packets.glucose_context(15, b)) == "3B 0F 00 02 3C D0 02 08 07 28 01 32 A0"
-    assert shown(packets.glucose_context(1, Context(hba1c="6.1"))) == "40 01 00 3D F0"
+    assert shown(packets.glucose_context(1, GlucoseContext(hba1c="6.1"))) == "40 01 00 3D F0"
 
 
 def test_crc_has_its_published_check_value() -> None:
@@ -52,7 +52,7 @@ def test_cgm_session_start_examples() -> None:
 
 
 def test_blood_pressure_examples() -> None:
-    nan = Special.NAN
+    nan = SpecialWord.NAN
     a = packets.blood_pressure((123, 88, 99), time=datetime(2016, 11, 15, 15, 52, 36), pulse=80, status=0)
     b = packets.blood_pressure(("16.0", "10.7", nan), kilopascal=True)
     c = packets.blood_pressure((135, 86, 102), time=datetime(2024, 3, 10, 21, 4), pulse=77, user=2, status=5)
@@ -71,7 +71,7 @@ def test_temperature_examples() -> None:
     a = packets.temperature("36.8", time=datetime(2024, 3, 10, 6, 45), site=6)
     assert shown(a) == "06 70 01 00 FF E8 07 03 0A 06 2D 00 06"
     assert shown(packets.temperature("98.60", fahrenheit=True)) == "01 84 26 00 FE"
-    assert shown(packets.temperature(Special.NAN)) == "00 FF FF 7F 00"
+    assert shown(packets.temperature(SpecialWord.NAN)) == "00 FF FF 7F 00"
     vector = packets.temperature("37.60", time=datetime(2012, 12, 5, 11, 50, 27), site=4)
     assert vector == bytes.fromhex(VECTORS["temperature_celsius"]["hex"])
 
@@ -85,11 +85,11 @@ def test_weight_examples() -> None:
 
 
 def test_body_composition_examples() -> None:
-    a = packets.body_composition(228, Wearer(MORNING), Body(water=8200, impedance=5120))
-    b = packets.body_composition(195, Wearer(), Body(metabolism=6900, muscle_percent=421, weight=15_000))
+    a = packets.body_composition(228, Wearer(MORNING), BodyComposition(water=8200, impedance=5120))
+    b = packets.body_composition(195, Wearer(), BodyComposition(metabolism=6900, muscle_percent=421, weight=15_000))
     assert shown(a) == "02 03 E4 00 E8 07 03 0A 07 01 14 08 20 00 14"
     assert shown(b) == "18 04 C3 00 F4 1A A5 01 98 3A"
-    c = packets.body_composition(195, Wearer(user=2, imperial=True), Body(height=689))
+    c = packets.body_composition(195, Wearer(user=2, imperial=True), BodyComposition(height=689))
     assert shown(c) == "05 08 C3 00 02 B1 02"
 
 

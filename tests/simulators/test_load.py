@@ -14,7 +14,8 @@ import pytest
 from ingest.adapter import Context
 from ingest.adapters import load_adapters
 from simulators import load
-from simulators.load import ALARM_EVERY, FIRST_SEQ, PAYLOADS, Credential, LoadPlan, LoadResult, run_load
+from simulators.load import ALARM_EVERY, Credential, LoadPlan, LoadResult, run_load
+from simulators.load_payloads import FIRST_SEQ, PAYLOADS
 from tests.simulators.conftest import Broker
 from tests.support import Handler, free_port, loopback_server
 from vitals.catalog import BY_CODE

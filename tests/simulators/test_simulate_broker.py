@@ -14,7 +14,7 @@ import pytest
 from simulators import fleet, replay, simulate
 from simulators.devices import SimulatedDevice
 from simulators.faults import Dropout, Duplicate, Garbage, Reorder, Skew
-from simulators.patients import Condition, Patient
+from simulators.patients import Condition, SyntheticPatient
 from simulators.publisher import Options, Outgoing, Publisher
 from simulators.replay import Progress
 from tests.simulators.conftest import Broker
@@ -69,7 +69,7 @@ async def listening(broker: Broker, work: Callable[[], Awaitable[Any]]) -> tuple
 
 
 def devices() -> list[SimulatedDevice]:
-    diabetic, copd = Patient(1, Condition.DIABETES), Patient(2, Condition.COPD)
+    diabetic, copd = SyntheticPatient(1, Condition.DIABETES), SyntheticPatient(2, Condition.COPD)
     return [
         fleet.oximeter("ox", "s", copd, START),
         fleet.heart_rate_strap("hr", "s", copd, START),
@@ -114,7 +114,7 @@ def test_faults_account_for_every_message_that_arrives(broker: Broker) -> None:
 
 
 def test_compressed_time_makes_the_body_live_faster(broker: Broker) -> None:
-    target = fleet.cgm("cgm", "s", Patient(1, Condition.DIABETES), START)
+    target = fleet.cgm("cgm", "s", SyntheticPatient(1, Condition.DIABETES), START)
 
     async def work() -> simulate.SimulationResult:
         return await simulated([target], options(broker), 60, speed=60)
@@ -165,7 +165,7 @@ def test_what_waits_when_the_server_goes_for_good_is_counted(broker: Broker, sec
                 killed = True
                 broker.kill()
 
-        target = fleet.oximeter("ox", "s", Patient(2, Condition.COPD), START, period_s=0.1)
+        target = fleet.oximeter("ox", "s", SyntheticPatient(2, Condition.COPD), START, period_s=0.1)
         wanted = options(broker, deadline_s=0.3)
         return await simulated([target], wanted, seconds, progress=progress)
 

@@ -10,26 +10,26 @@ import numpy as np
 import pytest
 
 from simulators import fleet
-from simulators.devices import CLARITY, DeviceClock, Schedule, Timeline, json_encoder
-from simulators.patients import ISF_LAG_NS, Condition, Episode, EpisodeKind, Patient
+from simulators.devices import CLARITY, Schedule, SimulatedClock, Timeline, json_encoder
+from simulators.patients import ISF_LAG_NS, Condition, Episode, EpisodeKind, SyntheticPatient
 from vitals.catalog import BY_KEY
 from vitals.times import HOUR_NS, MINUTE_NS
 
 SECOND = 1_000_000_000
 START = 1_700_006_400 * SECOND
 WALL = datetime(2023, 11, 15)
-DIABETIC = Patient(7, Condition.DIABETES)
+DIABETIC = SyntheticPatient(7, Condition.DIABETES)
 
 
 def test_a_clock_is_off_drifts_and_falls_back() -> None:
-    assert DeviceClock().wall(START) == WALL
-    assert DeviceClock(60, 30.0).wall(START) == WALL + timedelta(hours=1, seconds=30)
-    assert DeviceClock(60).instant(START) == WALL.replace(tzinfo=UTC)
-    assert DeviceClock(60, 30.0).instant(START) == WALL.replace(tzinfo=UTC) + timedelta(seconds=30)
-    drifting = DeviceClock(drift_ppm=100, set_ns=START)
+    assert SimulatedClock().wall(START) == WALL
+    assert SimulatedClock(60, 30.0).wall(START) == WALL + timedelta(hours=1, seconds=30)
+    assert SimulatedClock(60).instant(START) == WALL.replace(tzinfo=UTC)
+    assert SimulatedClock(60, 30.0).instant(START) == WALL.replace(tzinfo=UTC) + timedelta(seconds=30)
+    drifting = SimulatedClock(drift_ppm=100, set_ns=START)
     assert drifting.wall(START) == WALL
     assert drifting.wall(START + 10_000 * SECOND) == WALL + timedelta(seconds=10_001)
-    reset = DeviceClock(resets=((START, datetime(2000, 1, 1)), (START + HOUR_NS, datetime(2009, 1, 1))))
+    reset = SimulatedClock(resets=((START, datetime(2000, 1, 1)), (START + HOUR_NS, datetime(2009, 1, 1))))
     assert reset.wall(START - SECOND) == WALL - timedelta(seconds=1)
     assert reset.wall(START + 5 * SECOND) == datetime(2000, 1, 1, 0, 0, 5)
     assert reset.wall(START + HOUR_NS) == datetime(2009, 1, 1)
@@ -89,7 +89,7 @@ def test_a_full_memory_forgets_the_oldest_and_an_honest_meter_sends_news_only() 
 
 
 def test_a_meter_writes_the_patients_glucose_in_its_own_time() -> None:
-    clock = DeviceClock(utc_offset_min=-300, offset_s=90)
+    clock = SimulatedClock(utc_offset_min=-300, offset_s=90)
     meter = fleet.glucometer("m1", "s", DIABETIC, START, clock=clock, sync_s=None, period_s=3600.0)
     samples = meter.samples(START, START + 48 * HOUR_NS)
     sent = meter.emit(START, START + 48 * HOUR_NS)
@@ -106,9 +106,9 @@ def test_a_meter_writes_the_patients_glucose_in_its_own_time() -> None:
 
 
 def test_an_oximeter_and_a_strap_send_once_a_second() -> None:
-    patient = Patient(1, Condition.COPD)
+    patient = SyntheticPatient(1, Condition.COPD)
     episode = Episode(EpisodeKind.DESATURATION, START, START + 10 * MINUTE_NS, 82.0)
-    low = Patient(1, Condition.COPD, episodes=(episode,))
+    low = SyntheticPatient(1, Condition.COPD, episodes=(episode,))
     for product, length in ((fleet.oximeter, 5), (fleet.heart_rate_strap, 4)):
         sent = product("d1", "s", patient, START).emit(START + SECOND // 2, START + 60 * SECOND + SECOND // 2)
         assert [due for due, _ in sent] == [START + second * SECOND for second in range(1, 61)]
@@ -119,7 +119,7 @@ def test_an_oximeter_and_a_strap_send_once_a_second() -> None:
 
 
 def test_a_spot_oximeter_carries_its_wall_time_and_never_more_than_full_saturation() -> None:
-    device = fleet.spot_oximeter("d1", "s", Patient(1, Condition.HEALTHY), START, period_s=600.0)
+    device = fleet.spot_oximeter("d1", "s", SyntheticPatient(1, Condition.HEALTHY), START, period_s=600.0)
     sent = device.emit(START, START + 24 * HOUR_NS)
     assert len(sent) in (143, 144)
     assert all(payload[0] == 0b1 and len(payload) == 12 for _, payload in sent)
@@ -140,14 +140,14 @@ def test_a_cgm_writes_a_row_each_five_minutes_or_an_hour_at_once() -> None:
 @pytest.mark.parametrize(("target", "word"), [(35.0, "Low"), (420.0, "High")])
 def test_a_cgm_beyond_its_range_says_a_word(target: float, word: str) -> None:
     episode = Episode(EpisodeKind.HYPO, START, START + 2 * HOUR_NS, target)
-    patient = Patient(7, Condition.DIABETES, episodes=(episode,))
+    patient = SyntheticPatient(7, Condition.DIABETES, episodes=(episode,))
     at = START + HOUR_NS + ISF_LAG_NS
     ((_, payload),) = fleet.cgm("c1", "s", patient, at).emit(at, at + SECOND)
     assert payload.decode().splitlines()[1].split(",")[7] == word
 
 
 def test_a_json_device_names_units_of_the_catalogue() -> None:
-    device = fleet.json_device("j1", "s", Patient(2, Condition.POST_SURGICAL), START, clock=DeviceClock(60))
+    device = fleet.json_device("j1", "s", SyntheticPatient(2, Condition.POST_SURGICAL), START, clock=SimulatedClock(60))
     ((due, payload),) = device.emit(START, START + SECOND)
     readings = json.loads(payload)
     assert due == START
@@ -186,5 +186,5 @@ def test_every_condition_has_a_kit_that_emits() -> None:
     assert set(fleet.KITS) == set(Condition)
     for condition, kit in fleet.KITS.items():
         for number, product in enumerate(kit):
-            device = product(f"d{number}", "s", Patient(1, condition), START, seed=number)
+            device = product(f"d{number}", "s", SyntheticPatient(1, condition), START, seed=number)
             assert device.emit(START, START + 13 * HOUR_NS if device.kind == "2a18" else START + HOUR_NS)

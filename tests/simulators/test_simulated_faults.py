@@ -10,11 +10,11 @@ from simulators.faults import (
     FAULTS,
     Dropout,
     Duplicate,
-    Fault,
     Garbage,
     Reorder,
     Skew,
     Stream,
+    StreamFault,
     apply_faults,
     parse_faults,
 )
@@ -22,7 +22,7 @@ from vitals.errors import InvalidRequest
 
 SECOND = 1_000_000_000
 STREAM: Stream = [(second * SECOND, f"message {second:04d}".encode()) for second in range(1000)]
-ALL: tuple[Fault, ...] = (Dropout(0.1), Duplicate(0.1), Reorder(0.2), Skew(30.0), Garbage(0.05))
+ALL: tuple[StreamFault, ...] = (Dropout(0.1), Duplicate(0.1), Reorder(0.2), Skew(30.0), Garbage(0.05))
 
 
 def rng(seed: int = 1) -> np.random.Generator:
@@ -30,7 +30,7 @@ def rng(seed: int = 1) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("fault", ALL, ids=lambda fault: fault.name)
-def test_a_fault_is_seeded_pure_and_ordered(fault: Fault) -> None:
+def test_a_fault_is_seeded_pure_and_ordered(fault: StreamFault) -> None:
     before = list(STREAM)
     out, report = fault.apply(STREAM, rng())
     assert before == STREAM

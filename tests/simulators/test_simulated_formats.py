@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from simulators import fleet
-from simulators.devices import DeviceClock
+from simulators.devices import SimulatedClock
 from simulators.faults import ClockReset, Resync, Stored
-from simulators.formats import FORMATS, Format, Sample, Time, parse_formats
-from simulators.patients import SIGNALS, Condition, Patient
+from simulators.formats import FORMATS, CarriedTime, Format, Sample, parse_formats
+from simulators.patients import SIGNALS, Condition, SyntheticPatient
 from tests.support import FIXTURES
 from vitals.catalog import BY_KEY
 from vitals.errors import InvalidRequest
@@ -24,7 +24,7 @@ SECOND = 1_000_000_000
 NOON = 1_710_072_000 * SECOND
 """2024-03-10T12:00:00Z, the time of the reference's examples."""
 START = 1_700_006_400 * SECOND
-PATIENT = Patient(7, Condition.HEART_FAILURE)
+PATIENT = SyntheticPatient(7, Condition.HEART_FAILURE)
 
 
 def named(name: str, title: str = "") -> Format:
@@ -209,11 +209,11 @@ def test_a_full_memory_goes_out_each_time_in_the_same_bytes(of: Format) -> None:
 
 @pytest.mark.parametrize("of", FORMATS, ids=identity)
 def test_a_clock_that_falls_back_is_heard_where_the_device_s_time_is_sent(of: Format) -> None:
-    made = fleet.speaking(of)("d1", "s", PATIENT, START, seed=3, clock=DeviceClock(60))
+    made = fleet.speaking(of)("d1", "s", PATIENT, START, seed=3, clock=SimulatedClock(60))
     device = ClockReset(HOUR_NS / SECOND).afflict(made, START)
     assert device.emit(START, START + HOUR_NS) == made.emit(START, START + HOUR_NS)
     step = int(of.period_s * SECOND)
     at = START + (HOUR_NS // step + 1) * step
     ((_, wrong),), ((_, right),) = device.emit(at, at + 1), made.emit(at, at + 1)
-    assert (wrong != right) == (of.time not in {Time.NONE, Time.HUB})
+    assert (wrong != right) == (of.time not in {CarriedTime.NONE, CarriedTime.HUB})
     assert device.clock.wall(START + 2 * HOUR_NS) == datetime(2000, 1, 1, 1)

@@ -12,7 +12,7 @@ from simulators.patients import (
     Condition,
     Episode,
     EpisodeKind,
-    Patient,
+    SyntheticPatient,
     draw_episodes,
     synthetic_patients,
 )
@@ -25,21 +25,21 @@ WEEK = np.arange(START, START + 7 * DAY_NS, 5 * MINUTE_NS)
 
 
 def test_a_signal_depends_on_seed_vital_and_time_alone() -> None:
-    patient = Patient(7, Condition.DIABETES)
+    patient = SyntheticPatient(7, Condition.DIABETES)
     for vital in SIGNALS:
         whole = patient.signal(vital, WEEK)
-        np.testing.assert_array_equal(whole, Patient(7, Condition.DIABETES).signal(vital, WEEK))
+        np.testing.assert_array_equal(whole, SyntheticPatient(7, Condition.DIABETES).signal(vital, WEEK))
         pieces = np.concatenate([patient.signal(vital, part) for part in np.array_split(WEEK, 13)])
         np.testing.assert_array_equal(whole, pieces)
         np.testing.assert_array_equal(patient.signal(vital, WEEK[::-17]), whole[::-17])
-        assert not np.array_equal(whole, Patient(8, Condition.DIABETES).signal(vital, WEEK))
+        assert not np.array_equal(whole, SyntheticPatient(8, Condition.DIABETES).signal(vital, WEEK))
     assert patient.signal("spo2", WEEK[:0]).shape == (0,)
 
 
 @pytest.mark.parametrize("condition", list(Condition))
 def test_signals_are_plausible_for_every_condition(condition: Condition) -> None:
     for seed in range(5):
-        patient = Patient(seed, condition)
+        patient = SyntheticPatient(seed, condition)
         for vital in SIGNALS:
             value = patient.signal(vital, WEEK)
             low, high = BY_KEY[vital].suspect
@@ -52,7 +52,7 @@ def test_signals_are_plausible_for_every_condition(condition: Condition) -> None
 
 def test_conditions_differ_as_they_should() -> None:
     def mean(condition: Condition, vital: str) -> float:
-        return float(np.mean([Patient(seed, condition).signal(vital, WEEK).mean() for seed in range(8)]))
+        return float(np.mean([SyntheticPatient(seed, condition).signal(vital, WEEK).mean() for seed in range(8)]))
 
     assert mean(Condition.COPD, "spo2") < mean(Condition.HEART_FAILURE, "spo2") < mean(Condition.HEALTHY, "spo2")
     assert mean(Condition.DIABETES, "glucose_isf") > mean(Condition.HEALTHY, "glucose_isf") + 25
@@ -62,7 +62,7 @@ def test_conditions_differ_as_they_should() -> None:
 def test_glucose_rises_after_breakfast_in_local_time() -> None:
     days = np.arange(20) * DAY_NS + START
     for offset_min in (0, -300, 330):
-        patient = Patient(3, Condition.DIABETES, offset_min)
+        patient = SyntheticPatient(3, Condition.DIABETES, offset_min)
         local = days - offset_min * MINUTE_NS
         before = patient.signal("glucose_bg", local + 6 * HOUR_NS).mean()
         after = patient.signal("glucose_bg", local + 8 * HOUR_NS + 30 * MINUTE_NS).mean()
@@ -70,14 +70,14 @@ def test_glucose_rises_after_breakfast_in_local_time() -> None:
 
 
 def test_temperature_has_a_day_and_a_night() -> None:
-    patient = Patient(3, Condition.HEALTHY)
+    patient = SyntheticPatient(3, Condition.HEALTHY)
     days = np.arange(20) * DAY_NS + START
     evening = patient.signal("temp", days + 18 * HOUR_NS).mean()
     assert evening > patient.signal("temp", days + 6 * HOUR_NS).mean() + 0.4
 
 
 def test_interstitial_glucose_lags_blood() -> None:
-    patient = Patient(3, Condition.DIABETES)
+    patient = SyntheticPatient(3, Condition.DIABETES)
     np.testing.assert_array_equal(patient.signal("glucose_isf", WEEK), patient.signal("glucose_bg", WEEK - ISF_LAG_NS))
 
 
@@ -85,7 +85,7 @@ def test_interstitial_glucose_lags_blood() -> None:
 def test_an_episode_is_in_the_signal_and_nowhere_else(kind: EpisodeKind) -> None:
     target = float(np.mean(COURSES[kind].target))
     episode = Episode(kind, START + 30 * HOUR_NS, START + 32 * HOUR_NS, target)
-    ill, well = Patient(4, Condition.HEALTHY, episodes=(episode,)), Patient(4, Condition.HEALTHY)
+    ill, well = SyntheticPatient(4, Condition.HEALTHY, episodes=(episode,)), SyntheticPatient(4, Condition.HEALTHY)
     begin, end = episode.plateau(episode.vital)
     during = np.arange(begin, end, MINUTE_NS)
     assert len(during) > 60
@@ -100,7 +100,7 @@ def test_an_episode_is_in_the_signal_and_nowhere_else(kind: EpisodeKind) -> None
 
 def test_a_hypo_reaches_the_sensor_later_than_the_meter() -> None:
     episode = Episode(EpisodeKind.HYPO, START + 30 * HOUR_NS, START + 31 * HOUR_NS, 45.0)
-    patient = Patient(4, Condition.DIABETES, episodes=(episode,))
+    patient = SyntheticPatient(4, Condition.DIABETES, episodes=(episode,))
     begin, end = episode.plateau("glucose_isf")
     assert begin == episode.plateau("glucose_bg")[0] + ISF_LAG_NS
     np.testing.assert_allclose(patient.signal("glucose_isf", np.arange(begin, end, MINUTE_NS)), 45.0)
@@ -141,4 +141,4 @@ def test_a_population_has_all_conditions_and_fitting_episodes() -> None:
 
 def test_a_vital_without_a_signal_is_an_error() -> None:
     with pytest.raises(KeyError):
-        Patient(1, Condition.COPD).signal("fev1", WEEK)
+        SyntheticPatient(1, Condition.COPD).signal("fev1", WEEK)

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from simulators import wire
-from simulators.wire import GlucoseUnit, JsonForm, JsonReading, Special
+from simulators.wire import GlucoseUnit, JsonForm, JsonReading, SpecialWord
 from tests.support import FIXTURES
 
 VECTORS = {vector["name"]: vector for vector in json.loads((FIXTURES / "gatt" / "vectors.json").read_text())["vectors"]}
@@ -69,9 +69,9 @@ def test_table_of_floats(text: str, encoded: str) -> None:
 
 
 def test_special_values_come_only_by_name() -> None:
-    assert [wire.sfloat(special).hex() for special in Special] == ["ff07", "0008", "fe07", "0208", "0108"]
-    assert wire.medical_float(Special.NAN).hex() == "ffff7f00"
-    assert wire.medical_float(Special.NEGATIVE_INFINITY).hex() == "02008000"
+    assert [wire.sfloat(special).hex() for special in SpecialWord] == ["ff07", "0008", "fe07", "0208", "0108"]
+    assert wire.medical_float(SpecialWord.NAN).hex() == "ffff7f00"
+    assert wire.medical_float(SpecialWord.NEGATIVE_INFINITY).hex() == "02008000"
     for forbidden in ("2046", "2047", "-2046", "-2047", "-2048"):
         with pytest.raises(ValueError, match="special"):
             wire.sfloat(forbidden)
@@ -140,7 +140,7 @@ def test_glucose_examples() -> None:
     )
     b = wire.glucose_measurement(13, datetime(2024, 3, 10, 12, 5, 9), "0.00105", sample_type=2, status=0)
     c = wire.glucose_measurement(
-        14, datetime(2020, 1, 1, 0, 0, 12), Special.POSITIVE_INFINITY, location=15, offset_min=-90, status=0x0820
+        14, datetime(2020, 1, 1, 0, 0, 12), SpecialWord.POSITIVE_INFINITY, location=15, offset_min=-90, status=0x0820
     )
     assert a.hex(" ").upper() == "17 0C 00 E8 07 03 0A 07 1E 00 3C 00 3A C0 11"
     assert b.hex(" ").upper() == "0A 0D 00 E8 07 03 0A 0C 05 09 69 B0 12 00 00"
@@ -163,7 +163,7 @@ def test_plx_spot_check_examples() -> None:
         97, 96, time=datetime(2017, 1, 1, 1, 34, 19), status=0x0020, sensor=0x000020, clock_not_set=True
     )
     b = wire.plx_spot_check("97.5", 72, time=datetime(2024, 3, 10, 8, 15, 30), amplitude="4.2")
-    c = wire.plx_spot_check(Special.NAN, Special.NAN, status=0xA000)
+    c = wire.plx_spot_check(SpecialWord.NAN, SpecialWord.NAN, status=0xA000)
     assert a.hex(" ").upper() == "17 61 00 60 00 E1 07 01 01 01 22 13 20 00 20 00 00"
     assert b.hex(" ").upper() == "09 CF F3 48 00 E8 07 03 0A 08 0F 1E 2A F0"
     assert c.hex(" ").upper() == "02 FF 07 FF 07 00 A0"

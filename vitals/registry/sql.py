@@ -24,11 +24,12 @@ from vitals.ports import Clock
 from vitals.records import Assignment, Device, Patient
 from vitals.registry.cache import Census, Enrolled, Grant, Interval
 from vitals.registry.tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, METADATA, PATIENTS, STATUSES, ZONES
+from vitals.times import DAY_S, SECOND_NS
 
 STATUS_WORDS: Final = ("active", "paused", "hospitalised", "discharged")
 """Dated statuses of a patient (DESIGN section 5, Time)."""
 MAX_CONDITION: Final = 64
-MAX_GRANT_S: Final = 86_400
+MAX_GRANT_S: Final = DAY_S
 # Ids that begin with the product's name are reserved for streams that the product makes, such as scores.
 _DEVICE_ID: Final = re.compile(r"(?!vitalgate:)[A-Za-z0-9_.:-]{1,64}")
 _BUSY_MS: Final = 10_000
@@ -245,7 +246,7 @@ class SqlRegistry:
                 raise NotFound("device", device)
             connection.execute(GRANTS.delete().where(GRANTS.c.device == device))
             if overlap_s:
-                ends_ns = self._clock.now_ns() + overlap_s * 1_000_000_000
+                ends_ns = self._clock.now_ns() + overlap_s * SECOND_NS
                 row = {"device": device, "salt": old.salt, "digest": old.digest, "expires_ns": ends_ns}
                 connection.execute(GRANTS.insert().values(row | {"changed": version}))
             connection.execute(DEVICES.update().where(mine).values(changed=version, **credential))
@@ -263,7 +264,7 @@ class SqlRegistry:
         now_ns = self._clock.now_ns()
         with self._change() as (connection, version):
             connection.execute(GRANTS.delete().where(GRANTS.c.expires_ns < now_ns))
-            row = {"device": device, "expires_ns": now_ns + ttl_s * 1_000_000_000, "changed": version} | credential
+            row = {"device": device, "expires_ns": now_ns + ttl_s * SECOND_NS, "changed": version} | credential
             connection.execute(GRANTS.insert().values(row))
         return secret
 

@@ -26,13 +26,14 @@ from vitals.records import Trends, Window
 from vitals.store import duckdb_sql as sql
 from vitals.store.lock import ReadWriteLock
 from vitals.store.tokens import Tokens
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
 CONSUMER: Final = "store"
 BUCKET_NS: Final[Mapping[str, int]] = MappingProxyType(
     {
-        "1m": 60_000_000_000,
-        "1h": 3_600_000_000_000,
-        "1d": 86_400_000_000_000,
+        "1m": MINUTE_NS,
+        "1h": HOUR_NS,
+        "1d": DAY_NS,
     }
 )
 """Widths of the aggregated resolutions; buckets start at multiples of the width since 1970-01-01 UTC."""

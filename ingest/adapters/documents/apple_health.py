@@ -1,9 +1,9 @@
 """``apple_health``: records of a phone's health export (device-formats.md 5.8).
 
 Layout: a ``<HealthData>`` document with any of the export's ``<Record>`` elements, alone or in a ``<Correlation>``; the
-export's document type declaration is left out (``ingest.splitting`` cuts a file so). Values keep the unit they are
-written in. What ends after it starts is an interval; steps and sleep are sums over it. A percentage of at most 1 is a
-fraction. Record types that are no vital sign of the catalogue, and time in bed or awake, are counted as unknown.
+export's document type declaration is left out (``ingest.files.splitting`` cuts a file so). Values keep the unit they
+are written in. What ends after it starts is an interval; steps and sleep are sums over it. A percentage of at most 1 is
+a fraction. Record types that are no vital sign of the catalogue, and time in bed or awake, are counted as unknown.
 Names (of sources, devices, the person) are never copied.
 
 Identity: the start as an instant, with ``seq`` 63 bits of a hash of what else tells records apart: end, value and unit

@@ -21,7 +21,7 @@ import msgspec
 from ingest.adapter import Context, Decoded, unit_code, vital_code
 from ingest.adapters.reading.timestamps import parse_rfc3339
 from ingest.adapters.vendors import records
-from ingest.adapters.vendors.records import Output, finite
+from ingest.adapters.vendors.records import RecordOutput, finite
 from ingest.files.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, accepts
 from vitals.errors import DecodeError
@@ -128,7 +128,7 @@ def _time(text: str, member: str) -> tuple[int, int]:
     raise DecodeError(Reason.BAD_TIME, member)
 
 
-def _seq(source: str | None, statistic: Statistic, output: Output) -> int:
+def _seq(source: str | None, statistic: Statistic, output: RecordOutput) -> int:
     """The hash of ``source`` with the statistic in its low bits."""
     if source is None:
         return statistic
@@ -142,7 +142,7 @@ def _unit(key: str, name: str) -> int | None:
     return UNIT_BY_NAME[name].code if accepts(BY_KEY[key], name) else None
 
 
-def _metric_unit(metric: _Metric, key: str, output: Output) -> int:
+def _metric_unit(metric: _Metric, key: str, output: RecordOutput) -> int:
     if metric.units is None:
         raise DecodeError(Reason.MISSING_FIELD, ".units")
     unit = _unit(key, metric.units)
@@ -153,7 +153,7 @@ def _metric_unit(metric: _Metric, key: str, output: Output) -> int:
     return unit
 
 
-def _add_item(item: _Item, key: str, unit: int, output: Output) -> None:
+def _add_item(item: _Item, key: str, unit: int, output: RecordOutput) -> None:
     time_ns, tz_min = _time(item.date, ".date")
     parts = [
         (finite(value, f".{member}"), statistic)
@@ -176,7 +176,7 @@ def _add_item(item: _Item, key: str, unit: int, output: Output) -> None:
         )  # fmt: skip
 
 
-def _add_pressure(item: _PressureItem, unit: int, output: Output) -> None:
+def _add_pressure(item: _PressureItem, unit: int, output: RecordOutput) -> None:
     time_ns, tz_min = _time(item.date, ".date")
     systolic, diastolic = finite(item.systolic, ".systolic"), finite(item.diastolic, ".diastolic")
     seq = _seq(item.source, Statistic.SINGLE, output)
@@ -184,7 +184,7 @@ def _add_pressure(item: _PressureItem, unit: int, output: Output) -> None:
         output.add(vital, value, unit, time_ns, seq=seq, tz_min=tz_min)
 
 
-def _add_sleep(item: _SleepItem, unit: int, output: Output) -> None:
+def _add_sleep(item: _SleepItem, unit: int, output: RecordOutput) -> None:
     if item.start_date is not None:
         _add_stage(item, item.start_date, unit, output)
         return
@@ -207,7 +207,7 @@ def _add_sleep(item: _SleepItem, unit: int, output: Output) -> None:
                context=context)  # fmt: skip
 
 
-def _add_stage(item: _SleepItem, start: str, unit: int, output: Output) -> None:
+def _add_stage(item: _SleepItem, start: str, unit: int, output: RecordOutput) -> None:
     time_ns, tz_min = _time(start, ".startDate")
     ended_ns = NO_TIME if item.end_date is None else _time(item.end_date, ".endDate")[0]
     for name, member in (("qty", item.qty), ("value", item.value)):
@@ -224,14 +224,14 @@ def _add_stage(item: _SleepItem, start: str, unit: int, output: Output) -> None:
                context={"stage": _ASLEEP[word]})  # fmt: skip
 
 
-def _add_event(item: _Item, name: str, output: Output) -> None:
+def _add_event(item: _Item, name: str, output: RecordOutput) -> None:
     value = item.mean if item.qty is None else item.qty
     if value is None:
         raise DecodeError(Reason.MISSING_FIELD, ".qty")
     output.event(EventKind.CONTEXT, name, _time(item.date, ".date")[0], value=finite(value, ".qty"))
 
 
-def _add_metric(metric: _Metric, names: Mapping[str, str], output: Output) -> None:
+def _add_metric(metric: _Metric, names: Mapping[str, str], output: RecordOutput) -> None:
     key = names.get(metric.name) or _NAMES.get(metric.name)
     if metric.name == "blood_glucose":
         key = output.choice("glucose", _GLUCOSES, "glucose")
@@ -250,7 +250,7 @@ def _add_metric(metric: _Metric, names: Mapping[str, str], output: Output) -> No
         output.unknown += len(metric.data)
 
 
-def _read(content: Any, output: Output) -> None:
+def _read(content: Any, output: RecordOutput) -> None:
     root = output.typed(content, _Root)
     data = output.typed(root.data, _Data, ".data")
     output.unknown += len(data.workouts)

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from ingest.adapter import ReadingsBuilder, SourceClock
 from ingest.adapters.fhir import codes, times, values
 from ingest.adapters.fhir.codes import Coding, Meaning, Node, member, required
-from ingest.adapters.fhir.times import Coincident, When
-from ingest.adapters.fhir.values import Absent, Samples, Value
+from ingest.adapters.fhir.times import Coincident, EffectiveTime
+from ingest.adapters.fhir.values import DataAbsent, Samples, Value
 from vitals.catalog import BY_CODE
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
@@ -51,7 +51,7 @@ _STATUSES: Final[Mapping[str, _Status]] = MappingProxyType(
 
 
 @dataclass(slots=True)
-class Source:
+class ObservationSource:
     """The message that is read, the device's settings, and where in it the Observation stands."""
 
     index: int
@@ -64,7 +64,7 @@ class Source:
 
 
 @dataclass(slots=True)
-class Output:
+class ObservationOutput:
     """What a micro-batch gives; ``problems`` are those of one message, ``ignored`` counts what was passed over."""
 
     readings: ReadingsBuilder = field(default_factory=ReadingsBuilder)
@@ -92,11 +92,11 @@ class _Quality:
 class _Measurement:
     """What the values of one Observation have in common; ``vitals`` are those that it has given."""
 
-    source: Source
-    out: Output
+    source: ObservationSource
+    out: ObservationOutput
     status: str
     rule: _Status
-    at: When
+    at: EffectiveTime
     seq: int
     flags: int
     quality: _Quality
@@ -104,7 +104,7 @@ class _Measurement:
     vitals: set[int] = field(default_factory=set)
 
 
-def _seq(resource: Node, source: Source, at: When) -> int:
+def _seq(resource: Node, source: ObservationSource, at: EffectiveTime) -> int:
     """Below 0 for an identifier: records of a wall clock that count from 0 are ordered by their number, hashes are
     not."""
     values_given: list[tuple[str, str]] = []
@@ -156,7 +156,7 @@ def _note_bit(coding: Coding, is_set: bool, quality: _Quality, status_code: str)
     return True
 
 
-def _begin(resource: Node, source: Source, out: Output) -> _Measurement:
+def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) -> _Measurement:
     """Status, time, identity and quality of an Observation."""
     prefix = source.prefix
     status = required(resource, "status", str, prefix)
@@ -202,8 +202,8 @@ def _note(found: list[Coding], node: Node, prefix: str, measurement: _Measuremen
         measurement.context[name] = value
 
 
-def _tell(source: Source, out: Output, kind: EventKind, detail: str, time_ns: int, value: float | None = None,
-          vital: int = 0) -> None:  # fmt: skip
+def _tell(source: ObservationSource, out: ObservationOutput, kind: EventKind, detail: str, time_ns: int,
+          value: float | None = None, vital: int = 0) -> None:  # fmt: skip
     out.events.append(
         DeviceEvent(source.message.device, kind, time_ns, detail, value, vital=vital, message=source.message.ordinal)
     )
@@ -225,7 +225,7 @@ def _event(
     _tell(measurement.source, measurement.out, EventKind.VALUE_ABSENT, detail, time_ns, value, vital)
 
 
-def _found(node: Node, vital: int, prefix: str, measurement: _Measurement) -> Value | Samples | Absent:
+def _found(node: Node, vital: int, prefix: str, measurement: _Measurement) -> Value | Samples | DataAbsent:
     """What a node says; a retraction needs no value, and what is registered need not have one yet."""
     is_retracted = measurement.rule.flags & _RETRACTED
     found = None
@@ -239,7 +239,7 @@ def _found(node: Node, vital: int, prefix: str, measurement: _Measurement) -> Va
     if found is not None:
         return found
     if measurement.rule.is_withheld:
-        return Absent(f"status_{measurement.status}")
+        return DataAbsent(f"status_{measurement.status}")
     raise DecodeError(Reason.MISSING_FIELD, f"{prefix}value[x]")
 
 
@@ -265,7 +265,7 @@ def _add(node: Node, meaning: Meaning, prefix: str, own: _Quality, measurement: 
         why = ",".join(absent)
     if isinstance(found, Samples):
         _add_samples(found, vital, prefix, flags, why, context, measurement)
-    elif isinstance(found, Absent):
+    elif isinstance(found, DataAbsent):
         _event(measurement, found.reason, vital)
     elif why:
         _event(measurement, why, vital, found)
@@ -339,7 +339,7 @@ def _add_main(resource: Node, found: list[Coding], main: Meaning | None, has_par
         raise DecodeError(Reason.MISSING_FIELD, f"{prefix}component")
 
 
-def _add_clock(resource: Node, source: Source, out: Output) -> None:
+def _add_clock(resource: Node, source: ObservationSource, out: ObservationOutput) -> None:
     """A coincident time stamp is told as an event, whether or not measurements refer to it."""
     clock = times.coincident(resource, source.prefix)
     received_ns = source.message.received_ns
@@ -349,7 +349,7 @@ def _add_clock(resource: Node, source: Source, out: Output) -> None:
         _tell(source, out, EventKind.CONTEXT, "clock_shift_s", received_ns, clock.shift_s)
 
 
-def add_observation(resource: Node, source: Source, out: Output) -> None:
+def add_observation(resource: Node, source: ObservationSource, out: ObservationOutput) -> None:
     """Everything that an Observation gives; bad components are noted in ``out.problems``.
 
     Raises:

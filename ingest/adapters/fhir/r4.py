@@ -21,7 +21,7 @@ import msgspec
 from ingest.adapter import Adapter, Context, Decoded, Reject
 from ingest.adapters.fhir import codes, times, values
 from ingest.adapters.fhir.codes import Node, member, required
-from ingest.adapters.fhir.observation import Output, Source, add_observation
+from ingest.adapters.fhir.observation import ObservationOutput, ObservationSource, add_observation
 from ingest.adapters.fhir.times import Coincident
 from ingest.adapters.reading.json_document import Repeated, parse
 from ingest.files.json_splitting import JsonRecords
@@ -101,7 +101,7 @@ def _clocks(entries: Sequence[Any]) -> dict[str, Coincident]:
     return clocks
 
 
-def _add_bundle(bundle: Node, source: Source, out: Output, may_repeat: bool) -> None:
+def _add_bundle(bundle: Node, source: ObservationSource, out: ObservationOutput, may_repeat: bool) -> None:
     if isinstance(bundle, Repeated):
         raise DecodeError(Reason.MALFORMED, "$: a member is given twice")
     if required(bundle, "type", str, "") not in _BUNDLE_TYPES:
@@ -124,7 +124,7 @@ def _add_bundle(bundle: Node, source: Source, out: Output, may_repeat: bool) -> 
             out.problems.append(problem)
 
 
-def _add_document(source: Source, out: Output) -> None:
+def _add_document(source: ObservationSource, out: ObservationOutput) -> None:
     """Everything that a message gives; what is wrong with parts of it is noted as problems."""
     accepted = _KINDS.get(source.message.kind)
     if accepted is None:
@@ -150,10 +150,12 @@ def _reject(index: int, problems: Sequence[DecodeError]) -> Reject:
 
 def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
     """Readings as sent; events for absent values, clocks that cannot be trusted, and values not to be alerted on."""
-    out = Output()
+    out = ObservationOutput()
     rejects: list[Reject] = []
     for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
-        source = Source(index, message, _setting(context, "sampled_data_tokens"), _setting(context, "status_code"))
+        source = ObservationSource(
+            index, message, _setting(context, "sampled_data_tokens"), _setting(context, "status_code")
+        )
         try:
             _add_document(source, out)
         except DecodeError as problem:

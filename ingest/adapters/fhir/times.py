@@ -28,7 +28,7 @@ class Stamp(NamedTuple):
     context: Mapping[str, Any] = {}
 
 
-class When(NamedTuple):
+class EffectiveTime(NamedTuple):
     """Time of a measurement. ``is_end``: nothing was measured after it, but samples end there."""
 
     time_ns: int
@@ -77,27 +77,27 @@ def stamp(text: object, path: str) -> Stamp:
     raise DecodeError(Reason.BAD_TIME, path)
 
 
-def _at(point: Stamp) -> When:
-    return When(point.time_ns, point.clock, point.tz_min, point.context)
+def _at(point: Stamp) -> EffectiveTime:
+    return EffectiveTime(point.time_ns, point.clock, point.tz_min, point.context)
 
 
-def _span(first: Stamp, last: Stamp, path: str) -> When:
+def _span(first: Stamp, last: Stamp, path: str) -> EffectiveTime:
     """From ``first`` to ``last``. Only instants have an end: of wall times and days the length is noted."""
     if first.clock is not last.clock:
         return _at(first)
     if last.time_ns < first.time_ns:
         raise DecodeError(Reason.BAD_TIME, path)
     if first.clock is SourceClock.INSTANT:
-        return When(first.time_ns, first.clock, first.tz_min, first.context, last.time_ns)
+        return EffectiveTime(first.time_ns, first.clock, first.tz_min, first.context, last.time_ns)
     length: dict[str, Any] = {}
     if first.clock is SourceClock.WALL:
         length = {"duration_s": (last.time_ns - first.time_ns) / SECOND_NS}
     elif first.clock is SourceClock.DAY:
         length = {"days": (last.time_ns - first.time_ns) // DAY_NS + 1}
-    return When(first.time_ns, first.clock, 0, {**first.context, **length})
+    return EffectiveTime(first.time_ns, first.clock, 0, {**first.context, **length})
 
 
-def _period(node: Node, path: str) -> When:
+def _period(node: Node, path: str) -> EffectiveTime:
     first = stamp(node["start"], f"{path}.start") if "start" in node else None
     last = stamp(node["end"], f"{path}.end") if "end" in node else None
     if first is not None:
@@ -107,7 +107,7 @@ def _period(node: Node, path: str) -> When:
     return _at(last)._replace(is_end=True)
 
 
-def _timing(node: Node, path: str) -> When:
+def _timing(node: Node, path: str) -> EffectiveTime:
     """Of a schedule: its events, from the first to the last, else the period that bounds it."""
     events = member(node, "event", list, f"{path}.")
     if events:
@@ -121,7 +121,7 @@ def _timing(node: Node, path: str) -> When:
     return _period(bounds, f"{path}.repeat.boundsPeriod")
 
 
-def when(resource: Node, prefix: str, received_ns: int) -> When:
+def when(resource: Node, prefix: str, received_ns: int) -> EffectiveTime:
     """Effective time of an Observation; without one ``issued``, marked, and without that the time of receipt."""
     given = [name for name in ("effectiveDateTime", "effectivePeriod", "effectiveInstant", "effectiveTiming")
              if name in resource]  # fmt: skip
@@ -129,9 +129,9 @@ def when(resource: Node, prefix: str, received_ns: int) -> When:
         raise DecodeError(Reason.AMBIGUOUS_ENCODING, f"{prefix}effective[x]")
     if not given:
         if "issued" not in resource:
-            return When(received_ns, SourceClock.NONE, 0, {}, is_end=True)
+            return EffectiveTime(received_ns, SourceClock.NONE, 0, {}, is_end=True)
         time_ns, clock, tz_min, context = stamp(resource["issued"], f"{prefix}issued")
-        return When(time_ns, clock, tz_min, {**context, "time": "issued"}, is_end=True)
+        return EffectiveTime(time_ns, clock, tz_min, {**context, "time": "issued"}, is_end=True)
     (name,) = given
     path = prefix + name
     if name == "effectiveDateTime":
@@ -174,7 +174,7 @@ def references(resource: Node, prefix: str) -> Sequence[str]:
     return [reference for reference in found if isinstance(reference, str)]
 
 
-def checked(at: When, clocks: Sequence[Coincident]) -> When:
+def checked(at: EffectiveTime, clocks: Sequence[Coincident]) -> EffectiveTime:
     """A time in the light of its coincident time stamps: never corrected again, only marked.
 
     A clock that the hub could not read leaves the order alone (STORED).
@@ -190,7 +190,7 @@ def checked(at: When, clocks: Sequence[Coincident]) -> When:
     return at
 
 
-def sample_times(at: When, count: int, step_ns: int, path: str) -> range:
+def sample_times(at: EffectiveTime, count: int, step_ns: int, path: str) -> range:
     """Times of ``count`` samples, ``step_ns`` apart: from the time on, or up to it when nothing came after it."""
     if at.clock is SourceClock.DAY:
         raise DecodeError(Reason.BAD_TIME, path)

@@ -47,7 +47,7 @@ class Samples(NamedTuple):
     limits: Mapping[str, float]
 
 
-class Absent(NamedTuple):
+class DataAbsent(NamedTuple):
     """No value, for a reason of the FHIR code system, or ``other``."""
 
     reason: str
@@ -152,12 +152,12 @@ def _samples(node: Node, vital: int, prefix: str, tokens: str) -> Samples:
     return Samples(values, unit, step_ns, len(words), len(words) - len(values), limits)
 
 
-def _absent(node: Node, vital: int, prefix: str) -> Value | Absent:
+def _absent(node: Node, vital: int, prefix: str) -> Value | DataAbsent:
     found = [code for _, code in codes.codings(node, "dataAbsentReason", prefix)]
     reason = next((code for code in found if code in codes.ABSENT), "other")
     if reason in codes.SIDES and vital in codes.UNITS_OF and codes.UNITS_OF[vital]:
         return Value(_NAN, codes.CANONICAL[vital], codes.SIDES[reason])
-    return Absent(reason)
+    return DataAbsent(reason)
 
 
 def value_name(node: Node, prefix: str) -> str | None:
@@ -170,7 +170,7 @@ def value_name(node: Node, prefix: str) -> str | None:
     return given[0] if given else None
 
 
-def value(node: Node, vital: int, prefix: str, tokens: str) -> Value | Samples | Absent | None:
+def value(node: Node, vital: int, prefix: str, tokens: str) -> Value | Samples | DataAbsent | None:
     """What an Observation or a component says of ``vital``, None when it says nothing.
 
     A value beside an absent reason is refused (rule obs-6), but for an infinity: that is on which side it lies.
@@ -179,7 +179,7 @@ def value(node: Node, vital: int, prefix: str, tokens: str) -> Value | Samples |
     absent = _absent(node, vital, prefix) if "dataAbsentReason" in node else None
     if name is None:
         return absent
-    if isinstance(absent, Absent):
+    if isinstance(absent, DataAbsent):
         raise DecodeError(Reason.AMBIGUOUS_ENCODING, f"{prefix}dataAbsentReason")
     if name == "valueInteger":
         found: Value | Samples = _integer(node, vital, prefix)

@@ -28,7 +28,7 @@ from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, S
 from ingest.adapters.omh import header as omh_header
 from ingest.adapters.omh import times
 from ingest.adapters.omh.header import NO_HEADER, Header
-from ingest.adapters.omh.schemas import SCHEMAS, STATISTICS, VITAL_BY_SAMPLE, SchemaRules, Unit, Value, Word
+from ingest.adapters.omh.schemas import SCHEMAS, STATISTICS, VITAL_BY_SAMPLE, SchemaRules, SchemaUnit, SchemaValue, Word
 from ingest.adapters.omh.times import Notes, When
 from ingest.adapters.reading.json_document import members, number, one_of, parse, required, text
 from ingest.files.json_splitting import JsonRecords
@@ -56,7 +56,7 @@ class _Amount(NamedTuple):
     reported: tuple[float, str] | None
 
 
-def _quantity(body: dict[str, Any], path: str, value: Value, notes: Notes) -> tuple[float, str, Unit]:
+def _quantity(body: dict[str, Any], path: str, value: SchemaValue, notes: Notes) -> tuple[float, str, SchemaUnit]:
     """Number, and unit as sent, of a body's member."""
     path = f"{path}{value.member}"
     found = body[value.member]
@@ -73,7 +73,7 @@ def _quantity(body: dict[str, Any], path: str, value: Value, notes: Notes) -> tu
     return amount, word, unit
 
 
-def _amount(body: dict[str, Any], path: str, value: Value, statistic: Statistic, notes: Notes) -> _Amount:
+def _amount(body: dict[str, Any], path: str, value: SchemaValue, statistic: Statistic, notes: Notes) -> _Amount:
     sent, word, unit = _quantity(body, path, value, notes)
     factor, code = unit.factor, unit.code
     if statistic in _SPREADS or statistic is Statistic.COUNT:

@@ -15,7 +15,7 @@ from vitals.times import HOUR_NS
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 
-class Unit(NamedTuple):
+class SchemaUnit(NamedTuple):
     """A unit as the schemas spell it: its code after multiplication by ``factor``, the vital's canonical unit, and the
     canonical size of one step of the unit, which a spread converts by."""
 
@@ -25,12 +25,12 @@ class Unit(NamedTuple):
     step: float
 
 
-class Value(NamedTuple):
+class SchemaValue(NamedTuple):
     """A member with a number: ``{"value", "unit"}``, and where ``plain`` also the bare number in the only unit."""
 
     member: str
     vital: int
-    units: Mapping[str, Unit]
+    units: Mapping[str, SchemaUnit]
     required: bool = True
     quantity: bool = True
     plain: bool = False
@@ -48,25 +48,25 @@ class SchemaRules(NamedTuple):
 
     name: str
     version: str
-    values: tuple[Value, ...]
+    values: tuple[SchemaValue, ...]
     words: Mapping[str, Word]
     time_required: bool
     interval_only: bool = False
     parts_of_day: bool = True
 
 
-def _unit(vital: int, name: str, factor: float = 1.0) -> Unit:
+def _unit(vital: int, name: str, factor: float = 1.0) -> SchemaUnit:
     code, canonical = unit_code(name), BY_CODE[vital].unit
     ucum = UNIT_BY_CODE[code].ucum
     # Over a long way, because conversions round at the ninth decimal.
     low, high = to_canonical([0.0, 9_000.0], ucum, canonical).tolist()
-    return Unit(code, factor, unit_code(canonical), factor * (high - low) / 9_000.0)
+    return SchemaUnit(code, factor, unit_code(canonical), factor * (high - low) / 9_000.0)
 
 
-def _value(member: str, key: str, units: Mapping[str, tuple[str, float]], **more: bool) -> Value:
+def _value(member: str, key: str, units: Mapping[str, tuple[str, float]], **more: bool) -> SchemaValue:
     vital = vital_code(key)
     spelled = {word: _unit(vital, *unit) for word, unit in units.items()}
-    return Value(member, vital, MappingProxyType(spelled), **more)
+    return SchemaValue(member, vital, MappingProxyType(spelled), **more)
 
 
 def _as_is(*names: str) -> dict[str, tuple[str, float]]:

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from vitals.times import MINUTE_NS, SECOND_NS
+from vitals.times import DAY_NS, DAY_S, MINUTE_NS, SECOND_NS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _year_ns(year: int) -> int:
-    return (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH).days * 86_400 * SECOND_NS
+    return (datetime(year, 1, 1, tzinfo=UTC) - _EPOCH).days * DAY_NS
 
 
 EARLIEST_NS: Final = _year_ns(1678)
@@ -33,7 +33,7 @@ def _minute_ns(text: str) -> int:
         raise ValueError("not a date and minute")
     year, month, day, hour, minute = map(int, match.groups())
     since = datetime(year, month, day, hour, minute, tzinfo=UTC) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * SECOND_NS
+    return (since.days * DAY_S + since.seconds) * SECOND_NS
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ import msgspec
 
 from ingest.adapter import Context, Decoded, unit_code, vital_code
 from ingest.adapters.vendors import records as vendor_json
-from ingest.adapters.vendors.records import Output, finite, iso_time, whole
+from ingest.adapters.vendors.records import RecordOutput, finite, iso_time, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
@@ -90,7 +90,7 @@ def _zone(time_ns: int, text: str) -> tuple[int, int, int]:
     return zone_s // 60, days, rest_s - days * DAY_S
 
 
-def _context(egv: _Egv, output: Output) -> dict[str, Any]:
+def _context(egv: _Egv, output: RecordOutput) -> dict[str, Any]:
     context: dict[str, Any] = {}
     arrow = vendor_json.trend(egv.trend)
     if arrow is not None:
@@ -124,7 +124,7 @@ def _value(egv: _Egv) -> tuple[float, int]:
     return value, _UNITS[egv.unit]
 
 
-def _add(egv: _Egv, output: Output) -> None:
+def _add(egv: _Egv, output: RecordOutput) -> None:
     time_ns, _ = iso_time(egv.system_time, ".systemTime")
     zone_min, days, drift_s = (0, 0, 0) if egv.display_time is None else _zone(time_ns, egv.display_time)
     flags = _STATUS_FLAGS.get(egv.status or "ok", 0)
@@ -147,7 +147,7 @@ def _add(egv: _Egv, output: Output) -> None:
     output.add(_ISF, value, unit, time_ns, seq=seq, tz_min=zone_min, flags=flags, context=context)
 
 
-def _read(content: Any, output: Output) -> None:
+def _read(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _Page)
     for name, text, expected in (
         ("recordType", page.record_type, "egv"), ("recordVersion", (page.record_version or "3")[:1], "3"),

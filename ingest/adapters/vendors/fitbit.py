@@ -18,7 +18,7 @@ import msgspec
 
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters.vendors import records
-from ingest.adapters.vendors.records import Output, finite, iso_time
+from ingest.adapters.vendors.records import RecordOutput, finite, iso_time
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
@@ -153,7 +153,7 @@ class _SkinSummary(msgspec.Struct, rename="camel", gc=False):
     nightly_relative: float
 
 
-def _at(text: str, member: str, output: Output) -> tuple[int, SourceClock]:
+def _at(text: str, member: str, output: RecordOutput) -> tuple[int, SourceClock]:
     """Nanoseconds and clock of a time text."""
     time_ns, offset = iso_time(text, member)
     return time_ns, output.choice("times", _CLOCKS, "local") if offset is None else SourceClock.INSTANT
@@ -163,11 +163,11 @@ def _day_ns(text: str, member: str) -> int:
     return iso_time(f"{text}T00:00:00", member)[0]
 
 
-def _summary(output: Output, vital: int, value: float, unit: int, day_ns: int, statistic: Statistic) -> None:
+def _summary(output: RecordOutput, vital: int, value: float, unit: int, day_ns: int, statistic: Statistic) -> None:
     output.add(vital, value, unit, day_ns, clock=SourceClock.DAY, seq=-1 - statistic, statistic=statistic)
 
 
-def _log_id(log_id: int | str | None, output: Output) -> int:
+def _log_id(log_id: int | str | None, output: RecordOutput) -> int:
     return 0 if log_id is None else records.text_id(output.message.device, str(log_id))
 
 
@@ -179,7 +179,7 @@ class _Series(NamedTuple):
     statistic: Statistic
 
 
-def _intraday(content: Any, days: list[str], member: str, series: _Series, output: Output) -> None:
+def _intraday(content: Any, days: list[str], member: str, series: _Series, output: RecordOutput) -> None:
     """Values of one day: ``time`` has no date, the one day of the day list gives it."""
     intraday = output.typed(content, _Intraday, f".{member}-intraday")
     if len(days) != 1:
@@ -201,7 +201,7 @@ def _intraday(content: Any, days: list[str], member: str, series: _Series, outpu
     output.each(intraday.dataset, f".{member}-intraday.dataset", _Point, add)
 
 
-def _read_heart(content: Any, output: Output) -> None:
+def _read_heart(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _HeartPage)
     days: list[str] = []
 
@@ -219,7 +219,7 @@ def _read_heart(content: Any, output: Output) -> None:
         _intraday(page.intraday, days, "activities-heart", series, output)
 
 
-def _read_steps(content: Any, output: Output) -> None:
+def _read_steps(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _StepsPage)
     days: list[str] = []
 
@@ -243,7 +243,7 @@ def _count(value: object) -> float:
     return float(value)
 
 
-def _read_spo2(content: Any, output: Output) -> None:
+def _read_spo2(content: Any, output: RecordOutput) -> None:
     def add_minute(minute: _OxygenMinute) -> None:
         time_ns, clock = _at(minute.minute, ".minute", output)
         output.add(
@@ -273,7 +273,7 @@ def _read_spo2(content: Any, output: Output) -> None:
         add_day(output.typed(content, _OxygenDay))
 
 
-def _read_breath(content: Any, output: Output) -> None:
+def _read_breath(content: Any, output: RecordOutput) -> None:
     def add(day: _Summary) -> None:
         summary = output.typed(day.value, _BreathSummary, ".value")
         value = finite(summary.breathing_rate, ".value.breathingRate")
@@ -282,7 +282,7 @@ def _read_breath(content: Any, output: Output) -> None:
     output.each(output.typed(content, _BreathPage).br, ".br", _Summary, add)
 
 
-def _read_weight(content: Any, output: Output) -> None:
+def _read_weight(content: Any, output: RecordOutput) -> None:
     unit = output.choice("weight_unit", _WEIGHT_UNITS, "kg")
 
     def add(weight: _Weight) -> None:
@@ -303,7 +303,7 @@ def _read_weight(content: Any, output: Output) -> None:
     output.each(output.typed(content, _WeightPage).weight, ".weight", _Weight, add)
 
 
-def _read_sleep(content: Any, output: Output) -> None:
+def _read_sleep(content: Any, output: RecordOutput) -> None:
     def add(sleep: _Sleep) -> None:
         time_ns, clock = _at(sleep.start_time, ".startTime", output)
         context: dict[str, Any] = {}
@@ -322,7 +322,7 @@ def _read_sleep(content: Any, output: Output) -> None:
     output.each(output.typed(content, _SleepPage).sleep, ".sleep", _Sleep, add)
 
 
-def _read_temperature(content: Any, output: Output) -> None:
+def _read_temperature(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _TemperaturePage)
     unit = output.choice("temperature_unit", _TEMPERATURE_UNITS, "Cel")
     if page.temp_core is None and page.temp_skin is None:
@@ -342,7 +342,7 @@ def _read_temperature(content: Any, output: Output) -> None:
     output.each(page.temp_skin or [], ".tempSkin", _Summary, add_skin)
 
 
-_READERS: Final[Mapping[str, Callable[[Any, Output], None]]] = MappingProxyType(
+_READERS: Final[Mapping[str, Callable[[Any, RecordOutput], None]]] = MappingProxyType(
     {
         "heart": _read_heart, "spo2": _read_spo2, "br": _read_breath, "weight": _read_weight, "sleep": _read_sleep,
         "steps": _read_steps, "temperature": _read_temperature,

@@ -17,7 +17,7 @@ import msgspec
 
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters.vendors import records as vendor_json
-from ingest.adapters.vendors.records import Output, epoch_ms, finite, whole
+from ingest.adapters.vendors.records import RecordOutput, epoch_ms, finite, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
@@ -190,7 +190,7 @@ def _checked_zone(minutes: int) -> int:
     return minutes
 
 
-def _taken(record: _Record, output: Output) -> _Taken:
+def _taken(record: _Record, output: RecordOutput) -> _Taken:
     zone = None if record.time_zone is None else _zone_min(record.time_zone)
     time_ns = epoch_ms((record.m_date - 60 * (zone or 0)) * 1_000, f".{record.time_member}")
     flags = _SOURCES.get(record.data_source or "FromDevice")
@@ -210,7 +210,7 @@ def _taken(record: _Record, output: Output) -> _Taken:
 
 
 def _add(
-    output: Output, taken: _Taken, values: Iterable[tuple[int, float, int, str]], *,
+    output: RecordOutput, taken: _Taken, values: Iterable[tuple[int, float, int, str]], *,
     statistic: Statistic = Statistic.SINGLE, ended_ns: int = NO_TIME,
 ) -> None:  # fmt: skip
     """Add ``(vital, value, unit, member)`` that are not zero; an event when all are."""
@@ -226,7 +226,7 @@ def _add(
         output.event(EventKind.VALUE_ABSENT, "zero", time_ns, vital=series[0][0])
 
 
-def _pressure(record: _Pressure, unit: int, output: Output) -> None:
+def _pressure(record: _Pressure, unit: int, output: RecordOutput) -> None:
     taken = _taken(record, output)
     if record.is_arr is not None and record.is_arr in _RHYTHMS:
         taken.context["pulse_rhythm"] = _RHYTHMS[record.is_arr]
@@ -236,7 +236,7 @@ def _pressure(record: _Pressure, unit: int, output: Output) -> None:
                          (_CUFF, record.hr, _PER_MIN, "HR")))  # fmt: skip
 
 
-def _glucose(record: _Glucose, unit: int, output: Output) -> None:
+def _glucose(record: _Glucose, unit: int, output: RecordOutput) -> None:
     taken = _taken(record, output)
     for name, word, known in (
         ("meal", record.dinner_situation, _MEALS), ("medication", record.drug_situation, _DRUGS),
@@ -246,12 +246,12 @@ def _glucose(record: _Glucose, unit: int, output: Output) -> None:
     _add(output, taken, ((_BLOOD, record.bg, unit, "BG"),))
 
 
-def _oxygen(record: _Oxygen, unit: int, output: Output) -> None:
+def _oxygen(record: _Oxygen, unit: int, output: RecordOutput) -> None:
     values = ((_SPO2, record.bo, unit, "BO"), (_PULSE, record.hr, _PER_MIN, "HR"))
     _add(output, _taken(record, output), values)
 
 
-def _weight(record: _Weight, unit: int, output: Output) -> None:
+def _weight(record: _Weight, unit: int, output: RecordOutput) -> None:
     taken = _taken(record, output)
     values = [(_WEIGHT, record.weight_value, unit, "WeightValue"), (_BMI, record.bmi, _KG_M2, "BMI")]
     others = [("water_value", record.water_value), ("bone_value", record.bone_value),
@@ -264,14 +264,14 @@ def _weight(record: _Weight, unit: int, output: Output) -> None:
     _add(output, taken, values)
 
 
-def _activity(record: _Activity, unit: int, output: Output) -> None:
+def _activity(record: _Activity, unit: int, output: RecordOutput) -> None:
     taken = _taken(record, output)
     others = (("calories", record.calories), ("distance", record.distance))
     taken.context.update({name: finite(value, f": {name}") for name, value in others if value})
     _add(output, taken, ((_STEPS, record.steps, unit, "Steps"),), statistic=Statistic.SUM)
 
 
-def _sleep(record: _Sleep, unit: int, output: Output) -> None:
+def _sleep(record: _Sleep, unit: int, output: RecordOutput) -> None:
     taken = _taken(record, output)
     end_ns = epoch_ms((record.end_time - 60 * taken.tz_min) * 1_000, ".EndTime")
     others = (("efficiency", record.efficiency), ("awaken", record.awaken), ("fall_sleep", record.fall_sleep))
@@ -293,7 +293,7 @@ _BG_UNIT: Final = _Units("BGUnit", {0: "mg/dL", 1: "mmol/L"}, "glucose_unit", _G
 _WEIGHT_UNIT: Final = _Units("WeightUnit", {0: "kg", 1: "[lb_av]", 2: "[stone_av]"}, "weight_unit", _WEIGHTS)
 
 
-def _unit(units: _Units, code: int | None, output: Output) -> int:
+def _unit(units: _Units, code: int | None, output: RecordOutput) -> int:
     if code is None:
         if units.setting not in output.settings:
             raise DecodeError(Reason.MISSING_FIELD, f".{units.member}")
@@ -309,38 +309,38 @@ def _records(items: list[Any] | None, member: str) -> list[Any]:
     return items
 
 
-def _read_bp(content: Any, output: Output) -> None:
+def _read_bp(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _Page)
     if items := _records(page.bp, "BPDataList"):
         unit = _unit(_BP_UNIT, page.bp_unit, output)
         output.each(items, ".BPDataList", _Pressure, lambda record: _pressure(record, unit, output))
 
 
-def _read_glucose(content: Any, output: Output) -> None:
+def _read_glucose(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _Page)
     if items := _records(page.glucose, "BGDataList"):
         unit = _unit(_BG_UNIT, page.glucose_unit, output)
         output.each(items, ".BGDataList", _Glucose, lambda record: _glucose(record, unit, output))
 
 
-def _read_spo2(content: Any, output: Output) -> None:
+def _read_spo2(content: Any, output: RecordOutput) -> None:
     items = _records(output.typed(content, _Page).spo2, "BODataList")
     output.each(items, ".BODataList", _Oxygen, lambda record: _oxygen(record, _PERCENT, output))
 
 
-def _read_weight(content: Any, output: Output) -> None:
+def _read_weight(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _Page)
     if items := _records(page.weight, "WeightDataList"):
         unit = _unit(_WEIGHT_UNIT, page.weight_unit, output)
         output.each(items, ".WeightDataList", _Weight, lambda record: _weight(record, unit, output))
 
 
-def _read_activity(content: Any, output: Output) -> None:
+def _read_activity(content: Any, output: RecordOutput) -> None:
     items = _records(output.typed(content, _Page).activity, "ARDataList")
     output.each(items, ".ARDataList", _Activity, lambda record: _activity(record, _STEPS_UNIT, output))
 
 
-def _read_sleep(content: Any, output: Output) -> None:
+def _read_sleep(content: Any, output: RecordOutput) -> None:
     items = _records(output.typed(content, _Page).sleep, "SRDataList")
     unit = output.choice("sleep_unit", _SLEEPS, "min")
     output.each(items, ".SRDataList", _Sleep, lambda record: _sleep(record, unit, output))

@@ -19,7 +19,7 @@ import msgspec
 
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters.vendors import records
-from ingest.adapters.vendors.records import Output, epoch_ms, finite, iso_time, whole
+from ingest.adapters.vendors.records import RecordOutput, epoch_ms, finite, iso_time, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
@@ -141,13 +141,13 @@ def _context(entry: _Entry) -> dict[str, Any]:
     return context
 
 
-def _quality(entry: _Entry, output: Output) -> int:
+def _quality(entry: _Entry, output: RecordOutput) -> int:
     limit = output.choice("low_quality_noise", _NOISE_LIMITS, "3")
     flags = records.LOW_QUALITY if entry.noise is not None and entry.noise >= limit else 0
     return flags | records.RETRACTED if entry.is_valid is False else flags
 
 
-def _add(entry: _Entry, output: Output) -> None:
+def _add(entry: _Entry, output: RecordOutput) -> None:
     if entry.type == "cal":
         return
     if entry.type not in {"sgv", "mbg"}:
@@ -182,7 +182,7 @@ def _add(entry: _Entry, output: Output) -> None:
     output.add(vital, value, unit, time_ns, clock=clock, tz_min=tz_min, flags=flags, context=context)
 
 
-def _read(content: Any, output: Output) -> None:
+def _read(content: Any, output: RecordOutput) -> None:
     if isinstance(content, list):
         output.each(content, "", _Entry, lambda entry: _add(entry, output))
     else:

@@ -67,7 +67,7 @@ def _members(kind: type[msgspec.Struct]) -> frozenset[str]:
     return _MEMBERS.setdefault(kind, frozenset(kind.__struct_encode_fields__))
 
 
-class Output:
+class RecordOutput:
     """Collects what the messages of a micro-batch give. ``message`` and ``settings`` are those of the one that is being
     read. Details of a ``DecodeError`` raised in a reader are paths below the record: ``.value``."""
 
@@ -159,13 +159,13 @@ class Output:
         self.events.append(DeviceEvent(message.device, kind, when, detail, value, vital, message.ordinal))
 
 
-Reader = Callable[[Any, Output], None]
+Reader = Callable[[Any, RecordOutput], None]
 """``reader(document, output)``; raises ``DecodeError`` for a document of which nothing can be read."""
 
 
 def decode_each(messages: Sequence[Message], contexts: Sequence[Context], readers: Mapping[str, Reader]) -> Decoded:
     """Decode a micro-batch, each message by the reader of its kind."""
-    output = Output()
+    output = RecordOutput()
     for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
         reader = readers.get(message.kind)
         if reader is None:
@@ -250,7 +250,7 @@ NOTE_SETTING: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def note(text: str | None, context: dict[str, Any], output: Output) -> None:
+def note(text: str | None, context: dict[str, Any], output: RecordOutput) -> None:
     """Put a remark into ``context`` as the setting ``notes`` says; an empty one is none."""
     if text:
         # A lone surrogate is legal in JSON and in no encoding.

@@ -20,11 +20,12 @@ import msgspec
 
 from ingest.adapter import Context, Decoded, unit_code, vital_code
 from ingest.adapters.vendors import records
-from ingest.adapters.vendors.records import Output, epoch_ms, whole
+from ingest.adapters.vendors.records import RecordOutput, epoch_ms, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message
+from vitals.times import SECOND_NS
 
 _SYS: Final = 10
 _DIA: Final = 9
@@ -118,7 +119,7 @@ def _number(measure: _Measure) -> float:
     return value / _POWERS[-exponent] if exponent < 0 else float(value * _POWERS[exponent])
 
 
-def _context(group: _Group, attrib: str | None, output: Output) -> dict[str, Any]:
+def _context(group: _Group, attrib: str | None, output: RecordOutput) -> dict[str, Any]:
     context: dict[str, Any] = {}
     if attrib is not None:
         context["attrib"] = attrib
@@ -140,7 +141,7 @@ def _context(group: _Group, attrib: str | None, output: Output) -> dict[str, Any
 class _Measures:
     """Collects the good measures of one group, by type."""
 
-    def __init__(self, output: Output, time_ns: int) -> None:
+    def __init__(self, output: RecordOutput, time_ns: int) -> None:
         self._output, self._time_ns = output, time_ns
         self.by_type: dict[int, tuple[float, dict[str, int]]] = {}
         self._repeated: set[int] = set()
@@ -173,7 +174,7 @@ def _series(kind: int, present: Mapping[int, object]) -> tuple[int, int]:
     return _TYPES[kind]
 
 
-def _add(group: _Group, output: Output) -> None:
+def _add(group: _Group, output: RecordOutput) -> None:
     if group.category == _GOAL:
         return
     if group.category != _MEASURED:
@@ -185,7 +186,7 @@ def _add(group: _Group, output: Output) -> None:
     flags, attrib = _ATTRIBS[group.attrib]
     time_ns, seq = epoch_ms(group.date * 1_000, ".date"), whole(group.grpid, ".grpid")
     context = _context(group, attrib, output)
-    if group.created is not None and time_ns - group.created * 1_000_000_000 > records.TOLERANCE_NS:
+    if group.created is not None and time_ns - group.created * SECOND_NS > records.TOLERANCE_NS:
         flags |= records.CLOCK_SUSPECT
         output.event(EventKind.CLOCK_FAULT, "measured_after_upload")
     measures = _Measures(output, time_ns)
@@ -200,7 +201,7 @@ def _add(group: _Group, output: Output) -> None:
         output.add(vital, value, unit, time_ns, seq=seq, flags=flags, context={**context, **details})
 
 
-def _read(content: Any, output: Output) -> None:
+def _read(content: Any, output: RecordOutput) -> None:
     answer = output.typed(content, _Answer)
     if answer.status != 0:
         raise DecodeError(Reason.BAD_VALUE, ".status")
