@@ -6,12 +6,13 @@ PYTEST := $(BIN)/pytest
 WORKERS ?= 2
 TOOLS := mosquitto mosquitto-clients curl procps chromium
 
-.PHONY: help demo test lint chaos lock clean tools
+.PHONY: help demo test lint chaos mutants lock clean tools
 help:
 	@echo "make demo   run the pipeline with synthetic patients until Ctrl-C"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make chaos  100 rounds of kill -9"
+	@echo "make mutants change the code here and there and see which changes no test notices"
 	@echo "make lock   refresh the hashed lock files"
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
@@ -42,6 +43,10 @@ lint: $(VENV)/.installed
 
 chaos: $(VENV)/.installed
 	VITALGATE_CHAOS_ROUNDS=100 $(PYTEST) tests/deploy/test_chaos.py
+
+MUTANTS ?= --count 8 --seed 1
+mutants: $(VENV)/.installed
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 lock:
 	uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 -q -o requirements.lock

@@ -52,6 +52,7 @@ from device_gateway.mqtt.packets import (
     Unsubscribe,
     UnsupportedVersion,
 )
+from device_gateway.mqtt.routing import Topics
 from device_gateway.sessions import StoredSession, Ticket
 from device_gateway.settings import GatewaySettings
 from vitals.model import DeviceEvent, Message
@@ -99,7 +100,7 @@ class Session:
         self._stored: StoredSession | None = None
         self._buffer = bytearray()
         self._needed = 0
-        self._topics = topics.Topics(may_publish, settings.topic_alias_maximum)
+        self._topics = Topics(may_publish, settings.topic_alias_maximum)
 
     def _enter(self, state: State) -> None:
         self.state = state
@@ -305,10 +306,8 @@ class Session:
         if len(recent) > self._settings.resend_memory:
             del recent[next(iter(recent))]
         message = Message(device, adapter, kind, now_ns, payload, packet.dup and resend_of is None)
-        if resend_of is None:
-            out.append(Accept(message, codec.puback(packet_id), 1, 0, ticket))
-        else:
-            out.append(Accept(message, codec.puback(packet_id), 1, 0, None, resend_of))
+        new = ticket if resend_of is None else None
+        out.append(Accept(message, codec.puback(packet_id), 1, 0, new, resend_of))
 
     def _accept_presence(self, packet: Publish, event: DeviceEvent, out: list[Action]) -> None:
         if packet.qos == 0:

@@ -23,11 +23,12 @@ WANTED: Final = [
     "R1a", "R1b", "R1c", "R1d", "R2a", "R2b", "R2c", "R2d", "R3a", "R3b", "R3c", "R4a", "R4b", "R4c", "R5a", "R5b",
     "R5c", "R6", "R7", "R8a", "R8b", "R9", "R10", "R11a", "R11b", "R12a", "R12b",
     *(f"R13{letter}" for letter in "abcdef"),
+    *(f"G5{letter}" for letter in "abcde"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
     for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines())
-    if re.fullmatch(r"[PMBSFDR]\d+[a-z]?", row[0])
+    if re.fullmatch(r"[PMBSFDRG]\d+[a-z]?", row[0])
 }
 
 
@@ -58,7 +59,7 @@ def problem(reference: str) -> str | None:
 
 
 def test_every_promise_and_point_has_one_row() -> None:
-    named = re.findall(r"^\| ([PMBSFDR]\d+[a-z]?) \|", PAGE, re.MULTILINE)
+    named = re.findall(r"^\| ([PMBSFDRG]\d+[a-z]?) \|", PAGE, re.MULTILINE)
     assert sorted(named) == sorted(WANTED)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == [str(number) for number in range(1, 11)]
