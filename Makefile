@@ -5,12 +5,13 @@ PYTEST := $(BIN)/pytest
 WORKERS ?= 2
 TOOLS := mosquitto mosquitto-clients curl procps chromium
 
-.PHONY: help demo test lint chaos lock wheel clean tools
+.PHONY: help demo test lint chaos mutants lock wheel clean tools
 help:
 	@echo "make demo   run the pipeline with synthetic patients until Ctrl-C"
 	@echo "make test   run the tests"
 	@echo "make lint   ruff and mypy"
 	@echo "make chaos  100 rounds of kill -9"
+	@echo "make mutants change the code here and there and see which changes no test notices"
 	@echo "make wheel  build the wheel into dist/"
 	@echo "make lock   bring the hashed lock files up to date with pyproject.toml; LOCK_FLAGS=--upgrade takes the newest releases"
 
@@ -43,6 +44,10 @@ lint: $(VENV)/.installed
 
 chaos: $(VENV)/.installed
 	VITALGATE_CHAOS_ROUNDS=100 $(PYTEST) tests/deploy/test_chaos.py
+
+MUTANTS ?= --count 8 --seed 1
+mutants: $(VENV)/.installed
+	$(BIN)/python -m tests.mutants $(MUTANTS)
 
 wheel: $(VENV)/.installed
 	$(BIN)/python -m hatchling build -t wheel -d dist

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from device_gateway.mqtt.packets import Connect
 from vitals.log.local import LocalLog
 from vitals.times import SECOND_NS
 
@@ -120,20 +119,20 @@ class SessionStore:
         return iter(self._sessions.values())
 
     def open(
-        self, key: SessionKey, connect: Connect, expiry_s: int, now_ns: int
+        self, key: SessionKey, version: int, expiry_s: int, now_ns: int, *, clean: bool = False
     ) -> tuple[StoredSession, bool, list[Change]]:
-        """Start or resume the session of an accepted CONNECT.
+        """Start or resume the session of an accepted CONNECT; a ``clean`` one never resumes.
 
         Returns:
             The session, whether it was present, and the changes to make durable before CONNACK.
         """
         known = self._sessions.get(key)
         # A session without expiry ends with its connection, also when that is being taken over just now.
-        if known is not None and not connect.clean and known.expiry_s and not known.expired(now_ns):
-            known.version, known.expiry_s, known.ended_ns = connect.version, expiry_s, None
+        if known is not None and not clean and known.expiry_s and not known.expired(now_ns):
+            known.version, known.expiry_s, known.ended_ns = version, expiry_s, None
             return known, True, [known._row()]
         changes = self._drop(known) if known is not None else []
-        session = StoredSession(key, connect.version, expiry_s, durable=expiry_s > 0)
+        session = StoredSession(key, version, expiry_s, durable=expiry_s > 0)
         self._sessions[key] = session
         return session, False, [*changes, session._row()] if session.durable else changes
 

@@ -126,7 +126,9 @@ class Server:
         if delayed is not None:
             delayed.timer.cancel()
         now_ns = connection.opened_ns = self._intake.clock.now_ns()
-        stored, present, changes = self._store.open(key, action.connect, action.expiry_s, now_ns)
+        stored, present, changes = self._store.open(
+            key, action.connect.version, action.expiry_s, now_ns, clean=action.connect.clean
+        )
         self._current[key] = connection
         self._by_device.setdefault(key.device, set()).add(connection)
         self._intake.batcher.change([*changes, presence(key.device, online=True)])

@@ -52,6 +52,7 @@ from device_gateway.mqtt.packets import (
     Unsubscribe,
     UnsupportedVersion,
 )
+from device_gateway.mqtt.routing import Topics
 from device_gateway.sessions import StoredSession, Ticket
 from device_gateway.settings import GatewaySettings
 from vitals.model import DeviceEvent, Message
@@ -99,7 +100,7 @@ class Session:
         self._stored: StoredSession | None = None
         self._buffer = bytearray()
         self._needed = 0
-        self._topics = topics.Topics(may_publish, settings.topic_alias_maximum)
+        self._topics = Topics(may_publish, settings.topic_alias_maximum)
 
     def _enter(self, state: State) -> None:
         self.state = state

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ingest.placing.attribution import Unplaced
+from tests import structure
 from tests.docs import adapter_pages, protocol_tables, surfaces, tables
 from tests.docs.tables import ROOT
 from vitals import glossary
@@ -58,6 +59,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({
     "causes": protocol_tables.causes_block,
     "protocol-members": protocol_tables.document_block,
     "protocols": protocol_tables.protocols_block,
+    "rooms": structure.rooms_block,
 })  # fmt: skip
 """Block name -> what makes it."""
 

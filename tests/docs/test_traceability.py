@@ -24,6 +24,7 @@ WANTED: Final = [
     "R5c", "R6", "R7", "R8a", "R8b", "R9", "R10", "R11a", "R11b", "R12a", "R12b",
     *(f"R13{letter}" for letter in "abcdef"),
     "G1a", "G1b", "G1c", "G3a", "G4a", "G4b", "G4c", "G4d", "G4e", "G6a", "G6b", "G6c", "G6d", "G6e",
+    *(f"G5{letter}" for letter in "abcde"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]

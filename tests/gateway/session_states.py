@@ -62,10 +62,15 @@ def stored_session() -> StoredSession:
     return StoredSession(SessionKey("d1", "c1"), 4, 100, durable=True)
 
 
-def connected(version: int, stored: StoredSession | None = None, **choices: Any) -> Session:
+def opening(version: int, **choices: Any) -> Session:
     session = fresh()
     session.receive(connect(version=version, **choices), NOW)
     session.decided(SignIn.ALLOWED)
+    return session
+
+
+def connected(version: int, stored: StoredSession | None = None, **choices: Any) -> Session:
+    session = opening(version, **choices)
     session.opened(stored or stored_session(), present=False, now_ns=NOW)
     assert session.state is State.CONNECTED
     return session

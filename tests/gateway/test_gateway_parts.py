@@ -8,7 +8,6 @@ import pytest
 from device_gateway import batcher as batching
 from device_gateway.access import Access, SignIn
 from device_gateway.batcher import Accept, Batcher
-from device_gateway.mqtt.packets import Connect
 from device_gateway.mqtt.wheel import Wheel
 from device_gateway.sessions import Change, SessionKey, SessionStore, Ticket
 from tests.gateway.harness import messages, raw_log, received, registry
@@ -19,8 +18,6 @@ from vitals.model import Message
 
 KEY = SessionKey("d1", "c1")
 NOW = FakeClock().now_ns()
-KEEP = Connect(5, "c1", False, 60)
-CLEAN = Connect(5, "c1", True, 60)
 
 
 def write(log: LocalLog, changes: list[Change]) -> None:
@@ -33,7 +30,7 @@ def test_sessions_come_back_with_their_held_ids_until_they_expire(tmp_path: Path
     log = raw_log(tmp_path)
     store, changes, vanished = SessionStore.load(log, NOW)
     assert (list(store), changes, vanished) == ([], [], [])
-    session, present, changes = store.open(KEY, KEEP, 100, NOW)
+    session, present, changes = store.open(KEY, 5, 100, NOW)
     assert not present
     write(log, [*changes, *session.hold(7), *session.hold(9), *session.release(9)])
 
@@ -41,7 +38,7 @@ def test_sessions_come_back_with_their_held_ids_until_they_expire(tmp_path: Path
     [again] = store
     assert (again.key, again.held, again.ended_ns) == (KEY, {7}, NOW)
     write(log, changes)
-    again, present, changes = store.open(KEY, KEEP, 50, NOW + 99 * SECOND)
+    again, present, changes = store.open(KEY, 5, 50, NOW + 99 * SECOND)
     assert present
     assert again.held == {7}
     write(log, [*changes, *store.end(again, NOW + 99 * SECOND)])
@@ -57,14 +54,14 @@ def test_sessions_come_back_with_their_held_ids_until_they_expire(tmp_path: Path
 
 def test_an_expired_session_is_not_present_and_neither_is_one_without_expiry(tmp_path: Path) -> None:
     store = SessionStore()
-    session, _, _ = store.open(KEY, KEEP, 10, NOW)
+    session, _, _ = store.open(KEY, 5, 10, NOW)
     session.held.add(1)
     store.end(session, NOW)
-    fresh, present, _ = store.open(KEY, KEEP, 0, NOW + 10 * SECOND)
+    fresh, present, _ = store.open(KEY, 5, 0, NOW + 10 * SECOND)
     assert (present, fresh.held, fresh.durable) == (False, set(), False)
     assert fresh.hold(5) == fresh.release(5) == []
     # The session is being taken over while it is still connected: it has no expiry, so it ends.
-    taken, present, _ = store.open(KEY, KEEP, 0, NOW + 11 * SECOND)
+    taken, present, _ = store.open(KEY, 5, 0, NOW + 11 * SECOND)
     assert not present
     assert taken is not fresh
     assert store.end(taken, NOW + 12 * SECOND) == []
@@ -74,9 +71,9 @@ def test_an_expired_session_is_not_present_and_neither_is_one_without_expiry(tmp
 def test_clean_start_forgets_durably(tmp_path: Path) -> None:
     log = raw_log(tmp_path)
     store = SessionStore()
-    session, _, changes = store.open(KEY, KEEP, 10, NOW)
+    session, _, changes = store.open(KEY, 5, 10, NOW)
     write(log, [*changes, *session.hold(7)])
-    _, present, changes = store.open(KEY, CLEAN, 10, NOW)
+    _, present, changes = store.open(KEY, 5, 10, NOW, clean=True)
     write(log, changes)
     assert not present
     assert log.query("SELECT device, client, ended_ns FROM sessions") == [("d1", "c1", None)]

@@ -241,6 +241,21 @@ def test_a_qos_1_resend_is_recognised_by_id_dup_topic_and_payload(version: int) 
     assert send(again, b"b", 1) == (True, False), "older than the memory"
 
 
+@both
+def test_the_memory_of_resends_holds_as_many_as_its_limit(version: int) -> None:
+    def repeats(sent: int) -> bool:
+        session = connected(version)
+        for packet_id in range(1, sent + 1):
+            session.receive(publish(JSON, b"x", version=version, packet_id=packet_id), NOW)
+            session.settled(1)
+        [again] = session.receive(publish(JSON, b"x", version=version, packet_id=1, dup=True), NOW)
+        assert isinstance(again, Accept)
+        return again.resend_of is not None
+
+    assert repeats(SETTINGS.resend_memory), "the first of as many as are remembered"
+    assert not repeats(SETTINGS.resend_memory + 1)
+
+
 def test_acks_settle_the_receive_maximum() -> None:
     session = connected(5)
     for number in range(10):

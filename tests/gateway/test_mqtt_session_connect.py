@@ -7,7 +7,7 @@ from device_gateway.mqtt.actions import Action, Authenticate
 from device_gateway.mqtt.session import State
 from device_gateway.sessions import SessionKey, StoredSession
 from tests.gateway.harness import connect, frame, puback, publish, text
-from tests.gateway.session_states import JSON, NOW, PING, both, connected, fresh, stored_session, told
+from tests.gateway.session_states import JSON, NOW, PING, both, connected, fresh, opening, stored_session, told
 
 
 def test_connect_goes_through_sign_in_and_durable_session_to_connack() -> None:
@@ -62,6 +62,25 @@ def test_connects_that_are_refused_before_sign_in(data: bytes, reply: bytes) -> 
     session = fresh()
     assert told(session.receive(data, NOW)) == [("send", reply), ("close", None)]
     assert session.state is State.CLOSED
+
+
+@both
+def test_a_client_id_of_exactly_256_characters_is_taken(version: int) -> None:
+    for character in "x", "\u00e9":
+        session = fresh()
+        asked = session.receive(connect(version=version, client_id=character * 256), NOW)
+        assert [entry[0] for entry in told(asked)] == ["authenticate"]
+
+
+def test_a_connack_of_exactly_the_clients_largest_packet_is_sent() -> None:
+    def answered(limit: int) -> list[tuple[object, ...]]:
+        session = opening(5, properties=b"\x27" + limit.to_bytes(4))
+        return told(session.opened(stored_session(), present=False, now_ns=NOW))
+
+    [(_, reply)] = answered(1000)
+    assert isinstance(reply, bytes)
+    assert answered(len(reply)) == [("send", reply)]
+    assert answered(len(reply) - 1) == [("close", None)]
 
 
 DECISIONS = (

@@ -48,6 +48,14 @@ def test_two_live_records_prove_the_shift() -> None:
     assert len(clock.epochs) == 1
 
 
+def test_two_live_records_of_the_same_time() -> None:
+    clock = seen((12, 5, 0), (13, 65, 0))
+    assert clock.shift_ns(14, RESET + 65 * MINUTE, TRUE + 65 * MINUTE) == SHIFT, "live, at the time of the newest"
+    clock.see(14, RESET + 65 * MINUTE, TRUE + 65 * MINUTE)
+    assert clock.reached == [(14, RESET + 65 * MINUTE)], "the shift reaches on to the higher number"
+    assert known(clock, 14, 64) == 0
+
+
 @pytest.mark.parametrize(
     "records",
     [
