@@ -20,8 +20,9 @@ from ingest.journal.identities import Cycle
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import HeldItem, Waiting
 from ingest.placing import clocks
-from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, Unplaced, WearTable, place
+from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, Unplaced, place
 from ingest.placing.epochs import DeviceClock
+from ingest.placing.wear import WearTable
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag
 from vitals.model import NO_TIME, UNASSIGNED, Control, VitalBatch, concatenate

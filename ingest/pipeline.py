@@ -17,8 +17,9 @@ from ingest.journal.identities import Held
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
-from ingest.placing.attribution import AFTER_KEY, REASONS, Head, Placed, WearTable, place
+from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, place
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
+from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, Flag, Reason
 from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch

@@ -22,7 +22,7 @@ from ingest.journal.lives import LifeJournal
 from ingest.journal.tally import Tally
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
-from ingest.placing.attribution import WearTable
+from ingest.placing.wear import WearTable
 from vitals import encoding
 from vitals.canary import is_canary
 from vitals.device_state import DeviceState, Processed, ToldEvent

@@ -11,60 +11,10 @@ MODULE_LINES: Final = 400
 FUNCTION_LINES: Final = 50
 SOURCES: Final = structure.sources()
 
-LEFT_LONG: Final = frozenset({"ingest.placing.attribution", "simulators.load"})
-LEFT_FUNCTIONS: Final = frozenset({"ingest.placing.attribution.place", "alerts.judging.kernels.scan_rows"})
-LEFT_MODULE_CIRCLES: Final = frozenset({("device_gateway.mqtt.connection", "device_gateway.mqtt.server")})
-LEFT_DOUBLE: Final = frozenset(
-    [
-        "Absent",
-        "Body",
-        "Census",
-        "ClinicalContext",
-        "Column",
-        "Compared",
-        "Context",
-        "Control",
-        "Counts",
-        "Course",
-        "Decision",
-        "DeviceClock",
-        "EpisodeKind",
-        "Fault",
-        "Gate",
-        "Held",
-        "Kernels",
-        "Kind",
-        "Limit",
-        "LimitsVersion",
-        "Order",
-        "Outcome",
-        "Output",
-        "Override",
-        "Part",
-        "Patient",
-        "Plan",
-        "Protocol",
-        "Replay",
-        "Report",
-        "Result",
-        "Rulebook",
-        "Rules",
-        "Sample",
-        "ScoreRule",
-        "Server",
-        "Side",
-        "SilenceRule",
-        "Source",
-        "Special",
-        "Standing",
-        "Time",
-        "Trouble",
-        "Unit",
-        "Value",
-        "Ward",
-        "When",
-    ]
-)
+LEFT_LONG: Final = frozenset[str]()
+LEFT_FUNCTIONS: Final = frozenset({"alerts.judging.kernels.scan_rows"})
+LEFT_MODULE_CIRCLES: Final = frozenset[tuple[str, str]]()
+LEFT_DOUBLE: Final = frozenset[str]()
 """What still breaks a rule. A test fails for whatever is added, and for whatever stands here and is mended: the lists
 only shrink."""
 

@@ -14,7 +14,7 @@ from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
 from ingest.pipeline import Outcome
-from ingest.placing.attribution import WearTable
+from ingest.placing.wear import WearTable
 from vitals.catalog import BY_CODE
 from vitals.errors import InvalidRequest
 from vitals.model import DeviceEvent, Message, Provenance, VitalBatch

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ingest.adapter import Columns, ReadingsBuilder, SourceClock, unit_code, vital_code
-from ingest.placing.attribution import REASONS, WearTable, place
+from ingest.placing.attribution import REASONS, place
+from ingest.placing.wear import WearTable
 from vitals.glossary import Basis, Flag
 from vitals.model import UNASSIGNED
 from vitals.records import Device

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.adapter import SourceClock
-from ingest.placing.attribution import Head, WearTable
+from ingest.placing.wear import Head, WearTable
 from tests.ingest.placing import HOUR, MINUTE, Result, Row, placed
 from tests.ingest.zone_reference import ns, row_by_row
 from vitals.glossary import Basis

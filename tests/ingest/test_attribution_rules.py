@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ingest.adapter import SourceClock
-from ingest.placing.attribution import WearTable
+from ingest.placing.wear import WearTable
 from tests.ingest.placing import HOUR, MINUTE, Result, Row, placed
 from tests.ingest.zone_reference import ns
 from vitals.glossary import Basis

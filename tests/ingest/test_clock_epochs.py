@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.adapter import SourceClock
-from ingest.placing.attribution import WearTable, place
+from ingest.placing.attribution import place
 from ingest.placing.epochs import HUB_KEY, DeviceClock, Epoch, Learned, arrival_ns, clocks_of
+from ingest.placing.wear import WearTable
 from tests.ingest.placing import HOUR, MINUTE, Row, columns_of, placed
 from tests.ingest.zone_reference import ns
 from vitals.glossary import Basis

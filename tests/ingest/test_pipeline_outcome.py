@@ -12,7 +12,7 @@ from ingest import pipeline
 from ingest.adapter import Context
 from ingest.adapters import load_adapters
 from ingest.pipeline import Outcome
-from ingest.placing.attribution import WearTable
+from ingest.placing.wear import WearTable
 from tests.ingest.ingest_world import World
 from tests.ingest.test_clock_recovery import Shared
 from vitals.glossary import Flag
