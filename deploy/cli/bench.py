@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from deploy import settings
+from deploy import kernels, settings
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
 from deploy.layout import Layout
 from deploy.settings import DEFAULT_DATA_DIR
@@ -135,6 +135,7 @@ def bench(
 
 
 def _measure(name: str, runs: int, seconds: float, counts: list[int], rate: float, rows: int) -> dict[str, Any]:
+    kernels.use(None)
     from deploy.bench import e2e, engine, gateway, importing, store  # noqa: PLC0415 - loads only for this command
     from deploy.bench.report import environment  # noqa: PLC0415
 

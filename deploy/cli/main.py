@@ -44,13 +44,14 @@ def up(
 ) -> None:
     """Run the pipeline until SIGTERM; prints one line of JSON once it is ready."""
     layout, loaded = locate(data_dir, config)
-    from deploy import logs  # noqa: PLC0415
+    from deploy import kernels, logs  # noqa: PLC0415 - structlog
     from deploy.processes.supervise import Supervisor  # noqa: PLC0415
 
     logs.configure("supervisor")
     where = _address(http, loaded.http.listen, "--http"), _address(mqtt, loaded.mqtt.listen, "--mqtt")
     layout.create()
     with layout.lock("owner"):
+        kernels.use(layout.root)
         supervisor = Supervisor(layout, loaded, *where, None if config is None else config.absolute())
         supervisor.run(_announce, demo=demo)
 

@@ -23,10 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 
 def locate(data_dir: Path, config: Path | None) -> tuple[Layout, Settings]:
-    """The layout and settings that a command works on; kernels are cached in the directory."""
+    """The layout and settings that a command works on."""
     layout = Layout(data_dir.absolute())
     os.umask(PRIVATE_UMASK)
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(layout.kernels))
     return layout, settings.load(config)
 
 

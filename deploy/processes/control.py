@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from deploy import kernels
 from deploy.layout import Layout
 from deploy.settings import Settings
 from simulators.publisher import Options
@@ -88,6 +89,7 @@ def open_control(layout: Layout, settings: Settings) -> Iterator[Control]:
     if layout.lock("owner").held():
         yield Control(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
         return
+    kernels.use(layout.root)
     from deploy.processes.offline import idle_api  # noqa: PLC0415 - a command that talks to an owner needs no backends
 
     with idle_api(layout, settings) as app:
