@@ -8,6 +8,7 @@ from types import TracebackType
 
 from vitals.errors import BackendError, ConfigError
 
+DEFAULT_DATA_DIR = Path("vitalgate-data")
 PRIVATE_DIR = 0o700
 PRIVATE_UMASK = 0o077
 """What is created in a data directory is its owner's alone."""

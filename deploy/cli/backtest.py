@@ -15,7 +15,7 @@ from rich.table import Table
 from deploy import kernels
 from deploy.backtest import NO_RULES
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
 from vitals.times import HOUR_S
 

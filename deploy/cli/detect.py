@@ -12,7 +12,7 @@ import typer
 
 from deploy import kernels
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, show
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
 
 HEADER: Final = ("time", "value", "score")

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy import settings
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, ConfigError, InvalidRequest, NotAuthorised, NotFound, VitalgateError
 
 EXIT_CODES: Mapping[type[VitalgateError], int] = {
@@ -57,6 +56,8 @@ def up(
 
 
 def _address(given: str | None, default: str, option: str) -> str:
+    from deploy import settings  # noqa: PLC0415 - pydantic; a command loads what it uses only
+
     try:
         settings.address(given or default)
     except ValueError as error:
@@ -77,6 +78,8 @@ def check_config(
     as_json: AsJson = False,
 ) -> None:
     """Validate a settings file: exit code 0, or 3 with one line naming the setting."""
+    from deploy import settings  # noqa: PLC0415
+
     settings.load(file)
     if as_json:
         show({"ok": True})
