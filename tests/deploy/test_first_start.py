@@ -46,7 +46,7 @@ def test_while_kernels_compile_the_page_is_served_and_readings_are_taken(tmp_pat
         assert up.readiness() == ["warming"]
         assert httpx.get(up.ready["http"]).status_code == 200
         assert up.get("system")["reasons"] == ["warming"]
-        device = up.cli("device", "enrol", "--adapter", "json")
+        device = up.cli("device", "add", "--adapter", "json")
         url = f"{up.ready['http']}/v1/devices/{device['device']}/readings?adapter=json"
         answer = httpx.post(url, json=[READING], auth=(device["device"], device["secret"]))
         assert answer.is_success, answer.text
