@@ -71,8 +71,8 @@ def test_columns_that_are_not_as_declared_are_refused(broken: Pair) -> None:
 
 def test_a_record_without_a_type_is_refused() -> None:
     @lean
-    def lost(rows: list[int]) -> int:
-        return len(rows)
+    def lost(words: str) -> int:
+        return len(words)
 
     with pytest.raises(TypeError, match="a kernel takes numbers"):
         settle(lost)
