@@ -106,7 +106,7 @@ from pathlib import Path
 import pytest
 
 from dashboard_api.times import parse_time
-from deploy.trial import try_payload
+from deploy.jobs.trial import try_payload
 from vitalgate_NAME import ADAPTER
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "cases").glob("*/case.json"))

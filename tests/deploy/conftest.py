@@ -47,6 +47,9 @@ class Running:
         self._client = httpx.Client(
             base_url=self.ready["http"], headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
+        if environment is None:
+            # The first run on a machine compiles the kernels while it serves.
+            eventually(lambda: "warming" not in self.readiness(), within_s=300, what="kernels are compiled")
 
     def log(self) -> str:
         self._errors.seek(0)
