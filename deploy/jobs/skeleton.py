@@ -45,7 +45,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code, vital_code
-from ingest.adapters.timestamps import parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_rfc3339
 from vitals.glossary import Reason
 from vitals.model import Message
 
