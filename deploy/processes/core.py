@@ -198,7 +198,7 @@ def _start(loops: Loops, core: Core) -> None:
 def _judge(compiler: Compiler, engine: Engine, status: Status, alerts: AlertService, stop: threading.Event) -> None:
     """The alerts loop, once the kernels are there; what comes meanwhile waits in the log."""
     compiler.run()
-    if not stop.is_set():
+    if compiler.done and not stop.is_set():
         engine.warm()
         status.warm.set()
         alerts.run(stop)
