@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
-from fastapi import Response
+from starlette.responses import Response
 
 from dashboard_api.times import rfc3339_column
 from vitals.catalog import BY_CODE, Vital

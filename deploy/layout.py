@@ -1,8 +1,6 @@
 """The files of a data directory, and its owner."""
 
 import fcntl
-import functools
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +8,10 @@ from types import TracebackType
 
 from vitals.errors import BackendError, ConfigError
 
+DEFAULT_DATA_DIR = Path("vitalgate-data")
 PRIVATE_DIR = 0o700
 PRIVATE_UMASK = 0o077
 """What is created in a data directory is its owner's alone."""
-
-
-@functools.cache
-def kernel_sources() -> str:
-    """A name that changes with any source that kernels are compiled of.
-
-    numba looks at the file of the outermost function only: a cache of other sources would run old code unnoticed.
-    """
-    digest = hashlib.blake2b(digest_size=8)
-    house = Path(__file__).parents[1]
-    for module in sorted([*(house / "alerts").rglob("*.py"), *(house / "vitals").rglob("*.py")]):
-        digest.update(module.read_bytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +53,6 @@ class Layout:
         return self.root / "store.duckdb"
 
     @property
-    def kernels(self) -> Path:
-        return self.root / "cache" / f"kernels-{kernel_sources()}"
-
-    @property
     def control(self) -> Path:
         return self.root / "control.sock"
 
@@ -95,7 +77,6 @@ class Layout:
         """Make the directory, readable by its owner only; raises ``ConfigError``."""
         try:
             self.root.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
-            self.kernels.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError("data-dir", f"{self.root}: {error.strerror}") from error
         # A socket's path has room for 107 bytes; say so now instead of at the first command.

@@ -19,7 +19,6 @@ from device_gateway.settings import GatewaySettings
 from device_gateway.tls import TlsEndpoint, server_context
 from vitals.errors import ConfigError
 
-DEFAULT_DATA_DIR = Path("vitalgate-data")
 DEFAULT_HTTP = "127.0.0.1:8080"
 DEFAULT_MQTT = "127.0.0.1:1883"
 

@@ -13,7 +13,6 @@ from deploy.settings import Settings
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from vitals.log.local import LocalLog
 from vitals.ports import Registry, Store
-from vitals.registry.sql import SqlRegistry
 from vitals.vault import IdentityVault, Vault
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ingest.metrics import IngestMetrics
     from ingest.service import IngestService
     from ingest.writer import StoreWriter
+    from vitals.registry.sql import SqlRegistry
     from vitals.store.duckdb import DuckDBStore
 
 # What only the core needs is imported where it is opened: it would cost supervisor and gateway 100 MB each.
@@ -44,8 +44,10 @@ def open_vault(layout: Layout, settings: Settings) -> Vault:
     return Vault.open(Path(settings.vault.key_file) if settings.vault.key_file else layout.key)
 
 
-def open_registry(layout: Layout) -> SqlRegistry:
+def open_registry(layout: Layout) -> "SqlRegistry":
     """The registry in its own file, shared by gateway and core."""
+    from vitals.registry.sql import SqlRegistry  # noqa: PLC0415 - SQLAlchemy, which the trial of an adapter needs not
+
     return SqlRegistry(layout.registry, CLOCK)
 
 
@@ -76,7 +78,7 @@ class Core:
 
     layout: Layout
     settings: Settings
-    registry: SqlRegistry
+    registry: "SqlRegistry"
     identities: IdentityVault
     tokens: "TokenAuth"
     raw: LocalLog

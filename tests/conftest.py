@@ -3,14 +3,19 @@
 Kernels are compiled once, for all tests and for the pipelines that they start.
 """
 
-import os
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
-from deploy.layout import kernel_sources
+from deploy import kernels
 
-_CACHE = Path(__file__).parents[1] / ".pytest_cache"
-os.environ.setdefault("NUMBA_CACHE_DIR", str(_CACHE / f"kernels-{kernel_sources()}"))
+_KERNELS = kernels.use(Path(__file__).parents[1] / ".pytest_cache")
 settings.register_profile("vitalgate", derandomize=True, deadline=None)
 settings.load_profile("vitalgate")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before workers start: each would compile the kernels for itself."""
+    if getattr(config.option, "numprocesses", None):
+        kernels.Compiler(_KERNELS).run()

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alerts.judging.compiling import lean
+from alerts.judging.compiling import lean, record_type
 from alerts.rules.spec import Op
 from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
 
@@ -57,6 +57,7 @@ DAYS_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "record_last": "<f8",
 })  # fmt: skip
 DAYS_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY, "newest": NO_DAY, "record_day": NO_DAY})
+DAYS: Final = record_type(Days, DAYS_DTYPES, readonly=False)
 
 
 @lean

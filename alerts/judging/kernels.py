@@ -8,18 +8,15 @@ the state of its patient's slots, so the transitions do not depend on the divisi
 ``NUMBA_CACHE_DIR`` is read by numba when it is first imported: whoever starts the process sets it before.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import numba
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
-from alerts.judging.compiling import lean
+from alerts.judging.compiling import Int32Row, Int32Table, Int64Table, lean, settle
 from alerts.judging.days import Days
 from alerts.judging.measures import JUDGED, judge, outside, within
-from alerts.judging.series import Recent, Usual, learn_usual, push_recent, series_types
+from alerts.judging.series import Recent, Usual, learn_usual, push_recent
 from alerts.judging.slot_kernels import (
     CLEAR,
     DOUBTED,
@@ -40,16 +37,10 @@ from alerts.judging.slot_kernels import (
     move,
 )
 from alerts.judging.state import (
-    EMITTED_DTYPES,
-    ROW_DTYPES,
-    RULE_DTYPES,
-    SLOT_DTYPES,
-    Array,
     Emitted,
     Rows,
     Rules,
     Slots,
-    record_type,
 )
 from alerts.rules.spec import REVIEW_AGE_NS, Kind
 from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
@@ -111,7 +102,7 @@ def _emit_row(
 
 
 @lean
-def _together(slots: Slots, rules: Rules, true_ns: Array, slot: int, verdict: int, time_ns: int) -> int:
+def _together(slots: Slots, rules: Rules, true_ns: Int64Table, slot: int, verdict: int, time_ns: int) -> int:
     """After a member was judged: whether its combination is true (1), not true (0), or unknown (-1)."""
     parent = slots.parent[slot]
     combo, rule = slots.combo[parent], slots.rule[parent]
@@ -156,7 +147,7 @@ def _moved(
 
 @lean
 def _joined(
-    slots: Slots, slot: int, rules: Rules, true_ns: Array, rows: Rows, row: int, verdict: int, measured: float,
+    slots: Slots, slot: int, rules: Rules, true_ns: Int64Table, rows: Rows, row: int, verdict: int, measured: float,
     out: Emitted, count: int,
 ) -> int:  # fmt: skip
     """Let a combination move after a member was judged; the number of transitions in ``out`` by now."""
@@ -211,7 +202,7 @@ def _calm(condition: int, kind: int) -> bool:
 
 
 @lean
-def _head(heads: Array, index: Array, token: int, vital: int) -> int:
+def _head(heads: Int32Table, index: Int32Row, token: int, vital: int) -> int:
     """The first slot that judges a vital of a patient of the batch's vocabulary, -1 if no slot does."""
     if token < 0 or token >= index.size or index[token] < 0 or vital >= heads.shape[1]:
         return -1
@@ -220,8 +211,8 @@ def _head(heads: Array, index: Array, token: int, vital: int) -> int:
 
 @lean
 def scan_rows(
-    slots: Slots, rules: Rules, recent: Recent, usual: Usual, days: Days, true_ns: Array, heads: Array, index: Array,
-    rows: Rows, start: int, out: Emitted,
+    slots: Slots, rules: Rules, recent: Recent, usual: Usual, days: Days, true_ns: Int64Table, heads: Int32Table,
+    index: Int32Row, rows: Rows, start: int, out: Emitted,
 ) -> tuple[int, int]:  # fmt: skip
     """Judge rows from ``start`` in order, each by all slots of its (patient, vital).
 
@@ -293,7 +284,7 @@ def scan_rows(
 
 @lean
 def scan_tick(
-    slots: Slots, rules: Rules, true_ns: Array, watermark_ns: int, start: int, out: Emitted
+    slots: Slots, rules: Rules, true_ns: Int64Table, watermark_ns: int, start: int, out: Emitted
 ) -> tuple[int, int]:
     """Let delays elapse up to ``watermark_ns``, for all slots from ``start``; returns the same as :func:`scan_rows`.
 
@@ -335,18 +326,8 @@ class Kernels(NamedTuple):
     scan_tick: Callable[..., tuple[int, int]]
 
 
-@functools.cache
 def load() -> Kernels:
-    """Compile both kernels for their one signature, or take them from numba's cache; later calls are free."""
-    if isinstance(scan_rows, Dispatcher) and isinstance(scan_tick, Dispatcher):
-        slots = record_type(Slots, SLOT_DTYPES, readonly=False)
-        rules = record_type(Rules, RULE_DTYPES, readonly=False)
-        rows = record_type(Rows, ROW_DTYPES, readonly=True)
-        out = record_type(Emitted, EMITTED_DTYPES, readonly=False)
-        recent, usual, days = series_types()
-        int32, int64 = numba.types.int32, numba.types.int64
-        true_ns = numba.types.Array(int64, 2, "C")
-        heads, index = numba.types.Array(int32, 2, "C"), numba.types.Array(int32, 1, "C")
-        scan_rows.compile((slots, rules, recent, usual, days, true_ns, heads, index, rows, int64, out))
-        scan_tick.compile((slots, rules, true_ns, int64, int64, out))
+    """Compile both kernels, or take them from numba's cache; later calls are free."""
+    settle(scan_rows)
+    settle(scan_tick)
     return Kernels(scan_rows, scan_tick)

@@ -6,18 +6,16 @@ came in. Rows are taken strictly in order and each depends on nothing but the st
 were cut into batches. With ``NUMBA_DISABLE_JIT=1`` the same functions run as Python.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from numba.core.dispatcher import Dispatcher
 
-from alerts.judging.state import ROW_DTYPES, Array, Rows, record_type
+from alerts.judging.compiling import BoolTable, Float64Row, Int32Row, Int64Row, Int64Table, record_type, settle
+from alerts.judging.state import Array, Rows
 from alerts.scores.tables import SOURCES, Parameter
 from vitals.catalog import BY_KEY, CODE_SPACE
 from vitals.glossary import NOT_SCORED, Basis, Flag, Statistic
@@ -89,6 +87,21 @@ class Gathered(NamedTuple):
     until_ns: Array
 
 
+_WIDE: Final[Mapping[str, int]] = MappingProxyType(
+    dict.fromkeys(("time_ns", "value", "flags", "ring"), len(KEYS))
+    | dict.fromkeys(("sample_ns", "sample", "doubted"), SAMPLES)
+)
+"""Columns of two dimensions, and how many values a row has."""
+INPUTS: Final = record_type(
+    Inputs, {name: f"({_WIDE[name]},){dtype}" if name in _WIDE else dtype for name, dtype in DTYPES.items()},
+    readonly=False,
+)  # fmt: skip
+GATHERED: Final = record_type(
+    Gathered, {"time_ns": "(1,)<i8", "value": "(1,)<f8", "flags": "(1,)<u4", "until_ns": "<i8"}, readonly=False
+)
+"""What the records are for the compiler."""
+
+
 def _kind(key: str) -> int:
     levels = len(BY_KEY[key].values)
     return LEVELS + levels if levels else FLOW if key in SOURCES[Parameter.OXYGEN] else MEASURED
@@ -101,10 +114,10 @@ SOURCE_OF[[BY_KEY[key].code for key in KEYS]] = range(len(KEYS))
 
 def blank(patients: int, rings: int) -> Inputs:
     """Room for that many."""
-    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("programme", "evaluated_ns", "due_ns"), (patients,))
+    shapes: dict[str, tuple[int, ...]] = {name: (patients, width) for name, width in _WIDE.items()}
     shapes |= dict.fromkeys(("sample_ns", "sample", "doubted"), (rings, SAMPLES))
     return Inputs(**{
-        name: np.full(shapes.get(name, (patients, len(KEYS))), BLANK[name], dtype) for name, dtype in DTYPES.items()
+        name: np.full(shapes.get(name, (patients,)), BLANK[name], dtype) for name, dtype in DTYPES.items()
     })  # fmt: skip
 
 
@@ -146,7 +159,7 @@ def _flags(value: float, doubted: bool) -> int:
 
 
 @njit(cache=True, nogil=True)
-def take(inputs: Inputs, index: Array, source_of: Array, kinds: Array, first_ns: int, rows: Rows) -> None:
+def take(inputs: Inputs, index: Int32Row, source_of: Int64Row, kinds: Int64Row, first_ns: int, rows: Rows) -> None:
     """Take in the rows of a batch, in order; a patient with a new input is due a minute after the last score.
 
     ``index`` maps the batch's patient vocabulary to rows of ``inputs``, ``source_of`` vital codes to columns. Samples
@@ -191,7 +204,7 @@ def take(inputs: Inputs, index: Array, source_of: Array, kinds: Array, first_ns:
 
 
 @njit(cache=True, nogil=True)
-def _median(inputs: Inputs, ring: int, now_ns: int, ordered: Array) -> tuple[int, float, int, int]:
+def _median(inputs: Inputs, ring: int, now_ns: int, ordered: Float64Row) -> tuple[int, float, int, int]:
     """(newest time, median, flags, when a sample leaves or enters the window); NO_TIME where the window is empty."""
     count, doubts, oldest_ns, newest_ns, until_ns = 0, 0, NEVER, NO_TIME, NEVER
     for slot in range(SAMPLES):
@@ -218,7 +231,13 @@ def _median(inputs: Inputs, ring: int, now_ns: int, ordered: Array) -> tuple[int
 
 @njit(cache=True, nogil=True)
 def gather(
-    inputs: Inputs, chosen: Array, continuous: Array, staleness_ns: Array, kinds: Array, now_ns: int, out: Gathered
+    inputs: Inputs,
+    chosen: Int64Row,
+    continuous: BoolTable,
+    staleness_ns: Int64Table,
+    kinds: Int64Row,
+    now_ns: int,
+    out: Gathered,
 ) -> None:
     """What each of the patients ``chosen`` (rows of ``inputs``) is scored on at ``now_ns``; changes only ``out``.
 
@@ -261,20 +280,10 @@ class ScoreKernels(NamedTuple):
     gather: Callable[[Inputs, Array, Array, Array, Array, int, Gathered], None]
 
 
-def _type_of(columns: Inputs | Gathered) -> Any:
-    return numba.typeof(columns)  # type: ignore[no-untyped-call]
-
-
-@functools.cache
 def load() -> ScoreKernels:
-    """Compile both for their one signature, or take them from numba's cache; later calls are free."""
-    if isinstance(take, Dispatcher) and isinstance(gather, Dispatcher):
-        types = numba.types
-        inputs, out = _type_of(blank(1, 1)), _type_of(gathered(1))
-        index, int64s = types.Array(types.int32, 1, "C"), types.Array(types.int64, 1, "C")
-        continuous, staleness_ns = types.Array(types.boolean, 2, "C"), types.Array(types.int64, 2, "C")
-        take.compile((inputs, index, int64s, int64s, types.int64, record_type(Rows, ROW_DTYPES, readonly=True)))
-        gather.compile((inputs, int64s, continuous, staleness_ns, int64s, types.int64, out))
+    """Compile both, or take them from numba's cache; later calls are free."""
+    settle(take)
+    settle(gather)
     return ScoreKernels(take, gather)
 
 

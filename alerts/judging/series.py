@@ -95,6 +95,8 @@ USUAL_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "day": "(25,)<i4", "days": "(25,)<i1",
 })  # fmt: skip
 USUAL_INITIAL: Final[Mapping[str, int]] = MappingProxyType({"day": NO_DAY})
+RECENT: Final = record_type(Recent, RECENT_DTYPES, readonly=False)
+USUAL: Final = record_type(Usual, USUAL_DTYPES, readonly=False)
 
 
 @lean
@@ -344,20 +346,3 @@ def usual_table() -> Table[Usual]:
 def days_table() -> Table[Days]:
     """No series of days yet."""
     return Table(Days, DAYS_DTYPES, DAYS_INITIAL)
-
-
-class SeriesTypes(NamedTuple):
-    """The numba types of the three records, writable, for explicit signatures."""
-
-    recent: Any
-    usual: Any
-    days: Any
-
-
-def series_types() -> SeriesTypes:
-    """Types of what :attr:`Table.state` is, column by column, of one or two dimensions."""
-    return SeriesTypes(
-        record_type(Recent, RECENT_DTYPES, readonly=False),
-        record_type(Usual, USUAL_DTYPES, readonly=False),
-        record_type(Days, DAYS_DTYPES, readonly=False),
-    )

@@ -9,19 +9,17 @@ trusted and not late (``NO_CONTACT``). An implausible value or a sensor fault is
 with a suspect clock is not, since it may be history; meter checks and test data are no measurements of the patient.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-from numba.core.dispatcher import Dispatcher
 
+from alerts.judging.compiling import Int32Row, Int32Table, Int64Table, record_type, settle
 from alerts.judging.rule_table import RuleTable
-from alerts.judging.state import ROW_DTYPES, Array, Rows, Vocabulary, record_type
+from alerts.judging.state import Array, Rows, Vocabulary
 from alerts.rules.spec import CompiledSilence, RuleFace
 from vitals.catalog import CODE_SPACE
 from vitals.glossary import Basis, Flag
@@ -63,8 +61,13 @@ class Watches(NamedTuple):
     last_flags: Array
 
 
+WATCHES: Final = record_type(Watches, _DTYPES, readonly=False)
+
+
 @njit(cache=True, nogil=True)
-def scan_contacts(watches: Watches, heads: Array, index: Array, rows: Rows, watermark_ns: int, ended: Array) -> int:
+def scan_contacts(
+    watches: Watches, heads: Int32Table, index: Int32Row, rows: Rows, watermark_ns: int, ended: Int64Table
+) -> int:
     """Let every row that shows contact move its watch, in order; returns how many silences ended.
 
     ``heads`` (patients x vital codes, int32) starts the chain of watches, ``index`` maps the batch's patient
@@ -98,16 +101,9 @@ def scan_contacts(watches: Watches, heads: Array, index: Array, rows: Rows, wate
     return count
 
 
-@functools.cache
 def load() -> Callable[[Watches, Array, Array, Rows, int, Array], int]:
-    """The kernel, compiled for its one signature or taken from numba's cache; later calls are free."""
-    if isinstance(scan_contacts, Dispatcher):
-        int32, int64 = numba.types.int32, numba.types.int64
-        scan_contacts.compile((
-            record_type(Watches, _DTYPES, readonly=False), numba.types.Array(int32, 2, "C"),
-            numba.types.Array(int32, 1, "C"), record_type(Rows, ROW_DTYPES, readonly=True), int64,
-            numba.types.Array(int64, 2, "C"),
-        ))  # fmt: skip
+    """The kernel, compiled or taken from numba's cache; later calls are free."""
+    settle(scan_contacts)
     return scan_contacts
 
 

@@ -5,9 +5,10 @@ from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from alerts.judging.compiling import record_type
 
 Array = npt.NDArray[Any]
 
@@ -153,6 +154,12 @@ EMITTED_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "first_source_ns": "<i8", "first_seq": "<i8", "measured": "<f8", "row": "<i8",
 })  # fmt: skip
 
+RULES: Final = record_type(Rules, RULE_DTYPES, readonly=False)
+SLOTS: Final = record_type(Slots, SLOT_DTYPES, readonly=False)
+ROWS: Final = record_type(Rows, ROW_DTYPES, readonly=True)
+EMITTED: Final = record_type(Emitted, EMITTED_DTYPES, readonly=False)
+"""What the records are for the compiler."""
+
 
 class Vocabulary:
     """Looks up a vocabulary, once for all batches in a row that share it: those of a backtest do."""
@@ -168,11 +175,3 @@ class Vocabulary:
             self._found = np.fromiter(map(numbers.get, tokens, repeat(-1)), np.int32, len(tokens))
             self._tokens, self._known = tokens, len(numbers)
         return self._found
-
-
-def record_type(cls: Any, dtypes: Mapping[str, str], *, readonly: bool) -> Any:
-    """The numba type of a NamedTuple of one-dimensional columns."""
-    fields = [
-        numba.types.Array(numba.from_dtype(np.dtype(dtypes[name])), 1, "C", readonly=readonly) for name in cls._fields
-    ]
-    return numba.types.NamedTuple(fields, cls)  # type: ignore[no-untyped-call]

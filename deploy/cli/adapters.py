@@ -5,18 +5,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from dashboard_api.times import parse_time
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, show, show_list
-from deploy.jobs.skeleton import create
-from deploy.settings import DEFAULT_DATA_DIR
-from ingest.adapter import Adapter
-from ingest.adapters import load_adapters
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from ingest.adapter import Adapter
 
 adapter = typer.Typer(
     help="Adapters: what turns payloads of a device family into readings.", no_args_is_help=True, rich_markup_mode=None
@@ -29,8 +28,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(adapter, name="adapter")
 
 
-def _known(name: str) -> Adapter:
-    found = load_adapters().get(name)
+def _all() -> "dict[str, Adapter]":
+    """Adapters, built in and installed."""
+    from ingest.adapters import load_adapters  # noqa: PLC0415 - a command loads what it uses only
+
+    return load_adapters()
+
+
+def _known(name: str) -> "Adapter":
+    found = _all().get(name)
     if found is None:
         raise NotFound("adapter", name)
     return found
@@ -46,7 +52,7 @@ def list_adapters(
     items: list[dict[str, Any]] = [
         {"name": one.name, "title": one.title, "version": one.version, "kinds": list(one.kinds),
          "vitals": sorted(one.vitals)}
-        for one in load_adapters().values()
+        for one in _all().values()
     ]  # fmt: skip
     if not as_json:
         for item in items:
@@ -104,6 +110,8 @@ def try_adapter(
     one = _known(name)
     chosen = _kind(one, kind)
     settings = _settings(one, setting or [])
+    from dashboard_api.times import parse_time  # noqa: PLC0415 - a command loads what it uses only
+
     received_ns = time.time_ns() if received is None else parse_time(received, "--received")
     body = _read(payload, as_hex)
     from deploy.jobs.trial import try_payload  # noqa: PLC0415 - loads the stages of ingest
@@ -115,7 +123,7 @@ def try_adapter(
         _print(result)
 
 
-def _kind(one: Adapter, given: str | None) -> str:
+def _kind(one: "Adapter", given: str | None) -> str:
     """The kind of the payload; the adapter rejects an unknown kind."""
     if given is not None:
         return given
@@ -126,7 +134,7 @@ def _kind(one: Adapter, given: str | None) -> str:
     return next(iter(one.kinds))
 
 
-def _settings(one: Adapter, pairs: Sequence[str]) -> dict[str, str]:
+def _settings(one: "Adapter", pairs: Sequence[str]) -> dict[str, str]:
     found = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -200,8 +208,10 @@ def new_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Create ./NAME: a package with a working adapter, a golden case and a test, as a starting point."""
-    if name in load_adapters():
+    if name in _all():
         raise InvalidRequest("NAME", f"{name} is taken by an adapter that is installed")
+    from deploy.jobs.skeleton import create  # noqa: PLC0415 - a command loads what it uses only
+
     files = create(name, Path.cwd())
     if as_json:
         show({"name": name, "folder": str(Path.cwd() / name), "files": files})

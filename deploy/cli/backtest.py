@@ -1,7 +1,6 @@
 """The command that tries rules on stored readings: backtest."""
 
 import json
-import os
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deploy import kernels
 from deploy.backtest import NO_RULES
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show
-from deploy.layout import Layout
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
 from vitals.times import HOUR_S
 
@@ -65,8 +64,7 @@ def backtest(
     if csv_file is not None:
         if start is not None or end is not None:
             raise InvalidRequest("--csv", "is judged whole: without --from and --to")
-        if data_dir.is_dir():
-            os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
+        kernels.use(data_dir.absolute() if data_dir.is_dir() else None)
         # numba loads in a second; --help must not wait for it
         from deploy.backtest.csv import Asked, replay_file  # noqa: PLC0415
 

@@ -6,18 +6,17 @@ import resource
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import uvloop
 
-from deploy import settings
+from deploy import kernels
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
-from deploy.layout import Layout
-from deploy.settings import DEFAULT_DATA_DIR
-from simulators.load import Credential, LoadPlan, run_load
-from simulators.load_payloads import PAYLOADS
+from deploy.layout import DEFAULT_DATA_DIR, Layout
 from vitals.errors import BackendError, InvalidRequest
+
+if TYPE_CHECKING:
+    from simulators.load import Credential
 
 NAMES = ("gateway", "store", "engine", "adapters", "e2e", "import", "backtest")
 
@@ -53,6 +52,12 @@ def load(
 ) -> None:
     """Publish from many MQTT 3.1.1 clients. Without --user or --credentials, devices with patients of their own are
     enrolled with the owner that runs on the data directory."""
+    import uvloop  # noqa: PLC0415 - a command loads what it uses only
+
+    from deploy import settings  # noqa: PLC0415
+    from simulators.load import Credential, LoadPlan, run_load  # noqa: PLC0415
+    from simulators.load_payloads import PAYLOADS  # noqa: PLC0415
+
     try:
         host, port = settings.address(mqtt)
     except ValueError as error:
@@ -84,18 +89,20 @@ def _numbered(pattern: str, number: int) -> str:
     return pattern.replace("{n}", str(number))
 
 
-def _read(path: Path, connections: int) -> list[Credential]:
+def _read(path: Path, connections: int) -> "list[Credential]":
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[:connections]
     except OSError as error:
         raise InvalidRequest("--credentials", f"{path}: {error.strerror}") from error
+    from simulators.load import Credential  # noqa: PLC0415
+
     found = [Credential(*line.split(",", 1)) for line in lines if "," in line]
     if len(found) < connections:
         raise InvalidRequest("--credentials", f"{len(found)} lines of device,secret for {connections} connections")
     return found
 
 
-def _enrolled(layout: Layout, connections: int, adapter: str) -> list[Credential]:
+def _enrolled(layout: Layout, connections: int, adapter: str) -> "list[Credential]":
     if not layout.lock("owner").held():
         raise BackendError(
             "nothing runs on this data directory: give --credentials or --user, or start vitalgate up", retryable=True
@@ -142,6 +149,7 @@ def bench(
 
 
 def _measure(name: str, runs: int, seconds: float, counts: list[int], rate: float, rows: int) -> dict[str, Any]:
+    kernels.use(None)
     from deploy.bench import e2e, engine, gateway, importing, store  # noqa: PLC0415 - loads only for this command
     from deploy.bench.report import environment  # noqa: PLC0415
 

@@ -1,7 +1,6 @@
 """The command that scores a series of a file: detect."""
 
 import csv
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +10,9 @@ from typing import IO, Annotated, Any, Final, NamedTuple
 
 import typer
 
+from deploy import kernels
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, show
-from deploy.layout import Layout
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
 
 HEADER: Final = ("time", "value", "score")
@@ -56,8 +55,7 @@ def detect(
     as_json: AsJson = False,
 ) -> None:
     """Score how anomalous each row of a column is, 0 to 1, from the rows up to it only."""
-    if data_dir.is_dir():
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(Layout(data_dir.absolute()).kernels))
+    kernels.use(data_dir.absolute() if data_dir.is_dir() else None)
     from alerts.detect.scorer import FIRES_AT, Detector  # noqa: PLC0415 - numba loads in a second; --help must not wait for it
 
     detector = Detector(method)

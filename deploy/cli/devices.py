@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show, show_list
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 
 device = typer.Typer(help="Devices: enrolment, credentials, wearers.", no_args_is_help=True, rich_markup_mode=None)
 quarantine = typer.Typer(help="Messages that could not be decoded.", no_args_is_help=True, rich_markup_mode=None)

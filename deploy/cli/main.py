@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deploy import settings
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, locate, show
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, ConfigError, InvalidRequest, NotAuthorised, NotFound, VitalgateError
 
 EXIT_CODES: Mapping[type[VitalgateError], int] = {
@@ -44,18 +43,21 @@ def up(
 ) -> None:
     """Run the pipeline until SIGTERM; prints one line of JSON once it is ready."""
     layout, loaded = locate(data_dir, config)
-    from deploy import logs  # noqa: PLC0415
+    from deploy import kernels, logs  # noqa: PLC0415 - structlog
     from deploy.processes.supervise import Supervisor  # noqa: PLC0415
 
     logs.configure("supervisor")
     where = _address(http, loaded.http.listen, "--http"), _address(mqtt, loaded.mqtt.listen, "--mqtt")
     layout.create()
     with layout.lock("owner"):
+        kernels.use(layout.root)
         supervisor = Supervisor(layout, loaded, *where, None if config is None else config.absolute())
         supervisor.run(_announce, demo=demo)
 
 
 def _address(given: str | None, default: str, option: str) -> str:
+    from deploy import settings  # noqa: PLC0415 - pydantic; a command loads what it uses only
+
     try:
         settings.address(given or default)
     except ValueError as error:
@@ -76,6 +78,8 @@ def check_config(
     as_json: AsJson = False,
 ) -> None:
     """Validate a settings file: exit code 0, or 3 with one line naming the setting."""
+    from deploy import settings  # noqa: PLC0415
+
     settings.load(file)
     if as_json:
         show({"ok": True})

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show, show_list
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 
 token = typer.Typer(help="API tokens.", no_args_is_help=True, rich_markup_mode=None)
 patient = typer.Typer(help="Patients.", no_args_is_help=True, rich_markup_mode=None)

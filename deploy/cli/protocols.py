@@ -5,15 +5,17 @@ import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deploy.cli.people import patient
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show, show_list
-from deploy.processes.control import ApiClient
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
+
+if TYPE_CHECKING:
+    from deploy.processes.control import ApiClient
 
 protocol = typer.Typer(help="Protocols: rules for a condition.", no_args_is_help=True, rich_markup_mode=None)
 programme = typer.Typer(help="Programmes: protocols that a site adopted.", no_args_is_help=True, rich_markup_mode=None)
@@ -235,7 +237,7 @@ def _say(rule: Mapping[str, Any], remark: str = "") -> None:
             typer.echo(f"    {line}")
 
 
-def _running(api: ApiClient) -> None:
+def _running(api: "ApiClient") -> None:
     """Versions are made by the engine: without one a command would wait in vain."""
     if not api.live:
         raise BackendError("the pipeline does not run: start it with vitalgate up", retryable=True)

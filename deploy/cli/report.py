@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show
-from deploy.settings import DEFAULT_DATA_DIR
-from vitals.units import from_canonical
+from deploy.layout import DEFAULT_DATA_DIR
 
 report = typer.Typer(help="Reports about a patient.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -168,5 +167,7 @@ def _glucose(value: float | None, unit: str, *, bare: bool = False) -> str:
     """mg/dL without decimals, mmol/L with one (clinical.md 1.2)."""
     if value is None:
         return "–"
+    from vitals.units import from_canonical  # noqa: PLC0415 - numpy
+
     number = f"{float(from_canonical(value, 'mg/dL', unit)):.{1 if unit == 'mmol/L' else 0}f}"
     return number if bare else f"{number} {unit}"

@@ -6,36 +6,40 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from deploy import settings
 from deploy.layout import PRIVATE_UMASK, Layout
-from deploy.settings import Settings
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="The data directory.", envvar="VITALGATE_DATA_DIR")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file (TOML).", envvar="VITALGATE_CONFIG")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def locate(data_dir: Path, config: Path | None) -> tuple[Layout, Settings]:
-    """The layout and settings that a command works on; kernels are cached in the directory."""
-    layout = Layout(data_dir.absolute())
+def locate(data_dir: Path, config: Path | None) -> "tuple[Layout, Settings]":
+    """The layout and settings that a command works on."""
+    from deploy import settings  # noqa: PLC0415 - pydantic; a command loads what it uses only
+
+    return _at(data_dir), settings.load(config)
+
+
+def _at(data_dir: Path) -> Layout:
     os.umask(PRIVATE_UMASK)
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(layout.kernels))
-    return layout, settings.load(config)
+    return Layout(data_dir.absolute())
 
 
 def control(data_dir: Path, config: Path | None) -> AbstractContextManager[Any]:
-    """The way into the data directory, with the heavy imports only when a command needs them."""
-    layout, loaded = locate(data_dir, config)
-    from deploy.processes.control import open_control  # noqa: PLC0415 - backends load in a second; --help must not wait for it
+    """The way into the data directory. Settings and backends load only when no owner runs on it, or with ``config``."""
+    from deploy.processes.control import ask_owner, open_control  # noqa: PLC0415 - httpx
 
-    return open_control(layout, loaded)
+    layout = _at(data_dir)
+    if config is None and layout.lock("owner").held():
+        return ask_owner(layout)
+    return open_control(*locate(data_dir, config))
 
 
 def show(record: Any) -> None:
@@ -48,6 +52,10 @@ def show_list(items: Sequence[Mapping[str, Any]], columns: Sequence[str], as_jso
     if as_json:
         show({"items": list(items), "next": None})
         return
+    from rich.console import Console  # noqa: PLC0415 - for tables only
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(box=None, header_style="bold")
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, locate, show
-from deploy.settings import DEFAULT_DATA_DIR
+from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import BackendError, InvalidRequest
 from vitals.times import DAY_NS
 

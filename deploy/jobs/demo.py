@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,6 +35,8 @@ EPISODES_PER_DAY = 96.0
 RECORDING_NOW = datetime(2016, 10, 25, 6, 53, 46)  # noqa: DTZ001 - wall time of the recording
 """The moment of the recording that is now at the first start: half a minute before it falls under 70 mg/dL."""
 FAULTY_SHARE = 0.02
+WARMING = "warming"
+WARM_LOOK_S = 0.5
 STATE = "ward.json"
 """Ids and secrets of the demo's devices, so that a second start goes on with the same ward."""
 
@@ -191,6 +194,9 @@ def run_demo(root: Path) -> None:
     """Simulate a ward against the owner of ``root`` until told to stop."""
     layout = Layout(root)
     with open_control(layout, settings.load(None)) as api:
+        # Programmes come into force once the alert engine answers.
+        while WARMING in api.request("GET", "system")["reasons"]:
+            time.sleep(WARM_LOOK_S)
         ward = _ward(api, layout)
         reach = options(api)
     asyncio.run(_simulate(ward, reach))

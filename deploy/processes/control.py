@@ -6,14 +6,17 @@ Both ways speak the API of ``dashboard_api``, so every command is a request: one
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from deploy import kernels
 from deploy.layout import Layout
-from deploy.settings import Settings
-from simulators.publisher import Options
 from vitals.errors import BackendError, InvalidRequest, NotAuthorised, NotFound, VitalgateError
+
+if TYPE_CHECKING:
+    from deploy.settings import Settings
+    from simulators.publisher import Options
 
 TIMEOUT_S = 60.0
 
@@ -79,22 +82,32 @@ def _error(answer: httpx.Response) -> VitalgateError:
 
 
 @contextmanager
-def open_control(layout: Layout, settings: Settings) -> Iterator[ApiClient]:
+def ask_owner(layout: Layout) -> Iterator[ApiClient]:
+    """The way to the owner that runs on a data directory; needs no settings."""
+    yield ApiClient(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
+
+
+@contextmanager
+def open_control(layout: Layout, settings: "Settings") -> Iterator[ApiClient]:
     """The way into a data directory.
 
     Raises:
         BackendError: another process holds the directory but its control socket does not answer.
     """
     if layout.lock("owner").held():
-        yield ApiClient(httpx.AsyncHTTPTransport(uds=str(layout.control)), live=True)
+        with ask_owner(layout) as owner:
+            yield owner
         return
+    kernels.use(layout.root)
     from deploy.processes.offline import idle_api  # noqa: PLC0415 - a command that talks to an owner needs no backends
 
     with idle_api(layout, settings) as app:
         yield ApiClient(httpx.ASGITransport(app), live=False)
 
 
-def options(api: ApiClient) -> Options:
+def options(api: ApiClient) -> "Options":
     """How to reach the gateway of a running owner."""
+    from simulators.publisher import Options  # noqa: PLC0415 - an MQTT client
+
     host, _, port = api.request("GET", "system")["mqtt"].rpartition(":")
     return Options(host.strip("[]"), int(port), deadline_s=600.0)

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from dashboard_api.auth.access import local_admin
 from dashboard_api.auth.session import Sessions
 from dashboard_api.dependencies import Dependencies
 from deploy.backtest.desk import BacktestDesk
+from deploy.kernels import NUMBA_DIR, Compiler
 from deploy.layout import Layout
 from deploy.processes.order import Order
 from deploy.settings import HttpSection, Settings
@@ -160,14 +159,22 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
     }
     serving = [asyncio.create_task(server.serve(sockets=[sock])) for server, sock in servers.items()]
     sampling = asyncio.create_task(status.sample())
+    compiler = Compiler(Path(os.environ[NUMBA_DIR]))
     try:
-        await loop.run_in_executor(None, _warm, engine)
-        _start(loops, core, alerts, watchdog, canary)
-        status.warm = True
-        await _announce(order, config.http.scheme, app.state.sessions, status, stop)
+        _start(loops, core)
+        loops.start("alerts", partial(_judge, compiler, engine, status, alerts))
+        for name, run in (
+            ("watchdog", watchdog.run),
+            ("canary", canary.run if config.alerts.canary else canary.retire),
+        ):
+            loops.start(name, status.once_warm(run))
+        # Where nothing is to be compiled, ready means that alerts are, too.
+        waits = status.unready if compiler.done else status.closed
+        await _announce(order, config.http.scheme, app.state.sessions, waits, stop)
         await stop.wait()
     finally:
         sampling.cancel()
+        compiler.stop()
         # Open streams hold a server up: end them first.
         await loop.run_in_executor(None, app.state.hub.close)
         for server in servers:
@@ -182,33 +189,32 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
         raise SystemExit(1)
 
 
-def _start(loops: Loops, core: Core, alerts: AlertService, watchdog: Watchdog, canary: Canary) -> None:
+def _start(loops: Loops, core: Core) -> None:
+    """The loops that need no kernels."""
     loops.start("ingest", core.ingest.run)
     loops.start("store", core.writer.run)
-    loops.start("alerts", alerts.run)
     loops.start("scores", ScorePublisher(core.log, core.book).run)
-    loops.start("watchdog", watchdog.run)
-    loops.start("canary", canary.run if core.settings.alerts.canary else canary.retire)
     loops.start("housekeeping", lambda ended: _keep_house(core, ended))
 
 
-def _warm(engine: Engine) -> None:
-    """Have the kernels ready. A cache that is empty is filled by a process of its own: what the compiler takes,
-    about 60 MB, would stay with this one."""
-    if not any(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nbi")):
-        code = "from alerts.engine import Engine; Engine().warm()"
-        # Should it fail, the engine compiles here and says why.
-        subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, check=False)
-    engine.warm()
+def _judge(compiler: Compiler, engine: Engine, status: Status, alerts: AlertService, stop: threading.Event) -> None:
+    """The alerts loop, once the kernels are there; what comes meanwhile waits in the log."""
+    compiler.run()
+    if compiler.done and not stop.is_set():
+        engine.warm()
+        status.warm.set()
+        alerts.run(stop)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     loop.call_soon_threadsafe(function)
 
 
-async def _announce(order: Order, scheme: str, sessions: Sessions, status: Status, stop: asyncio.Event) -> None:
+async def _announce(
+    order: Order, scheme: str, sessions: Sessions, unready: Callable[[], list[str]], stop: asyncio.Event
+) -> None:
     """Tell the supervisor once everything, the gateway included, is ready."""
-    while status.unready() and not stop.is_set():
+    while unready() and not stop.is_set():
         await asyncio.sleep(0.05)
     token = await asyncio.get_running_loop().run_in_executor(None, sessions.link, "admin")
     order.tell_ready(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uvloop
 
-from deploy import logs, settings
+from deploy import kernels, logs, settings
 from deploy.layout import PRIVATE_UMASK, Layout
 from deploy.processes.order import CONFIG_EXIT, Order
 from vitals.errors import BackendError, ConfigError
@@ -83,6 +83,9 @@ def main() -> int:
     logs.configure(order.name)
     os.umask(PRIVATE_UMASK)
     layout = Layout(Path(order.root))
+    if order.name == "core":
+        # The supervisor chose the folder; it may have been damaged since.
+        kernels.use(layout.root)
     try:
         config = settings.load(Path(order.config) if order.config else None)
         run = run_gateway if order.name == "gateway" else run_core

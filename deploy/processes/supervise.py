@@ -178,7 +178,7 @@ class Supervisor:
                 **doors, "config": None if self._config_file is None else str(self._config_file),
             }  # fmt: skip
             passed = [fd for fd in fds.values() if fd >= 0]
-            environment = {"MALLOC_ARENA_MAX": MALLOC_ARENAS, "NUMBA_CACHE_DIR": str(self._layout.kernels)} | os.environ
+            environment = {"MALLOC_ARENA_MAX": MALLOC_ARENAS} | os.environ
             return subprocess.Popen(
                 [sys.executable, "-m", "deploy.processes.entry", json.dumps(order)],
                 pass_fds=(listener.fileno(), *passed, life_fd, ready_fd), env=environment, stdin=subprocess.DEVNULL,

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -15,6 +17,7 @@ from vitals.records import Ledger, total
 from vitals.times import rfc3339
 
 SAMPLE_S = 1.0
+WARM_LOOK_S = 0.25
 RATE_WINDOW_S = 60
 STATUS_TIMEOUT_S = 1.0
 
@@ -27,7 +30,8 @@ class Status:
         self._watchdog, self._canary = watchdog, canary
         self._gateway: dict[str, Any] = {"ready": False, "reasons": ["gateway_unreachable"], "metrics": ""}
         self._samples: deque[tuple[float, int, int]] = deque(maxlen=RATE_WINDOW_S + 1)
-        self.warm = False
+        self.warm = threading.Event()
+        """Set once the alert engine's kernels are there."""
 
     async def sample(self) -> None:
         """Ask the gateway and count, once a second, until cancelled."""
@@ -65,10 +69,24 @@ class Status:
         late = [("evaluated_late", self._watchdog.late), ("canary_failing", self._canary.failing)]
         return self.unready() + [reason for reason, holds in late if holds]
 
+    def once_warm(self, run: Callable[[threading.Event], None]) -> Callable[[threading.Event], None]:
+        """A loop that begins once the kernels are there."""
+
+        def wait(stop: threading.Event) -> None:
+            while not stop.is_set():
+                if self.warm.wait(WARM_LOOK_S):
+                    return run(stop)
+            return None
+
+        return wait
+
     def unready(self) -> list[str]:
         """What still has to start, or cannot go on."""
-        found = [] if self.warm else ["warming"]
-        found += self._gateway["reasons"] or ([] if self._gateway["ready"] else ["gateway_not_ready"])
+        return ([] if self.warm.is_set() else ["warming"]) + self.closed()
+
+    def closed(self) -> list[str]:
+        """Why readings cannot be taken, or the page not be served; alerts may be warming up."""
+        found = list(self._gateway["reasons"]) or ([] if self._gateway["ready"] else ["gateway_not_ready"])
         problems = (self._core.ingest.problem, self._core.writer.problem)
         return found + [problem for problem in problems if problem] + [f"{name}_died" for name in self._died]
 

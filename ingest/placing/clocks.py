@@ -7,14 +7,16 @@ an interval.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from vitals.model import NO_TIME
 from vitals.times import HOUR_NS, MINUTE_NS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OFFSET_KEY = "time_offset_min"
 """Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
@@ -56,6 +58,8 @@ def in_zone(wall_ns: Int64, zone: str) -> Instants:
 
     Worked: 2024-10-27T02:30 in Europe/Berlin is 00:30Z or 01:30Z; 2024-03-10T02:30 in America/New_York is 07:00Z.
     """
+    import pandas as pd  # noqa: PLC0415 - loads in half a second, and most payloads name their zone
+
     naive = pd.DatetimeIndex(wall_ns.view("M8[ns]"))
     summer = np.ones(len(wall_ns), dtype=bool)
     early_ns, early_tz_min = _localised(naive, zone, summer)
@@ -63,7 +67,7 @@ def in_zone(wall_ns: Int64, zone: str) -> Instants:
     return Instants(early_ns, late_ns, early_tz_min, late_tz_min)
 
 
-def _localised(naive: pd.DatetimeIndex, zone: str, summer: npt.NDArray[np.bool_]) -> tuple[Int64, Int16]:
+def _localised(naive: "pd.DatetimeIndex", zone: str, summer: npt.NDArray[np.bool_]) -> tuple[Int64, Int16]:
     """Instants and offsets of wall times; ``summer`` says which of two is meant."""
     # Not "shift_forward": where offsets are no whole hours, pandas moves past the change.
     instants = naive.tz_localize(zone, ambiguous=summer, nonexistent="NaT").asi8.copy()
@@ -74,6 +78,8 @@ def _localised(naive: pd.DatetimeIndex, zone: str, summer: npt.NDArray[np.bool_]
 
 
 def _wall(instants: Int64, zone: str) -> Int64:
+    import pandas as pd  # noqa: PLC0415
+
     return pd.DatetimeIndex(instants.view("M8[ns]")).tz_localize("UTC").tz_convert(zone).tz_localize(None).asi8
 
 

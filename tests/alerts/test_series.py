@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from numba import typeof
 from numba.core.dispatcher import Dispatcher
 
-from alerts.judging.days import push_day, trend
+from alerts.judging.days import DAYS, push_day, trend
 from alerts.judging.series import (
     GAP_NS,
     LAST_POINTS,
     MEDIAN_AGE_NS,
+    RECENT,
     SLOPE_POINTS,
     SPACING_NS,
+    USUAL,
     Recent,
     Table,
     days_table,
@@ -29,7 +31,6 @@ from alerts.judging.series import (
     median_recent,
     push_recent,
     recent_table,
-    series_types,
     slope,
     unchanged_minutes,
     usual_table,
@@ -338,4 +339,4 @@ def test_a_series_of_recent_points_takes_no_more_than_600_bytes() -> None:
 
 @pytest.mark.skipif(not isinstance(slope, Dispatcher), reason="not compiled")
 def test_the_types_are_those_of_the_tables() -> None:
-    assert list(series_types()) == [typeof(table.state) for table in tables()]
+    assert [typeof(table.state) for table in tables()] == [RECENT, USUAL, DAYS]

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 class Running:
     """One ``vitalgate up``; ports are free ones."""
 
-    def __init__(self, data: Path, *options: str) -> None:
+    def __init__(self, data: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.data = data
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         self.process = subprocess.Popen(
@@ -32,6 +32,7 @@ class Running:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=ROOT,
+            env=environment,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -46,6 +47,9 @@ class Running:
         self._client = httpx.Client(
             base_url=self.ready["http"], headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
+        if environment is None:
+            # The first run on a machine compiles the kernels while it serves.
+            eventually(lambda: "warming" not in self.readiness(), within_s=300, what="kernels are compiled")
 
     def log(self) -> str:
         self._errors.seek(0)

@@ -50,9 +50,11 @@ export function Strip({ onKeys, onTheme, theme }) {
   const behind = state.evaluatedTo === null ? null : (now() - state.evaluatedTo) / 1000;
   const late = link !== "live" || behind === null || behind > 10;
   const checked = state.system?.canary;
+  const warming = state.system?.reasons?.includes("warming");
   return html`<header class="strip">
     <strong class="brand">vitalgate</strong>
     <span class="link ${link}" role="status" title="State of the live stream"><i aria-hidden="true"></i>${CONNECTION[link]}</span>
+    ${warming && html`<span class="late" id="warming" title="The first start on a machine prepares the alert rules; readings are kept and judged then">alerts: warming up</span>`}
     <span class=${late ? "late" : ""} id="evaluated">alerts evaluated to${" "}
       <b>${state.evaluatedTo === null ? "–" : clock(state.evaluatedTo)}</b>
       ${late && behind !== null && html` <b>(${age(behind)} ago)</b>`}</span>
