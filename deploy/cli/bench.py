@@ -55,7 +55,7 @@ def load(
     import uvloop  # noqa: PLC0415 - a command loads what it uses only
 
     from deploy import settings  # noqa: PLC0415
-    from simulators.load import Credential, LoadPlan, run_load  # noqa: PLC0415
+    from simulators.load import LoadPlan, run_load  # noqa: PLC0415
     from simulators.load_payloads import PAYLOADS  # noqa: PLC0415
 
     try:
@@ -64,19 +64,17 @@ def load(
         raise typer.BadParameter(str(error), param_hint="--mqtt") from error
     if payload not in PAYLOADS:
         raise InvalidRequest("--payload", f"one of {', '.join(PAYLOADS)}")
-    _allow_files(connections)
     if credentials is not None:
         who = _read(credentials, connections)
     elif user is not None:
-        who = [Credential(_numbered(user, n), _numbered(password, n)) for n in range(connections)]
+        who = _named(user, password, connections)
     else:
-        layout, _ = locate(data_dir, config)
-        who = _enrolled(layout, connections, PAYLOADS[payload].adapter)
+        who = _enrolled(locate(data_dir, config)[0], connections, PAYLOADS[payload].adapter)
+    _allow_files(connections)
     plan = LoadPlan(host, port, who, rate, seconds, qos, payload, window, alarming)
     result = uvloop.run(run_load(plan, sending=_sending))
     if ledger is not None:
-        with ledger.open("w", encoding="ascii") as file:
-            file.writelines(result.ledger(payload))
+        ledger.write_text("".join(result.ledger(payload)), encoding="ascii")
     show(result.summary())
 
 
@@ -87,6 +85,12 @@ def _sending() -> None:
 
 def _numbered(pattern: str, number: int) -> str:
     return pattern.replace("{n}", str(number))
+
+
+def _named(user: str, password: str, connections: int) -> "list[Credential]":
+    from simulators.load import Credential  # noqa: PLC0415
+
+    return [Credential(_numbered(user, n), _numbered(password, n)) for n in range(connections)]
 
 
 def _read(path: Path, connections: int) -> "list[Credential]":

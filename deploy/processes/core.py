@@ -140,8 +140,8 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
     engine = Engine()
     desk = ControlDesk(core.log, core.book, core.book, core.registry)
     watchdog = Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s)
-    gateway = httpx.HTTPTransport(uds=str(layout.ingest))
-    canary = Canary(core.registry, desk, core.log, core.book, core.book, CLOCK, gateway, config.alerts)
+    ingest = httpx.HTTPTransport(uds=str(layout.ingest))
+    canary = Canary(core.registry, desk, core.log, core.book, core.book, CLOCK, ingest, config.alerts)
 
     def observe(seen: Observation) -> None:
         meters.observe(seen)
@@ -151,8 +151,7 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
     status = Status(core, loops.died, order.http, order.mqtt, watchdog, canary)
     core.meters.register(CoreCollector(core, status))
     backtests = BacktestDesk(core.store, core.book, CLOCK)
-    ports = dependencies(core, status, desk, backtests)
-    app = create_app(ports)
+    app = create_app(ports := dependencies(core, status, desk, backtests))
     servers = {
         _server(app, "on", config.http): socket.socket(fileno=order.listen_fd),
         _server(local_admin(app), "off"): _control_socket(layout),
@@ -163,11 +162,8 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
     try:
         _start(loops, core)
         loops.start("alerts", partial(_judge, compiler, engine, status, alerts))
-        for name, run in (
-            ("watchdog", watchdog.run),
-            ("canary", canary.run if config.alerts.canary else canary.retire),
-        ):
-            loops.start(name, status.once_warm(run))
+        loops.start("watchdog", status.once_warm(watchdog.run))
+        loops.start("canary", status.once_warm(canary.run if config.alerts.canary else canary.retire))
         # Where nothing is to be compiled, ready means that alerts are, too.
         waits = status.unready if compiler.done else status.closed
         await _announce(order, config.http.scheme, app.state.sessions, waits, stop)
