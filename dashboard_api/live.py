@@ -7,16 +7,18 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import structlog
 from starlette.concurrency import run_in_threadpool
 
 from dashboard_api.groups import Group, Patients, read_groups, rows_of
-from dashboard_api.shapes import Json, readings_json
-from vitals.glossary import Basis, Flag
-from vitals.model import NO_TIME, VitalBatch
+from dashboard_api.newest import Held, Identity, Newest, current, identity_of
+from dashboard_api.shapes import readings_json
+from vitals.currency import trust_of
+from vitals.glossary import Flag
+from vitals.model import VitalBatch
 from vitals.ports import AlertReader, Log, Store
 
 RING_EVENTS: Final = 20_000
@@ -92,7 +94,7 @@ class LiveView:
         self._store, self._log, self._book, self._capacity = store, log, book, capacity
         self._lock = threading.Lock()
         self._seeding = threading.Lock()
-        self._known: OrderedDict[str, dict[int, Newest]] = OrderedDict()
+        self._known: OrderedDict[str, Held] = OrderedDict()
         self._pending: tuple[Patients, list[VitalBatch]] | None = None
 
     def apply(self, batch: VitalBatch) -> None:
@@ -108,11 +110,11 @@ class LiveView:
             if watched:
                 self._merge(batch, frozenset(watched))
 
-    def latest(self, patient: str) -> list["Newest"]:
-        """The newest reading of each vital of ``patient``, by catalogue code."""
-        return self.latest_many([patient])[patient]
+    def latest(self, patient: str, now_ns: int) -> list[Newest]:
+        """The reading of each vital of ``patient`` that is current at ``now_ns`` (UTC), by catalogue code."""
+        return self.latest_many([patient], now_ns)[patient]
 
-    def latest_many(self, patients: Sequence[str]) -> dict[str, list["Newest"]]:
+    def latest_many(self, patients: Sequence[str], now_ns: int) -> dict[str, list[Newest]]:
         """``latest`` of each of the patients; those that are not in memory cost one query of the store together."""
         found = self._touch(patients)
         if len(found) < len(patients):
@@ -120,16 +122,16 @@ class LiveView:
                 found |= self._touch(patients)
                 missing = [patient for patient in patients if patient not in found]
                 found |= self._seed(missing) if missing else {}
-        return {patient: [held[vital] for vital in sorted(held)] for patient, held in found.items()}
+        return {patient: current(held, now_ns) for patient, held in found.items()}
 
-    def _touch(self, patients: Sequence[str]) -> dict[str, dict[int, "Newest"]]:
+    def _touch(self, patients: Sequence[str]) -> dict[str, Held]:
         with self._lock:
             known = [patient for patient in patients if patient in self._known]
             for patient in known:
                 self._known.move_to_end(patient)
             return {patient: dict(self._known[patient]) for patient in known}
 
-    def _seed(self, patients: Sequence[str]) -> dict[str, dict[int, "Newest"]]:
+    def _seed(self, patients: Sequence[str]) -> dict[str, Held]:
         # The store is behind the log, and the stream's thread moves on meanwhile: what it passes from here on is put
         # aside, what stands between store and book is read from the log. Taking a batch twice changes nothing.
         aside: list[VitalBatch] = []
@@ -154,7 +156,7 @@ class LiveView:
                 asked = frozenset(patients)
                 gone = {identity for batch in (*batches[1:], *aside) for identity in _retracted(batch, asked)}
                 for patient, held in seeded.items():
-                    left = {vital: one for vital, one in held.items() if one.identity not in gone}
+                    left = {key: one for key, one in held.items() if one.identity not in gone}
                     if len(left) < len(held):
                         seeded[patient] = left
                         self._known.pop(patient, None)
@@ -164,20 +166,21 @@ class LiveView:
                 self._pending = None
 
     def _merge(self, batch: VitalBatch, patients: Patients) -> None:
-        chosen = batch.take(rows_of(batch, patients) & (batch.flags & _NEVER_LATEST == 0))
+        chosen = batch.take(rows_of(batch, patients) & (batch.flags & _NEVER_LATEST == 0) & (trust_of(batch) >= 0))
         if not len(chosen):
             return
-        # The newest row of each (patient, vital); of equal times and numbers the later row, which is a revision.
-        order = np.lexsort((chosen.seq, chosen.time_ns, chosen.vital, chosen.patient))
-        patient, vital = chosen.patient[order], chosen.vital[order]
-        last = np.append((patient[1:] != patient[:-1]) | (vital[1:] != vital[:-1]), True)
+        # The newest row of each (patient, vital, trust); of equal times and numbers the later row, which is a revision.
+        trust = trust_of(chosen)
+        order = np.lexsort((chosen.seq, chosen.time_ns, trust, chosen.vital, chosen.patient))
+        keys = np.stack([chosen.patient[order], chosen.vital[order], trust[order]])
+        last = np.append((keys[:, 1:] != keys[:, :-1]).any(axis=0), True)
         newest = chosen.take(order[last])
         for row, reading in enumerate(readings_json(newest)):
             held = self._known[reading["patient"]]
             one = Newest.of(newest, row, reading)
-            known = held.get(one.vital)
+            known = held.get((one.vital, one.trust))
             if known is None or (one.time_ns, one.seq) >= (known.time_ns, known.seq):
-                held[one.vital] = one
+                held[one.vital, one.trust] = one
 
 
 def _losers(batch: VitalBatch) -> set[str]:
@@ -186,44 +189,12 @@ def _losers(batch: VitalBatch) -> set[str]:
     return {batch.patients[number] for number in gone.tolist() if number >= 0}
 
 
-def _retracted(batch: VitalBatch, patients: Patients) -> Iterator["Identity"]:
+def _retracted(batch: VitalBatch, patients: Patients) -> Iterator[Identity]:
     """Identities of the readings that ``patients`` lose."""
     if not (batch.flags & _RETRACTED).any():
         return
     for row in np.flatnonzero(((batch.flags & _RETRACTED) != 0) & rows_of(batch, patients)).tolist():
-        yield _identity(batch, row)
-
-
-Identity = tuple[str, int, int, int]
-"""Device, vital, time as sent, sequence."""
-
-
-def _identity(batch: VitalBatch, row: int) -> Identity:
-    return (
-        batch.devices[batch.device[row]], int(batch.vital[row]), int(batch.source_time_ns[row]), int(batch.seq[row]),
-    )  # fmt: skip
-
-
-class Newest(NamedTuple):
-    """A reading as JSON with the time for its age; ``timed`` is false if its time is unknown."""
-
-    vital: int
-    time_ns: int
-    seq: int
-    measured_ns: int
-    timed: bool
-    reading: Json
-    identity: Identity
-
-    @classmethod
-    def of(cls, batch: VitalBatch, row: int, reading: Json) -> "Newest":
-        """Row ``row``; an interval is as old as its end."""
-        time_ns, end_ns = int(batch.time_ns[row]), int(batch.end_ns[row])
-        timed = int(batch.basis[row]) != Basis.UNKNOWN and time_ns != NO_TIME
-        measured_ns = time_ns if end_ns == NO_TIME else end_ns
-        return cls(
-            int(batch.vital[row]), time_ns, int(batch.seq[row]), measured_ns, timed, reading, _identity(batch, row)
-        )
+        yield identity_of(batch, row)
 
 
 class StreamHub:

@@ -169,7 +169,8 @@ class Adapter:
     """One device family. ``kinds`` maps each kind of payload (topic's last level, "" = none) to a sentence; ``vitals``
     are the catalogue keys it may emit; ``settings`` documents each model setting; ``version`` rises when ``decode``
     changes what it gives for the same bytes. ``files`` says how ``vitalgate import`` cuts a file into payloads of a
-    kind; the first kind is the usual one."""
+    kind; the first kind is the usual one. Messages of ``stored_kinds`` come from a memory or a file one by one, so that
+    their arrival says nothing of when they were measured."""
 
     name: str
     version: int
@@ -180,6 +181,7 @@ class Adapter:
     max_payload: int = 64 * 1024
     settings: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Splitter] = field(default_factory=dict)
+    stored_kinds: frozenset[str] = frozenset()
 
 
 def vital_code(key: str) -> int:

@@ -18,10 +18,11 @@ from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, place
+from ingest.placing.currency import Settled, settle
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
 from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
-from vitals.glossary import Basis, Flag, Reason
+from vitals.glossary import Basis, EventKind, Flag, Reason
 from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.units import UNIT_BY_CODE, to_canonical
 
@@ -115,17 +116,21 @@ def run(
     columns, senders = decoded.batch, _senders(good)
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
-        batch, placed = _normalise(columns, good, senders, worn, extra)
+        live = _live(adapter, good, extra)
+        batch, settled = _normalise(columns, good, senders, worn, extra, live)
+        placed = settled.placed
         if placed.odd.any() and _learn(batch, placed, worn, out):
             # What proves a shift is corrected by it, whatever batch it comes in.
             learned = {device: lesson.clock for device, lesson in out.clocks.items()}
-            batch, placed = _normalise(columns, good, senders, worn.with_clocks(learned), extra)
+            batch, settled = _normalise(columns, good, senders, worn.with_clocks(learned), extra, live)
+            placed = settled.placed
         new = _identify(batch, placed, identities, out, provenance)
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True
         fresh[columns.message[new]] = True
+        out.events.extend(_clock_faults(settled, good, fresh))
     repeated = emits & ~fresh
     for what, which in (("duplicate", repeated & ~rejected), ("decoded", ~repeated & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
@@ -159,6 +164,24 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
         (*left.rejects, *moved),
         left.unknown_members + right.unknown_members,
     )
+
+
+def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:
+    """Messages that their devices sent as they measured."""
+    fresh = not extra & Flag.REPLAYED
+    return np.array([fresh and message.kind not in adapter.stored_kinds for message in messages], np.bool_)
+
+
+def _clock_faults(settled: Settled, messages: Sequence[Message], fresh: Bools) -> list[DeviceEvent]:
+    """An event for each device whose clock is wrong by a message that is new."""
+    return [
+        DeviceEvent(
+            messages[fault.message].device, EventKind.CLOCK_FAULT, messages[fault.message].received_ns, fault.detail,
+            fault.ahead_s, message=messages[fault.message].ordinal,
+        )
+        for fault in settled.faults
+        if fresh[fault.message]
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,17 +228,23 @@ def _reject(adapter: Adapter, messages: list[Message], rejects: Sequence[Reject]
 
 
 def _normalise(
-    columns: Columns, messages: list[Message], senders: _Senders, worn: WearTable, extra: Flag
-) -> tuple[VitalBatch, Placed]:
+    columns: Columns, messages: list[Message], senders: _Senders, worn: WearTable, extra: Flag, live: Bools
+) -> tuple[VitalBatch, Settled]:
     received = np.array([message.received_ns for message in messages], np.int64)[columns.message]
     ordinal = np.array([message.ordinal for message in messages], np.int64)[columns.message]
     resent = np.array([message.dup for message in messages], np.bool_)[columns.message]
     device = senders.of_message[columns.message]
     row_in_table = np.array([worn.row(token) for token in senders.tokens], np.int64)[device]
     shown = clocks.shown(columns.source_time_ns, columns.context)
-    placed = place(columns, shown, row_in_table, received, worn)
+    settled = settle(
+        columns, shown, place(columns, shown, row_in_table, received, worn), row_in_table, received, worn,
+        live[columns.message],
+    )  # fmt: skip
+    placed = settled.placed
     value = convert(columns.vital, columns.unit, columns.value)
     flags = columns.flags | placed.flags | np.uint32(extra)
+    flags[settled.now] &= ~np.uint32(Flag.CLOCK_SUSPECT)
+    flags[settled.now] |= quality.wrong_clock_flags(columns.vital, value, columns.flags)[settled.now]
     ended = clocks.ends(columns.ended_ns - columns.source_time_ns, placed.time_ns, columns.ended_ns)
     ahead = ended > received + clocks.FUTURE_TOLERANCE_NS
     # Nothing goes on after it arrived; a time far ahead would make all that follows look old.
@@ -235,7 +264,7 @@ def _normalise(
         columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
         _bounded(columns.context, placed.after_ns),
     )  # fmt: skip
-    return batch, placed
+    return batch, settled
 
 
 def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mapping[int, Mapping[str, Any]]:

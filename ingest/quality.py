@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vitals.catalog import BY_KEY, VITALS, table
+from vitals.catalog import BY_KEY, VITALS, is_urgent, table
 from vitals.glossary import Basis, Flag, Statistic
 
 _IMPLAUSIBLE_LOW = table(-np.inf, {v.code: v.implausible[0] for v in VITALS})
@@ -55,6 +55,17 @@ def late_flags(
     is its end."""
     late = (received_ns - time_ns > _PAGING_AGE_NS[vital]) & (basis != Basis.UNKNOWN)
     return np.where(late, np.uint32(Flag.LATE), np.uint32(0)).astype(np.uint32)
+
+
+def wrong_clock_flags(vital: npt.NDArray[np.uint16], value: npt.NDArray[np.float64], flags: Flags) -> Flags:
+    """Flags of readings that are judged at their arrival although their device's clock is wrong.
+
+    CLOCK_WRONG, and SUSPECT unless the value is beyond the red limits or the sensor's range: such a value pages at
+    once, another one is confirmed first.
+    """
+    extreme = is_urgent(vital, value) | ((flags & np.uint32(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)) != 0)
+    doubt = np.where(extreme, np.uint32(0), np.uint32(Flag.SUSPECT))
+    return (doubt | np.uint32(Flag.CLOCK_WRONG)).astype(np.uint32)
 
 
 def cross_flags(

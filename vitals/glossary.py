@@ -159,6 +159,7 @@ class Flag(IntFlag):
     CONTROL_SOLUTION = 1 << 14
     TEST_DATA = 1 << 15
     SENSOR_FAULT = 1 << 16
+    CLOCK_WRONG = 1 << 17
 
 
 FLAG_MEANINGS: dict[Flag, str] = {
@@ -178,11 +179,12 @@ FLAG_MEANINGS: dict[Flag, str] = {
     Flag.REVISION: "a reading that was stored before: it has a new value, another owner, another time, or is withdrawn",
     Flag.CONTROL_SOLUTION: "a check of the meter, not a value of a patient",
     Flag.TEST_DATA: "demonstration or test data, not a value of a patient",
+    Flag.CLOCK_WRONG: "the device's clock is wrong: it counts as measured at its arrival; no score or baseline uses it",
     Flag.SENSOR_FAULT: "the device reports a fault of its sensor or strip",
 }
 
 NOT_SCORED: Flag = (
-    Flag.IMPLAUSIBLE | Flag.LATE | Flag.REPLAYED | Flag.RETRACTED | Flag.REVISION | Flag.CONTROL_SOLUTION
+    Flag.IMPLAUSIBLE | Flag.LATE | Flag.REPLAYED | Flag.RETRACTED | Flag.CONTROL_SOLUTION
     | Flag.TEST_DATA | Flag.SENSOR_FAULT | Flag.CLOCK_SUSPECT
 )  # fmt: skip
 """A reading with any of these flags is history: no rule, score or baseline reads it as current."""

@@ -102,7 +102,8 @@ class Store(Protocol):
         """
 
     def latest(self, patient: str) -> VitalBatch:
-        """The newest reading of each vital of the patient that is not implausible, retracted, control or test data."""
+        """The newest reading of each vital of the patient that is not implausible, retracted, control or test data: one
+        for each trust of ``vitals.currency.trust_of`` that it has, in the order of vital and trust."""
 
     def latest_many(self, patients: Collection[str]) -> VitalBatch:
         """``latest`` of each of the patients, in one query."""

@@ -35,6 +35,7 @@ from alerts.judging.slot_kernels import (
     elapse,
     inherit,
     move,
+    step_back,
 )
 from alerts.judging.state import (
     Emitted,
@@ -61,10 +62,12 @@ _DAY: Final = int(Basis.DAY)
 _UNKNOWN: Final = int(Basis.UNKNOWN)
 _UNSCORED: Final = int(NOT_SCORED)
 _LATE: Final = int(Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
-_REFUSED: Final = _UNSCORED & ~_LATE
+_REFUSED: Final = (_UNSCORED | int(Flag.REVISION)) & ~_LATE
 _BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
 _MISUSED: Final = _UNSCORED & ~_BROKEN
-_NOT_LEARNED: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY | Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.ESTIMATED)
+_NOT_LEARNED: Final = int(
+    Flag.SUSPECT | Flag.LOW_QUALITY | Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.ESTIMATED | Flag.CLOCK_WRONG
+)
 _LIMIT: Final = int(Kind.LIMIT)
 _FAULT: Final = int(Kind.FAULT)
 _STUCK: Final = int(Kind.STUCK)
@@ -165,6 +168,13 @@ def _joined(
 
 
 @lean
+def _follows(slots: Slots, slot: int, rows: Rows, row: int) -> bool:
+    """Whether a row is not older than the slot's newest one, unless that one lies ahead of the row's receipt."""
+    newest_ns = slots.last_time_ns[slot]
+    return bool(rows.time_ns[row] >= newest_ns or newest_ns > rows.received_ns[row])
+
+
+@lean
 def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """Judge a row that no rule reads as current; the number of transitions in ``out`` by now.
 
@@ -172,15 +182,16 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
     """
     # Step 1: what the row can be: late but recent enough for a review, or broken.
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
-    late = flags & _LATE != 0 and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
-    broken = flags & _BROKEN != 0 and flags & _MISUSED == 0
-    if rows.statistic[row] != _SINGLE or rows.basis[row] == _DAY or rows.basis[row] == _UNKNOWN:
+    untimed = rows.basis[row] == _UNKNOWN
+    late = (flags & _LATE != 0 or untimed) and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
+    broken = flags & _BROKEN != 0 and flags & _MISUSED == 0 and not untimed
+    if rows.statistic[row] != _SINGLE or rows.basis[row] == _DAY:
         return count
     # Step 2: go through the slots of the (patient, vital): fault rules take a broken row, S1 limits a late one.
     while slot >= 0:
         rule = slots.rule[slot]
         kind = rules.kind[rule]
-        if broken and kind == _FAULT and rows.time_ns[row] >= slots.last_time_ns[slot]:
+        if broken and kind == _FAULT and _follows(slots, slot, rows, row):
             slots.last_time_ns[slot] = rows.time_ns[row]
             if slots.stale[slot] != 0:
                 count = _heard(slots, slot, rows, row, out, count)
@@ -222,7 +233,7 @@ def scan_rows(
     """
     # Bind the arrays once: a field access inside the loop counts references, which costs 60 times the work.
     patients, vitals, times, values, flags = rows.patient, rows.vital, rows.time_ns, rows.value, rows.flags
-    statistics, bases = rows.statistic, rows.basis
+    statistics, bases, received = rows.statistic, rows.basis, rows.received_ns
     rule_of, following, last_time_ns, condition = slots.rule, slots.following, slots.last_time_ns, slots.condition
     parent_of, recent_of, usual_of = slots.parent, slots.recent, slots.usual
     timer_ns, cleared, stale = slots.timer_ns, slots.cleared, slots.stale
@@ -255,8 +266,12 @@ def scan_rows(
             beyond, measured, verdict = False, value, -1
             if plain:
                 verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
-            # Step 4b: only a row that is not older than the slot's newest one is judged.
-            if time_ns >= last_time_ns[slot] and not (plain and verdict < 0):
+            # Step 4b: only a row that is not older than the slot's newest one is judged; a newest one that lies ahead
+            # of this row's receipt was taken by a clock that has been set back since, and silences nothing.
+            follows = time_ns >= last_time_ns[slot] or last_time_ns[slot] > received[row]
+            if follows and not (plain and verdict < 0):
+                if time_ns < last_time_ns[slot]:
+                    step_back(slots, slot, last_time_ns[slot] - time_ns)
                 last_time_ns[slot] = time_ns
                 if stale[slot] != 0:
                     count = _heard(slots, slot, rows, row, out, count)

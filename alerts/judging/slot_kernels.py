@@ -68,6 +68,18 @@ def _begin(slots: Slots, slot: int, rows: Rows, row: int, counts: int) -> None:
 
 
 @lean
+def step_back(slots: Slots, slot: int, by_ns: int) -> None:
+    """Times of a slot that were taken by a clock which was ahead by ``by_ns`` and has been set back since."""
+    if slots.condition[slot] < PENDING:
+        return
+    slots.first_time_ns[slot] -= by_ns
+    slots.counted_ns[slot] -= by_ns
+    slots.latest_time_ns[slot] -= by_ns
+    if slots.timer_ns[slot] != NO_TIME and slots.timer_ns[slot] != NEVER_NS:
+        slots.timer_ns[slot] -= by_ns
+
+
+@lean
 def inherit(slots: Slots, parent: int, slot: int) -> None:
     """Copy the readings of the member ``slot`` to its combination, which a tick raises without a reading."""
     slots.first_time_ns[parent], slots.latest_time_ns[parent] = slots.first_time_ns[slot], slots.latest_time_ns[slot]

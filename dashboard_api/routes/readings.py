@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from dashboard_api.auth.access import Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps, Live
-from dashboard_api.live import Newest
+from dashboard_api.newest import Newest
 from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import DEFAULT_POINTS, MAX_RAW, SeriesQuery, TrendQuery, WardQuery
 from dashboard_api.shapes import Json, answer, page, whole, window_json
@@ -39,13 +39,14 @@ async def bounded(request: Request, work: Callable[[], Result]) -> Result:
 
 @router.get("/patients/{patient}/latest", **needs(Permission.VITALS_READ))
 async def latest(request: Request, deps: Deps, live: Live, patient: str) -> Response:
-    """The newest reading of each vital sign with its age. `stale` means that the value must not be used as current."""
+    """The newest reading of each vital sign with its age. `stale` means that the value must not be used as current.
+    A reading whose time is uncertain has `time_uncertain`, and in `trusted` the newest reading of a certain time."""
 
     def read() -> Response:
         deps.registry.patient(patient)
         request.app.state.hub.start()
         now_ns = deps.clock.now_ns()
-        return answer(whole([_aged(newest, now_ns) for newest in live.latest(patient)]))
+        return answer(whole([_aged(newest, now_ns) for newest in live.latest(patient, now_ns)]))
 
     return await bounded(request, read)
 
@@ -57,8 +58,8 @@ async def latest_of_all(request: Request, deps: Deps, live: Live, query: Annotat
     def read() -> Response:
         request.app.state.hub.start()
         tokens = _asked(deps, query)
-        found = live.latest_many(tokens[: query.limit])
         now_ns = deps.clock.now_ns()
+        found = live.latest_many(tokens[: query.limit], now_ns)
 
         def shape(token: str) -> Json:
             return {"patient": token, "readings": [_aged(newest, now_ns) for newest in found[token]]}
@@ -159,6 +160,9 @@ def _fitted(window: Window, points: int) -> tuple[Window, int | None]:
 
 def _aged(newest: Newest, now_ns: int) -> Json:
     vital = BY_CODE[newest.vital]
-    age_ns = now_ns - newest.measured_ns
+    # A measurement cannot be younger than nothing: the clocks of device and server differ a little.
+    age_ns = max(0, now_ns - newest.measured_ns)
     stale = not newest.timed or age_ns > vital.staleness_ns(vital.mode)
-    return newest.reading | {"age_s": round(age_ns / SECOND_NS, 3) if newest.timed else None, "stale": stale}
+    aged = {"age_s": round(age_ns / SECOND_NS, 3) if newest.timed else None, "stale": stale}
+    doubt = {} if newest.timed else {"time_uncertain": True, "trusted": newest.trusted}
+    return {**newest.reading, **aged, **doubt}

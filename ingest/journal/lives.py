@@ -38,7 +38,9 @@ LONGEST_BEAT_NS: Final = 30 * SECOND_NS
 _FUTURE_NS: Final = 5 * MINUTE_NS
 """A measurement time further ahead of its receipt is a wrong clock (clinical.md 1.3, cross-field checks)."""
 _UNSOUND: Final = np.uint32(NOT_SCORED | Flag.LOW_QUALITY | Flag.POSSIBLE_DUPLICATE)
-_UNTRUSTED: Final = np.uint32(Flag.CLOCK_SUSPECT | Flag.RETRACTED | Flag.TEST_DATA | Flag.CONTROL_SOLUTION)
+_UNTRUSTED: Final = np.uint32(
+    Flag.CLOCK_SUSPECT | Flag.CLOCK_WRONG | Flag.RETRACTED | Flag.TEST_DATA | Flag.CONTROL_SOLUTION
+)
 _TRUSTED_BASES: Final = np.isin(
     np.arange(len(Basis)), [Basis.DEVICE, Basis.DEVICE_ASSUMED_ZONE, Basis.HUB, Basis.RECEIVED]
 )

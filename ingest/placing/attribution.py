@@ -84,7 +84,7 @@ def place(
     unset = (instant | wall) & (shown_ns < clocks.PLAUSIBLE_FROM_NS)
     out.basis[live], out.basis[hub] = Basis.RECEIVED, Basis.HUB
     future = instant & (shown_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
-    _by_time(out, live | (instant & ~unset & ~future), device, worn)
+    by_time(out, live | (instant & ~unset & ~future), device, worn)
     readable = np.flatnonzero(wall & ~unset)
     if len(readable):
         future[readable] = _walls(out, readable, day[readable], device[readable], received_ns[readable], worn)
@@ -152,7 +152,7 @@ def _correct(out: Placed, columns: Columns, device: Int64, received_ns: Int64, w
     out.basis[known], out.flags[known] = Basis.DEVICE, np.uint32(Flag.CLOCK_CORRECTED)
     out.after_ns[known] = NO_TIME
     out.patient[known], out.reason[known] = UNASSIGNED, _CODE[Unplaced.NO_WEARER]
-    _by_time(out, known, device, worn)
+    by_time(out, known, device, worn)
 
 
 def _heads_before(columns: Columns, device: Int64, trusted: Bools, worn: WearTable) -> tuple[Int64, Int64]:
@@ -179,7 +179,7 @@ def _heads_before(columns: Columns, device: Int64, trusted: Bools, worn: WearTab
     return np.where(newer, found_ns, time_ns), np.where(newer, found_seq, seq)
 
 
-def _by_time(out: Placed, rows: Bools, device: Int64, worn: WearTable) -> None:
+def by_time(out: Placed, rows: Bools, device: Int64, worn: WearTable) -> None:
     """Give rows to whoever wore the device at ``time_ns``."""
     index = np.flatnonzero(rows)
     for column in range(worn.first_ns.shape[1]):

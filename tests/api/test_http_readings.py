@@ -112,7 +112,7 @@ class TestLatest:
         world.read(patient, 91.0)
         world.stored()
         view = world.app.state.live
-        view.latest("p_other")
+        view.latest("p_other", world.clock.now_ns())
         hub = world.app.state.hub
         hub.start()
 
@@ -129,7 +129,7 @@ class TestLatest:
                 return found
 
         view._store = Overtaken()
-        assert [newest.reading["value"] for newest in view.latest(patient)] == [95.0]
+        assert [newest.reading["value"] for newest in view.latest(patient, world.clock.now_ns())] == [95.0]
 
     def test_a_retracted_reading_is_not_the_newest_any_more(self, world: World) -> None:
         patient, _ = world.worn()
@@ -173,7 +173,7 @@ class TestLatest:
             world.read(patient, 97.0)
         world.evaluated()
         for patient in (*patients, *patients):
-            assert [newest.reading["value"] for newest in view.latest(patient)] == [97.0]
+            assert [newest.reading["value"] for newest in view.latest(patient, world.clock.now_ns())] == [97.0]
         assert len(view._known) == 2
 
 
@@ -236,7 +236,7 @@ class TestWard:
                 return found
 
         view._store = Overtaken(world.store)
-        found = view.latest_many([early, late])
+        found = view.latest_many([early, late], world.clock.now_ns())
         assert [[newest.reading["value"] for newest in found[token]] for token in (early, late)] == [[91.0], [95.0]]
 
     def test_more_patients_than_are_held(self, world: World) -> None:
@@ -246,7 +246,7 @@ class TestWard:
         for patient in patients:
             world.read(patient, 97.0)
         world.evaluated()
-        found = view.latest_many(patients)
+        found = view.latest_many(patients, world.clock.now_ns())
         assert [found[patient][0].reading["value"] for patient in patients] == [97.0] * 3
         assert len(view._known) == 2
 

@@ -23,7 +23,8 @@ WANTED: Final = [
     "R1a", "R1b", "R1c", "R1d", "R2a", "R2b", "R2c", "R2d", "R3a", "R3b", "R3c", "R4a", "R4b", "R4c", "R5a", "R5b",
     "R5c", "R6", "R7", "R8a", "R8b", "R9", "R10", "R11a", "R11b", "R12a", "R12b",
     *(f"R13{letter}" for letter in "abcdef"),
-    "G1a", "G1b", "G1c", *(f"G2{letter}" for letter in "abcde"), "G3a", "G4a", "G4b", "G4c", "G4d", "G4e", "G6a", "G6b", "G6c", "G6d", "G6e",
+    "G1a", "G1b", "G1c", *(f"G2{letter}" for letter in "abcde"), "G3a", "G4a", "G4b", "G4c", "G4d", "G4e",
+    *(f"G6{letter}" for letter in "abcde"),
     *(f"G5{letter}" for letter in "abcde"),
 ]  # fmt: skip
 ROWS: Final = {

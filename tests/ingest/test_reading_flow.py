@@ -136,14 +136,14 @@ def test_resends_are_counted_and_stored_once(world: World) -> None:
     assert world.store.rows() == 3
 
 
-def test_a_new_value_is_a_revision_that_is_never_scored(world: World) -> None:
+def test_a_new_value_is_a_revision_that_is_judged_while_it_is_current(world: World) -> None:
     patient = world.worn("d")
     time = world.clock.now_ns()
     for value in (97, 91, 97):
         world.send(world.message("d", spo2(value, time)))
         world.drain()
     assert [row["flags"] for row in world.rows()] == [Flag(0), Flag.REVISION, Flag.REVISION]
-    assert Flag.REVISION & NOT_SCORED
+    assert not Flag.REVISION & NOT_SCORED, "a late one has LATE as well"
     ledger = world.service.ledger("d").readings
     assert (ledger.stored, ledger.revision, ledger.emitted) == (1, 2, 3)
     assert world.store.latest(patient).value.tolist() == [97.0]
@@ -177,9 +177,9 @@ def test_a_hub_time_is_the_time_of_a_value_without_one(world: World) -> None:
         world.send(world.message("d", body.encode(), "ble_heart_rate", "envelope", dup=dup))
     world.drain()
     rows = world.rows()
-    assert [row["basis"] for row in rows] == [Basis.HUB, Basis.HUB, Basis.UNKNOWN]
+    assert [row["basis"] for row in rows] == [Basis.HUB, Basis.HUB, Basis.RECEIVED]
     assert [row["time_ns"] for row in rows] == [seen_ns, seen_ns, world.clock.now_ns()]
-    assert [row["flags"] for row in rows] == [Flag(0), Flag.POSSIBLE_DUPLICATE, Flag.CLOCK_SUSPECT]
+    assert [row["flags"] for row in rows] == [Flag(0), Flag.POSSIBLE_DUPLICATE, Flag.CLOCK_WRONG | Flag.SUSPECT]
     assert {row["patient"] for row in rows} == {patient}
 
 
@@ -298,9 +298,10 @@ def test_a_record_of_2099_does_not_make_what_follows_old(world: World) -> None:
     world.send(world.message("d", spo2(96, "2023-11-14T23:14:20", 4)))
     world.drain()
     old, wall_old, now, wall_now = world.rows()
+    assert (old["flags"], old["basis"]) == (Flag.CLOCK_SUSPECT, Basis.UNKNOWN), "not the newest that came"
+    assert (wall_old["flags"], wall_old["basis"]) == (Flag.CLOCK_WRONG | Flag.SUSPECT, Basis.RECEIVED)
     for row in (old, wall_old):
-        assert row["flags"] == Flag.CLOCK_SUSPECT
-        assert (row["basis"], row["patient"], row["time_ns"]) == (Basis.UNKNOWN, patient, row["received_ns"])
+        assert (row["patient"], row["time_ns"]) == (patient, row["received_ns"])
     assert (now["flags"], now["basis"], now["time_ns"]) == (Flag(0), Basis.DEVICE, world.clock.now_ns())
     assert (wall_now["flags"], wall_now["basis"]) == (Flag(0), Basis.DEVICE_ASSUMED_ZONE)
     assert wall_now["time_ns"] == world.clock.now_ns()

@@ -52,6 +52,7 @@ Columns = dict[str, npt.NDArray[Any]]
 
 
 _Assigned = tuple[Tokens, dict[str, int]]
+_DOUBTED = int(Flag.CLOCK_WRONG)
 
 
 class DuckDBStore:
@@ -143,12 +144,16 @@ class DuckDBStore:
         )  # fmt: skip
 
     def latest(self, patient: str) -> VitalBatch:
-        """The newest visible reading of each vital that is neither implausible, retracted, control nor test data."""
-        return self._batch(sql.LATEST, {"patient": self._numbers([patient])[0], "without": NOT_AGGREGATED})
+        """See :class:`vitals.ports.Store`."""
+        return self._batch(
+            sql.LATEST, {"patient": self._numbers([patient])[0], "without": NOT_AGGREGATED, "doubted": _DOUBTED}
+        )
 
     def latest_many(self, patients: Collection[str]) -> VitalBatch:
         """See :class:`vitals.ports.Store`; one pass over the file however many patients there are."""
-        return self._batch(sql.LATEST_MANY, {"patients": self._numbers(patients), "without": NOT_AGGREGATED})
+        return self._batch(
+            sql.LATEST_MANY, {"patients": self._numbers(patients), "without": NOT_AGGREGATED, "doubted": _DOUBTED}
+        )
 
     def trends(self, patients: Collection[str], start_ns: int, end_ns: int, width_ns: int) -> Trends:
         """See :class:`vitals.ports.Store`."""

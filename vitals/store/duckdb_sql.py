@@ -51,20 +51,24 @@ WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < 
   AND (value IS NOT NULL OR flags & $beyond <> 0)
 GROUP BY bucket_ns ORDER BY bucket_ns LIMIT $limit
 """
-LATEST = """
-FROM visible WHERE patient = $patient AND flags & $without = 0
-QUALIFY row_number() OVER (PARTITION BY vital ORDER BY time_ns DESC, seq DESC, ordinal DESC) = 1
-ORDER BY vital
+# 0 a value of certain time, 1 an average of one, 2 either of uncertain time: vitals.currency.trust_of.
+_TRUST = """CASE WHEN basis = 5 OR flags & $doubted <> 0 THEN 2 WHEN statistic IN (0, 4, 5) THEN 0 ELSE 1 END"""
+_COUNTS = "flags & $without = 0 AND statistic IN (0, 1, 4, 5, 6)"
+LATEST = f"""
+FROM visible WHERE patient = $patient AND {_COUNTS}
+QUALIFY row_number() OVER (PARTITION BY vital, {_TRUST} ORDER BY time_ns DESC, seq DESC, ordinal DESC) = 1
+ORDER BY vital, {_TRUST}
 """
 # The newest instant of each series first: sorting every row of many patients would not fit into memory.
-LATEST_MANY = """
+LATEST_MANY = f"""
 WITH newest AS (
-  SELECT patient, vital, max(time_ns) AS time_ns FROM visible
-  WHERE patient IN (SELECT unnest($patients)) AND flags & $without = 0 GROUP BY patient, vital)
-SELECT v.* FROM visible v JOIN newest n USING (patient, vital, time_ns) WHERE v.flags & $without = 0
-QUALIFY row_number() OVER (PARTITION BY v.patient, v.vital ORDER BY v.seq DESC, v.ordinal DESC) = 1
-ORDER BY v.patient, v.vital
-"""
+  SELECT patient, vital, {_TRUST} AS trust, max(time_ns) AS time_ns FROM visible
+  WHERE patient IN (SELECT unnest($patients)) AND {_COUNTS} GROUP BY patient, vital, trust)
+SELECT v.* FROM (SELECT *, {_TRUST} AS trust FROM visible WHERE {_COUNTS}) v
+JOIN newest n USING (patient, vital, trust, time_ns)
+QUALIFY row_number() OVER (PARTITION BY v.patient, v.vital, v.trust ORDER BY v.seq DESC, v.ordinal DESC) = 1
+ORDER BY v.patient, v.vital, v.trust
+"""  # noqa: S608 - constants of this module
 TRENDS = """
 SELECT patient, vital, (time_ns - $start) // $width AS slot, avg(value) AS value FROM visible
 WHERE patient IN (SELECT unnest($patients)) AND time_ns >= $start AND time_ns < $end AND value IS NOT NULL

@@ -380,5 +380,6 @@ ADAPTER = Adapter(
             "fraction",
         }
     ),
+    stored_kinds=frozenset({"export"}),
     files=MappingProxyType({"export": XmlRecords("HealthData", ("Record", "Correlation"), "export.xml")}),
 )  # fmt: skip

@@ -166,5 +166,6 @@ ADAPTER = Adapter(
     vitals=frozenset({"glucose_isf"}),
     decode=decode,
     max_payload=255 * 1024,
+    stored_kinds=frozenset({"export"}),
     files=MappingProxyType({"export": CsvRows()}),
 )

@@ -1,0 +1,157 @@
+"""A clock that is wrong silences nothing: from a device's bytes through ingest to the engine (DESIGN section 5)."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.alerts.alert_world import limit
+from tests.alerts.test_promise_six import CONFIRM_S, Bedside, limits, urgent
+from tests.ingest.ingest_world import World, reading
+from tests.support import SECOND
+from vitals.glossary import Basis, ControlKind, EventKind, Flag, Severity
+from vitals.model import Control, DeviceEvent
+from vitals.records import AlertEvent
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Iterator[Bedside]:
+    world = World(tmp_path)
+    try:
+        yield Bedside(world, limits("limits"))
+    finally:
+        world.close()
+
+
+def spo2(bed: Bedside, value: float, ahead_s: float = 0.0) -> list[AlertEvent]:
+    """A reading whose device shows a time ``ahead_s`` seconds ahead."""
+    return bed.send(json.dumps(reading("spo2", value, "%", bed.world.clock.now_ns() + int(ahead_s * SECOND))).encode())
+
+
+def faults(bed: Bedside) -> list[str]:
+    found: list[str] = []
+    for entry in bed.world.entries():
+        events: Sequence[Any] = entry if isinstance(entry, list) else []
+        found += [one.detail for one in events if isinstance(one, DeviceEvent) and one.kind is EventKind.CLOCK_FAULT]
+    return found
+
+
+def reviews(events: Sequence[AlertEvent]) -> list[AlertEvent]:
+    return [one for one in events if one.rule.startswith("review:") and one.kind == "raised"]
+
+
+@pytest.mark.parametrize("ahead_s", [3.0, 240.0, 299.0])
+def test_a_reading_a_little_ahead_silences_nothing(bed: Bedside, ahead_s: float) -> None:
+    assert not spo2(bed, 97, ahead_s)
+    bed.wait(1)
+    assert urgent(spo2(bed, 70)), "the true time of this one is earlier than the time that the one before stated"
+    ahead, now = bed.world.rows()
+    assert ahead["time_ns"] == ahead["received_ns"]
+    assert ahead["flags"] == Flag.CLOCK_CORRECTED
+    assert now["flags"] == Flag(0)
+    assert not faults(bed), "within the tolerance"
+
+
+@pytest.mark.parametrize("ahead_s", [301.0, 360.0, 3600.0, 86_400.0, 365 * 135 * 86_400.0])
+def test_an_extreme_of_a_clock_far_ahead_pages_at_once_and_every_day(bed: Bedside, ahead_s: float) -> None:
+    [page] = urgent(spo2(bed, 70, ahead_s))
+    assert "clock_wrong" in page.quality
+    assert faults(bed) == ["clock_ahead"]
+    row = bed.world.rows()[-1]
+    assert (row["basis"], row["time_ns"]) == (Basis.RECEIVED, row["received_ns"])
+    bed.wait(10)
+    assert "returned" in [one.kind for one in spo2(bed, 97)], "a right clock is believed after it"
+    bed.wait(600)
+    assert urgent(spo2(bed, 71, ahead_s)), "the next time as well"
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> Iterator[Bedside]:
+    """S1 from a value on that is not beyond the red limits."""
+    world = World(tmp_path)
+    try:
+        yield Bedside(world, limits("strict", low=95.0))
+    finally:
+        world.close()
+
+
+def test_another_urgent_value_is_confirmed_first(strict: Bedside) -> None:
+    asked = spo2(strict, 93, 600.0)
+    assert [one.severity for one in asked if one.kind == "raised"] == [Severity.S2], "somebody is asked at once"
+    strict.wait(30)
+    assert urgent(spo2(strict, 93.5, 600.0)), "a repeat pages"
+
+
+def test_and_pages_when_nothing_refutes_it(strict: Bedside) -> None:
+    assert not urgent(spo2(strict, 93, 600.0))
+    assert urgent(strict.wait(CONFIRM_S + 30))
+
+
+def test_a_right_clock_refutes_it(strict: Bedside) -> None:
+    spo2(strict, 93, 600.0)
+    strict.wait(30)
+    spo2(strict, 97)
+    assert not urgent(strict.wait(CONFIRM_S + 30))
+
+
+@pytest.mark.parametrize("year", [1970, 2000, 2009])
+def test_a_clock_that_was_never_set_pages_too(bed: Bedside, year: int) -> None:
+    then = datetime(year, 1, 1, 0, 5, tzinfo=UTC)
+    payload = reading("spo2", 70, "%", int(then.timestamp()) * SECOND)
+    assert urgent(bed.send(json.dumps(payload).encode()))
+    assert faults(bed) == ["clock_unset"]
+
+
+def test_a_memory_read_from_a_fast_clock_is_one_value_of_now_and_a_review(bed: Bedside) -> None:
+    now_ns = bed.world.clock.now_ns() + 3600 * SECOND
+    values = [(97.0, 0), (70.0, 60), (69.0, 120), (68.0, 180)]
+    events = bed.send(
+        json.dumps([reading("spo2", value, "%", now_ns - back * SECOND) for value, back in values]).encode()
+    )
+    assert not urgent(events), "97 is the value of now"
+    assert len(reviews(events)) == 1
+    times = {row["value"]: (row["received_ns"] - row["time_ns"]) / SECOND for row in bed.world.rows()}
+    assert times == {97.0: 0, 70.0: 60, 69.0: 120, 68.0: 180}, "the spacing stays"
+
+
+def test_a_step_back_of_the_servers_own_clock_silences_nobody(bed: Bedside) -> None:
+    spo2(bed, 97)
+    bed.world.clock.advance(-3600)
+    assert urgent(spo2(bed, 70))
+
+
+def test_an_hour_of_delay_stays_an_hour(bed: Bedside) -> None:
+    for value in (97, 96, 98, 97):
+        spo2(bed, value, -3600.0)
+        bed.wait(60)
+    assert {(row["received_ns"] - row["time_ns"]) / SECOND for row in bed.world.rows()} == {3600.0}
+    assert not faults(bed)
+
+
+def test_a_cuff_with_a_fast_clock(tmp_path: Path) -> None:
+    """The case cuff-clock-ahead: 220/130 from a home cuff six minutes, or an hour, fast."""
+    for name, payload in (
+        ("fast", "16dc008200a000ea070b0208100649000000"),
+        ("dst", "16dc008200a000ea070b0209000049000000"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        world = World(folder)
+        bed = Bedside(world, limits("limits"))
+        world.device("cuff", "ble_blood_pressure")
+        world.registry.update_patient(bed.patient, zone="America/New_York")
+        world.registry.assign("cuff", bed.patient, from_ns=None, to_ns=None)
+        received = datetime(2026, 11, 2, 13, 0, 10, tzinfo=UTC)
+        world.clock.advance(
+            (received - datetime.fromtimestamp(world.clock.now_ns() / SECOND, UTC)) / timedelta(seconds=1)
+        )
+        written = [limit(vital="bp_sys", unit="mm[Hg]", low=None, high=180.0, severity="S1")]
+        body = {"patient": bed.patient, "version": 2, "reason": "test", "limits": written}
+        bed._append(Control(ControlKind.LIMITS, 0, "dr_a", body))
+        world.send(world.message("cuff", bytes.fromhex(payload), "ble_blood_pressure", "2a35"))
+        assert urgent(bed._fold()), name
+        assert faults(bed) == ["clock_ahead"]
+        world.close()
