@@ -49,7 +49,7 @@ def test_an_import_that_is_stopped_goes_on_and_again_adds_nothing(
 ) -> None:
     enrol(running, "apple_health", "phone")
     file = tmp_path / "export.xml"
-    written = export(file, 150_000)
+    written = export(file, 300_000)
     process = start(running, file, "phone")
     eventually(lambda: any(mark["pieces"] >= 4 for mark in marks(running)), within_s=60, what="some is acknowledged")
     os.kill(process.pid, how)
