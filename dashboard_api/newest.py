@@ -8,7 +8,8 @@ import numpy as np
 from vitals.catalog import BY_CODE
 from vitals.currency import trust_of
 from vitals.glossary import Statistic
-from vitals.model import NO_TIME, VitalBatch
+from vitals.model import VitalBatch
+from vitals.times import NO_TIME
 
 UNCERTAIN: Final = 2
 Identity = tuple[str, int, int, int]

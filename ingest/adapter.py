@@ -17,7 +17,8 @@ import numpy.typing as npt
 from ingest.files.splitting import Splitter
 from vitals.catalog import BY_KEY
 from vitals.glossary import Reason, Statistic
-from vitals.model import NO_TIME, DeviceEvent, Message
+from vitals.model import DeviceEvent, Message
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
 

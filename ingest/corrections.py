@@ -25,8 +25,9 @@ from ingest.placing.epochs import DeviceClock
 from ingest.placing.wear import WearTable
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag
-from vitals.model import NO_TIME, UNASSIGNED, Control, VitalBatch, concatenate
+from vitals.model import UNASSIGNED, Control, VitalBatch, concatenate
 from vitals.records import Assignment, Device, Patient
+from vitals.times import NO_TIME
 
 BY_PERSON = "assigned_by"
 """Context key of a reading that a person gave to a patient: who. It stays where they put it."""

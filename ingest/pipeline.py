@@ -23,7 +23,8 @@ from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
 from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, EventKind, Flag, Reason
-from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
+from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]

@@ -17,8 +17,8 @@ from ingest.placing import clocks
 from ingest.quality import IS_VALUE
 from vitals.catalog import BY_CODE, is_urgent
 from vitals.glossary import Basis, ControlKind, Flag
-from vitals.model import NO_TIME, Control, VitalBatch
-from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
+from vitals.model import Control, VitalBatch
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS, NO_TIME
 
 APART_NS: Final = 15 * MINUTE_NS
 """A device's next extreme is told of after this long: what was told stays until a person acts."""

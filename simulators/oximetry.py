@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, Flag
-from vitals.model import NO_TIME, VitalBatch
-from vitals.times import MINUTE_NS, SECOND_NS
+from vitals.model import VitalBatch
+from vitals.times import MINUTE_NS, NO_TIME, SECOND_NS
 from vitals.units import UNIT_BY_NAME
 
 FloatArray = npt.NDArray[np.float64]

@@ -1,6 +1,7 @@
 """Messages, readings, events and the other entries that the logs carry.
 
-Times are int64 nanoseconds since 1970-01-01 UTC. ``NO_TIME`` marks an absent time, patient -1 an unassigned reading.
+Times are int64 nanoseconds since 1970-01-01 UTC. ``vitals.times.NO_TIME`` marks an absent time, patient -1 an
+unassigned reading.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vitals.glossary import ControlKind, EventKind
+from vitals.times import NO_TIME
 
-NO_TIME: Final = -(2**63)
 UNASSIGNED: Final = -1
 
 Int32 = npt.NDArray[np.int32]

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final, overload
 
-from vitals.model import NO_TIME
+NO_TIME: Final = -(2**63)
+"""An absent time."""
 
 MILLISECOND_NS: Final = 1_000_000
 SECOND_NS: Final = 1_000_000_000

@@ -19,9 +19,9 @@ from alerts.judging.silence import LONGEST_BEAT_NS
 from vitals.catalog import CODE_SPACE
 from vitals.errors import InvalidRequest
 from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, Flag, Statistic
-from vitals.model import COLUMNS, NO_TIME, Control, Entry, Tick, VitalBatch
+from vitals.model import COLUMNS, Control, Entry, Tick, VitalBatch
 from vitals.records import AlertEvent
-from vitals.times import DAY_NS, MINUTE_NS
+from vitals.times import DAY_NS, MINUTE_NS, NO_TIME
 
 TICK_NS: Final = LONGEST_BEAT_NS
 """The longest pause between ticks that silence does not take for an outage of the pipeline."""

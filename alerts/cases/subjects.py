@@ -12,7 +12,7 @@ from alerts.rules.reports import describe, describe_end, limit_of, value_of, wor
 from alerts.rules.spec import Kind, RuleFace
 from alerts.rules.words import resolves_words
 from vitals.glossary import Severity
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 
 
 class Transition(NamedTuple):

@@ -45,7 +45,7 @@ from alerts.judging.state import (
 )
 from alerts.rules.spec import REVIEW_AGE_NS, Kind
 from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 
 __all__ = [
     "CLEAR", "DOUBTED", "ENDED", "FADED", "HEARD", "HOLDS", "LONGEST_CHAIN", "NOTHING", "ONSET", "PENDING", "REFUTED",

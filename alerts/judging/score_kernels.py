@@ -19,8 +19,7 @@ from alerts.judging.state import Array, Rows
 from alerts.scores.tables import SOURCES, Parameter
 from vitals.catalog import BY_KEY, CODE_SPACE
 from vitals.glossary import NOT_SCORED, Basis, Flag, Statistic
-from vitals.model import NO_TIME
-from vitals.times import MINUTE_NS
+from vitals.times import MINUTE_NS, NO_TIME
 
 KEYS: Final = tuple(key for keys in SOURCES.values() for key in keys)
 """Catalogue keys of the columns of every (patients, sources) array."""

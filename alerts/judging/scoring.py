@@ -35,7 +35,8 @@ from alerts.scores.news2 import ContextColumns, News2, Programme, UInt8, VitalCo
 from alerts.scores.tables import Bool, Int8, Parameter, Refusal
 from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, Flag, Mode
-from vitals.model import COLUMNS, NO_TIME, Int64, VitalBatch
+from vitals.model import COLUMNS, Int64, VitalBatch
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
 DEVICE: Final = "vitalgate:news2"

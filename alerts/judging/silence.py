@@ -23,7 +23,8 @@ from alerts.judging.state import Array, Rows, Vocabulary
 from alerts.rules.spec import CompiledSilence, RuleFace
 from vitals.catalog import CODE_SPACE
 from vitals.glossary import Basis, Flag
-from vitals.model import NO_TIME, Int32, Int64
+from vitals.model import Int32, Int64
+from vitals.times import NO_TIME
 
 LONGEST_BEAT_NS: Final = 30 * 1_000_000_000
 """A longer pause between two watermarks is an outage: nothing was processed, nobody was silent."""

@@ -10,7 +10,7 @@ from alerts.judging.compiling import lean
 from alerts.judging.state import Rows, Rules, Slots
 from alerts.rules.spec import Kind
 from vitals.glossary import Flag, Severity
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 
 CLEAR: Final = 0
 SUSPECTED: Final = 1

@@ -17,7 +17,8 @@ from alerts.judging.slot_kernels import CLEAR, HOLDS, PENDING, SUSPECTED, UNCONF
 from alerts.judging.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots, Vocabulary
 from alerts.rules.spec import CompiledRule, Kind, RuleFace, RuleSpec
 from vitals.catalog import CODE_SPACE
-from vitals.model import NO_TIME, Int32, Int64, VitalBatch
+from vitals.model import Int32, Int64, VitalBatch
+from vitals.times import NO_TIME
 
 MAX_MEMBERS: Final = 4
 """Members of one combination."""

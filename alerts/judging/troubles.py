@@ -19,8 +19,8 @@ import numpy as np
 from alerts.judging.silence import LONGEST_BEAT_NS
 from alerts.rules.spec import RuleFace, TroubleRule
 from vitals.glossary import EventKind, Flag, Severity
-from vitals.model import NO_TIME, UNASSIGNED, DeviceEvent, Int32, VitalBatch
-from vitals.times import HOUR_NS, MINUTE_NS
+from vitals.model import UNASSIGNED, DeviceEvent, Int32, VitalBatch
+from vitals.times import HOUR_NS, MINUTE_NS, NO_TIME
 
 BATTERY, CLOCK, FAULT, FLAPPING, GATEWAY = "battery", "clock", "fault", "flapping", "gateway"
 DISORDER_NS: Final = 10 * MINUTE_NS

@@ -42,8 +42,8 @@ from alerts.scores.tables import (
 )
 from vitals.catalog import BY_KEY
 from vitals.glossary import NOT_SCORED, Flag, Mode
-from vitals.model import NO_TIME, Float64, Int64
-from vitals.times import MINUTE_NS
+from vitals.model import Float64, Int64
+from vitals.times import MINUTE_NS, NO_TIME
 
 UInt8 = npt.NDArray[np.uint8]
 

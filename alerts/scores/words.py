@@ -24,8 +24,7 @@ from alerts.scores.tables import (
     Validity,
 )
 from vitals.catalog import BY_CODE
-from vitals.model import NO_TIME
-from vitals.times import HOUR_NS, MINUTE_NS
+from vitals.times import HOUR_NS, MINUTE_NS, NO_TIME
 
 _NAMES: Final[Mapping[Parameter, str]] = MappingProxyType({
     Parameter.RESP_RATE: "respiratory rate", Parameter.SPO2: "oxygen saturation", Parameter.OXYGEN: "air or oxygen",

@@ -23,8 +23,8 @@ from ingest.quality import cross_flags, late_flags, range_flags
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag
-from vitals.model import COLUMNS, NO_TIME, VitalBatch
-from vitals.times import MILLISECOND_NS
+from vitals.model import COLUMNS, VitalBatch
+from vitals.times import MILLISECOND_NS, NO_TIME
 from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
 
 SHORT: Final = ("time", "value")

@@ -17,8 +17,8 @@ from vitals.catalog import BY_KEY
 from vitals.encoding import encode
 from vitals.errors import BackendError
 from vitals.glossary import ControlKind
-from vitals.model import NO_TIME, Control, VitalBatch
-from vitals.times import MINUTE_NS
+from vitals.model import Control, VitalBatch
+from vitals.times import MINUTE_NS, NO_TIME
 from vitals.units import UNIT_BY_NAME
 
 AT_ONCE: Final = 8

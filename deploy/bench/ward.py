@@ -15,8 +15,8 @@ from alerts.rules.protocol import document, shipped
 from deploy.bench.report import Figure
 from vitals.catalog import BY_KEY
 from vitals.glossary import Basis, ControlKind
-from vitals.model import COLUMNS, NO_TIME, Control, Int64, VitalBatch
-from vitals.times import MINUTE_NS
+from vitals.model import COLUMNS, Control, Int64, VitalBatch
+from vitals.times import MINUTE_NS, NO_TIME
 
 START_NS: Final = 1_700_000_000_000_000_000
 CHANGED: Final = "heart_failure"

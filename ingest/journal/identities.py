@@ -20,10 +20,10 @@ from vitals.catalog import CODE_SPACE
 from vitals.errors import NotFound, PositionConflict
 from vitals.glossary import Flag, Reason
 from vitals.log.local import LocalLog, LocalTransaction
-from vitals.model import NO_TIME, Entry, VitalBatch
+from vitals.model import Entry, VitalBatch
 from vitals.ports import Sealer
 from vitals.records import QuarantineItem
-from vitals.times import HOUR_NS
+from vitals.times import HOUR_NS, NO_TIME
 
 # Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
 SCHEMA = """

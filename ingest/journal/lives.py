@@ -28,8 +28,8 @@ from vitals.device_state import (
     number_setting,
 )
 from vitals.glossary import NOT_SCORED, Basis, Flag
-from vitals.model import NO_TIME, DeviceEvent, VitalBatch
-from vitals.times import MINUTE_NS, SECOND_NS
+from vitals.model import DeviceEvent, VitalBatch
+from vitals.times import MINUTE_NS, NO_TIME, SECOND_NS
 
 KEPT_EVENTS: Final = 1_000
 _SLACK_EVENTS: Final = 100

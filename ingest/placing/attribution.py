@@ -13,8 +13,8 @@ from ingest.adapter import Columns, SourceClock
 from ingest.placing import clocks, walls
 from ingest.placing.wear import EVER, NEVER, WearTable
 from vitals.glossary import Basis, Described, Flag
-from vitals.model import NO_TIME, UNASSIGNED
-from vitals.times import DAY_NS
+from vitals.model import UNASSIGNED
+from vitals.times import DAY_NS, NO_TIME
 
 AFTER_KEY = "after_ns"
 """Context key of a reading of unknown time: it was measured after this instant, and before it arrived."""

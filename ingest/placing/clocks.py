@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from vitals.model import NO_TIME
-from vitals.times import HOUR_NS, MINUTE_NS
+from vitals.times import HOUR_NS, MINUTE_NS, NO_TIME
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from ingest.placing import clocks
 from ingest.placing.attribution import Placed, by_time
 from ingest.placing.wear import WearTable
 from vitals.glossary import Basis, Flag, Statistic
-from vitals.model import NO_TIME, UNASSIGNED
-from vitals.times import SECOND_NS
+from vitals.model import UNASSIGNED
+from vitals.times import NO_TIME, SECOND_NS
 
 SLACK_NS: Final = 2 * SECOND_NS
 """Clocks that are kept by a time server differ by less; a larger excess is flagged as a correction."""
@@ -30,7 +30,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ClockFault:
     """The clock of a message's device is wrong: ``ahead_s`` seconds ahead of arrival, None for a clock that was never
     set."""
 
@@ -50,7 +50,7 @@ class Settled:
 
     placed: Placed
     now: Bools
-    faults: tuple[Fault, ...]
+    faults: tuple[ClockFault, ...]
 
 
 def settle(
@@ -129,13 +129,15 @@ def _newest(columns: Columns, shown_ns: Int64, device: Int64, rows: Bools) -> Bo
     return found
 
 
-def _faults(columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, wrong: Bools) -> tuple[Fault, ...]:
+def _faults(
+    columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, wrong: Bools
+) -> tuple[ClockFault, ...]:
     """The last wrong message of each device."""
     index = np.flatnonzero(wrong)
     order = index[np.lexsort((shown_ns[index], columns.message[index], device[index]))]
     last = order[np.append(np.diff(device[order]) != 0, True)] if len(order) else order
     return tuple(
-        Fault(
+        ClockFault(
             int(columns.message[row]),
             None if shown_ns[row] < clocks.PLAUSIBLE_FROM_NS else float(shown_ns[row] - received_ns[row]) / SECOND_NS,
         )

@@ -11,7 +11,8 @@ from ingest.adapter import Adapter, Columns, Context, Decoded, SourceClock
 from ingest.adapters import BUILT_IN
 from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Flag, Statistic
-from vitals.model import NO_TIME, Message
+from vitals.model import Message
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE
 
 

@@ -28,7 +28,7 @@ from tests.adapters.fhir_documents import (
 from tests.support import FIXTURES
 from vitals.catalog import BY_CODE
 from vitals.glossary import EventKind, Flag, Reason
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 
 EXAMPLES = FIXTURES / "fhir"
 EXPECTED = json.loads((EXAMPLES / "expected.json").read_text())["files"]

@@ -18,7 +18,7 @@ from ingest.pipeline import convert
 from tests.adapters.decoding import ADAPTERS, RECEIVED_NS, assert_sound, decode, decode_all, message, shown
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag, Reason, Statistic
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "omh"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.adapters.decoding import reading_rows
 from tests.adapters.omh_facts import MEMBERS, STATISTICS, UNITS, VERSIONS, VITALS, canonical, good
 from vitals.glossary import Statistic
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 
 
 class Measured(NamedTuple):

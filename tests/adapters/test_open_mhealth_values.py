@@ -10,7 +10,7 @@ from tests.adapters.decoding import ADAPTERS, ORDINAL, RECEIVED_NS, decode, deco
 from tests.adapters.omh_facts import MEMBERS, STATISTICS, UNITS, VERSIONS, VITALS, canonical, good
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag, Reason, Statistic
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 
 OFFSET_MIN = -300
 AT_NS = 1_710_073_800_000_000_000

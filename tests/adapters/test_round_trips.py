@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from ingest.adapter import Columns, SourceClock
 from ingest.adapters import BUILT_IN
-from simulators.formats import FORMATS, Format, Sample, Time
+from simulators.formats import FORMATS, CarriedTime, Format, Sample
 from tests.adapters.decoding import ADAPTERS, RECEIVED_NS, decode_all, message
 from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Flag, Statistic
-from vitals.model import NO_TIME
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 SECOND_NS = 1_000_000_000
@@ -32,14 +32,14 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType({
     "sleep": (0.5, 14), "o2_flow": (0, 15),
 })  # fmt: skip
 """Values that a device may measure: those that no format cuts off."""
-CLOCKS: Mapping[Time, frozenset[str]] = MappingProxyType({
+CLOCKS: Mapping[CarriedTime, frozenset[str]] = MappingProxyType({
     # An instant may be written without its offset, which is then wall time.
-    Time.INSTANT: frozenset({"instant", "wall"}),
-    Time.WALL: frozenset({"wall"}),
-    Time.HUB: frozenset({"hub"}),
+    CarriedTime.INSTANT: frozenset({"instant", "wall"}),
+    CarriedTime.WALL: frozenset({"wall"}),
+    CarriedTime.HUB: frozenset({"hub"}),
     # The instant is not known, the order is.
-    Time.RELATIVE: frozenset({"stored"}),
-    Time.NONE: frozenset({"none"}),
+    CarriedTime.RELATIVE: frozenset({"stored"}),
+    CarriedTime.NONE: frozenset({"none"}),
 })  # fmt: skip
 ONE_VALUE = frozenset({Statistic.SINGLE, Statistic.MEAN, Statistic.SUM, Statistic.COUNT})
 WITHOUT_KEY = frozenset({"apple_health"})
@@ -110,7 +110,7 @@ def test_what_was_measured_comes_back(of: Format, data: st.DataObject, seed: int
         assert not int(batch.flags[row]) & ~int(Flag.ESTIMATED), key
         if of.adapter in COUNTED:
             assert int(batch.seq[row]) == sample.seq
-        if of.time is not Time.RELATIVE and key not in ESTIMATED_PLACE:
+        if of.time is not CarriedTime.RELATIVE and key not in ESTIMATED_PLACE:
             assert time_of(batch, row) == expected_time(of, sample)
 
 
@@ -121,14 +121,14 @@ def time_of(batch: Columns, row: int) -> int:
 
 
 def expected_time(of: Format, sample: Sample) -> int:
-    if of.time is Time.NONE:
+    if of.time is CarriedTime.NONE:
         return RECEIVED_NS
     step_ns = int(of.time_step_s * SECOND_NS)
     return sample.time_ns // step_ns * step_ns
 
 
 @pytest.mark.parametrize(
-    "of", [of for of in KNOWN if of.time not in {Time.NONE, Time.RELATIVE} and of.vitals], ids=identity
+    "of", [of for of in KNOWN if of.time not in {CarriedTime.NONE, CarriedTime.RELATIVE} and of.vitals], ids=identity
 )
 @settings(max_examples=20)
 @given(data=st.data(), seed=st.integers(0, 2**32))

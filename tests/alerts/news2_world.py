@@ -10,8 +10,7 @@ from alerts.scores.news2 import ContextColumns, Latest, News2, Programme, VitalC
 from alerts.scores.tables import AgeBand, Parameter, Pregnancy, Validity
 from vitals.catalog import BY_KEY
 from vitals.glossary import Mode
-from vitals.model import NO_TIME
-from vitals.times import MINUTE_NS
+from vitals.times import MINUTE_NS, NO_TIME
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/clinical.md").read_text(encoding="utf-8")
 NOW = 1_700_000_000 * 1_000_000_000

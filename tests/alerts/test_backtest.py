@@ -111,9 +111,11 @@ def test_late_readings_are_not_judged_unless_taken_as_measured() -> None:
     assert [(one.raised_ns, one.ended_ns) for one in found.alerts] == [(at(0), at(5 * MINUTE))]
 
 
-def test_a_revision_judges_nothing_and_a_withdrawn_reading_ends_what_it_held_up() -> None:
+def test_a_late_revision_judges_nothing_and_a_withdrawn_reading_ends_what_it_held_up() -> None:
     first = reading(0, 85.0)
-    changed = reading(0, 95.0, flags=int(Flag.REVISION), received_ns=at(60))
+    corrected = reading(0, 95.0, flags=int(Flag.REVISION), received_ns=at(60))
+    assert [one.ended_ns for one in replay(rules(limit()), batch(first, corrected)).alerts] == [at(60)]
+    changed = reading(0, 95.0, flags=int(Flag.REVISION | Flag.LATE), received_ns=at(60))
     gone = reading(0, 85.0, flags=int(Flag.REVISION | Flag.RETRACTED), received_ns=at(120))
     assert [one.ended_ns for one in replay(rules(limit()), batch(first, changed)).alerts] == [None]
     assert [one.ended_ns for one in replay(rules(limit()), batch(first, changed, gone)).alerts] == [at(120)]

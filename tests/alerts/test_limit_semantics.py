@@ -8,7 +8,8 @@ import pytest
 
 from tests.alerts.alert_world import START_NS, Ward, at, batch, kinds, limit, limits_control, reading
 from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, EventKind, Flag, Severity, Statistic
-from vitals.model import NO_TIME, DeviceEvent, Heartbeat, Tick
+from vitals.model import DeviceEvent, Heartbeat, Tick
+from vitals.times import NO_TIME
 from vitals.units import to_canonical
 
 LOW_S1 = limit(severity="S1")

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from dashboard_api.times import FIRST_NS, LAST_NS, parse_time, rfc3339_column
 from vitals.errors import InvalidRequest
-from vitals.model import NO_TIME
-from vitals.times import rfc3339
+from vitals.times import NO_TIME, rfc3339
 
 S = 1_000_000_000
 

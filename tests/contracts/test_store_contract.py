@@ -9,8 +9,9 @@ import pytest
 from tests.contracts.store_rows import ALL_TIME, DAY, HOUR, HR, MINUTE, SPO2, T0, put, reading, values
 from vitals.errors import PositionConflict
 from vitals.glossary import Basis, Flag, Statistic
-from vitals.model import COLUMNS, NO_TIME, VitalBatch, batch_from_rows
+from vitals.model import COLUMNS, VitalBatch, batch_from_rows
 from vitals.ports import Store
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
 Open = Callable[[], Store]

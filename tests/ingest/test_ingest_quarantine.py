@@ -71,7 +71,7 @@ def quarantined(world: World) -> list[tuple[str, Reason]]:
         ("json", "", b"{", Reason.MALFORMED, 1),
         ("json", "odd", b"{}", Reason.UNKNOWN_KIND, 1),
         ("json", "", b'{"vital":"spo2"}', Reason.MISSING_FIELD, 1),
-        ("ble_plx", "2a5e", b"\x01", Reason.TRUNCATED, 2),
+        ("ble_plx", "2a5e", b"\x01", Reason.TRUNCATED, 3),
     ],
 )
 def test_a_bad_message_is_kept_with_its_bytes_and_reason(

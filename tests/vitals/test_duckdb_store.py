@@ -12,8 +12,9 @@ import pytest
 from tests.support import eventually
 from vitals.errors import BackendError
 from vitals.glossary import Flag
-from vitals.model import NO_TIME, VitalBatch, batch_from_rows
+from vitals.model import VitalBatch, batch_from_rows
 from vitals.store.duckdb import DuckDBStore
+from vitals.times import NO_TIME
 
 DAY = 86_400_000_000_000
 T0 = 19_700 * DAY

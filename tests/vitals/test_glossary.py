@@ -67,9 +67,9 @@ def test_numbers_on_the_wire_keep_their_meaning() -> None:
 
 
 def test_history_is_not_scored_and_extremes_are() -> None:
-    for flag in (Flag.IMPLAUSIBLE, Flag.LATE, Flag.RETRACTED, Flag.REVISION, Flag.CONTROL_SOLUTION, Flag.TEST_DATA):
+    for flag in (Flag.IMPLAUSIBLE, Flag.LATE, Flag.RETRACTED, Flag.CONTROL_SOLUTION, Flag.TEST_DATA):
         assert flag in NOT_SCORED
-    for flag in (Flag.BELOW_RANGE, Flag.ABOVE_RANGE, Flag.SUSPECT, Flag.MANUAL, Flag.LOW_QUALITY):
+    for flag in (Flag.BELOW_RANGE, Flag.ABOVE_RANGE, Flag.SUSPECT, Flag.MANUAL, Flag.LOW_QUALITY, Flag.REVISION):
         assert flag not in NOT_SCORED
 
 

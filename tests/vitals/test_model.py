@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vitals.entries import readings
-from vitals.model import COLUMNS, NO_TIME, UNASSIGNED, Provenance, VitalBatch, batch_from_rows, concatenate
+from vitals.model import COLUMNS, UNASSIGNED, Provenance, VitalBatch, batch_from_rows, concatenate
+from vitals.times import NO_TIME
 
 T0 = 1_700_000_000_000_000_000
 

@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import Flag
-from vitals.model import COLUMNS, NO_TIME, VitalBatch, concatenate
+from vitals.model import COLUMNS, VitalBatch, concatenate
 from vitals.records import Trends, Window
 from vitals.store import duckdb_sql as sql
 from vitals.store.lock import ReadWriteLock
 from vitals.store.tokens import Tokens
-from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS, NO_TIME
 
 CONSUMER: Final = "store"
 BUCKET_NS: Final[Mapping[str, int]] = MappingProxyType(

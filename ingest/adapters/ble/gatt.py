@@ -21,8 +21,8 @@ from ingest.adapters.ble.medfloat import SFLOAT, SFLOAT_SPECIALS, Special
 from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
-from vitals.model import NO_TIME, DeviceEvent, Message
-from vitals.times import DAY_NS, SECOND_NS
+from vitals.model import DeviceEvent, Message
+from vitals.times import DAY_NS, NO_TIME, SECOND_NS
 
 MAX_VALUE: Final = 512
 """No GATT characteristic value is longer."""

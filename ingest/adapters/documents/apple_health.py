@@ -29,8 +29,8 @@ from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc
 from ingest.files.splitting import XmlRecords
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason, Statistic
-from vitals.model import NO_TIME, Message
-from vitals.times import MINUTE_NS, SECOND_NS
+from vitals.model import Message
+from vitals.times import MINUTE_NS, NO_TIME, SECOND_NS
 
 _MAX_DEPTH: Final = 8
 _NUMBER: Final = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?", re.ASCII)

@@ -26,7 +26,8 @@ from ingest.files.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, accepts
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
-from vitals.model import NO_TIME, Message
+from vitals.model import Message
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(

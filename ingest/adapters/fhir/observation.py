@@ -15,7 +15,8 @@ from ingest.adapters.fhir.values import DataAbsent, Samples, Value
 from vitals.catalog import BY_CODE
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
-from vitals.model import NO_TIME, DeviceEvent, Message
+from vitals.model import DeviceEvent, Message
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 _RETRACTED: Final = int(Flag.RETRACTED)

@@ -10,8 +10,7 @@ from ingest.adapters.fhir.codes import Node, member, required
 from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
-from vitals.model import NO_TIME
-from vitals.times import DAY_NS, MINUTE_NS, SECOND_NS
+from vitals.times import DAY_NS, MINUTE_NS, NO_TIME, SECOND_NS
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _MONTH: Final = re.compile(r"\d{4}(?:-\d\d)?", re.ASCII)

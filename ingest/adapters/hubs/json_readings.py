@@ -27,7 +27,8 @@ from ingest.files.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
-from vitals.model import NO_TIME, Message
+from vitals.model import Message
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
 _WALL: Final = 32_767

@@ -9,8 +9,7 @@ from ingest.adapters.reading.json_document import instant, members, number, one_
 from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
-from vitals.model import NO_TIME
-from vitals.times import MINUTE_NS
+from vitals.times import MINUTE_NS, NO_TIME
 
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _CLOCK_SUSPECT: Final = int(Flag.CLOCK_SUSPECT)

@@ -22,7 +22,8 @@ from ingest.adapters.vendors.records import RecordOutput, finite, iso_time
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
-from vitals.model import NO_TIME, Message
+from vitals.model import Message
+from vitals.times import NO_TIME
 
 _HEART, _SPO2, _BREATH, _WEIGHT, _BMI, _FAT, _SLEEP, _STEPS, _TEMP = (
     vital_code(key)

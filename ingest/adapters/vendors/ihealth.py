@@ -21,7 +21,8 @@ from ingest.adapters.vendors.records import RecordOutput, epoch_ms, finite, whol
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
-from vitals.model import NO_TIME, Message
+from vitals.model import Message
+from vitals.times import NO_TIME
 
 _PRESSURES: Final[Mapping[str, int]] = MappingProxyType({"mm[Hg]": unit_code("mm[Hg]"), "kPa": unit_code("kPa")})
 _GLUCOSES: Final[Mapping[str, int]] = MappingProxyType({"mg/dL": unit_code("mg/dL"), "mmol/L": unit_code("mmol/L")})

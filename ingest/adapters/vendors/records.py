@@ -21,8 +21,8 @@ from ingest.adapters.reading.timestamps import from_milliseconds, parse_rfc3339
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason, Statistic
-from vitals.model import NO_TIME, DeviceEvent, Message
-from vitals.times import SECOND_NS
+from vitals.model import DeviceEvent, Message
+from vitals.times import NO_TIME, SECOND_NS
 
 MAX_PAYLOAD: Final = 255 * 1024
 """A page of records; the gateway takes packets of 256 KiB."""
