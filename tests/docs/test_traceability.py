@@ -26,11 +26,12 @@ WANTED: Final = [
     "G1a", "G1b", "G1c", *(f"G2{letter}" for letter in "abcde"), "G3a", "G4a", "G4b", "G4c", "G4d", "G4e",
     *(f"G6{letter}" for letter in "abcde"),
     *(f"G5{letter}" for letter in "abcde"),
+    *(f"N1{letter}" for letter in "abcd"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
     for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines())
-    if re.fullmatch(r"[PMBSFDRG]\d+[a-z]?", row[0])
+    if re.fullmatch(r"[PMBSFDRGN]\d+[a-z]?", row[0])
 }
 
 
@@ -61,7 +62,7 @@ def problem(reference: str) -> str | None:
 
 
 def test_every_promise_and_point_has_one_row() -> None:
-    named = re.findall(r"^\| ([PMBSFDRG]\d+[a-z]?) \|", PAGE, re.MULTILINE)
+    named = re.findall(r"^\| ([PMBSFDRGN]\d+[a-z]?) \|", PAGE, re.MULTILINE)
     assert sorted(named) == sorted(WANTED)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == [str(number) for number in range(1, 11)]
