@@ -24,12 +24,29 @@ EXIT_CODES: Mapping[type[VitalgateError], int] = {
 
 app = typer.Typer(
     name="vitalgate",
-    help="Remote patient monitoring: devices over MQTT in, vital signs and alerts out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - loads the parser of mail headers
+
+        typer.echo(f"vitalgate {version('vitalgate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def vitalgate(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Remote patient monitoring: devices over MQTT in, vital signs and alerts out."""
 
 
 @app.command(epilog="Example: vitalgate up --data-dir ./ward --http 127.0.0.1:0 --mqtt 127.0.0.1:0")

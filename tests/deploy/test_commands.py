@@ -3,13 +3,15 @@
 import json
 import os
 import stat
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.cli.devices import in_words
-from tests.deploy.conftest import Running, run_cli
+from tests.deploy.conftest import CLI, Running, run_cli
 from tests.support import FIXTURES
 
 RECORDING = FIXTURES / "cgm" / "clarity.csv"
@@ -17,6 +19,11 @@ RECORDING = FIXTURES / "cgm" / "clarity.csv"
 
 def on(data: Path) -> tuple[str, str]:
     return "--data-dir", str(data)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = subprocess.run([*CLI, "--version"], capture_output=True, text=True, timeout=180, check=True)
+    assert done.stdout == f"vitalgate {version('vitalgate')}\n"
 
 
 @pytest.fixture
