@@ -111,6 +111,8 @@ class ReadingsBuilder:
     def __init__(self) -> None:
         self._rows: list[bytes] = []
         self._context: dict[int, Mapping[str, Any]] = {}
+        self._documents: dict[int, int] = {}
+        self._corrections: list[int] = []
 
     def add(
         self,
@@ -127,12 +129,18 @@ class ReadingsBuilder:
         statistic: Statistic = Statistic.SINGLE,
         flags: int = 0,
         context: Mapping[str, Any] | None = None,
+        document: int = 0,
+        correction: bool = False,
     ) -> None:
-        """Add one reading; arguments as the columns of :class:`Columns`.
+        """Add one reading; arguments as the columns of :class:`Columns`, the last two as those of :class:`Decoded`.
 
         Raises:
             struct.error: an argument does not fit its column.
         """
+        if document:
+            self._documents[len(self._rows)] = document
+        if correction:
+            self._corrections.append(len(self._rows))
         self.append(
             pack_row(message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags),
             context,
@@ -153,15 +161,38 @@ class ReadingsBuilder:
         arrays: dict[str, Any] = {name: rows[name].copy() for name in _ROW_DTYPE.names or ()}
         return Columns(**arrays, context=self._context)
 
+    def documents(self) -> npt.NDArray[np.int64] | None:
+        """``Decoded.document`` of the rows, None when none has one."""
+        if not self._documents:
+            return None
+        out = np.zeros(len(self._rows), np.int64)
+        out[list(self._documents)] = list(self._documents.values())
+        return out
+
+    def corrections(self) -> npt.NDArray[np.bool_] | None:
+        """``Decoded.correction`` of the rows, None when none is one."""
+        if not self._corrections:
+            return None
+        out = np.zeros(len(self._rows), np.bool_)
+        out[self._corrections] = True
+        return out
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a micro-batch gave. A message may give readings and a reject: its good parts are kept."""
+    """What a micro-batch gave. A message may give readings and a reject: its good parts are kept.
+
+    ``document``, one number for each reading, is a hash of the control or document id of the message that it came in, 0
+    without one: a re-send repeats it, another measurement has another. ``correction`` tells which readings the source
+    marks as corrections of earlier ones. Each is None when it says nothing of any reading.
+    """
 
     batch: Columns
     events: Sequence[DeviceEvent] = ()
     rejects: Sequence[Reject] = ()
     unknown_members: int = 0
+    document: npt.NDArray[np.int64] | None = None
+    correction: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What is wrong with a message before or while its adapter reads it; one bad message is kept from the others."""
 
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -35,6 +35,7 @@ def _measures() -> npt.NDArray[np.bool_]:
 
 
 _MEASURES: Final = _measures()
+_Mark = TypeVar("_Mark", np.int64, np.bool_)
 _log = structlog.get_logger(__name__)
 
 
@@ -72,7 +73,20 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
         (*left.events, *right.events),
         (*left.rejects, *moved),
         left.unknown_members + right.unknown_members,
+        _beside(left.document, right.document, left, right),
+        _beside(left.correction, right.correction, left, right),
     )
+
+
+def _beside(
+    before: npt.NDArray[_Mark] | None, after: npt.NDArray[_Mark] | None, left: Decoded, right: Decoded
+) -> npt.NDArray[_Mark] | None:
+    """An optional column of both halves; zeros stand for the half that has none."""
+    known = before if before is not None else after
+    if known is None:
+        return None
+    halves = ((before, len(left.batch)), (after, len(right.batch)))
+    return np.concatenate([np.zeros(count, known.dtype) if part is None else part for part, count in halves])
 
 
 class _Unsound(ValueError):
@@ -97,6 +111,11 @@ def _sound(decoded: Decoded, messages: int) -> Decoded:
     _require("statistic", columns.statistic <= max(Statistic))
     _require("value", ~np.isinf(columns.value))
     _require("source_time_ns", (columns.source_time_ns >= EARLIEST_NS) & (columns.source_time_ns <= LATEST_NS))
+    for name, marks, dtype in (
+        ("document", decoded.document, np.dtype(np.int64)), ("correction", decoded.correction, np.dtype(np.bool_)),
+    ):  # fmt: skip
+        if marks is not None and (marks.dtype != dtype or marks.shape != (len(columns),)):
+            raise _Unsound(name)
     if columns.context:
         _sound_context(columns)
     if decoded.events:

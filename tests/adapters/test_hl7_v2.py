@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ingest.adapter import Context, Decoded, SourceClock
 from ingest.adapters.hl7 import codes, segments, v2
 from ingest.adapters.hl7.segments import parse_time
-from tests.adapters.decoding import assert_sound, decode, iso, message, reading_rows
+from tests.adapters.decoding import assert_sound, decode, decode_all, iso, message, reading_rows
 from vitals.catalog import BY_KEY, VITALS
 from vitals.glossary import EventKind, Flag, Reason
 
@@ -256,6 +256,20 @@ def test_a_retransmission_meets_itself_and_a_correction_its_original() -> None:
     batch = decode("hl7v2", withdrawn).batch
     assert batch.flags.tolist() == [int(Flag.RETRACTED)]
     assert math.isnan(batch.value[0])
+
+
+def test_control_ids_and_corrections_stand_beside_the_readings() -> None:
+    two = encoded([row(), row(f4="1.1.1.2", f5="96", f11="C")], control="N1")
+    again, other = two, encoded([row()], control="N2")
+    decoded = decode_all([message("hl7v2", payload) for payload in (two, again, other)])
+    assert decoded.document is not None
+    first, second, third, fourth, fifth = decoded.document.tolist()
+    assert first == second == third == fourth != fifth
+    assert decoded.correction is not None
+    assert decoded.correction.tolist() == [False, True, False, True, False]
+    without = decode("hl7v2", encoded([row()], control=""))
+    assert (without.document, without.correction) == (None, None)
+    assert decode("hl7v2", two, obx11="C=value").correction is None
 
 
 def test_what_tells_readings_of_one_time_apart() -> None:

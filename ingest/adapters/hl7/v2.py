@@ -27,11 +27,12 @@ import re
 from collections.abc import Sequence
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code
 from ingest.adapters.hl7 import codes
 from ingest.adapters.hl7.codes import Coded, Metric
+from ingest.adapters.hl7.rows import Row, collected, first
 from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time
 from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
 from ingest.files.splitting import Hl7Messages
@@ -42,21 +43,10 @@ from vitals.model import DeviceEvent, Message
 
 _PATH: Final = re.compile(r"\d{1,10}(?:\.\d{1,10}){0,7}", re.ASCII)
 _EUI: Final = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
-_OFFSET: Final = re.compile(r"[+-]\d{4}$", re.ASCII)
 _TEST_DATA: Final = int(Flag.TEST_DATA)
 _RETRACTED: Final = int(Flag.RETRACTED)
 _NOT_LIVE: Final = frozenset({"D", "T"})
 """Debugging and training (MSH-11)."""
-
-
-class _Row(NamedTuple):
-    """One OBX: its number in the message, the number of its OBR and that one's OBR-7."""
-
-    number: int
-    segment: Segment
-    order: int
-    start: str
-    is_cut: bool
 
 
 class _Output:
@@ -83,43 +73,13 @@ class _Reader:
             raise DecodeError(Reason.BAD_VALUE, "MSH-9")
         self._flags = _TEST_DATA if header.field(11)[:1] in _NOT_LIVE else 0
         self._sender = "^".join(self._marks.components(header.field(3)))
-        self._sent = _time_or_none(self._first(header.field(7)))
+        control = header.field(10)
+        self._document = _hashed(header.field(3), control) if control else 0
+        self._sent = _time_or_none(first(self._doc, header.field(7)))
         self._devices: dict[str, dict[str, str]] = {}
         self.problems: list[DecodeError] = []
-        self._strays: list[DecodeError] = []
-        self._rows = self._collected()
+        self._rows, self._strays = collected(self._doc)
         self._modalities = self._modality()
-
-    def _first(self, field: str) -> str:
-        """Component 1 of a field, empty for the null value."""
-        text = field.partition(self._marks.component)[0]
-        return "" if text == NULL else text
-
-    def _collected(self) -> list[_Row]:
-        rows: list[_Row] = []
-        order, patients, start, patient, before = 0, 0, "", "", ""
-        for number, segment in self._doc.lines:
-            if segment is None:
-                self._strays.append(DecodeError(Reason.MALFORMED, f"line {number}"))
-                continue
-            match segment.fields[0]:
-                case "MSH":
-                    raise DecodeError(Reason.MALFORMED, f"line {number}: a second MSH")
-                case "PID":
-                    patients, start = patients + 1, ""
-                    named = segment.field(3)
-                    if patient and named not in {"", patient}:
-                        raise DecodeError(Reason.AMBIGUOUS_ENCODING, f"PID[{patients}]-3: another patient")
-                    patient = patient or named
-                case "OBR":
-                    order, start = order + 1, self._first(segment.field(7))
-                case "OBX":
-                    usual = before or (segment.field(14) and (start or self._first(self._doc.header.field(7))))
-                    rows.append(_Row(len(rows) + 1, segment, order, start, _is_cut(segment, usual)))
-                    before = max(before, segment.field(14), key=len)
-        if not rows:
-            raise DecodeError(Reason.MISSING_FIELD, "OBX")
-        return rows
 
     def _modality(self) -> dict[tuple[int, str], str]:
         """(order, path of a metric) -> modality, which a facet below the metric tells."""
@@ -145,7 +105,7 @@ class _Reader:
                 self.problems.append(DecodeError(problem.reason, f"OBX[{row.number}]-{problem.detail}"))
         self.problems += self._strays
 
-    def _read(self, row: _Row) -> None:
+    def _read(self, row: Row) -> None:
         segment = row.segment
         if row.is_cut:
             raise DecodeError(Reason.TRUNCATED, "14" if segment.field(11) else "11")
@@ -175,7 +135,7 @@ class _Reader:
         parts = self._marks.components(segment.field(18))
         return next((part for part in parts if _EUI.fullmatch(part)), "")
 
-    def _measured(self, row: _Row, coded: Coded, metric: Metric) -> None:
+    def _measured(self, row: Row, coded: Coded, metric: Metric) -> None:
         segment = row.segment
         status = segment.field(11)
         meaning = self._choices.obx11.get(status)
@@ -217,7 +177,7 @@ class _Reader:
         words = BY_CODE[metric.vital].values
         return coded_value(kind, parts, words) if words else number_of(kind, parts)
 
-    def _add(self, row: _Row, coded: Coded, metric: Metric, unit: int, value: Number, context: dict[str, Any]) -> None:
+    def _add(self, row: Row, coded: Coded, metric: Metric, unit: int, value: Number, context: dict[str, Any]) -> None:
         segment, path = row.segment, self._marks.plain(row.segment.field(4))
         time, is_assumed = self._time(row)
         context |= metric.context
@@ -238,16 +198,17 @@ class _Reader:
         self._output.readings.add(
             self._index, metric.vital, value.value, unit, source, clock=clock,
             seq=_hashed(self._sender, path, str(coded), salt), tz_min=offset, flags=value.flags, context=context,
+            document=self._document, correction=self._choices.obx11.get(row.segment.field(11)) == "corrected",
         )  # fmt: skip
 
-    def _time(self, row: _Row) -> tuple[Time | None, bool]:
+    def _time(self, row: Row) -> tuple[Time | None, bool]:
         """The time of a row, None when the message has none, and whether its offset is that of MSH-7."""
-        own = self._first(row.segment.field(14))
+        own = first(self._doc, row.segment.field(14))
         try:
             time = parse_time(own or row.start) if own or row.start else self._sent
         except ValueError:
             raise DecodeError(Reason.BAD_TIME, "14" if own else f"14: OBR[{row.order}]-7") from None
-        if time is None and self._first(self._doc.header.field(7)):
+        if time is None and first(self._doc, self._doc.header.field(7)):
             raise DecodeError(Reason.BAD_TIME, "14: MSH-7")
         zone = self._sent.offset if self._sent is not None else None
         if time is None or zone is None or time.clock is not SourceClock.WALL:
@@ -284,7 +245,7 @@ class _Reader:
 
     def _coincident(self, segment: Segment, shown: str) -> None:
         """The device's clock beside the hub's: how far it is ahead, in seconds."""
-        hub = _time_or_none(self._first(segment.field(14)))
+        hub = _time_or_none(first(self._doc, segment.field(14)))
         device = _time_or_none(shown)
         if hub is None or device is None:
             raise DecodeError(Reason.BAD_TIME, "5" if device is None else "14")
@@ -310,15 +271,6 @@ class _Reader:
             detail += f" in mdc:{scale}"
         kind = EventKind.SENSOR_STATUS if coded.number in codes.STATUS_CODES else EventKind.CONTEXT
         self._event(kind, detail, value)
-
-
-def _is_cut(segment: Segment, usual: str) -> bool:
-    """Whether a last segment without its line end lost its tail: it has no OBX-11, or an OBX-14 without an offset that
-    is shorter than is ``usual`` in the message. A shorter time would be another time."""
-    time = segment.field(14)
-    if segment.ended:
-        return False
-    return not segment.field(11) or (len(time) < len(usual) and not _OFFSET.search(time))
 
 
 def _time_or_none(text: str) -> Time | None:
@@ -359,7 +311,10 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
             _decode(index, message, context, output)
         except DecodeError as problem:
             output.rejects.append(Reject(index, problem.reason, problem.detail))
-    return Decoded(output.readings.build(), output.events, output.rejects, output.unknown)
+    readings = output.readings
+    return Decoded(
+        readings.build(), output.events, output.rejects, output.unknown, readings.documents(), readings.corrections()
+    )
 
 
 ADAPTER = Adapter(

@@ -29,7 +29,7 @@ _AWAKE: Final[Mapping[str, str]] = MappingProxyType(
     {"ALERT": "A", "CONFUSION": "C", "CONFUSED": "C", "VOICE": "V", "PAIN": "P", "UNRESPONSIVE": "U"}
 )
 _SETTING: Final = re.compile(r"([A-Z<>]{1,8})=([a-z_]+)")
-_STATUS_MEANINGS: Final = frozenset({"value", "preliminary", "retracted", "absent"})
+_STATUS_MEANINGS: Final = frozenset({"value", "corrected", "preliminary", "retracted", "absent"})
 _QUALITY_FLAGS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "test_data": int(Flag.TEST_DATA),
@@ -43,7 +43,7 @@ _QUALITY_FLAGS: Final[Mapping[str, int]] = MappingProxyType(
 
 
 _OBX11: Final = (
-    "R=value,F=value,C=value,U=value,P=preliminary,S=preliminary,D=retracted,W=retracted,X=absent,I=absent,N=absent,"
+    "R=value,F=value,C=corrected,U=value,P=preliminary,S=preliminary,D=retracted,W=retracted,X=absent,I=absent,N=absent,"
     "O=absent"
 )
 _OBX8: Final = (
@@ -53,8 +53,8 @@ _OBX8: Final = (
 _BATTERY: Final = 67996
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "obx11": "meanings of OBX-11 as LETTER=value, preliminary, retracted or absent, comma-separated, over the"
-        f" defaults {_OBX11}; a letter without a meaning rejects its row",
+        "obx11": "meanings of OBX-11 as LETTER=value, corrected, preliminary, retracted or absent, comma-separated,"
+        f" over the defaults {_OBX11}; a letter without a meaning rejects its row",
         "obx8": "meanings of OBX-8 as WORD=test_data, low_quality, sensor_fault, below_range, above_range, absent or"
         f" note, comma-separated, over the defaults {_OBX8}; other words are counted and ignored",
         "battery_code": f"MDC number of the battery level in percent (default {_BATTERY})",
