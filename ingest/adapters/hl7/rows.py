@@ -60,9 +60,9 @@ def first(doc: Document, field: str) -> str:
 
 
 def _is_cut(segment: Segment, usual: str) -> bool:
-    """Whether a last segment without its line end lost its tail: it has no OBX-11, or an OBX-14 without an offset that
-    is shorter than is ``usual`` in the message. A shorter time would be another time."""
+    """Whether a last segment without its line end lost its tail: it has neither OBX-11 nor OBX-14, or an OBX-14 without
+    an offset that is shorter than is ``usual`` in the message. A shorter time would be another time."""
     time = segment.field(14)
     if segment.ended:
         return False
-    return not segment.field(11) or (len(time) < len(usual) and not _OFFSET.search(time))
+    return not (segment.field(11) or time) or (len(time) < len(usual) and not _OFFSET.search(time))

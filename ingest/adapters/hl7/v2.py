@@ -1,10 +1,11 @@
 """``hl7v2``: HL7 v2 ORU^R01 of devices and hubs, IHE PCD-01 (device-formats.md 6.4, interop.md 2.2).
 
 Layout: ``MSH``, then per patient ``PID [PV1]`` and per order ``OBR`` with its ``OBX`` rows; delimiters come from MSH.
-An OBX is a reading when OBX-3 (MDC, or LOINC, the alternate triple too) names a vital, with OBX-6 as its unit (never
-assumed). Rows that hold the containment tree together (device, channel, panel) give the readings' context: device
-profile, equipment id, modality. Battery, status words, alert facets and values with no vital of their own are events;
-text of such rows is not copied, and of PID, PV1 and NTE nothing is.
+An OBX is a reading when OBX-3 names a vital: MDC by :mod:`ingest.adapters.hl7.mdc`, or LOINC, the alternate triple too;
+OBX-6 is its unit, never assumed. A number and a name of two vitals give no reading but ``code_conflict``. A value under
+any other code, also one of another system, is counted in the worklist of unknown codes and rejects nothing. Rows that
+hold the containment tree together (device, channel, panel) give the readings' context: device profile, equipment id,
+modality. Battery, status words and alert facets are events. Text of such rows is not copied, nor any of PID, PV1, NTE.
 
 Time: OBX-14, else OBR-7, else MSH-7. One without an offset takes that of MSH-7 (context ``zone`` = ``message``), else
 it is wall time and the zone that of the device's wearer.
@@ -26,20 +27,25 @@ import math
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
+import numpy as np
+
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code
 from ingest.adapters.hl7 import codes
-from ingest.adapters.hl7.codes import Coded, Metric
+from ingest.adapters.hl7.codes import Coded
+from ingest.adapters.hl7.mdc import METRICS, Metric, is_setting
 from ingest.adapters.hl7.rows import Row, collected, first
 from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time
 from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
 from ingest.files.splitting import Hl7Messages
-from vitals.catalog import BY_CODE
+from vitals.catalog import BY_CODE, is_urgent
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import DeviceEvent, Message
+from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
 
 _PATH: Final = re.compile(r"\d{1,10}(?:\.\d{1,10}){0,7}", re.ASCII)
 _EUI: Final = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
@@ -115,7 +121,10 @@ class _Reader:
             if not segment.field(3):
                 raise DecodeError(Reason.MISSING_FIELD, "3")
             if has_value:
-                raise DecodeError(Reason.UNKNOWN_VITAL, "3")
+                self._unknown(segment, codes.local_label(self._marks.components(segment.field(3))))
+        elif coded.conflict is not None:
+            if has_value:
+                self._conflict(segment, coded, coded.conflict)
         elif coded.metric is not None:
             self._measured(row, coded, coded.metric)
         else:
@@ -138,7 +147,8 @@ class _Reader:
     def _measured(self, row: Row, coded: Coded, metric: Metric) -> None:
         segment = row.segment
         status = segment.field(11)
-        meaning = self._choices.obx11.get(status)
+        is_assumed_final = not status and self._choices.empty_is_final
+        meaning = "value" if is_assumed_final else self._choices.obx11.get(status)
         if meaning is None:
             raise DecodeError(Reason.BAD_VALUE if status else Reason.MISSING_FIELD, "11")
         quality = quality_of(segment.field(8), self._marks, self._choices)
@@ -166,7 +176,8 @@ class _Reader:
             unit = unit_code(BY_CODE[metric.vital].unit)
         flags = value.flags | metric.flags | quality.flags | self._flags
         flags |= int(Flag.ESTIMATED) if meaning == "preliminary" else 0
-        self._add(row, coded, metric, unit, value._replace(flags=flags), quality.context)
+        status_said = {"status": "assumed_final"} if is_assumed_final else {}
+        self._add(row, coded, metric, unit, value._replace(flags=flags), quality.context | status_said)
 
     def _value(self, segment: Segment, metric: Metric) -> Number | Absent:
         kind = segment.field(2)
@@ -255,22 +266,60 @@ class _Reader:
         self._event(EventKind.CONTEXT, "device_clock_ahead_s", (device.time_ns - hub.time_ns) / 1e9)
 
     def _unmapped(self, segment: Segment, coded: Coded, parts: list[str], number: int | None) -> None:
-        """A value with no vital of its own: its code, and the value when it is a number, a code or an alert's word."""
-        detail, value = str(coded), None
-        try:
-            found = number_of(segment.field(2), parts)
-            value = found.value if isinstance(found, Number) and math.isfinite(found.value) else None
-        except DecodeError:
+        """A value with no vital of its own: what the device says of itself or its settings is an event, any other code
+        is one for the worklist."""
+        is_status = coded.number in codes.STATUS_CODES
+        if not is_status and not is_setting(coded.name):
+            self._unknown(segment, coded.label)
+            return
+        detail, value = str(coded), self._sample(segment)
+        if value is None:
             if number is not None:
                 detail += f"=mdc:{number}"
-            elif parts[0] in codes.ALERT_WORDS:
-                detail += f"={parts[0]}"
             else:
-                detail += "=(text)"
-        if value is not None and (scale := codes.mdc_number(*self._marks.components(segment.field(6))[:2])):
-            detail += f" in mdc:{scale}"
-        kind = EventKind.SENSOR_STATUS if coded.number in codes.STATUS_CODES else EventKind.CONTEXT
-        self._event(kind, detail, value)
+                detail += f"={parts[0]}" if parts[0] in codes.ALERT_WORDS else "=(text)"
+        kind = EventKind.SENSOR_STATUS if is_status else EventKind.CONTEXT
+        self._event(kind, detail + (self._scale(segment) if value is not None else ""), value)
+
+    def _unknown(self, segment: Segment, label: str) -> None:
+        """A value under a code that is not known: for the worklist, with the number as a sample; no text."""
+        self._output.unknown += 1
+        self._event(EventKind.UNKNOWN_CODE, label + self._scale(segment), self._sample(segment))
+
+    def _conflict(self, segment: Segment, coded: Coded, said: Metric) -> None:
+        """Number and name are those of two vitals: the value, in the unit of the one for which it is the more urgent,
+        is told and not stored."""
+        number = METRICS[coded.number or 0]
+        value, parts = self._sample(segment), tuple(self._marks.components(segment.field(6)))
+        told: list[tuple[bool, int, float | None]] = []
+        for vital in (number.vital, said.vital):
+            unit = codes.unit(vital, parts)
+            if value is not None and unit is not None:
+                told.append(_urgency(vital, value, unit))
+        _, vital, shown = max(told, key=itemgetter(0), default=(False, number.vital, None))
+        self._event(EventKind.CODE_CONFLICT, coded.label, shown, vital)
+
+    def _sample(self, segment: Segment) -> float | None:
+        """The finite number of OBX-5, None for any other value."""
+        try:
+            found = number_of(segment.field(2), self._marks.components(segment.field(5)))
+        except DecodeError:
+            return None
+        return found.value if isinstance(found, Number) and math.isfinite(found.value) else None
+
+    def _scale(self, segment: Segment) -> str:
+        """The unit of OBX-6 in words, empty when it is none that is known."""
+        code, name, system = [*self._marks.components(segment.field(6)), "", "", ""][:3]
+        number = codes.mdc_number(code, name, system)
+        if number is not None:
+            return f" in mdc:{number}"
+        return f" in {UNIT_BY_NAME[code].ucum}" if code in UNIT_BY_NAME else ""
+
+
+def _urgency(vital: int, value: float, unit: int) -> tuple[bool, int, float]:
+    """Whether a value is beyond the red limits of a vital, the vital, and the value in its canonical unit."""
+    measured = to_canonical([value], UNIT_BY_CODE[unit].ucum, BY_CODE[vital].unit)
+    return bool(is_urgent(np.array([vital], np.uint16), measured)[0]), vital, float(measured[0])
 
 
 def _time_or_none(text: str) -> Time | None:
@@ -319,7 +368,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="hl7v2",
-    version=1,
+    version=2,
     title="HL7 v2 ORU^R01 (IHE PCD-01)",
     kinds=MappingProxyType(
         {
@@ -327,7 +376,7 @@ ADAPTER = Adapter(
             "": "one ORU^R01 message, with or without its MLLP frame",
         }
     ),
-    vitals=frozenset(BY_CODE[metric.vital].key for metric in (*codes.METRICS.values(), *codes.LOINC.values())),
+    vitals=frozenset(BY_CODE[metric.vital].key for metric in (*METRICS.values(), *codes.LOINC.values())),
     decode=decode,
     max_payload=255 * 1024,
     settings=SETTINGS,
