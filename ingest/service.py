@@ -16,7 +16,7 @@ from msgspec import structs
 from ingest import corrections, pipeline, unclaimed
 from ingest.adapter import Adapter, Context
 from ingest.corrections import Archive
-from ingest.journal import worklist
+from ingest.journal import unknown_codes, worklist
 from ingest.journal.identities import LARGEST_ID, Cycle, Journal
 from ingest.journal.lives import LifeJournal
 from ingest.journal.tally import Tally
@@ -27,7 +27,7 @@ from vitals import encoding
 from vitals.canary import is_canary
 from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
-from vitals.glossary import Flag
+from vitals.glossary import EventKind, Flag
 from vitals.model import DeviceEvent, Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
 from vitals.ports import Clock, Log, Registry
 from vitals.records import (
@@ -39,6 +39,7 @@ from vitals.records import (
     QuarantineItem,
     ReadingLedger,
     UnassignedItem,
+    UnknownCode,
 )
 
 Result = TypeVar("Result")
@@ -247,7 +248,7 @@ class IngestService:
             out = Outcome()
             source = Provenance(provenance.first, provenance.last, name, version)
             pipeline.run(adapter, messages, self._contexts, self._worn, cycle, out, provenance=source, extra=extra)
-            _record(out, cycle, live=not extra)
+            _record(out, cycle, name, live=not extra)
             for device, lesson in out.clocks.items():
                 cycle.learn(device, lesson.odd, lesson.epochs, self._clock.now_ns())
                 if lesson.others:
@@ -303,6 +304,9 @@ class IngestService:
         cycle.count(released)
         self._lives.write(cycle, {})
         return done
+
+    def unknown_codes(self, *, device: str | None = None, after: str = "", limit: int = 100) -> list[UnknownCode]:
+        return unknown_codes.listed(self._journal.log.query, device, _place(after), limit)
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
         return worklist.listed(self._journal.log.query, _place(after), limit)
@@ -368,16 +372,20 @@ def _place(cursor: str) -> int:
     return int(cursor)
 
 
-def _record(out: Outcome, cycle: Cycle, *, live: bool) -> None:
+def _record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     """Write one adapter's outcome in the cycle's transaction."""
     for batch in out.batches:
         cycle.append(batch)
-    if out.events:
-        cycle.append(out.events)
+    # An unknown code may come every second: it is counted in the worklist, not told again and again in the log.
+    told = [event for event in out.events if event.kind is not EventKind.UNKNOWN_CODE]
+    if told:
+        cycle.append(told)
+    unknown_codes.note(cycle.sql, adapter, out.events)
     cycle.hold(out.held)
     idents = worklist.wait(cycle.sql, out.waiting)
     if live:
         unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
+        unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
     cycle.trust(out.heads)
     cycle.count(out.tally)
 

@@ -297,7 +297,8 @@ class _Reader:
             if value is not None and unit is not None:
                 told.append(_urgency(vital, value, unit))
         _, vital, shown = max(told, key=itemgetter(0), default=(False, number.vital, None))
-        self._event(EventKind.CODE_CONFLICT, coded.label, shown, vital)
+        # Test data is nobody's state, so no vital is named that it could be judged by.
+        self._event(EventKind.CODE_CONFLICT, coded.label, shown, 0 if self._flags else vital)
 
     def _sample(self, segment: Segment) -> float | None:
         """The finite number of OBX-5, None for any other value."""
