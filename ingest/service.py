@@ -19,7 +19,7 @@ from ingest.corrections import Archive
 from ingest.journal import unknown_codes, worklist
 from ingest.journal.identities import LARGEST_ID, Cycle, Journal
 from ingest.journal.lives import LifeJournal
-from ingest.journal.tally import Tally
+from ingest.journal.tally import Tally, ledger_of
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
 from ingest.placing.attribution import WearTable
@@ -345,7 +345,9 @@ class IngestService:
         stored = self._store.stored()
         counts = self._journal.counts()
         received = self._received()
-        return [_ledger(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received]
+        return [
+            ledger_of(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received
+        ]
 
     def device_state(self, device: str) -> DeviceState:
         return self._lives.state(device)
@@ -388,19 +390,3 @@ def _record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
         unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
     cycle.trust(out.heads)
     cycle.count(out.tally)
-
-
-def _ledger(device: str, counts: Mapping[str, int], received: int, stored: int) -> Ledger:
-    def count(name: str) -> int:
-        return counts.get(name, 0)
-
-    settled = count("decoded") + count("duplicate") + count("quarantined")
-    kept = stored + count("repeated") + count("revision") + count("unassigned")
-    return Ledger(
-        device,
-        MessageLedger(received, count("decoded"), count("duplicate"), count("quarantined"), received - settled),
-        ReadingLedger(
-            count("emitted"), stored, count("repeated"), count("revision"), count("unassigned"),
-            count("emitted") - kept,
-        ),
-    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The worklist of unknown codes: counted per device and code, kept, bounded, numbers only; severe conflicts are told."""
+"""The worklist of unknown codes: counted per device and code, kept, bounded; severe conflicts are told."""
 
 from pathlib import Path
 from typing import Any
