@@ -167,6 +167,7 @@ def _print(result: Mapping[str, Any]) -> None:
          ("vital", "value", "time", "basis", "seq", "flags", "note")),
         ("Events", result["events"], ("kind", "vital", "value", "time", "detail")),
         ("Rejects", result["rejects"], ("reason", "detail")),
+        ("Unknown codes", result["unknown_codes"], ("kind", "code", "count")),
     ):  # fmt: skip
         if rows:
             console.print(title, style="bold")

@@ -2,7 +2,8 @@
 
 import inspect
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +14,7 @@ from dashboard_api.shapes import readings_json
 from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
+from ingest.journal import unknown_codes
 from ingest.pipeline import Outcome
 from ingest.placing.wear import WearTable
 from vitals.catalog import BY_CODE
@@ -40,8 +42,9 @@ def try_payload(
     ``zone`` is the IANA zone of that person and of the device's clock, ``settings`` the device's model settings.
 
     Returns:
-        ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_members", "duplicates"}``. Readings
-        have the contract's shape without the patient; one that would wait on the unassigned worklist says why as
+        ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_codes", "unknown_members",
+        "duplicates"}``. ``unknown_codes`` are the codes that are no vital sign here, with their counts. Readings have
+        the contract's shape without the patient; one that would wait on the unassigned worklist says why as
         ``unassigned``. ``duplicates`` counts readings that the payload holds more than once.
 
     Raises:
@@ -81,9 +84,16 @@ def _shown(out: Outcome) -> Json:
         "readings": readings,
         "events": [_event(event) for event in out.events],
         "rejects": [{"reason": held.reason.value, "detail": held.detail} for held in out.held],
+        "unknown_codes": _codes(out.events),
         "unknown_members": out.unknown_members,
         "duplicates": out.tally.total("repeated"),
     }
+
+
+def _codes(events: Sequence[DeviceEvent]) -> list[Json]:
+    """Codes that the worklist would show, the most frequent first."""
+    found = Counter((event.kind.value, event.detail) for event in events if event.kind in unknown_codes.KINDS)
+    return [{"kind": kind, "code": code, "count": count} for (kind, code), count in found.most_common()]
 
 
 def _readings(batch: VitalBatch) -> list[Json]:
