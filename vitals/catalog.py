@@ -161,8 +161,7 @@ VITALS: tuple[Vital, ...] = (
     Vital(44, "pulse_rate_art", "Pulse rate (arterial line)", (), None, "/min", _PER_MIN, (20, 300), (30, 220),
           urgent=_PULSE),
     Vital(45, "resp_rate_vent", "Respiratory rate (ventilator)", (), None, "/min", ("{breaths}/min",), (2, 80),
-          (4, 60)),
-    Vital(46, "temp_skin", "Skin temperature", (), None, "Cel", ("[degF]", "K"), (10, 45)),
+          (4, 60), urgent=("<=8", ">=25")),
 )  # fmt: skip
 """Every row of clinical.md 1.1. ``bp`` and ``bp_avg`` are panels: they carry no value of their own. From 34 on: scores
 that are computed (clinical.md 2.3), what programmes ask people for (clinical.md 4), and from 41 on what monitors

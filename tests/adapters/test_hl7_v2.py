@@ -344,18 +344,49 @@ def test_a_number_and_a_name_of_two_vitals_are_no_reading() -> None:
     assert (shown["vital"], "site" in shown["context"]) == ("temp", False)
 
 
+@pytest.mark.parametrize("code", ["150020^MDC_PULS_OXIM_SAT_O2^MDC", "262688^MDC_PULS_OXIM_SAT_O2^MDC"])
+def test_a_number_of_something_else_contradicts_the_name_of_a_vital(code: str) -> None:
+    (event,) = (decoded := one(f3=code, f5="70")).events
+    assert (len(decoded.batch), decoded.unknown_members) == (0, 1)
+    assert (event.kind, BY_CODE[event.vital].key, event.value) == (EventKind.CODE_CONFLICT, "spo2", 70.0)
+
+
+def test_a_number_decides_where_the_name_is_not_known() -> None:
+    for code in ("150456^SpO2 left hand^MDC", "150456^MDC_NO_SUCH_NAME^MDC", "150456^^MDC", "0002-4BB8^MDC_TEMP^MDIL"):
+        assert [shown["vital"] for shown in reading_rows(one(f3=code).batch)] == ["spo2"]
+
+
+@pytest.mark.parametrize("code", ["MDC_PULS_OXIM_SAT_O2X^^MDC", "mdc_puls_oxim_sat_o2^^MDC", "^SpO2^MDC", "1^SPO2^MDC"])
+def test_a_name_decides_only_when_it_is_exactly_that(code: str) -> None:
+    decoded = one(f3=code)
+    assert (len(decoded.batch), [event.kind for event in decoded.events]) == (0, [EventKind.UNKNOWN_CODE])
+
+
 @pytest.mark.parametrize(
-    "code", ["151586^MDC_VENT_RESP_RATE_SETTING^MDC", "150456^MDC_ATTR_AL_LIMIT^MDC", "150456^MDC_SPO2_LOW_LIMIT^MDC"]
+    ("quality", "vital"), [("", "spo2"), ("DEMO", ""), ("H", "spo2")], ids=["plain", "demonstration", "flagged"]
 )
-def test_settings_and_limits_are_no_vitals_whatever_their_number(code: str) -> None:
-    decoded = one(f3=code, f5="12")
+def test_a_conflict_is_judged_by_a_vital_unless_it_is_test_data(quality: str, vital: str) -> None:
+    (event,) = one(f3="150456^MDC_TEMP^MDC", f5="70", f8=quality).events
+    assert (event.kind, event.value) == (EventKind.CODE_CONFLICT, 70.0)
+    assert (BY_CODE[event.vital].key if event.vital else "") == vital
+    # Without a unit of either vital the number is a sample alone.
+    (event,) = one(f3="150456^MDC_TEMP^MDC", f5="70", f6="").events
+    assert (event.vital, event.value) == (0, 70.0)
+
+
+@pytest.mark.parametrize("name", ["MDC_VENT_RESP_RATE_SETTING", "MDC_ATTR_AL_LIMIT", "MDC_SPO2_LOW_LIMIT"])
+def test_settings_and_limits_are_no_vitals_whatever_their_number(name: str) -> None:
+    decoded = one(f3=f"150999^{name}^MDC", f5="12")
     assert (len(decoded.batch), [event.kind for event in decoded.events]) == (0, [EventKind.CONTEXT])
+    # Under the number of a vital sign it is a contradiction for the worklist, and no value that may be judged.
+    (event,) = (decoded := one(f3=f"150456^{name}^MDC", f5="12")).events
+    assert (len(decoded.batch), event.kind, event.vital) == (0, EventKind.CODE_CONFLICT, 0)
 
 
 def test_no_score_reads_what_is_measured_by_another_method() -> None:
     other = {code.metric.vital for code in mdc.CODES if code.metric.vital >= BY_KEY["bp_art_sys"].code}
     assert {BY_CODE[vital].key for vital in other} == {
-        "bp_art_sys", "bp_art_dia", "bp_art_mean", "pulse_rate_art", "resp_rate_vent", "temp_skin",
+        "bp_art_sys", "bp_art_dia", "bp_art_mean", "pulse_rate_art", "resp_rate_vent",
     }  # fmt: skip
     assert not {BY_CODE[vital].key for vital in other} & {key for keys in SOURCES.values() for key in keys}
     assert len({code.number for code in mdc.CODES}) == len(mdc.CODES)

@@ -2,8 +2,8 @@
 
 Sources: device-formats.md 6.3 and 6.4, clinical.md 1.1, interop.md 2.2. A code is its 32-bit number, its 16-bit term,
 ``partition::term``, its reference name, or in the system MDIL of Philips monitors partition and term in hexadecimal
-(``0002-4bb8``); the first triple or the alternate may carry it. A triple of any other system is nobody's here: its
-number may be that of an MDC code by chance.
+(``0002-4bb8``); the first triple or the alternate may carry it. A triple of any other system is not read: its number
+may be that of an MDC code by chance.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ingest.adapters.hl7.mdc import METRICS, NAMES, Metric, agreed
+from ingest.adapters.hl7.mdc import METRICS, NAMES, Meaning, Metric, meaning
 from vitals.catalog import BY_CODE, BY_KEY, VITALS, accepts
 from vitals.units import UNIT_BY_NAME
 
@@ -153,7 +153,8 @@ _REFERENCE_FORM: Final = re.compile(r"MDC_[A-Z0-9_]{1,60}", re.ASCII)
 class Coded(NamedTuple):
     """A coded field: its MDC number or LOINC code, what it measures, and whether it names a panel.
 
-    ``conflict`` is the vital that the name says when the number says another: then it measures nothing.
+    ``conflict`` is set when number and name are those of two things: the vitals that the value may be one of. Then the
+    field measures nothing.
     """
 
     number: int | None
@@ -161,7 +162,7 @@ class Coded(NamedTuple):
     metric: Metric | None
     panel: bool = False
     name: str = ""
-    conflict: Metric | None = None
+    conflict: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         return f"mdc:{self.number}" if self.number is not None else f"loinc:{self.loinc}"
@@ -223,12 +224,13 @@ def _mdc(code: str, name: str, system: str) -> Coded | None:
     # A bare number that the tables do not know may be anything, a record number too.
     if number is None or not (system or said or number in METRICS):
         return None
-    metric, contradicts = agreed(number, said) if system != _HEXADECIMAL_SYSTEM else (METRICS.get(number), False)
-    if number in _STRUCTURE:
-        metric, contradicts = None, False
-    if contradicts:
-        return Coded(number, "", None, name=said, conflict=metric)
-    return Coded(number, "", metric, number in PANELS, said)
+    # The second component of an MDIL triple is a label of the monitor, no reference name.
+    if system == _HEXADECIMAL_SYSTEM:
+        found = Meaning(METRICS.get(number))
+    else:
+        found = meaning(number, said, is_other=number in _STRUCTURE or number in _UNITS)
+    conflict = found.perhaps if found.contradicts else None
+    return Coded(number, "", found.metric, number in PANELS and conflict is None, said, conflict)
 
 
 def local_label(parts: Sequence[str]) -> str:

@@ -286,19 +286,20 @@ class _Reader:
         self._output.unknown += 1
         self._event(EventKind.UNKNOWN_CODE, label + self._scale(segment), self._sample(segment))
 
-    def _conflict(self, segment: Segment, coded: Coded, said: Metric) -> None:
-        """Number and name are those of two vitals: the value, in the unit of the one for which it is the more urgent,
-        is told and not stored."""
-        number = METRICS[coded.number or 0]
+    def _conflict(self, segment: Segment, coded: Coded, perhaps: tuple[int, ...]) -> None:
+        """Number and name are those of two things: the value, in the unit of the vital of ``perhaps`` for which it is
+        the most urgent, is told and not stored."""
+        self._output.unknown += 1
         value, parts = self._sample(segment), tuple(self._marks.components(segment.field(6)))
         told: list[tuple[bool, int, float | None]] = []
-        for vital in (number.vital, said.vital):
+        for vital in perhaps:
             unit = codes.unit(vital, parts)
             if value is not None and unit is not None:
                 told.append(_urgency(vital, value, unit))
-        _, vital, shown = max(told, key=itemgetter(0), default=(False, number.vital, None))
-        # Test data is nobody's state, so no vital is named that it could be judged by.
-        self._event(EventKind.CODE_CONFLICT, coded.label, shown, 0 if self._flags else vital)
+        _, vital, shown = max(told, key=itemgetter(0), default=(False, 0, value))
+        # Test data says nothing of a person, so no vital is named that it could be judged by.
+        is_test = (self._flags | quality_of(segment.field(8), self._marks, self._choices).flags) & _TEST_DATA
+        self._event(EventKind.CODE_CONFLICT, coded.label, shown, 0 if is_test else vital)
 
     def _sample(self, segment: Segment) -> float | None:
         """The finite number of OBX-5, None for any other value."""
