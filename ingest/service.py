@@ -57,7 +57,8 @@ SYSTEM = "system"
 
 
 class IngestService:
-    """Owns the ingest position. ``received`` and ``store`` give the other sides of the ledgers, per device."""
+    """Owns the ingest position. ``received`` and ``store`` give the other sides of the ledgers, per device; ``given``
+    holds model settings of devices that do not stand in the registry."""
 
     def __init__(
         self,
@@ -69,10 +70,11 @@ class IngestService:
         metrics: IngestMetrics,
         received: Callable[[], Mapping[str, int]],
         store: Archive,
+        given: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._raw, self._journal, self._registry = raw, journal, registry
         self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
-        self._received, self._store = received, store
+        self._received, self._store, self._given = received, store, given or {}
         self._position = journal.position()
         self._large_rows = False
         self._lives = LifeJournal(journal)
@@ -199,7 +201,9 @@ class IngestService:
         self._worn.clocks = {
             self._worn.rows[token]: clock for token, clock in known.items() if token in self._worn.rows
         }
-        self._contexts = {device.id: Context(device.zone, device.settings) for device in devices}
+        self._contexts = {
+            device.id: Context(device.zone, {**device.settings, **self._given.get(device.id, {})}) for device in devices
+        }
         self._registry_version = version
 
     def _pass(self, rows: Sequence[LogRow], cycle: Cycle) -> list[tuple[str, Outcome]]:

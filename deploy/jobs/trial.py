@@ -4,6 +4,7 @@ import inspect
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -14,6 +15,7 @@ from dashboard_api.shapes import readings_json
 from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
+from ingest.files.splitting import Source
 from ingest.journal import unknown_codes
 from ingest.pipeline import Outcome
 from ingest.placing.wear import WearTable
@@ -36,10 +38,12 @@ def try_payload(
     received_ns: int,
     zone: str | None = None,
     settings: Mapping[str, str] | None = None,
+    captured: bool = False,
 ) -> Json:
     """What ``adapter`` and the stages after it make of a payload of a device that one person always wore.
 
     ``zone`` is the IANA zone of that person and of the device's clock, ``settings`` the device's model settings.
+    ``captured`` tells that ``payload`` is a file of several, which are cut as an import cuts them.
 
     Returns:
         ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_codes", "unknown_members",
@@ -48,10 +52,13 @@ def try_payload(
         ``unassigned``. ``duplicates`` counts readings that the payload holds more than once.
 
     Raises:
-        InvalidRequest: no such zone.
+        InvalidRequest: no such zone, or files of this kind are not cut.
     """
     _check_zone(zone)
-    message = Message(DEVICE, adapter.name, kind, received_ns, payload, ordinal=0)
+    payloads = _cut(adapter, payload, kind) if captured else [payload]
+    messages = [
+        Message(DEVICE, adapter.name, kind, received_ns, one, ordinal=number) for number, one in enumerate(payloads)
+    ]
     device = Device(DEVICE, adapter.name, zone=zone, settings=settings or {})
     worn = WearTable([device], [Assignment(DEVICE, _WEARER, zone=zone)])
     contexts = {DEVICE: Context(zone, device.settings)}
@@ -60,10 +67,18 @@ def try_payload(
         journal = open_journal(Path(scratch))
         try:
             with journal.log.transaction() as tx:
-                out = pipeline.run(adapter, [message], contexts, worn, journal.begin(tx), provenance=source)
+                out = pipeline.run(adapter, messages, contexts, worn, journal.begin(tx), provenance=source)
         finally:
             journal.log.close()
     return {"adapter": adapter.name, "version": adapter.version, "kind": kind} | _shown(out)
+
+
+def _cut(adapter: Adapter, payload: bytes, kind: str) -> list[bytes]:
+    found = adapter.files.get(kind)
+    if found is None:
+        raise InvalidRequest("--captured", "no kind of file; choose one of " + (", ".join(adapter.files) or "none"))
+    source = Source(BytesIO(payload), len(payload))
+    return [piece.payload for piece in found.pieces(source, adapter.max_payload, kind)]
 
 
 def _check_zone(zone: str | None) -> None:

@@ -163,8 +163,14 @@ class Coded(NamedTuple):
     panel: bool = False
     name: str = ""
     conflict: tuple[int, ...] | None = None
+    local: str = ""
+    """Label of a code that the sender's code map gives a meaning."""
+    unit: int | None = None
+    """Unit of the sender's numbers by its code map."""
 
     def __str__(self) -> str:
+        if self.local:
+            return f"local:{self.local}"
         return f"mdc:{self.number}" if self.number is not None else f"loinc:{self.loinc}"
 
     @property
@@ -190,7 +196,8 @@ def mdc_number(code: str, name: str = "", system: str = "") -> int | None:
     return NAMES.get(code) or NAMES.get(name)
 
 
-def _triples(parts: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def triples(parts: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Code, name and system (in capitals) of a coded field, and of its alternate if it has one."""
     padded = [*parts, "", "", "", "", "", ""]
     yield padded[0], padded[1], padded[2].upper()
     if any(parts[3:6]):
@@ -202,7 +209,7 @@ def observation(parts: tuple[str, ...]) -> Coded | None:
     """What the components of OBX-3 name: the first triple that is a vital or contradicts itself, else the first whose
     code is MDC or LOINC; None when there is none."""
     named: Coded | None = None
-    for code, name, system in _triples(parts):
+    for code, name, system in triples(parts):
         found = _loinc(code, system) or _mdc(code, name, system)
         if found is not None and (found.metric is not None or found.conflict is not None):
             return found
@@ -233,9 +240,14 @@ def _mdc(code: str, name: str, system: str) -> Coded | None:
     return Coded(number, "", found.metric, number in PANELS and conflict is None, said, conflict)
 
 
+def is_structure(coded: Coded) -> bool:
+    """Whether a code names a device, a panel, a status word or another row that is no measurement."""
+    return coded.panel or coded.number in _STRUCTURE or coded.number in _UNITS
+
+
 def local_label(parts: Sequence[str]) -> str:
     """A code of another system as the worklist shows it: ``99MNDRY:108``. What may be text is a digest."""
-    code, _, system = next(_triples(parts))
+    code, _, system = next(triples(parts))
     if not _SYSTEM_FORM.fullmatch(system):
         system = "local"
     if not _CODE_FORM.fullmatch(code):
@@ -247,7 +259,7 @@ def local_label(parts: Sequence[str]) -> str:
 def unit(vital: int, parts: tuple[str, ...]) -> int | None:
     """The unit that the components of OBX-6 name, None when none of them measures ``vital``."""
     measured = BY_CODE[vital]
-    for code, name, system in _triples(parts):
+    for code, name, system in triples(parts):
         for ucum in _unit_names(code, name, system):
             if accepts(measured, ucum):
                 return UNIT_BY_NAME[ucum].code

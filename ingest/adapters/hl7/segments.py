@@ -165,6 +165,14 @@ def _day(text: str) -> int:
     return date(int(text[:4]), int(text[4:6]), int(text[6:])).toordinal() - _EPOCH_DAY
 
 
+def time_or_none(text: str) -> Time | None:
+    """The time that ``parse_time`` reads, None for a text that is none."""
+    try:
+        return parse_time(text)
+    except ValueError:
+        return None
+
+
 def parse_time(text: str) -> Time:
     """``YYYYMMDD[HH[MM[SS[.S…]]]][±ZZZZ]``; a day alone is DAY, without an offset WALL, else INSTANT.
 

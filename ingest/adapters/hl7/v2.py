@@ -1,11 +1,12 @@
 """``hl7v2``: HL7 v2 ORU^R01 of devices and hubs, IHE PCD-01 (device-formats.md 6.4, interop.md 2.2).
 
 Layout: ``MSH``, then per patient ``PID [PV1]`` and per order ``OBR`` with its ``OBX`` rows; delimiters come from MSH.
-An OBX is a reading when OBX-3 names a vital: MDC by :mod:`ingest.adapters.hl7.mdc`, or LOINC, the alternate triple too;
-OBX-6 is its unit, never assumed. A number and a name of two vitals give no reading but ``code_conflict``. A value under
-any other code, also one of another system, is counted in the worklist of unknown codes and rejects nothing. Rows that
-hold the containment tree together (device, channel, panel) give the readings' context: device profile, equipment id,
-modality. Battery, status words and alert facets are events. Text of such rows is not copied, nor any of PID, PV1, NTE.
+An OBX is a reading when OBX-3 names a vital: MDC by :mod:`ingest.adapters.hl7.mdc`, or LOINC, the alternate triple too,
+or a local code that the sender's code map (:mod:`ingest.adapters.hl7.code_map`) knows; OBX-6 is its unit, never
+assumed. A number and a name of two things give no reading but ``code_conflict``. A value under any other code is
+counted in the worklist of unknown codes and rejects nothing. Rows that hold the containment tree together (device,
+channel, panel) give the readings' context: device profile, equipment id, modality. Battery, status words and alert
+facets are events. Text of such rows is not copied, nor any of PID, PV1, NTE.
 
 Time: OBX-14, else OBR-7, else MSH-7. One without an offset takes that of MSH-7 (context ``zone`` = ``message``), else
 it is wall time and the zone that of the device's wearer.
@@ -38,7 +39,7 @@ from ingest.adapters.hl7 import codes
 from ingest.adapters.hl7.codes import Coded
 from ingest.adapters.hl7.mdc import METRICS, Metric, is_setting
 from ingest.adapters.hl7.rows import Row, collected, first
-from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time
+from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time, time_or_none
 from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
 from ingest.files.splitting import Hl7Messages
 from vitals.catalog import BY_CODE, is_urgent
@@ -81,7 +82,7 @@ class _Reader:
         self._sender = "^".join(self._marks.components(header.field(3)))
         control = header.field(10)
         self._document = _hashed(header.field(3), control) if control else 0
-        self._sent = _time_or_none(first(self._doc, header.field(7)))
+        self._sent = time_or_none(first(self._doc, header.field(7)))
         self._devices: dict[str, dict[str, str]] = {}
         self.problems: list[DecodeError] = []
         self._rows, self._strays = collected(self._doc)
@@ -100,7 +101,8 @@ class _Reader:
         return found
 
     def _coded(self, segment: Segment) -> Coded | None:
-        return codes.observation(tuple(self._marks.components(segment.field(3))))
+        parts = tuple(self._marks.components(segment.field(3)))
+        return self._choices.code_map.find(parts) or codes.observation(parts)
 
     def read(self) -> None:
         """Add every good row."""
@@ -153,7 +155,7 @@ class _Reader:
             raise DecodeError(Reason.BAD_VALUE if status else Reason.MISSING_FIELD, "11")
         quality = quality_of(segment.field(8), self._marks, self._choices)
         self._output.unknown += quality.unknown
-        unit = codes.unit(metric.vital, tuple(self._marks.components(segment.field(6))))
+        unit = self._unit(segment, coded, metric)
         if unit is None and coded.number == codes.DISTANCE and segment.field(6):
             self._other(segment, coded)
             return
@@ -178,6 +180,15 @@ class _Reader:
         flags |= int(Flag.ESTIMATED) if meaning == "preliminary" else 0
         status_said = {"status": "assumed_final"} if is_assumed_final else {}
         self._add(row, coded, metric, unit, value._replace(flags=flags), quality.context | status_said)
+
+    def _unit(self, segment: Segment, coded: Coded, metric: Metric) -> int | None:
+        """The unit of OBX-6, or of the sender's code map."""
+        stated = codes.unit(metric.vital, tuple(self._marks.components(segment.field(6))))
+        if coded.unit is None:
+            return stated
+        if stated not in {None, coded.unit}:
+            raise DecodeError(Reason.UNKNOWN_UNIT, "6: another unit than that of the code map")
+        return coded.unit
 
     def _value(self, segment: Segment, metric: Metric) -> Number | Absent:
         kind = segment.field(2)
@@ -256,8 +267,8 @@ class _Reader:
 
     def _coincident(self, segment: Segment, shown: str) -> None:
         """The device's clock beside the hub's: how far it is ahead, in seconds."""
-        hub = _time_or_none(first(self._doc, segment.field(14)))
-        device = _time_or_none(shown)
+        hub = time_or_none(first(self._doc, segment.field(14)))
+        device = time_or_none(shown)
         if hub is None or device is None:
             raise DecodeError(Reason.BAD_TIME, "5" if device is None else "14")
         zone = hub.offset if hub.offset is not None else self._sent.offset if self._sent is not None else None
@@ -322,13 +333,6 @@ def _urgency(vital: int, value: float, unit: int) -> tuple[bool, int, float]:
     """Whether a value is beyond the red limits of a vital, the vital, and the value in its canonical unit."""
     measured = to_canonical([value], UNIT_BY_CODE[unit].ucum, BY_CODE[vital].unit)
     return bool(is_urgent(np.array([vital], np.uint16), measured)[0]), vital, float(measured[0])
-
-
-def _time_or_none(text: str) -> Time | None:
-    try:
-        return parse_time(text)
-    except ValueError:
-        return None
 
 
 def _is_mdc(parts: Sequence[str]) -> bool:

@@ -7,9 +7,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ingest.adapters.hl7 import codes
+from ingest.adapters.hl7 import code_map, codes
+from ingest.adapters.hl7.code_map import CodeMap
 from ingest.adapters.hl7.segments import NULL, Delimiters
-from vitals.errors import DecodeError
+from vitals.errors import ConfigError, DecodeError
 from vitals.glossary import Flag, Reason
 
 _BELOW: Final = int(Flag.BELOW_RANGE)
@@ -64,10 +65,14 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         f" note, comma-separated, over the defaults {_OBX8}; other words are counted and ignored",
         "empty_obx11": "final (default): a value without OBX-11 is taken as final, context `status` = `assumed_final`;"
         " reject: its row is rejected",
+        "code_map": "the sender's code map, a TOML text; `hl7.senders` of the settings file names its file",
         "battery_code": f"MDC number of the battery level in percent (default {_BATTERY})",
     }
 )
 """What the sources leave open (device-formats.md 6.4), by setting of a device."""
+
+
+_NAMES: Final = ("obx11", "obx8", "empty_obx11", "code_map", "battery_code")
 
 
 class Number(NamedTuple):
@@ -100,15 +105,16 @@ class Choices(NamedTuple):
     obx8: Mapping[str, str]
     battery: int
     empty_is_final: bool
+    code_map: CodeMap
 
     @staticmethod
     def of(settings: Mapping[str, str]) -> "Choices":
         """The choices of a device's settings; raises ``DecodeError`` BAD_VALUE naming one that cannot be read."""
-        return _choices(*(settings.get(name, "") for name in ("obx11", "obx8", "battery_code", "empty_obx11")))
+        return _choices(*(settings.get(name, "") for name in _NAMES))
 
 
 @lru_cache(maxsize=256)
-def _choices(obx11: str, obx8: str, battery: str, empty: str) -> Choices:
+def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str) -> Choices:
     if empty not in {"", "final", "reject"}:
         raise DecodeError(Reason.BAD_VALUE, "setting empty_obx11")
     if battery and not re.fullmatch(r"\d{1,10}", battery, re.ASCII):
@@ -118,7 +124,15 @@ def _choices(obx11: str, obx8: str, battery: str, empty: str) -> Choices:
         _meanings("obx8", _OBX8, obx8, _QUALITY_FLAGS.keys() | {"absent"}),
         int(battery or _BATTERY),
         empty != "reject",
+        _code_map(local),
     )
+
+
+def _code_map(text: str) -> CodeMap:
+    try:
+        return code_map.parse(text)
+    except ConfigError as error:
+        raise DecodeError(Reason.BAD_VALUE, f"setting code_map: {error.setting}") from error
 
 
 def _meanings(name: str, defaults: str, given: str, known: frozenset[str] | set[str]) -> Mapping[str, str]:
