@@ -250,6 +250,10 @@ class Paging(Query):
     cursor: Annotated[str, Field(max_length=200)] = ""
 
 
+class OfDevice(Paging):
+    device: Token | None = None
+
+
 class AlertQuery(Paging):
     """``state`` may be given several times; the empty ``patient`` is the site itself."""
 

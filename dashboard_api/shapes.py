@@ -22,6 +22,7 @@ from vitals.records import (
     Patient,
     QuarantineItem,
     UnassignedItem,
+    UnknownCode,
     Window,
 )
 from vitals.times import rfc3339
@@ -304,4 +305,19 @@ def unassigned_json(item: UnassignedItem) -> Json:
         "first": rfc3339(item.first_ns),
         "last": rfc3339(item.last_ns),
         "received": rfc3339(item.received_ns),
+    }
+
+
+def unknown_code_json(item: UnknownCode) -> Json:
+    """A code that is no vital sign here, with its newest numbers."""
+    return {
+        "id": item.id,
+        "device": item.device,
+        "adapter": item.adapter,
+        "kind": item.kind.value,
+        "code": item.code,
+        "count": item.count,
+        "first": rfc3339(item.first_ns),
+        "last": rfc3339(item.last_ns),
+        "samples": list(item.samples),
     }

@@ -95,12 +95,27 @@ class MqttSection(_Section):
         return TlsEndpoint(sockets, Path(self.tls_cert), Path(self.tls_key), client_ca)
 
 
+def _code_map(file: str, setting: str) -> str:
+    """The text of a code map."""
+    from ingest.adapters.hl7.code_map import parse  # noqa: PLC0415 - most sites have none
+
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+        parse(text)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(setting, f"{file}: cannot be read") from error
+    except ConfigError as error:
+        raise ConfigError(setting, f"{file}: {error}") from error
+    return text
+
+
 class Hl7Sender(_Section):
     """A sender of HL7 messages, and the device that its messages belong to."""
 
     application: str = Field(min_length=1, description="the name in MSH-3, or its universal id when it has no name")
     facility: str = Field("", description="the name in MSH-4; empty = messages without one")
     device: DeviceId = Field(description="id of the device")
+    code_map: str = Field("", description="path of the code map of its local codes (TOML); empty = none")
 
 
 class Hl7Section(_Section):
@@ -116,7 +131,8 @@ class Hl7Section(_Section):
     senders: list[Hl7Sender] = Field(
         [],
         description="accepted senders and their devices, each as"
-        ' `{application = "MSH-3", facility = "MSH-4", device = "ID"}`; leave `facility` out for messages without one',
+        ' `{application = "MSH-3", facility = "MSH-4", device = "ID", code_map = "FILE"}`; leave `facility` out for'
+        " messages without one, and `code_map` for a sender without local codes",
     )
     default_device: DeviceId | Literal[""] = Field(
         "", description="device for messages of all other senders; empty = such messages are refused"
@@ -134,6 +150,15 @@ class Hl7Section(_Section):
         if not senders and not self.default_device:
             raise ConfigError("hl7.senders", "or hl7.default_device is needed: name the accepted senders")
         return MllpEndpoint(plain, self._tls(secured), senders, self.default_device)
+
+    def code_maps(self) -> dict[str, str]:
+        """Device -> text of the code map of its senders; raises ``ConfigError`` for one that cannot be used."""
+        found: dict[str, str] = {}
+        for number, sender in enumerate(self.senders):
+            text = _code_map(sender.code_map, f"hl7.senders.{number}.code_map") if sender.code_map else ""
+            if found.setdefault(sender.device, text) != text:
+                raise ConfigError(f"hl7.senders.{number}.code_map", "another than that of a sender of the same device")
+        return {device: text for device, text in found.items() if text}
 
     def _tls(self, sockets: Sequence[socket.socket]) -> TlsEndpoint | None:
         if not self.tls_listen:
@@ -247,6 +272,7 @@ def load(path: Path | None) -> Settings:
     settings.mqtt.tls()
     settings.http.check()
     settings.hl7.endpoint()
+    settings.hl7.code_maps()
     return settings
 
 

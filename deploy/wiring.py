@@ -1,7 +1,7 @@
 """The one place that names concrete backends: ports to classes, for gateway, core, and commands without a core."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +106,7 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     from ingest.metrics import IngestMetrics  # noqa: PLC0415
     from ingest.writer import StoreWriter  # noqa: PLC0415
 
+    given = {device: {"code_map": text} for device, text in settings.hl7.code_maps().items()}
     vault = open_vault(layout, settings)
     meters = CollectorRegistry()
     metrics = IngestMetrics(meters)
@@ -117,7 +118,7 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     store = open_store(layout.store, settings)
     book = SqlAlertBook(f"sqlite:///{layout.alerts}")
     journal = Journal(log, vault.zone("quarantine"))
-    ingest = open_ingest(raw, journal, registry, metrics, store)
+    ingest = open_ingest(raw, journal, registry, metrics, store, given)
     writer = StoreWriter(log, store, CLOCK, metrics)
     closers = [registry.close, identities.close, tokens.close, raw.close, log.close, book.close, store.close]
     return Core(
@@ -140,6 +141,7 @@ def open_ingest(
     registry: Registry,
     metrics: "IngestMetrics",
     store: Store,
+    given: Mapping[str, Mapping[str, str]] | None = None,
 ) -> "IngestService":
     """Ingest over an open raw log and journal."""
     from ingest.adapters import load_adapters  # noqa: PLC0415 - see above
@@ -148,4 +150,4 @@ def open_ingest(
     def received() -> dict[str, int]:
         return {token: int(count) for token, count in raw.query("SELECT device, n FROM received")}
 
-    return IngestService(raw, journal, registry, load_adapters(), CLOCK, metrics, received, store)
+    return IngestService(raw, journal, registry, load_adapters(), CLOCK, metrics, received, store, given)

@@ -5,7 +5,7 @@ Each stage is columns in, columns out; the loops here run over adapters, devices
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
+Mark = TypeVar("Mark", np.int64, np.bool_)
 _log = structlog.get_logger(__name__)
 
 
@@ -164,7 +165,20 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
         (*left.events, *right.events),
         (*left.rejects, *moved),
         left.unknown_members + right.unknown_members,
+        _beside(left.document, right.document, left, right),
+        _beside(left.correction, right.correction, left, right),
     )
+
+
+def _beside(
+    before: npt.NDArray[Mark] | None, after: npt.NDArray[Mark] | None, left: Decoded, right: Decoded
+) -> npt.NDArray[Mark] | None:
+    """An optional column of both halves; zeros stand for the half that has none."""
+    known = before if before is not None else after
+    if known is None:
+        return None
+    halves = ((before, len(left.batch)), (after, len(right.batch)))
+    return np.concatenate([np.zeros(count, known.dtype) if part is None else part for part, count in halves])
 
 
 def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:

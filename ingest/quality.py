@@ -20,9 +20,13 @@ PULSE_PRESSURE = (10.0, 150.0)
 """mm[Hg]; outside it the set is suspect."""
 PERFUSION_GATE = 0.3
 """%; below it the SpO2 of the same message is suspect."""
-_SYS, _DIA, _MEAN, _SPO2, _PI = (BY_KEY[key].code for key in ("bp_sys", "bp_dia", "bp_mean", "spo2", "perf_index"))
+_SPO2, _PI = BY_KEY["spo2"].code, BY_KEY["perf_index"].code
+_PRESSURES = tuple(
+    tuple(BY_KEY[f"{method}_{part}"].code for part in ("sys", "dia", "mean")) for method in ("bp", "bp_art")
+)
+"""Systolic, diastolic and mean pressure, by cuff and by arterial line."""
 
-_HAS_PARTNERS = table(0, dict.fromkeys((_SYS, _DIA, _MEAN, _SPO2, _PI), 1)).astype(np.bool_)
+_HAS_PARTNERS = table(0, dict.fromkeys((_SPO2, _PI, *sum(_PRESSURES, ())), 1)).astype(np.bool_)
 _SPREADS = {Statistic.COUNT, Statistic.STANDARD_DEVIATION, Statistic.VARIANCE, Statistic.QUARTILE_DEVIATION}
 IS_VALUE = np.array([statistic not in _SPREADS for statistic in Statistic])
 
@@ -83,7 +87,8 @@ def cross_flags(
         return flags
     parts = _Parts(vital[rows], value[rows], *_numbered(message[rows], source_time_ns[rows], vital[rows]))
     checked = np.zeros(len(rows), np.uint32)
-    _pressure_flags(parts, checked)
+    for method in _PRESSURES:
+        _pressure_flags(parts, checked, *method)
     weak = parts.measurement[(parts.vital == _PI) & (parts.value < PERFUSION_GATE)]
     checked[(parts.vital == _SPO2) & np.isin(parts.measurement, weak)] |= np.uint32(Flag.SUSPECT)
     flags[rows] = checked
@@ -121,14 +126,14 @@ def _numbered(message: Int64, source_time_ns: Int64, vital: npt.NDArray[np.uint1
     return measurement, nth
 
 
-def _pressure_flags(parts: _Parts, flags: Flags) -> None:
-    low, high = parts.pairs(_DIA, _SYS)
+def _pressure_flags(parts: _Parts, flags: Flags, sys: int, dia: int, mean_code: int) -> None:
+    low, high = parts.pairs(dia, sys)
     pressure = parts.value[high] - parts.value[low]
     crossed = pressure <= 0
     odd = ~crossed & ((pressure < PULSE_PRESSURE[0]) | (pressure > PULSE_PRESSURE[1]))
     for side in (low, high):
         flags[side[crossed]] |= np.uint32(Flag.IMPLAUSIBLE)
         flags[side[odd]] |= np.uint32(Flag.SUSPECT)
-    for code, sign in ((_SYS, 1.0), (_DIA, -1.0)):
-        mean, other = parts.pairs(_MEAN, code)
+    for code, sign in ((sys, 1.0), (dia, -1.0)):
+        mean, other = parts.pairs(mean_code, code)
         flags[mean[sign * (parts.value[mean] - parts.value[other]) > 0]] |= np.uint32(Flag.SUSPECT)

@@ -16,10 +16,10 @@ from msgspec import structs
 from ingest import corrections, pipeline, unclaimed
 from ingest.adapter import Adapter, Context
 from ingest.corrections import Archive
-from ingest.journal import worklist
+from ingest.journal import unknown_codes, worklist
 from ingest.journal.identities import LARGEST_ID, Cycle, Journal
 from ingest.journal.lives import LifeJournal
-from ingest.journal.tally import Tally
+from ingest.journal.tally import Tally, ledger_of
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
 from ingest.placing.wear import WearTable
@@ -27,7 +27,7 @@ from vitals import encoding
 from vitals.canary import is_canary
 from vitals.device_state import DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
-from vitals.glossary import Flag
+from vitals.glossary import EventKind, Flag
 from vitals.model import DeviceEvent, Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
 from vitals.ports import Clock, Log, Registry
 from vitals.records import (
@@ -39,6 +39,7 @@ from vitals.records import (
     QuarantineItem,
     ReadingLedger,
     UnassignedItem,
+    UnknownCode,
 )
 
 Result = TypeVar("Result")
@@ -56,7 +57,8 @@ SYSTEM = "system"
 
 
 class IngestService:
-    """Owns the ingest position. ``received`` and ``store`` give the other sides of the ledgers, per device."""
+    """Owns the ingest position. ``received`` and ``store`` give the other sides of the ledgers, per device; ``given``
+    holds model settings of devices that do not stand in the registry."""
 
     def __init__(
         self,
@@ -68,10 +70,11 @@ class IngestService:
         metrics: IngestMetrics,
         received: Callable[[], Mapping[str, int]],
         store: Archive,
+        given: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._raw, self._journal, self._registry = raw, journal, registry
         self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
-        self._received, self._store = received, store
+        self._received, self._store, self._given = received, store, given or {}
         self._position = journal.position()
         self._large_rows = False
         self._lives = LifeJournal(journal)
@@ -198,7 +201,9 @@ class IngestService:
         self._worn.clocks = {
             self._worn.rows[token]: clock for token, clock in known.items() if token in self._worn.rows
         }
-        self._contexts = {device.id: Context(device.zone, device.settings) for device in devices}
+        self._contexts = {
+            device.id: Context(device.zone, {**device.settings, **self._given.get(device.id, {})}) for device in devices
+        }
         self._registry_version = version
 
     def _pass(self, rows: Sequence[LogRow], cycle: Cycle) -> list[tuple[str, Outcome]]:
@@ -248,7 +253,7 @@ class IngestService:
             out = pipeline.run(adapter, messages, self._contexts, self._worn, cycle, provenance=source, extra=extra)
             self._worn.learn({device: lesson.clock for device, lesson in out.clocks.items()})
             self._worn.trust(out.heads)
-            _record(out, cycle, live=not extra)
+            _record(out, cycle, name, live=not extra)
             for device, lesson in out.clocks.items():
                 cycle.learn(device, lesson.odd, lesson.epochs, self._clock.now_ns())
                 if lesson.others:
@@ -305,6 +310,9 @@ class IngestService:
         self._lives.write(cycle, {})
         return done
 
+    def unknown_codes(self, *, device: str | None = None, after: str = "", limit: int = 100) -> list[UnknownCode]:
+        return unknown_codes.listed(self._journal.log.query, device, _place(after), limit)
+
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
         return worklist.listed(self._journal.log.query, _place(after), limit)
 
@@ -342,7 +350,9 @@ class IngestService:
         stored = self._store.stored()
         counts = self._journal.counts()
         received = self._received()
-        return [_ledger(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received]
+        return [
+            ledger_of(device, counts.get(device, {}), received[device], stored.get(device, 0)) for device in received
+        ]
 
     def device_state(self, device: str) -> DeviceState:
         return self._lives.state(device)
@@ -369,31 +379,19 @@ def _place(cursor: str) -> int:
     return int(cursor)
 
 
-def _record(out: Outcome, cycle: Cycle, *, live: bool) -> None:
+def _record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     """Write one adapter's outcome in the cycle's transaction."""
     for batch in out.batches:
         cycle.append(batch)
-    if out.events:
-        cycle.append(out.events)
+    # An unknown code may come every second: it is counted in the worklist, not told again and again in the log.
+    told = [event for event in out.events if event.kind is not EventKind.UNKNOWN_CODE]
+    if told:
+        cycle.append(told)
+    unknown_codes.note(cycle.sql, adapter, out.events)
     cycle.hold(out.held)
     idents = worklist.wait(cycle.sql, out.waiting)
     if live:
         unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
+        unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
     cycle.trust(out.heads)
     cycle.count(out.tally)
-
-
-def _ledger(device: str, counts: Mapping[str, int], received: int, stored: int) -> Ledger:
-    def count(name: str) -> int:
-        return counts.get(name, 0)
-
-    settled = count("decoded") + count("duplicate") + count("quarantined")
-    kept = stored + count("repeated") + count("revision") + count("unassigned")
-    return Ledger(
-        device,
-        MessageLedger(received, count("decoded"), count("duplicate"), count("quarantined"), received - settled),
-        ReadingLedger(
-            count("emitted"), stored, count("repeated"), count("revision"), count("unassigned"),
-            count("emitted") - kept,
-        ),
-    )  # fmt: skip

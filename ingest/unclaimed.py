@@ -16,8 +16,8 @@ from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
 from ingest.quality import IS_VALUE
 from vitals.catalog import BY_CODE, is_urgent
-from vitals.glossary import Basis, ControlKind, Flag
-from vitals.model import Control, VitalBatch
+from vitals.glossary import Basis, ControlKind, EventKind, Flag
+from vitals.model import Control, DeviceEvent, VitalBatch
 from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS, NO_TIME
 
 APART_NS: Final = 15 * MINUTE_NS
@@ -47,6 +47,22 @@ def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author
     for device, body in bodies.items():
         if _is_due(cycle.sql, device, body["received_ns"]):
             cycle.append(Control(ControlKind.UNCLAIMED, body["received_ns"], author, body))
+
+
+def tell_conflicts(cycle: Cycle, events: Sequence[DeviceEvent], author: str) -> None:
+    """The same for a number beyond the red limits that came under a code of two vitals: no reading was made of it, so
+    that a person is asked to look. ``reason`` is ``code_conflict``, and no item holds it."""
+    for event in events:
+        if event.kind is not EventKind.CODE_CONFLICT or event.value is None or not event.vital:
+            continue
+        if not is_urgent(np.array([event.vital], np.uint16), np.array([event.value]))[0]:
+            continue
+        body = {
+            "device": event.device, "vital": BY_CODE[event.vital].key, "value": event.value, "flags": 0,
+            "received_ns": event.time_ns, "reason": EventKind.CODE_CONFLICT.value, "items": [],
+        }  # fmt: skip
+        if _is_due(cycle.sql, event.device, event.time_ns):
+            cycle.append(Control(ControlKind.UNCLAIMED, event.time_ns, author, body))
 
 
 def live_extremes(batch: VitalBatch) -> npt.NDArray[np.bool_]:

@@ -152,9 +152,20 @@ VITALS: tuple[Vital, ...] = (
     Vital(39, "pain", "Pain (0 to 10)", (), None, "{score}", (), (0, 10)),
     Vital(40, "rescue_inhaler", "Rescue inhaler uses a day", (), None, "{uses}/d", (), (0, 100), (0, 30),
           staleness_spot_h=36.0, paging_age_spot_h=24.0),
+    Vital(41, "bp_art_sys", "Systolic pressure (arterial line)", (), None, "mm[Hg]", _PRESSURE, (40, 300), (60, 260),
+          urgent=("<=90", ">180")),
+    Vital(42, "bp_art_dia", "Diastolic pressure (arterial line)", (), None, "mm[Hg]", _PRESSURE, (20, 200), (30, 160),
+          urgent=("", ">120")),
+    Vital(43, "bp_art_mean", "Mean pressure (arterial line)", (), None, "mm[Hg]", _PRESSURE, (25, 250), (40, 200),
+          urgent=("<65", "")),
+    Vital(44, "pulse_rate_art", "Pulse rate (arterial line)", (), None, "/min", _PER_MIN, (20, 300), (30, 220),
+          urgent=_PULSE),
+    Vital(45, "resp_rate_vent", "Respiratory rate (ventilator)", (), None, "/min", ("{breaths}/min",), (2, 80),
+          (4, 60), urgent=("<=8", ">=25")),
 )  # fmt: skip
 """Every row of clinical.md 1.1. ``bp`` and ``bp_avg`` are panels: they carry no value of their own. From 34 on: scores
-that are computed (clinical.md 2.3) and what programmes ask people for (clinical.md 4)."""
+that are computed (clinical.md 2.3), what programmes ask people for (clinical.md 4), and from 41 on what monitors
+measure by another method: no early-warning score reads those."""
 
 BY_KEY: Mapping[str, Vital] = MappingProxyType({vital.key: vital for vital in VITALS})
 BY_CODE: Mapping[int, Vital] = MappingProxyType({vital.code: vital for vital in VITALS})

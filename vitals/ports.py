@@ -25,6 +25,7 @@ from vitals.records import (
     StatusDecision,
     Trends,
     UnassignedItem,
+    UnknownCode,
     Window,
 )
 
@@ -225,6 +226,9 @@ class IngestView(Protocol):
         self, *, ident: str | None = None, reason: str | None = None, adapter: str | None = None
     ) -> dict[str, int]:
         """Decode open items again with the current adapters; counts per outcome: decoded, duplicate, quarantined."""
+
+    def unknown_codes(self, *, device: str | None = None, after: str = "", limit: int = 100) -> list[UnknownCode]:
+        """Codes that are no vital sign here, by id; of one device when it is given."""
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
         """Readings that wait for a wearer, by id."""

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vitals.glossary import AlertState, Reason, Severity
+from vitals.glossary import AlertState, EventKind, Reason, Severity
 
 
 class LogRow(NamedTuple):
@@ -116,6 +116,21 @@ class UnassignedItem(msgspec.Struct, frozen=True):
     first_ns: int
     last_ns: int
     received_ns: int
+
+
+class UnknownCode(msgspec.Struct, frozen=True):
+    """A code that a device sends values under and that is no vital sign here, or, of kind ``code_conflict``, one whose
+    number and name are two. ``samples`` are the newest numbers under it."""
+
+    id: str
+    device: str
+    adapter: str
+    kind: EventKind
+    code: str
+    count: int
+    first_ns: int
+    last_ns: int
+    samples: tuple[float, ...]
 
 
 class MessageLedger(msgspec.Struct, frozen=True):

@@ -108,6 +108,20 @@ def convertible(source: str, target: str) -> bool:
     return source == target or (source, target) in _LINEAR or (source, target) in _SPECIAL
 
 
+def source_of_factor(factor: float, target: str) -> str | None:
+    """The unit whose values times ``factor`` are in UCUM ``target``: ``target`` itself for 1, None for a factor that
+    the table does not have.
+
+    Worked: 1000 into ``ms`` is ``s``; 18.0182 into ``mg/dL`` is ``mmol/L``; 10 into ``Cel`` is None.
+    """
+    if factor == 1.0:
+        return target
+    for (source, into), (known, offset, _) in _LINEAR.items():
+        if (into, known, offset) == (target, factor, 0.0):
+            return source
+    return None
+
+
 def _fahrenheit(values: FloatArray) -> FloatArray:
     return np.round((values - 32.0) * 5.0 / 9.0, _DECIMALS)
 

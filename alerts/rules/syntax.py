@@ -183,11 +183,14 @@ CLEAR_S: Final = 60.0
 """Off-delay while continuous (clinical.md 5.3)."""
 APART_S: Final = 60.0
 """How far apart spot readings that confirm each other are at least (clinical.md 4.3)."""
+PRESSURES: Final = (
+    "bp_sys", "bp_dia", "bp_mean", "bp_avg_sys", "bp_avg_dia", "bp_art_sys", "bp_art_dia", "bp_art_mean",
+)  # fmt: skip
 SUPPRESSORS: Final[Mapping[str, Suppressor]] = MappingProxyType({
     "spo2": Suppressor(30.0, 2.0),
-    **dict.fromkeys(("heart_rate", "pulse_rate", "pulse_rate_nibp"), Suppressor(60.0, 5.0)),
-    "resp_rate": Suppressor(120.0, 2.0),
-    **dict.fromkeys(("bp_sys", "bp_dia", "bp_mean", "bp_avg_sys", "bp_avg_dia"), Suppressor(0.0, 5.0)),
+    **dict.fromkeys(("heart_rate", "pulse_rate", "pulse_rate_nibp", "pulse_rate_art"), Suppressor(60.0, 5.0)),
+    **dict.fromkeys(("resp_rate", "resp_rate_vent"), Suppressor(120.0, 2.0)),
+    **dict.fromkeys(PRESSURES, Suppressor(0.0, 5.0)),
     "temp": Suppressor(0.0, 0.3),
     **dict.fromkeys(("glucose_bg", "glucose_isf", "glucose"), Suppressor(0.0, 5.0)),
 })  # fmt: skip

@@ -10,6 +10,7 @@ from pydantic import model_validator as whole
 from alerts.rules.gates import Gate, Part
 from alerts.rules.limits import Side
 from alerts.rules.syntax import (
+    PRESSURES,
     Criterion,
     DeviationCriterion,
     LimitCriterion,
@@ -35,9 +36,10 @@ OPEN: Final = Gate()
 
 CAUSES: Final[Mapping[str, Cause]] = MappingProxyType({
     **dict.fromkeys(("spo2", "perf_index", "o2_flow", "fio2"), "oxygenation"),
-    "resp_rate": "breathing",
-    **dict.fromkeys(("heart_rate", "pulse_rate", "pulse_rate_nibp", "rr_interval", "hrv_sdnn", "ecg_rhythm"), "pulse"),
-    **dict.fromkeys(("bp_sys", "bp_dia", "bp_mean", "bp_avg_sys", "bp_avg_dia"), "blood pressure"),
+    **dict.fromkeys(("resp_rate", "resp_rate_vent"), "breathing"),
+    **dict.fromkeys(("heart_rate", "pulse_rate", "pulse_rate_nibp", "pulse_rate_art"), "pulse"),
+    **dict.fromkeys(("rr_interval", "hrv_sdnn", "ecg_rhythm"), "pulse"),
+    **dict.fromkeys(PRESSURES, "blood pressure"),
     **dict.fromkeys(("glucose_bg", "glucose_isf", "glucose"), "glucose"),
     **dict.fromkeys(("weight", "height", "bmi", "body_fat"), "weight"),
     "temp": "temperature",

@@ -24,6 +24,8 @@ _WHY: Final = {
     "no_time": "it sent no usable time",
 }
 """Reasons of the worklist in the words of a person."""
+_CONFLICT: Final = "code_conflict"
+"""Reason of a value that no reading was made of."""
 
 
 class UnclaimedBody(msgspec.Struct, frozen=True):
@@ -63,6 +65,12 @@ def unclaimed_text(body: UnclaimedBody) -> str:
     person, then assign the readings``.
     """
     vital, why = _vital(body), _WHY.get(body.reason, body.reason)
+    if body.reason == _CONFLICT:
+        seen = "without a number" if body.value is None else shown(body.value, vital.unit)
+        return (
+            f"Perhaps {vital.name} {seen} from device {body.device}, but number and name of its code are those of "
+            "different vital signs: look at the person, then have the device's codes checked"
+        )
     if body.flags & (Flag.BELOW_RANGE | Flag.ABOVE_RANGE):
         seen = f"{'below' if body.flags & Flag.BELOW_RANGE else 'above'} the sensor's range"
     else:

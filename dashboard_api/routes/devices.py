@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query, Response
 from dashboard_api.auth.access import Caller, Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
-from dashboard_api.schemas import DeviceChange, NewAssignment, NewDevice, NewGrant, Paging, Rotation
-from dashboard_api.shapes import Json, answer, assignment_json, device_json, page, told_event_json
+from dashboard_api.schemas import DeviceChange, NewAssignment, NewDevice, NewGrant, OfDevice, Paging, Rotation
+from dashboard_api.shapes import Json, answer, assignment_json, device_json, page, told_event_json, unknown_code_json
 from dashboard_api.times import parse_time
 from vitals.canary import is_canary
 from vitals.device_state import (
@@ -65,6 +65,16 @@ def events(deps: Deps, device: str, query: Annotated[Paging, Query()]) -> Respon
     deps.registry.device(device)
     found = deps.ingest.device_events(device, after=query.cursor, limit=query.limit + 1)
     return answer(page(found, query.limit, told_event_json, _place))
+
+
+@router.get("/unknown-codes", **needs(Permission.DEVICES_READ))
+def unknown_codes(deps: Deps, query: Annotated[OfDevice, Query()]) -> Response:
+    """Codes that devices send values under and that are no vital sign here (`unknown_code`), or whose number and name
+    are two (`code_conflict`): how often, since when, and the newest numbers."""
+    if query.device is not None:
+        deps.registry.device(query.device)
+    found = deps.ingest.unknown_codes(device=query.device, after=query.cursor, limit=query.limit + 1)
+    return answer(page(found, query.limit, unknown_code_json, lambda item: item.id))
 
 
 @router.get("/devices/{device}/ledger", **needs(Permission.DEVICES_READ))

@@ -101,6 +101,10 @@ def try_adapter(
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Model setting KEY=VALUE; may be repeated.")
     ] = None,
+    code_map: Annotated[Path | None, typer.Option(help="Code map of the sender (TOML), for hl7v2.")] = None,
+    captured: Annotated[
+        bool, typer.Option("--captured", help="The file holds several payloads, cut as `vitalgate import` does.")
+    ] = False,
     received: Annotated[str | None, typer.Option(help="RFC 3339 time of receipt; default now.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,  # noqa: ARG001
     config: ConfigFile = None,  # noqa: ARG001
@@ -110,13 +114,15 @@ def try_adapter(
     one = _known(name)
     chosen = _kind(one, kind)
     settings = _settings(one, setting or [])
+    if code_map is not None:
+        settings["code_map"] = _code_map(one, code_map)
     from dashboard_api.times import parse_time  # noqa: PLC0415 - a command loads what it uses only
 
     received_ns = time.time_ns() if received is None else parse_time(received, "--received")
     body = _read(payload, as_hex)
     from deploy.jobs.trial import try_payload  # noqa: PLC0415 - loads the stages of ingest
 
-    result = try_payload(one, body, chosen, received_ns=received_ns, zone=zone, settings=settings)
+    result = try_payload(one, body, chosen, received_ns=received_ns, zone=zone, settings=settings, captured=captured)
     if as_json:
         show(result)
     else:
@@ -146,6 +152,20 @@ def _settings(one: "Adapter", pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _code_map(one: "Adapter", file: Path) -> str:
+    """The text of a code map that can be used; raises ``ConfigError`` naming the row that is wrong."""
+    from ingest.adapters.hl7.code_map import parse  # noqa: PLC0415 - a command loads what it uses only
+
+    if "code_map" not in one.settings:
+        raise InvalidRequest("--code-map", f"{one.name} has none")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest("--code-map", f"{file}: cannot be read") from error
+    parse(text)
+    return text
+
+
 def _read(payload: str, as_hex: bool) -> bytes:
     try:
         body = sys.stdin.buffer.read() if payload == "-" else Path(payload).read_bytes()
@@ -167,6 +187,7 @@ def _print(result: Mapping[str, Any]) -> None:
          ("vital", "value", "time", "basis", "seq", "flags", "note")),
         ("Events", result["events"], ("kind", "vital", "value", "time", "detail")),
         ("Rejects", result["rejects"], ("reason", "detail")),
+        ("Unknown codes", result["unknown_codes"], ("kind", "code", "count")),
     ):  # fmt: skip
         if rows:
             console.print(title, style="bold")

@@ -2,7 +2,9 @@
 
 import inspect
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +15,8 @@ from dashboard_api.shapes import readings_json
 from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
+from ingest.files.splitting import Source
+from ingest.journal import unknown_codes
 from ingest.pipeline import Outcome
 from ingest.placing.wear import WearTable
 from vitals.catalog import BY_CODE
@@ -34,21 +38,27 @@ def try_payload(
     received_ns: int,
     zone: str | None = None,
     settings: Mapping[str, str] | None = None,
+    captured: bool = False,
 ) -> Json:
     """What ``adapter`` and the stages after it make of a payload of a device that one person always wore.
 
     ``zone`` is the IANA zone of that person and of the device's clock, ``settings`` the device's model settings.
+    ``captured`` tells that ``payload`` is a file of several, which are cut as an import cuts them.
 
     Returns:
-        ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_members", "duplicates"}``. Readings
-        have the contract's shape without the patient; one that would wait on the unassigned worklist says why as
+        ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_codes", "unknown_members",
+        "duplicates"}``. ``unknown_codes`` are the codes that are no vital sign here, with their counts. Readings have
+        the contract's shape without the patient; one that would wait on the unassigned worklist says why as
         ``unassigned``. ``duplicates`` counts readings that the payload holds more than once.
 
     Raises:
-        InvalidRequest: no such zone.
+        InvalidRequest: no such zone, or files of this kind are not cut.
     """
     _check_zone(zone)
-    message = Message(DEVICE, adapter.name, kind, received_ns, payload, ordinal=0)
+    payloads = _cut(adapter, payload, kind) if captured else [payload]
+    messages = [
+        Message(DEVICE, adapter.name, kind, received_ns, one, ordinal=number) for number, one in enumerate(payloads)
+    ]
     device = Device(DEVICE, adapter.name, zone=zone, settings=settings or {})
     worn = WearTable([device], [Assignment(DEVICE, _WEARER, zone=zone)])
     contexts = {DEVICE: Context(zone, device.settings)}
@@ -57,10 +67,18 @@ def try_payload(
         journal = open_journal(Path(scratch))
         try:
             with journal.log.transaction() as tx:
-                out = pipeline.run(adapter, [message], contexts, worn, journal.begin(tx), provenance=source)
+                out = pipeline.run(adapter, messages, contexts, worn, journal.begin(tx), provenance=source)
         finally:
             journal.log.close()
     return {"adapter": adapter.name, "version": adapter.version, "kind": kind} | _shown(out)
+
+
+def _cut(adapter: Adapter, payload: bytes, kind: str) -> list[bytes]:
+    found = adapter.files.get(kind)
+    if found is None:
+        raise InvalidRequest("--captured", "no kind of file; choose one of " + (", ".join(adapter.files) or "none"))
+    source = Source(BytesIO(payload), len(payload))
+    return [piece.payload for piece in found.pieces(source, adapter.max_payload, kind)]
 
 
 def _check_zone(zone: str | None) -> None:
@@ -81,9 +99,16 @@ def _shown(out: Outcome) -> Json:
         "readings": readings,
         "events": [_event(event) for event in out.events],
         "rejects": [{"reason": held.reason.value, "detail": held.detail} for held in out.held],
+        "unknown_codes": _codes(out.events),
         "unknown_members": out.unknown_members,
         "duplicates": out.tally.total("repeated"),
     }
+
+
+def _codes(events: Sequence[DeviceEvent]) -> list[Json]:
+    """Codes that the worklist would show, the most frequent first."""
+    found = Counter((event.kind.value, event.detail) for event in events if event.kind in unknown_codes.KINDS)
+    return [{"kind": kind, "code": code, "count": count} for (kind, code), count in found.most_common()]
 
 
 def _readings(batch: VitalBatch) -> list[Json]:

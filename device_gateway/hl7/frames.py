@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 _START: Final = 0x0B
 _END: Final = 0x1C
 _CR: Final = 0x0D
+_GARBAGE_BYTES: Final = 1024
+"""More before a frame is no serial server's line noise: the client speaks something else."""
 _ECHO_BYTES: Final = 1000
 """More of a field is not sent back: in version 2.6 none of them has more than 227."""
 _TRIGGER: Final = re.compile(rb"[A-Z]\d\d")
@@ -21,7 +23,8 @@ class BrokenFrame(Exception):
 
 
 class Framer:
-    """Bytes to messages. ``cut`` counts frames that another one began in: they are dropped, unacknowledged."""
+    """Bytes to messages. ``cut`` counts what is dropped, unacknowledged: frames that another one began in, and garbage
+    before a frame, such as the end of one whose beginning was lost."""
 
     def __init__(self, max_frame: int) -> None:
         self._max_frame = max_frame
@@ -43,19 +46,19 @@ class Framer:
         return bytes(self._buffer[1:_ECHO_BYTES])
 
     def next(self) -> bytes | None:
-        """The next message, None when more bytes are needed; line ends between frames are tolerated.
+        """The next message, None when more bytes are needed; line ends and garbage between frames are tolerated.
 
         Raises:
-            BrokenFrame: no start (``mllp_no_frame``), a broken end (``mllp_broken_frame``), or over the largest size
-                (``mllp_frame_too_large``).
+            BrokenFrame: no start in ``_GARBAGE_BYTES`` or a message without one (``mllp_no_frame``), a
+                broken end (``mllp_broken_frame``), or over the largest size (``mllp_frame_too_large``).
         """
         buffer = self._buffer
         if not self._seen:
             del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
         if not buffer:
             return None
-        if buffer[0] != _START:
-            raise BrokenFrame("mllp_no_frame")
+        if buffer[0] != _START and not self._resumed():
+            return None
         end = buffer.find(_END, self._seen)
         again = buffer.rfind(_START, max(1, self._seen), len(buffer) if end < 0 else end)
         if again > 0:
@@ -73,6 +76,19 @@ class Framer:
         del buffer[: end + 2]
         self._seen = 0
         return message
+
+    def _resumed(self) -> bool:
+        """Whether a frame begins behind garbage, which is dropped. A message without its frame is none: what it says
+        must not get lost without a sign, so it ends the connection."""
+        start = self._buffer.find(_START)
+        garbage = len(self._buffer) if start < 0 else start
+        if garbage > _GARBAGE_BYTES or self._buffer.find(b"MSH", 0, garbage) >= 0:
+            raise BrokenFrame("mllp_no_frame")
+        if start < 0:
+            return False
+        self.cut += 1
+        del self._buffer[:start]
+        return True
 
 
 class Head(NamedTuple):

@@ -71,6 +71,10 @@ CREATE TABLE IF NOT EXISTS processed(
   pause_to_ns INTEGER NOT NULL);
 INSERT OR IGNORE INTO processed VALUES(1, 0, 0, 0);
 CREATE TABLE IF NOT EXISTS unclaimed(device TEXT PRIMARY KEY, told_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unknown_codes(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, adapter TEXT NOT NULL, kind TEXT NOT NULL,
+  code TEXT NOT NULL, count INTEGER NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL,
+  samples TEXT NOT NULL, UNIQUE(device, adapter, kind, code));
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"

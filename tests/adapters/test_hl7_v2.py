@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alerts.scores.tables import SOURCES
 from ingest.adapter import Context, Decoded, SourceClock
-from ingest.adapters.hl7 import codes, segments, v2
+from ingest.adapters.hl7 import codes, mdc, segments, v2
 from ingest.adapters.hl7.segments import parse_time
-from tests.adapters.decoding import assert_sound, decode, iso, message, reading_rows
-from vitals.catalog import BY_KEY, VITALS
+from tests.adapters.decoding import assert_sound, decode, decode_all, iso, message, reading_rows
+from vitals.catalog import BY_CODE, BY_KEY, VITALS
 from vitals.glossary import EventKind, Flag, Reason
 
 CASES = Path(__file__).parent / "cases" / "hl7v2"
@@ -148,8 +149,6 @@ BAD: list[tuple[dict[str, str], Reason, str]] = [
     ({"f2": "CWE", "f5": "97^^L"}, Reason.BAD_TYPE, "OBX[1]-2"),
     ({"f2": "XYZ"}, Reason.BAD_TYPE, "OBX[1]-2"),
     ({"f3": ""}, Reason.MISSING_FIELD, "OBX[1]-3"),
-    ({"f3": "Jane Doe^^99X"}, Reason.UNKNOWN_VITAL, "OBX[1]-3"),
-    ({"f3": "1234567^^99X"}, Reason.UNKNOWN_VITAL, "OBX[1]-3"),
     ({"f5": "ninety"}, Reason.BAD_VALUE, "OBX[1]-5"),
     ({"f5": "9,7"}, Reason.BAD_VALUE, "OBX[1]-5"),
     ({"f5": "9.7E1"}, Reason.BAD_VALUE, "OBX[1]-5"),
@@ -161,7 +160,6 @@ BAD: list[tuple[dict[str, str], Reason, str]] = [
     ({"f6": ""}, Reason.MISSING_FIELD, "OBX[1]-6"),
     ({"f6": "266016^MDC_DIM_MMHG^MDC"}, Reason.UNKNOWN_UNIT, "OBX[1]-6"),
     ({"f6": "furlong"}, Reason.UNKNOWN_UNIT, "OBX[1]-6"),
-    ({"f11": ""}, Reason.MISSING_FIELD, "OBX[1]-11"),
     ({"f11": "Q"}, Reason.BAD_VALUE, "OBX[1]-11"),
     ({"f11": "FF"}, Reason.BAD_VALUE, "OBX[1]-11"),
     ({"f14": "yesterday"}, Reason.BAD_TIME, "OBX[1]-14"),
@@ -172,6 +170,8 @@ BAD: list[tuple[dict[str, str], Reason, str]] = [
     ({"f14": "20240310210460-0400"}, Reason.BAD_TIME, "OBX[1]-14"),
     ({"f14": "20240310210400-0460"}, Reason.BAD_TIME, "OBX[1]-14"),
     ({"f14": "16000310210400-0400"}, Reason.BAD_TIME, "OBX[1]-14"),
+    ({"f14": "20240310240001-0400"}, Reason.BAD_TIME, "OBX[1]-14"),
+    ({"f14": "2024031021040012-0400"}, Reason.BAD_TIME, "OBX[1]-14"),
     ({"f3": "184327^^MDC", "f2": "CWE", "f5": "1^^MDC"}, Reason.BAD_VALUE, "OBX[1]-5"),
     ({"f3": "184327^^MDC", "f2": "NM", "f5": "1"}, Reason.BAD_TYPE, "OBX[1]-2"),
 ]
@@ -258,6 +258,141 @@ def test_a_retransmission_meets_itself_and_a_correction_its_original() -> None:
     assert math.isnan(batch.value[0])
 
 
+def test_control_ids_and_corrections_stand_beside_the_readings() -> None:
+    two = encoded([row(), row(f4="1.1.1.2", f5="96", f11="C")], control="N1")
+    again, other = two, encoded([row()], control="N2")
+    decoded = decode_all([message("hl7v2", payload) for payload in (two, again, other)])
+    assert decoded.document is not None
+    first, second, third, fourth, fifth = decoded.document.tolist()
+    assert first == second == third == fourth != fifth
+    assert decoded.correction is not None
+    assert decoded.correction.tolist() == [False, True, False, True, False]
+    without = decode("hl7v2", encoded([row()], control=""))
+    assert (without.document, without.correction) == (None, None)
+    assert decode("hl7v2", two, obx11="C=value").correction is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("-100", "sentinel_-100"), ("-999.0", "sentinel_-999"), ("8388607", "sentinel_8388607"),
+     ("---", "no_number_shown"), ("-?-", "no_number_shown"), ("", "empty"), ('""', "empty")],
+)  # fmt: skip
+@pytest.mark.parametrize("vital", sorted({number for number in mdc.METRICS if number != 184327}))
+def test_what_stands_for_no_value_is_absent_with_a_reason(vital: int, text: str, reason: str) -> None:
+    key = BY_CODE[mdc.METRICS[vital].vital]
+    decoded = one(f3=f"{vital}^^MDC", f5=text, f6=key.unit)
+    assert (len(decoded.batch), said(decoded)) == (0, [])
+    assert [(event.kind, event.detail, event.vital) for event in decoded.events] == [
+        (EventKind.VALUE_ABSENT, reason, key.code)
+    ]
+
+
+def test_an_empty_status_is_final_and_said_or_rejects_its_row() -> None:
+    decoded = one(f11="")
+    assert decoded.batch.context[0]["status"] == "assumed_final"
+    refused = decode("hl7v2", encoded([row(f11="")]), empty_obx11="reject")
+    assert said(refused) == [(Reason.MISSING_FIELD, "OBX[1]-11")]
+    assert len(refused.batch) == 0
+
+
+@pytest.mark.parametrize(
+    "charset", ["UNICODE", "UTF-8", "UNICODE UTF-8", "unicode utf-8", "ASCII~UNICODE UTF-8", "~UTF-8"]
+)
+def test_character_sets_of_ascii_kind(charset: str) -> None:
+    decoded = decode("hl7v2", MONITOR.replace(b"UNICODE UTF-8", charset.encode()))
+    assert not decoded.rejects
+    assert len(decoded.batch)
+
+
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [
+        ("150456^MDC_PULS_OXIM_SAT_O2^99X", "99X:150456"),
+        ("108^MNDRY_ECG_PAUSE_RATE^99MNDRY", "99MNDRY:108"),
+        ("MDC_PULS_OXIM_SAT_O2^^L", "L:MDC_PULS_OXIM_SAT_O2"),
+        ("59408-5^SpO2^99LOCAL", "99LOCAL:#"),
+        ("Jane Doe^^99X", "99X:#"),
+        ("1234567^^Jane Doe", "local:1234567"),
+        ("149530^SpO2^MDIL", "MDIL:149530"),
+        ("0002-4BZ8^SpO2^MDIL", "MDIL:#"),
+        ("150045^MDC_PRESS_BLD_ART_PULM_SYS^MDC", "mdc:150045 MDC_PRESS_BLD_ART_PULM_SYS"),
+        ("9999-9^x^LN", "loinc:9999-9"),
+    ],
+)
+def test_a_code_that_is_not_known_is_counted_with_its_number_and_rejects_nothing(code: str, label: str) -> None:
+    decoded = decode("hl7v2", encoded([row(), row(f3=code, f5="55")]))
+    assert (decoded.batch.value.tolist(), said(decoded), decoded.unknown_members) == ([97.0], [], 1)
+    (event,) = decoded.events
+    assert (event.kind, event.value, event.vital) == (EventKind.UNKNOWN_CODE, 55.0, 0)
+    assert event.detail.startswith(label)
+    assert one(f3=code, f2="ST", f5="Jane Doe").events[0].value is None
+
+
+def test_a_number_and_a_name_of_two_vitals_are_no_reading() -> None:
+    (event,) = (decoded := one(f3="150456^MDC_ECG_HEART_RATE^MDC", f5="84")).events
+    assert (len(decoded.batch), said(decoded)) == (0, [])
+    assert (event.kind, event.detail) == (EventKind.CODE_CONFLICT, "mdc:150456 MDC_ECG_HEART_RATE")
+    assert (BY_CODE[event.vital].key, event.value) == ("spo2", 84.0)
+    # Of two vitals that the unit fits, the one for which the value is urgent.
+    rate = "264864^MDC_DIM_BEAT_PER_MIN^MDC"
+    (event,) = one(f3="147842^MDC_RESP_RATE^MDC", f5="39", f6=rate).events
+    assert BY_CODE[event.vital].key == "heart_rate"
+    (event,) = one(f3="147842^MDC_RESP_RATE^MDC", f5="60", f6=rate).events
+    assert (BY_CODE[event.vital].key, event.value) == ("resp_rate", 60.0)
+    # Two codes of one vital do not contradict each other; what only one of them says is left out.
+    (shown,) = reading_rows(one(f3="150344^MDC_TEMP_AXIL^MDC", f5="36", f6="Cel").batch)
+    assert (shown["vital"], "site" in shown["context"]) == ("temp", False)
+
+
+@pytest.mark.parametrize("code", ["150020^MDC_PULS_OXIM_SAT_O2^MDC", "262688^MDC_PULS_OXIM_SAT_O2^MDC"])
+def test_a_number_of_something_else_contradicts_the_name_of_a_vital(code: str) -> None:
+    (event,) = (decoded := one(f3=code, f5="70")).events
+    assert (len(decoded.batch), decoded.unknown_members) == (0, 1)
+    assert (event.kind, BY_CODE[event.vital].key, event.value) == (EventKind.CODE_CONFLICT, "spo2", 70.0)
+
+
+def test_a_number_decides_where_the_name_is_not_known() -> None:
+    for code in ("150456^SpO2 left hand^MDC", "150456^MDC_NO_SUCH_NAME^MDC", "150456^^MDC", "0002-4BB8^MDC_TEMP^MDIL"):
+        assert [shown["vital"] for shown in reading_rows(one(f3=code).batch)] == ["spo2"]
+
+
+@pytest.mark.parametrize("code", ["MDC_PULS_OXIM_SAT_O2X^^MDC", "mdc_puls_oxim_sat_o2^^MDC", "^SpO2^MDC", "1^SPO2^MDC"])
+def test_a_name_decides_only_when_it_is_exactly_that(code: str) -> None:
+    decoded = one(f3=code)
+    assert (len(decoded.batch), [event.kind for event in decoded.events]) == (0, [EventKind.UNKNOWN_CODE])
+
+
+@pytest.mark.parametrize(
+    ("quality", "vital"), [("", "spo2"), ("DEMO", ""), ("H", "spo2")], ids=["plain", "demonstration", "flagged"]
+)
+def test_a_conflict_is_judged_by_a_vital_unless_it_is_test_data(quality: str, vital: str) -> None:
+    (event,) = one(f3="150456^MDC_TEMP^MDC", f5="70", f8=quality).events
+    assert (event.kind, event.value) == (EventKind.CODE_CONFLICT, 70.0)
+    assert (BY_CODE[event.vital].key if event.vital else "") == vital
+    # Without a unit of either vital the number is a sample alone.
+    (event,) = one(f3="150456^MDC_TEMP^MDC", f5="70", f6="").events
+    assert (event.vital, event.value) == (0, 70.0)
+
+
+@pytest.mark.parametrize("name", ["MDC_VENT_RESP_RATE_SETTING", "MDC_ATTR_AL_LIMIT", "MDC_SPO2_LOW_LIMIT"])
+def test_settings_and_limits_are_no_vitals_whatever_their_number(name: str) -> None:
+    decoded = one(f3=f"150999^{name}^MDC", f5="12")
+    assert (len(decoded.batch), [event.kind for event in decoded.events]) == (0, [EventKind.CONTEXT])
+    # Under the number of a vital sign it is a contradiction for the worklist, and no value that may be judged.
+    (event,) = (decoded := one(f3=f"150456^{name}^MDC", f5="12")).events
+    assert (len(decoded.batch), event.kind, event.vital) == (0, EventKind.CODE_CONFLICT, 0)
+
+
+def test_no_score_reads_what_is_measured_by_another_method() -> None:
+    other = {code.metric.vital for code in mdc.CODES if code.metric.vital >= BY_KEY["bp_art_sys"].code}
+    assert {BY_CODE[vital].key for vital in other} == {
+        "bp_art_sys", "bp_art_dia", "bp_art_mean", "pulse_rate_art", "resp_rate_vent",
+    }  # fmt: skip
+    assert not {BY_CODE[vital].key for vital in other} & {key for keys in SOURCES.values() for key in keys}
+    assert len({code.number for code in mdc.CODES}) == len(mdc.CODES)
+    assert len(mdc.NAMES) == len({code.name for code in mdc.CODES if code.name}) + 5
+
+
 def test_what_tells_readings_of_one_time_apart() -> None:
     rows = [row(), row(f4="1.1.1.2"), row(f3="150364^^MDC", f6="Cel"), row(f3="188424^^MDC", f6="Cel")]
     found = seqs(encoded(rows))
@@ -288,6 +423,10 @@ def test_without_any_time_each_message_is_new() -> None:
         ("202403102105+0000", "2024-03-10T21:05:00", 0, SourceClock.INSTANT),
         ("2024031021-0000", "2024-03-10T21:00:00", 0, SourceClock.INSTANT),
         ("20240310210522", "2024-03-10T21:05:22", None, SourceClock.WALL),
+        ("20240310210522123-0400", "2024-03-11T01:05:22.123000000", -240, SourceClock.INSTANT),
+        ("20240310210522,5-0400", "2024-03-11T01:05:22.500000000", -240, SourceClock.INSTANT),
+        ("202402282400", "2024-02-29T00:00:00", None, SourceClock.WALL),
+        ("20241231240000+0100", "2024-12-31T23:00:00", 60, SourceClock.INSTANT),
         ("20240310", "2024-03-10T00:00:00", None, SourceClock.DAY),
         ("20240310-0400", "2024-03-10T00:00:00", None, SourceClock.DAY),
     ],
@@ -327,14 +466,14 @@ def test_every_code_of_the_catalogue_is_known_in_every_form() -> None:
     numbers = {code for vital in VITALS for code in (vital.mdc, *vital.other_codes.values()) if code is not None}
     rhythms = set(BY_KEY["ecg_rhythm"].other_codes.values())
     panels = {vital.mdc for vital in VITALS if vital.panel}
-    assert numbers - rhythms - panels <= codes.METRICS.keys()
-    for number, metric in codes.METRICS.items():
+    assert numbers - rhythms - panels <= mdc.METRICS.keys()
+    for number, metric in mdc.METRICS.items():
         for form in (str(number), f"{number >> 16}::{number & 0xFFFF}", str(number & 0xFFFF)):
             coded = codes.observation((form, "", "MDC"))
             assert coded is not None
             assert coded.metric == metric
     assert {code for vital in VITALS if not vital.panel for code in vital.loinc} == codes.LOINC.keys()
-    assert {number for number in codes._NAMES.values() if number not in codes.METRICS} == rhythms | {150020}
+    assert {number for number in mdc.NAMES.values() if number not in mdc.METRICS} == rhythms | {150020}
 
 
 def test_a_panel_has_no_value_and_a_battery_without_a_number_is_low() -> None:
@@ -348,7 +487,12 @@ def test_a_panel_has_no_value_and_a_battery_without_a_number_is_low() -> None:
 def test_a_distance_that_is_no_step_count_is_an_event() -> None:
     distance = one(f3="8454247^MDC_HF_DISTANCE^MDC", f5="1250", f6="263424^MDC_DIM_M^MDC")
     assert (len(distance.batch), said(distance)) == (0, [])
-    assert [(event.detail, event.value) for event in distance.events] == [("mdc:8454247 in mdc:263424", 1250.0)]
+    assert [(event.detail, event.value) for event in distance.events] == [
+        (
+            "mdc:8454247 MDC_HF_DISTANCE in mdc:263424",
+            1250.0,
+        )
+    ]
     steps = one(f3="8454247^MDC_HF_DISTANCE^MDC", f5="1250", f6="268800^MDC_DIM_STEP^MDC")
     assert [shown["vital"] for shown in reading_rows(steps.batch)] == ["steps"]
 

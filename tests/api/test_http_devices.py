@@ -247,6 +247,26 @@ def test_what_is_expected_of_a_device_can_be_changed(shared: World, api: Api) ->
     shared.api("viewer").refused("PATCH", path, 403, json={})
 
 
+def test_unknown_codes_of_devices(world: World) -> None:
+    api = world.api("clinician")
+    assert api.get("/unknown-codes") == {"items": [], "next": None}
+    device = world.registry.enrol("hl7v2")[0].id
+    message = (
+        b"MSH|^~\\&|MON|W|||20231114221320+0000||ORU^R01^ORU_R01|1|P|2.6\rPID|||P1\rOBR|1\r"
+        b"OBX|1|NM|108^x^99MNDRY||3|264864^MDC_DIM_BEAT_PER_MIN^MDC|||||R\r"
+    )
+    world.receive(device, message, adapter="hl7v2", kind="oru_r01")
+    world.stored()
+    (one,) = api.get("/unknown-codes")["items"]
+    assert one == {
+        "id": one["id"], "device": device, "adapter": "hl7v2", "kind": "unknown_code",
+        "code": "99MNDRY:108 in mdc:264864", "count": 1, "first": "2023-11-14T22:13:20Z",
+        "last": "2023-11-14T22:13:20Z", "samples": [3.0],
+    }  # fmt: skip
+    assert api.get(f"/unknown-codes?device={device}")["items"] == [one]
+    api.refused("GET", "/unknown-codes?device=nobody", 404)
+
+
 def test_ledger_accounts_for_every_message_and_reading(shared: World, api: Api) -> None:
     _, device = shared.worn()
     zeros = api.get(f"/devices/{device}/ledger")

@@ -22,7 +22,8 @@ from ingest.adapters import BUILT_IN
 from tests.adapters.decoding import ADAPTERS
 from tests.adapters.test_adapter_golden_cases import FOUND, load
 from tests.deploy.conftest import CLI, ROOT, run_cli
-from vitals.errors import InvalidRequest, VitalgateError
+from tests.gateway.mllp_client import oru
+from vitals.errors import ConfigError, InvalidRequest, VitalgateError
 from vitals.glossary import Reason
 
 RECEIVED_NS = 1_767_601_805 * 10**9
@@ -105,6 +106,31 @@ def test_try_shows_rejects_and_still_succeeds(tmp_path: Path) -> None:
     assert re.search(r"missing_field +\$\[1\]\.value", text)
 
 
+def test_try_shows_what_a_code_map_leaves_unknown_in_captured_messages(tmp_path: Path) -> None:
+    capture, codes = tmp_path / "capture.hl7", tmp_path / "codes.toml"
+    capture.write_bytes(
+        b"".join(
+            oru(f"N{number}", time=f"202403102104{number:02}-0400").replace(b"150456^MDC_PULS_OXIM_SAT_O2^MDC", code)
+            for number, code in enumerate((b"SAT^^99X", b"SAT^^99X", b"RR^^99X"))
+        )
+    )
+    arguments = ("try", "hl7v2", "--payload", str(capture), "--kind", "oru_r01", "--captured")
+    without = json.loads(adapter_cli(*arguments, "--json"))
+    assert [(one["code"].split()[0], one["count"]) for one in without["unknown_codes"]] == [
+        ("99X:SAT", 2),
+        ("99X:RR", 1),
+    ]
+    assert without["readings"] == []
+    codes.write_text('version = 1\n[[codes]]\ncode = "SAT"\nsystem = "99X"\nvital = "spo2"\nunit = "%"\n')
+    found = json.loads(adapter_cli(*arguments, "--code-map", str(codes), "--json"))
+    assert [(one["code"].split()[0], one["count"]) for one in found["unknown_codes"]] == [("99X:RR", 1)]
+    assert [(one["vital"], one["context"]["code_map"]) for one in found["readings"]] == [("spo2", "version 1")] * 2
+    assert re.search(r"unknown_code +99X:RR", adapter_cli(*arguments, "--code-map", str(codes)))
+    codes.write_text(codes.read_text() + "factor = 10\n")
+    with pytest.raises(ConfigError, match=r"codes\.1\.factor"):
+        adapter_cli(*arguments, "--code-map", str(codes))
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -117,6 +143,9 @@ def test_try_shows_rejects_and_still_succeeds(tmp_path: Path) -> None:
         (["try", "json", "--payload", "-", "--received", "noon"], 2, "--received: not an RFC 3339 time"),
         (["try", "json", "--payload", "-", "--set", "quirk=1"], 2, "--set: json has no settings"),
         (["try", "json", "--payload", "-", "--set", "quirk"], 2, "--set: KEY=VALUE"),
+        (["try", "json", "--payload", "-", "--code-map", "codes.toml"], 2, "--code-map: json has none"),
+        (["try", "hl7v2", "--payload", "-", "--code-map", "codes.toml"], 2, "--code-map: codes.toml: cannot be read"),
+        (["try", "ble_plx", "--payload", "-", "--kind", "odd", "--captured"], 2, "--captured: no kind of file"),
         (["try", "ble_plx", "--payload", "-"], 2, "--kind: one of 2a5e, 2a5f"),
         (["new", "Bad-Name"], 2, "NAME: a-z"),
         (["new", "json"], 2, "NAME: json is taken"),

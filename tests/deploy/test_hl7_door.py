@@ -20,6 +20,14 @@ from vitals.errors import ConfigError
 
 SENDERS = 4
 KILLS = 3
+CODES = """version = 2
+[[codes]]
+code = "SAT"
+system = "99X"
+vital = "spo2"
+unit = "%"
+"""
+"""The code map of the last sender."""
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
 
@@ -35,7 +43,9 @@ def ward(data: Path, tmp_path: Path) -> Iterator[Running]:
         f"[[hl7.senders]]\napplication = 'HUB{number}'\nfacility = 'WARD'\ndevice = 'hub-{number}'"
         for number in range(SENDERS)
     )
-    config.write_text(f"[hl7]\nmllp = '127.0.0.1:0'\n{devices}\n")
+    codes = tmp_path / "codes.toml"
+    codes.write_text(CODES)
+    config.write_text(f"[hl7]\nmllp = '127.0.0.1:0'\n{devices}\ncode_map = '{codes}'\n")
     up = Running(data, "--config", str(config))
     yield up
     assert up.stop() == 0
@@ -76,6 +86,22 @@ def test_readings_corrections_and_withdrawals(ward: Running) -> None:
     assert ward.get(f"patients/{patient}/latest")["items"][0]["value"] == 95.0
     (item,) = ward.get("quarantine")["items"]
     assert (item["reason"], item["detail"]) == ("bad_value", "OBX[1]-5")
+
+
+def test_the_code_map_of_a_sender_gives_its_local_codes_a_meaning(ward: Running) -> None:
+    patients = [enrol(ward, number) for number in (0, SENDERS - 1)]
+    with Sender(mllp_port(ward)) as sender:
+        for number in (0, SENDERS - 1):
+            local = oru("N1", application=f"HUB{number}", facility="WARD", value="93", time=at(0))
+            local = local.replace(b"150456^MDC_PULS_OXIM_SAT_O2^MDC", b"SAT^^99X")
+            assert sender.answer(local).code == "AA"
+    ledgers = [ward.settled(f"hub-{number}")["readings"] for number in (0, SENDERS - 1)]
+    assert [ledger["stored"] for ledger in ledgers] == [0, 1]
+    (latest,) = ward.get(f"patients/{patients[1]}/latest")["items"]
+    assert (latest["vital"], latest["value"]) == ("spo2", 93.0)
+    (unknown,) = ward.get("unknown-codes")["items"]
+    assert (unknown["device"], unknown["kind"], unknown["samples"]) == ("hub-0", "unknown_code", [93.0])
+    assert not ward.get("quarantine")["items"]
 
 
 def test_nothing_answered_aa_is_lost_or_doubled_by_kill_9(ward: Running) -> None:
@@ -166,6 +192,8 @@ ONE = "[[hl7.senders]]\napplication = 'A'\ndevice = 'd'\n"
         (ON + "[[hl7.senders]]\napplication = ''\ndevice = 'd'\n", "hl7.senders.0.application"),
         (ON + ONE + "facilty = 'B'\n", "hl7.senders.0.facilty"),
         (ON + "senders = 1\n", "hl7.senders"),
+        (ON + ONE + "code_map = '/nowhere.toml'\n", "hl7.senders.0.code_map: /nowhere.toml: cannot be read"),
+        (ON + ONE + "code_map = '{path}'\n", "hl7.senders.0.code_map: {path}: code_map.hl7: unknown"),
         (TLS, "hl7.tls_cert: is needed for hl7.tls_listen"),
         (TLS + "tls_cert = 'a'\ntls_key = 'b'\n", "hl7.tls_client_ca: is needed for hl7.tls_listen"),
         (TLS + "tls_cert = '/a'\ntls_key = '/b'\ntls_client_ca = '/c'\n", "hl7.tls_cert: /a with /b"),
@@ -173,10 +201,21 @@ ONE = "[[hl7.senders]]\napplication = 'A'\ndevice = 'd'\n"
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, named: str) -> None:
     path = tmp_path / "ward.toml"
-    path.write_text(text)
+    path.write_text(text.replace("{path}", str(path)))
     with pytest.raises(ConfigError) as caught:
         settings.load(path)
-    assert str(caught.value).startswith(named)
+    assert str(caught.value).startswith(named.replace("{path}", str(path)))
+
+
+def test_code_maps_are_of_devices(tmp_path: Path) -> None:
+    path, codes = tmp_path / "ward.toml", tmp_path / "codes.toml"
+    codes.write_text(CODES)
+    second = ONE.replace("'A'", "'B'")
+    path.write_text(ON + ONE + f"code_map = '{codes}'\n" + second.replace("'d'", "'e'"))
+    assert settings.load(path).hl7.code_maps() == {"d": CODES}
+    path.write_text(ON + ONE + f"code_map = '{codes}'\n" + second)
+    with pytest.raises(ConfigError, match="another than that of a sender of the same device"):
+        settings.load(path)
 
 
 def test_senders_by_application_and_facility(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def test_any_bytes_are_frames_or_a_reason(parts: list[bytes]) -> None:
     ("stream", "reason"),
     [
         (b"MSH|^~\\&|", "mllp_no_frame"),
-        (b"GET / HTTP/1.1\r\n", "mllp_no_frame"),
+        (b"\x00\x00MSH|^~\\&|", "mllp_no_frame"),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 180, "mllp_no_frame"),
+        (b"\x00" * 1025 + VT, "mllp_no_frame"),
         (VT + b"MSH\x1cX", "mllp_broken_frame"),
         (VT + b"M" * 65, "mllp_frame_too_large"),
         (VT + b"M" * 65 + END, "mllp_frame_too_large"),
@@ -117,6 +119,19 @@ def _fed(framer: Framer, stream: bytes, step: int) -> None:
     for start in range(0, len(stream), step):
         framer.feed(stream[start : start + step])
         framer.next()
+
+
+@pytest.mark.parametrize("garbage", [b"\x00", b"|R|||2024\r\x1c\r", b"\xff" * 1024])
+def test_garbage_before_a_frame_is_dropped_and_counted(garbage: bytes) -> None:
+    stream = VT + b"one" + END + garbage + VT + b"two" + END + VT + b"three" + END
+    for step in (1, 7, len(stream)):
+        framer, found = Framer(1000), []
+        for start in range(0, len(stream), step):
+            framer.feed(stream[start : start + step])
+            while (message := framer.next()) is not None:
+                found.append(message)
+        assert found == [b"one", b"two", b"three"]
+        assert (framer.cut, framer.begun) == (1, False)
 
 
 def test_a_frame_that_another_begins_in_is_dropped() -> None:
@@ -292,7 +307,7 @@ def test_messages_in_one_write_or_byte_by_byte(door: Door) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "mllp_no_frame"),
+        (b"GET / HTTP/1.1\r\nHost: " + b"x" * 1024, "mllp_no_frame"),
         (oru(), "mllp_no_frame"),
         (VT + oru() + b"\x1cX", "mllp_broken_frame"),
         (VT + oru(), "mllp_cut_frame"),
@@ -309,6 +324,18 @@ def test_what_is_no_frame_ends_its_connection_unacknowledged(tmp_path: Path, dat
         door.closed(reason)
         assert healthy.answer(oru("after")).code == "AA"
         assert len(messages(door.gateway.log)) == 2
+
+
+def test_garbage_before_a_frame_costs_no_message(tmp_path: Path) -> None:
+    with opened(tmp_path) as door:
+        with door.sender() as sender:
+            sender.send(b"\x00\xff+++" + framed(oru("first")))
+            ack = sender.ack()
+            assert ack is not None
+            assert (ack.code, ack.control) == ("AA", "first")
+            assert sender.answer(oru("second")).code == "AA"
+        door.closed("mllp_cut_frame")
+        assert list(payloads(door.gateway.log)) == [oru("first"), oru("second")]
 
 
 def test_a_cut_frame_before_a_whole_one_is_counted_and_not_acknowledged(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ingest import quarantine
 from ingest.adapter import (
     Adapter,
     Columns,
@@ -167,6 +168,8 @@ UNSOUND: dict[str, Spoil] = {
     "reject of no message": lambda decoded: replace(decoded, rejects=[Reject(99, Reason.EMPTY)]),
     "reject of a message before": lambda decoded: replace(decoded, rejects=[Reject(-1, Reason.EMPTY)]),
     "reject without a reason": lambda decoded: replace(decoded, rejects=[Reject(0, "bad")]),  # type: ignore[arg-type]
+    "documents of other rows": lambda decoded: replace(decoded, document=np.zeros(9, np.int64)),
+    "corrections that are numbers": lambda decoded: replace(decoded, correction=np.zeros(1, np.int64)),  # type: ignore[arg-type]
     "nothing": lambda decoded: None,  # type: ignore[return-value, arg-type]
     "columns of another kind": lambda decoded: replace(decoded, batch=[1]),  # type: ignore[arg-type]
 }  # fmt: skip
@@ -203,6 +206,26 @@ def test_context_of_rows_finds_its_way_through_the_halves(world: World) -> None:
     assert [(row["value"], row["context"]["line"]) for row in world.rows()] == [
         (float(value), str(value)) for value in (90, 91, 92, 93)
     ]
+
+
+def test_documents_and_corrections_keep_their_rows_through_the_halves() -> None:
+    def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
+        builder = ReadingsBuilder()
+        for index, message in enumerate(messages):
+            value = lines(message)
+            builder.add(
+                index, SPO2, value, PERCENT, message.received_ns, document=value if value > 91 else 0,
+                correction=value == 93,
+            )  # fmt: skip
+        return Decoded(builder.build(), document=builder.documents(), correction=builder.corrections())
+
+    payloads = (b"90", b"x", b"91", b"92", b"y", b"93")
+    messages = [Message("d", "lines", "", 5, payload) for payload in payloads]
+    decoded = quarantine.decode(replace(LINES, decode=decode), messages, [Context()] * len(messages))
+    assert decoded.document is not None
+    assert decoded.correction is not None
+    assert decoded.document.tolist() == [0, 0, 92, 93]
+    assert decoded.correction.tolist() == [False, False, False, True]
 
 
 PARTLY = [

@@ -30,6 +30,8 @@ function Battery({ device }) {
 
 const COLUMNS = ["Device", "Presence", "Last seen", "Last measured", "Battery", "Faults"];
 
+const CODE_COLUMNS = ["Code", "Device", "Why", "Times", "Newest values", "Last"];
+
 const Row = ({ device }) => html`<tr data-device=${device.device}>
   <th scope="row">${device.device}<small class="soft">${device.adapter}${device.patient ? html` · <a href="#/patient/${device.patient}">${nameOf(device.patient)}</a>` : " · not assigned"}</small></th>
   <td data-label=${COLUMNS[1]}><${Presence} device=${device} /></td>
@@ -65,6 +67,25 @@ function useDevices() {
   return got;
 }
 
+/** Values that came under a code which is no vital sign here: nobody is watched by them until the code is mapped. */
+function UnknownCodes({ devices }) {
+  const [codes, setCodes] = useState([]);
+  useEffect(() => { all("unknown-codes").then(setCodes, () => setCodes([])); }, [devices]);
+  if (codes.length === 0) return null;
+  return html`<section class="codes"><h2>Unknown codes</h2>
+    <p class="soft">Values under these codes are not read: no limit watches them.</p>
+    <div class="scroll"><table class="devices"><thead><tr>${CODE_COLUMNS.map((title) => html`<th key=${title} scope="col">${title}</th>`)}</tr></thead>
+      <tbody>${codes.slice(0, SHOWN).map((one) => html`<tr key=${one.id} data-code=${one.code}>
+        <th scope="row">${one.code}<small class="soft">${one.adapter}</small></th>
+        <td data-label=${CODE_COLUMNS[1]}>${one.device}</td>
+        <td data-label=${CODE_COLUMNS[2]}>${one.kind === "code_conflict" ? html`<b class="flag">number and name differ</b>` : "no vital sign here"}</td>
+        <td data-label=${CODE_COLUMNS[3]}>${one.count}</td>
+        <td data-label=${CODE_COLUMNS[4]}>${one.samples.join(", ") || NO_VALUE}</td>
+        <td data-label=${CODE_COLUMNS[5]}><${Time} at=${one.last} none="" /></td></tr>`)}</tbody></table></div>
+    ${codes.length > SHOWN && html`<p class="calm">${count(codes.length - SHOWN, "more code")} in <code>GET /api/v1/unknown-codes</code>.</p>`}
+  </section>`;
+}
+
 export function Devices() {
   const { items, problem } = useDevices();
   const needy = items?.filter(needs).length ?? 0;
@@ -77,5 +98,6 @@ export function Devices() {
       ${COLUMNS.map((title) => html`<th key=${title} scope="col">${title}</th>`)}</tr></thead>
       <tbody>${items.slice(0, SHOWN).map((device) => html`<${Row} key=${device.device} device=${device} />`)}</tbody></table></div>`}
     ${items?.length > SHOWN && html`<p class="calm">${count(items.length - SHOWN, "more device")} in <code>vitalgate device list</code>.</p>`}
+    <${UnknownCodes} devices=${items} />
   </main>`;
 }

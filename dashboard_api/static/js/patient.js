@@ -129,7 +129,7 @@ function Known({ id, range, theme }) {
   </main>`;
 }
 
-const KEYS = ["heart_rate", "pulse_rate", "spo2", "resp_rate", "bp_sys", "bp_dia", "temp", "glucose_isf", "glucose_bg", "glucose", "weight"];
+const KEYS = ["heart_rate", "pulse_rate", "spo2", "resp_rate", "bp_sys", "bp_dia", "bp_art_sys", "bp_art_dia", "temp", "glucose_isf", "glucose_bg", "glucose", "weight"];
 const order = (key) => (KEYS.indexOf(key) + 100) % 100;
 
 /** The limit of each priority in one line. */

@@ -11,7 +11,8 @@ const FEWEST = 3;
 const HOUR_MS = 3_600_000;
 // [least height of the line in units, change within an hour that earns an arrow]
 const SCALE = {
-  heart_rate: [30, 10], pulse_rate: [30, 10], pulse_rate_nibp: [30, 10], spo2: [6, 2], resp_rate: [10, 4], bp_sys: [40, 15],
+  heart_rate: [30, 10], pulse_rate: [30, 10], pulse_rate_nibp: [30, 10], pulse_rate_art: [30, 10], spo2: [6, 2], resp_rate: [10, 4], resp_rate_vent: [10, 4],
+  bp_sys: [40, 15], bp_art_sys: [40, 15],
   temp: [1.5, 0.5], glucose_isf: [80, 30], glucose_bg: [80, 30], glucose: [80, 30], weight: [3, 1],
 };
 

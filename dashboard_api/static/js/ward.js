@@ -8,10 +8,10 @@ import { ageOf, breach, incidentsOf, isStale, openAlerts, state, taken } from ".
 import { Arrow, Spark } from "./trend.js";
 
 const COLUMNS = [
-  ["HR", ["heart_rate", "pulse_rate", "pulse_rate_nibp"]],
+  ["HR", ["heart_rate", "pulse_rate", "pulse_rate_nibp", "pulse_rate_art"]],
   ["SpO₂", ["spo2"]],
-  ["RR", ["resp_rate"]],
-  ["BP", ["bp_sys"], "bp_dia"],
+  ["RR", ["resp_rate", "resp_rate_vent"]],
+  ["BP", ["bp_sys", "bp_art_sys"], { bp_sys: "bp_dia", bp_art_sys: "bp_art_dia" }],
   ["Temp", ["temp"]],
   ["Glucose", ["glucose_isf", "glucose_bg", "glucose"]],
   ["Weight", ["weight"]],
@@ -113,11 +113,12 @@ function Row({ row, columns, place }) {
       <small>${age((now() - Date.parse(first.raised)) / 1000)}${taken(first) ? " · taken" : ""}</small>`}</td>
     <th scope="row"><a href="#/patient/${patient.patient}" title=${patient.name}>${patient.name ?? patient.patient}</a>
       <small>${[condition(patient.condition), patient.status !== "active" && patient.status].filter(Boolean).join(" · ")}</small></th>
-    ${columns.map(([label, keys, second]) => {
+    ${columns.map(([label, keys, seconds]) => {
       const reading = newest(patient.patient, keys);
+      const second = reading && seconds?.[reading.vital];
       return html`<td key=${label} data-label=${label}><div class="cell">
         <${Value} reading=${reading} second=${second && state.latest.get(patient.patient)?.get(second)}
-          severity=${breach(alerts, second ? [...keys, second] : keys)} />
+          severity=${breach(alerts, seconds ? [...keys, ...Object.values(seconds)] : keys)} />
         ${reading && html`<${Spark} reading=${reading} />`}</div></td>`;
     })}
   </tr>`;

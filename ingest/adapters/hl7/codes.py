@@ -1,53 +1,24 @@
-"""What OBX-3, OBX-6, OBX-8 and OBX-11 mean: MDC numbers, names and LOINC codes to vitals and units.
+"""What OBX-3 and OBX-6 mean: MDC numbers, names and LOINC codes to vitals and units.
 
 Sources: device-formats.md 6.3 and 6.4, clinical.md 1.1, interop.md 2.2. A code is its 32-bit number, its 16-bit term,
-``partition::term`` or its reference name; the first triple or the alternate may carry it.
+``partition::term``, its reference name, or in the system MDIL of Philips monitors partition and term in hexadecimal
+(``0002-4bb8``); the first triple or the alternate may carry it. A triple of any other system is not read: its number
+may be that of an MDC code by chance.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from ingest.adapters.hl7.mdc import METRICS, NAMES, Agreement, Metric, agreed
 from vitals.catalog import BY_CODE, BY_KEY, VITALS, accepts
-from vitals.glossary import Flag
 from vitals.units import UNIT_BY_NAME
 
-
-class Metric(NamedTuple):
-    """The vital that a code stands for, with what the code says beside it."""
-
-    vital: int
-    flags: int = 0
-    context: Mapping[str, str] = MappingProxyType({})
-
-
-def _metric(key: str, flags: Flag = Flag(0), **context: str) -> Metric:
-    return Metric(BY_KEY[key].code, int(flags), MappingProxyType(context))
-
-
 _RHYTHM: Final = BY_KEY["ecg_rhythm"]
-METRICS: Final[Mapping[int, Metric]] = MappingProxyType(
-    {
-        **{vital.mdc: Metric(vital.code) for vital in VITALS if vital.mdc is not None and not vital.panel},
-        **{number: _metric("temp", site=site) for site, number in BY_KEY["temp"].other_codes.items()},
-        150301: _metric("bp_sys"),
-        150302: _metric("bp_dia"),
-        150303: _metric("bp_mean"),
-        150488: _metric("perf_index"),
-        160020: _metric("glucose"),
-        160184: _metric("glucose_bg", sample="capillary_whole_blood"),
-        160188: _metric("glucose_bg", sample="capillary_plasma"),
-        160192: _metric("glucose_bg", sample="venous_whole_blood"),
-        160196: _metric("glucose_bg", sample="venous_plasma"),
-        160200: _metric("glucose_bg", sample="arterial_whole_blood"),
-        160204: _metric("glucose_bg", sample="arterial_plasma"),
-        160208: _metric("glucose", Flag.CONTROL_SOLUTION, sample="control_solution"),
-        160364: _metric("glucose", sample="undetermined_whole_blood"),
-        160368: _metric("glucose", sample="undetermined_plasma"),
-    }
-)
 PANELS: Final = frozenset({vital.mdc for vital in VITALS if vital.panel and vital.mdc is not None})
 LOINC: Final[Mapping[str, Metric]] = MappingProxyType(
     # A code that several vitals share means the first, the plain one: 8867-4 is a heart rate.
@@ -61,51 +32,6 @@ ABSOLUTE_TIME: Final = 67975
 """The device's clock, beside the hub's in OBX-14."""
 MODALITY: Final = 68193
 NO_TIME_SYNC: Final = 532224
-_NAMES: Final[Mapping[str, int]] = MappingProxyType(
-    {
-        "MDC_ECG_HEART_RATE": 147842,
-        "MDC_PULS_OXIM_PULS_RATE": 149530,
-        "MDC_PULS_RATE_NON_INV": 149546,
-        "MDC_PULS_OXIM_SAT_O2": 150456,
-        "MDC_RESP_RATE": 151562,
-        "MDC_PRESS_BLD_NONINV": 150020,
-        "MDC_PRESS_BLD_NONINV_SYS": 150021,
-        "MDC_PRESS_BLD_NONINV_DIA": 150022,
-        "MDC_PRESS_BLD_NONINV_MEAN": 150023,
-        "MDC_PRESS_CUFF_SYS": 150301,
-        "MDC_PRESS_CUFF_DIA": 150302,
-        "MDC_PRESS_CUFF_MEAN": 150303,
-        "MDC_TEMP_BODY": 150364,
-        "MDC_TEMP_ORAL": 188424,
-        "MDC_TEMP_EAR": 188428,
-        "MDC_TEMP_AXILLA": 188452,
-        "MDC_TEMP_TYMP": 150392,
-        "MDC_CONC_GLU_CAPILLARY_WHOLEBLOOD": 160184,
-        "MDC_CONC_GLU_CAPILLARY_PLASMA": 160188,
-        "MDC_CONC_GLU_ISF": 160212,
-        "MDC_CONC_GLU_UNDETERMINED_WHOLEBLOOD": 160364,
-        "MDC_CONC_GLU_UNDETERMINED_PLASMA": 160368,
-        "MDC_MASS_BODY_ACTUAL": 188736,
-        "MDC_LEN_BODY_ACTUAL": 188740,
-        "MDC_RATIO_MASS_BODY_LEN_SQ": 188752,
-        "MDC_BODY_FAT": 188748,
-        "MDC_PULS_OXIM_PERF_REL": 150448,
-        "MDC_BLD_PERF_INDEX": 150488,
-        "MDC_ECG_TIME_PD_RR_GL": 147240,
-        "MDC_HF_DISTANCE": 8454247,
-        "MDC_HF_ACT_SLEEP": 8455148,
-        "MDC_FLOW_AWAY_EXP_FORCED_PEAK": 152584,
-        "MDC_VOL_AWAY_EXP_FORCED_1S": 152586,
-        "MDC_VOL_AWAY_EXP_FORCED_CAPACITY": 188928,
-        "MDC_RATIO_AWAY_EXP_FORCED_1S_FVC": 188948,
-        "MDC_ECG_STAT_RHY": 184327,
-        "MDC_ECG_SINUS_RHY": 147474,
-        "MDC_ECG_ATR_FIB": 147720,
-        "MDC_ECG_TACHY": 147688,
-        "MDC_ECG_SV_BRADY": 147984,
-    }
-)
-"""Reference names of clinical.md 1.1 and interop.md 2.2 to numbers."""
 _UNITS: Final[Mapping[int, str]] = MappingProxyType(
     {
         262688: "%",
@@ -152,6 +78,17 @@ _UNIT_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "MDC_DIM_STEP": "{steps}",
     }
 )
+_SPELLINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        **{name.lower(): unit.ucum for name, unit in UNIT_BY_NAME.items()},
+        **dict.fromkeys(("rpm", "br/min", "1/min"), "/min"),
+        "mm hg": "mm[Hg]",
+        "ºc": "Cel",
+        "%o2": "%",
+        "%spo2": "%",
+    }
+)
+"""Units as people type them, in lower case."""
 PROFILES: Final[Mapping[int, str]] = MappingProxyType(
     {
         528388: "oximeter",
@@ -197,78 +134,153 @@ ALERT_WORDS: Final = frozenset(
 )
 _PARTITIONED: Final = re.compile(r"(\d{1,3})::(\d{1,5})", re.ASCII)
 _NUMBER: Final = re.compile(r"\d{1,10}", re.ASCII)
+_HEXADECIMAL: Final = re.compile(r"([0-9A-Fa-f]{4})-([0-9A-Fa-f]{4})", re.ASCII)
 _LOINC_FORM: Final = re.compile(r"\d{1,7}-\d", re.ASCII)
+_LOINC_SYSTEMS: Final = frozenset({"LN", "LNC", "LOINC", ""})
+_MDC_SYSTEMS: Final = frozenset({"MDC", ""})
+_HEXADECIMAL_SYSTEM: Final = "MDIL"
 _TERMS: Final[Mapping[int, int]] = MappingProxyType(
     {number & 0xFFFF: number for number in (*PROFILES, *METRICS, *PANELS)}
 )
+_STRUCTURE: Final = frozenset({*PROFILES, *PANELS, *STATUS_CODES, *MODALITIES, ABSOLUTE_TIME, MODALITY})
 _UNIT_PARTITION: Final = 4 << 16
+_SYSTEM_FORM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,19}", re.ASCII)
+# Capitals and digits; anything else may be a person's name or number.
+_CODE_FORM: Final = re.compile(r"[A-Z0-9][A-Z0-9_.:/%]{0,31}", re.ASCII)
+_REFERENCE_FORM: Final = re.compile(r"MDC_[A-Z0-9_]{1,60}", re.ASCII)
 
 
 class Coded(NamedTuple):
-    """A coded field: its MDC number or LOINC code, what it measures, and whether it names a panel."""
+    """A coded field: its MDC number or LOINC code, what it measures, and whether it names a panel.
+
+    ``conflict`` is set when number and name are those of two things: the vitals that the value may be one of. Then the
+    field measures nothing.
+    """
 
     number: int | None
     loinc: str
     metric: Metric | None
     panel: bool = False
+    name: str = ""
+    conflict: tuple[int, ...] | None = None
+    local: str = ""
+    """Label of a code that the sender's code map gives a meaning."""
+    unit: int | None = None
+    """Unit of the sender's numbers by its code map."""
 
     def __str__(self) -> str:
+        if self.local:
+            return f"local:{self.local}"
         return f"mdc:{self.number}" if self.number is not None else f"loinc:{self.loinc}"
 
+    @property
+    def label(self) -> str:
+        """The code as the worklist shows it: with its reference name, if it has one."""
+        return f"{self} {self.name}" if self.name else str(self)
 
-def mdc_number(code: str, name: str = "") -> int | None:
+
+def mdc_number(code: str, name: str = "", system: str = "") -> int | None:
     """The 32-bit number of a code in any of its forms, None when it is in none.
 
-    Worked: ``150021``, ``2::18949`` and ``18949`` are 150021, and so is the name ``MDC_PRESS_BLD_NONINV_SYS``.
+    Worked: ``150021``, ``2::18949`` and ``18949`` are 150021, and so is the name ``MDC_PRESS_BLD_NONINV_SYS``;
+    ``0002-4bb8`` of the system MDIL is 150456.
     """
+    if system == _HEXADECIMAL_SYSTEM:
+        found = _HEXADECIMAL.fullmatch(code)
+        return None if found is None else int(found[1], 16) << 16 | int(found[2], 16)
     if found := _PARTITIONED.fullmatch(code):
         return int(found[1]) << 16 | int(found[2]) & 0xFFFF
     if _NUMBER.fullmatch(code):
         number = int(code)
         return number if number > 0xFFFF else _TERMS.get(number, number)
-    return _NAMES.get(code) or _NAMES.get(name)
+    return NAMES.get(code) or NAMES.get(name)
 
 
-def _triples(parts: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+def triples(parts: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Code, name and system (in capitals) of a coded field, and of its alternate if it has one."""
     padded = [*parts, "", "", "", "", "", ""]
-    yield padded[0], padded[1], padded[2]
+    yield padded[0], padded[1], padded[2].upper()
     if any(parts[3:6]):
-        yield padded[3], padded[4], padded[5]
+        yield padded[3], padded[4], padded[5].upper()
 
 
 @lru_cache(maxsize=4096)
 def observation(parts: tuple[str, ...]) -> Coded | None:
-    """What the components of OBX-3 name: the first triple that is a vital, else the first whose code is MDC or LOINC;
-    None when there is none."""
+    """What the components of OBX-3 name: the first triple that is a vital or contradicts itself, else the first whose
+    code is MDC or LOINC; None when there is none."""
     named: Coded | None = None
-    for code, name, system in _triples(parts):
-        found: Coded | None = None
-        if _LOINC_FORM.fullmatch(code):
-            found = Coded(None, code, LOINC.get(code), code in PANEL_LOINC)
-        elif (number := mdc_number(code, name)) is not None:
-            # A bare number that the tables do not know may be anything, a record number too.
-            is_mdc = system == "MDC" or name.startswith("MDC_") or code.startswith("MDC_")
-            if is_mdc or (not system and number in METRICS):
-                found = Coded(number, "", METRICS.get(number), number in PANELS)
-        if found is not None and found.metric is not None:
+    for code, name, system in triples(parts):
+        found = _loinc(code, system) or _mdc(code, name, system)
+        if found is not None and (found.metric is not None or found.conflict is not None):
             return found
         named = named or found
     return named
+
+
+def _loinc(code: str, system: str) -> Coded | None:
+    if system not in _LOINC_SYSTEMS or not _LOINC_FORM.fullmatch(code):
+        return None
+    return Coded(None, code, LOINC.get(code), code in PANEL_LOINC)
+
+
+def _mdc(code: str, name: str, system: str) -> Coded | None:
+    if system not in _MDC_SYSTEMS and system != _HEXADECIMAL_SYSTEM:
+        return None
+    number = mdc_number(code, name, system)
+    said = next((word for word in (name, code) if _REFERENCE_FORM.fullmatch(word)), "")
+    # A bare number that the tables do not know may be anything, a record number too.
+    if number is None or not (system or said or number in METRICS):
+        return None
+    # The second component of an MDIL triple is a label of the monitor, no reference name.
+    if system == _HEXADECIMAL_SYSTEM:
+        found = Agreement(METRICS.get(number))
+    else:
+        found = agreed(number, said, is_other=number in _STRUCTURE or number in _UNITS)
+    conflict = found.perhaps if found.contradicts else None
+    return Coded(number, "", found.metric, number in PANELS and conflict is None, said, conflict)
+
+
+def is_structure(coded: Coded) -> bool:
+    """Whether a code names a device, a panel, a status word or another row that is no measurement."""
+    return coded.panel or coded.number in _STRUCTURE or coded.number in _UNITS
+
+
+def local_label(parts: Sequence[str]) -> str:
+    """A code of another system as the worklist shows it: ``99MNDRY:108``. What may be text is a digest."""
+    code, _, system = next(triples(parts))
+    if not _SYSTEM_FORM.fullmatch(system):
+        system = "local"
+    if not _CODE_FORM.fullmatch(code):
+        code = f"#{blake2b(code.encode(), digest_size=4).hexdigest()}"
+    return f"{system}:{code}"
 
 
 @lru_cache(maxsize=4096)
 def unit(vital: int, parts: tuple[str, ...]) -> int | None:
     """The unit that the components of OBX-6 name, None when none of them measures ``vital``."""
     measured = BY_CODE[vital]
-    for code, name, _system in _triples(parts):
-        candidates = [_UNIT_NAMES.get(code), _UNIT_NAMES.get(name), code]
-        number = mdc_number(code)
-        if number is not None:
-            candidates.insert(0, _UNITS.get(number if number > 0xFFFF else _UNIT_PARTITION | number))
-        for ucum in candidates:
-            if ucum and accepts(measured, ucum):
+    for code, name, system in triples(parts):
+        for ucum in _unit_names(code, name, system):
+            if accepts(measured, ucum):
                 return UNIT_BY_NAME[ucum].code
     return None
+
+
+def _unit_names(code: str, name: str, system: str) -> Iterator[str]:
+    number = mdc_number(code, system=system)
+    if number is not None:
+        yield _UNITS.get(number if number > 0xFFFF else _UNIT_PARTITION | number, "")
+    yield _UNIT_NAMES.get(code, "")
+    yield _UNIT_NAMES.get(name, "")
+    yield code
+    yield _SPELLINGS.get(_typed(code), "")
+
+
+def _typed(text: str) -> str:
+    """A unit in lower case; payloads are read byte by byte, so a degree sign may be two bytes of UTF-8."""
+    with contextlib.suppress(UnicodeError):
+        text = text.encode("latin-1").decode()
+    return text.strip().lower()
 
 
 def rhythm(number: int) -> str:

@@ -22,9 +22,11 @@ NULL: Final = '""'
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{2}")
-_CHARSETS: Final = re.compile(r"|ASCII|(?:UNICODE )?UTF-?8|8859/\d{1,2}")
+_CHARSETS: Final = re.compile(r"|ASCII|UNICODE|(?:UNICODE )?UTF-?8|8859/\d{1,2}")
+# A fraction after a dot or a comma; three digits alone are milliseconds.
 _TIME: Final = re.compile(
-    r"(\d{8})(?:(\d\d)(?:([0-5]\d)(?:([0-5]\d)(?:\.(\d{1,9}))?)?)?)?(?:([+-])(0\d|1[0-4])([0-5]\d))?", re.ASCII
+    r"(\d{8})(?:(\d\d)(?:([0-5]\d)(?:([0-5]\d)(?:[.,](\d{1,9})|(\d{3}))?)?)?)?(?:([+-])(0\d|1[0-4])([0-5]\d))?",
+    re.ASCII,
 )
 _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 
@@ -108,7 +110,8 @@ def document(payload: bytes) -> Document:
     head = segments[0][0].split(delimiters.field)
     # MSH-1 is the separator itself: without it in its place all numbers would be off by one.
     header = Segment(["MSH", delimiters.field, *head[1:]], segments[0][1])
-    if not _CHARSETS.fullmatch(delimiters.repetitions(header.field(18))[0]):
+    charsets = [text.strip().upper() for text in delimiters.repetitions(header.field(18))]
+    if not _CHARSETS.fullmatch(next(filter(None, charsets), "")):
         raise DecodeError(Reason.MALFORMED, "MSH-18")
     lines = [
         (number, _segment(line, ended, delimiters.field))
@@ -162,9 +165,18 @@ def _day(text: str) -> int:
     return date(int(text[:4]), int(text[4:6]), int(text[6:])).toordinal() - _EPOCH_DAY
 
 
+def time_or_none(text: str) -> Time | None:
+    """The time that ``parse_time`` reads, None for a text that is none."""
+    try:
+        return parse_time(text)
+    except ValueError:
+        return None
+
+
 def parse_time(text: str) -> Time:
     """``YYYYMMDD[HH[MM[SS[.S…]]]][±ZZZZ]``; a day alone is DAY, without an offset WALL, else INSTANT.
 
+    A comma may stand for the dot, milliseconds may follow without one, and ``24:00`` is the next day's midnight.
     Worked: ``20240310210522-0400`` is 2024-03-11T01:05:22Z at -240.
 
     Raises:
@@ -173,12 +185,14 @@ def parse_time(text: str) -> Time:
     found = _TIME.fullmatch(text)
     if found is None:
         raise ValueError("not a time")
-    day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = found.groups()
+    day, hour, minute, second, fraction, millis, sign, zone_hours, zone_minutes = found.groups()
+    fraction = fraction or millis
     time_ns = _day(day) * 86_400 * SECOND_NS
     offset = None if sign is None else (int(zone_hours) * 60 + int(zone_minutes)) * (-1 if sign == "-" else 1)
     clock = SourceClock.DAY
     if hour is not None:
-        if hour > "23":
+        is_end_of_day = hour == "24" and not any(int(part or 0) for part in (minute, second, fraction))
+        if hour > "23" and not is_end_of_day:
             raise ValueError("no such hour")
         time_ns += (int(hour) * 3600 + int(minute or 0) * 60 + int(second or 0)) * SECOND_NS
         time_ns += int(fraction.ljust(9, "0")) if fraction else 0

@@ -1,10 +1,12 @@
 """``hl7v2``: HL7 v2 ORU^R01 of devices and hubs, IHE PCD-01 (device-formats.md 6.4, interop.md 2.2).
 
 Layout: ``MSH``, then per patient ``PID [PV1]`` and per order ``OBR`` with its ``OBX`` rows; delimiters come from MSH.
-An OBX is a reading when OBX-3 (MDC, or LOINC, the alternate triple too) names a vital, with OBX-6 as its unit (never
-assumed). Rows that hold the containment tree together (device, channel, panel) give the readings' context: device
-profile, equipment id, modality. Battery, status words, alert facets and values with no vital of their own are events;
-text of such rows is not copied, and of PID, PV1 and NTE nothing is.
+An OBX is a reading when OBX-3 names a vital: MDC by :mod:`ingest.adapters.hl7.mdc`, or LOINC, the alternate triple too,
+or a local code that the sender's code map (:mod:`ingest.adapters.hl7.code_map`) knows; OBX-6 is its unit, never
+assumed. A number and a name of two things give no reading but ``code_conflict``. A value under any other code is
+counted in the worklist of unknown codes and rejects nothing. Rows that hold the containment tree together (device,
+channel, panel) give the readings' context: device profile, equipment id, modality. Battery, status words and alert
+facets are events. Text of such rows is not copied, nor any of PID, PV1, NTE.
 
 Time: OBX-14, else OBR-7, else MSH-7. One without an offset takes that of MSH-7 (context ``zone`` = ``message``), else
 it is wall time and the zone that of the device's wearer.
@@ -26,37 +28,32 @@ import math
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
+from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import numpy as np
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code
 from ingest.adapters.hl7 import codes
-from ingest.adapters.hl7.codes import Coded, Metric
-from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time
+from ingest.adapters.hl7.codes import Coded
+from ingest.adapters.hl7.mdc import METRICS, Metric, is_setting
+from ingest.adapters.hl7.rows import Row, collected, first
+from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time, time_or_none
 from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
 from ingest.files.splitting import Hl7Messages
-from vitals.catalog import BY_CODE
+from vitals.catalog import BY_CODE, is_urgent
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import DeviceEvent, Message
+from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
 
 _PATH: Final = re.compile(r"\d{1,10}(?:\.\d{1,10}){0,7}", re.ASCII)
 _EUI: Final = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
-_OFFSET: Final = re.compile(r"[+-]\d{4}$", re.ASCII)
 _TEST_DATA: Final = int(Flag.TEST_DATA)
 _RETRACTED: Final = int(Flag.RETRACTED)
 _NOT_LIVE: Final = frozenset({"D", "T"})
 """Debugging and training (MSH-11)."""
-
-
-class _Row(NamedTuple):
-    """One OBX: its number in the message, the number of its OBR and that one's OBR-7."""
-
-    number: int
-    segment: Segment
-    order: int
-    start: str
-    is_cut: bool
 
 
 class _Output:
@@ -83,43 +80,13 @@ class _Reader:
             raise DecodeError(Reason.BAD_VALUE, "MSH-9")
         self._flags = _TEST_DATA if header.field(11)[:1] in _NOT_LIVE else 0
         self._sender = "^".join(self._marks.components(header.field(3)))
-        self._sent = _time_or_none(self._first(header.field(7)))
+        control = header.field(10)
+        self._document = _hashed(header.field(3), control) if control else 0
+        self._sent = time_or_none(first(self._doc, header.field(7)))
         self._devices: dict[str, dict[str, str]] = {}
         self.problems: list[DecodeError] = []
-        self._strays: list[DecodeError] = []
-        self._rows = self._collected()
+        self._rows, self._strays = collected(self._doc)
         self._modalities = self._modality()
-
-    def _first(self, field: str) -> str:
-        """Component 1 of a field, empty for the null value."""
-        text = field.partition(self._marks.component)[0]
-        return "" if text == NULL else text
-
-    def _collected(self) -> list[_Row]:
-        rows: list[_Row] = []
-        order, patients, start, patient, before = 0, 0, "", "", ""
-        for number, segment in self._doc.lines:
-            if segment is None:
-                self._strays.append(DecodeError(Reason.MALFORMED, f"line {number}"))
-                continue
-            match segment.fields[0]:
-                case "MSH":
-                    raise DecodeError(Reason.MALFORMED, f"line {number}: a second MSH")
-                case "PID":
-                    patients, start = patients + 1, ""
-                    named = segment.field(3)
-                    if patient and named not in {"", patient}:
-                        raise DecodeError(Reason.AMBIGUOUS_ENCODING, f"PID[{patients}]-3: another patient")
-                    patient = patient or named
-                case "OBR":
-                    order, start = order + 1, self._first(segment.field(7))
-                case "OBX":
-                    usual = before or (segment.field(14) and (start or self._first(self._doc.header.field(7))))
-                    rows.append(_Row(len(rows) + 1, segment, order, start, _is_cut(segment, usual)))
-                    before = max(before, segment.field(14), key=len)
-        if not rows:
-            raise DecodeError(Reason.MISSING_FIELD, "OBX")
-        return rows
 
     def _modality(self) -> dict[tuple[int, str], str]:
         """(order, path of a metric) -> modality, which a facet below the metric tells."""
@@ -134,7 +101,8 @@ class _Reader:
         return found
 
     def _coded(self, segment: Segment) -> Coded | None:
-        return codes.observation(tuple(self._marks.components(segment.field(3))))
+        parts = tuple(self._marks.components(segment.field(3)))
+        return self._choices.code_map.find(parts) or codes.observation(parts)
 
     def read(self) -> None:
         """Add every good row."""
@@ -145,7 +113,7 @@ class _Reader:
                 self.problems.append(DecodeError(problem.reason, f"OBX[{row.number}]-{problem.detail}"))
         self.problems += self._strays
 
-    def _read(self, row: _Row) -> None:
+    def _read(self, row: Row) -> None:
         segment = row.segment
         if row.is_cut:
             raise DecodeError(Reason.TRUNCATED, "14" if segment.field(11) else "11")
@@ -155,7 +123,10 @@ class _Reader:
             if not segment.field(3):
                 raise DecodeError(Reason.MISSING_FIELD, "3")
             if has_value:
-                raise DecodeError(Reason.UNKNOWN_VITAL, "3")
+                self._unknown(segment, codes.local_label(self._marks.components(segment.field(3))))
+        elif coded.conflict is not None:
+            if has_value:
+                self._conflict(segment, coded, coded.conflict)
         elif coded.metric is not None:
             self._measured(row, coded, coded.metric)
         else:
@@ -175,15 +146,16 @@ class _Reader:
         parts = self._marks.components(segment.field(18))
         return next((part for part in parts if _EUI.fullmatch(part)), "")
 
-    def _measured(self, row: _Row, coded: Coded, metric: Metric) -> None:
+    def _measured(self, row: Row, coded: Coded, metric: Metric) -> None:
         segment = row.segment
         status = segment.field(11)
-        meaning = self._choices.obx11.get(status)
+        is_assumed_final = not status and self._choices.empty_is_final
+        meaning = "value" if is_assumed_final else self._choices.obx11.get(status)
         if meaning is None:
             raise DecodeError(Reason.BAD_VALUE if status else Reason.MISSING_FIELD, "11")
         quality = quality_of(segment.field(8), self._marks, self._choices)
         self._output.unknown += quality.unknown
-        unit = codes.unit(metric.vital, tuple(self._marks.components(segment.field(6))))
+        unit = self._unit(segment, coded, metric)
         if unit is None and coded.number == codes.DISTANCE and segment.field(6):
             self._other(segment, coded)
             return
@@ -206,7 +178,17 @@ class _Reader:
             unit = unit_code(BY_CODE[metric.vital].unit)
         flags = value.flags | metric.flags | quality.flags | self._flags
         flags |= int(Flag.ESTIMATED) if meaning == "preliminary" else 0
-        self._add(row, coded, metric, unit, value._replace(flags=flags), quality.context)
+        status_said = {"status": "assumed_final"} if is_assumed_final else {}
+        self._add(row, coded, metric, unit, value._replace(flags=flags), quality.context | status_said)
+
+    def _unit(self, segment: Segment, coded: Coded, metric: Metric) -> int | None:
+        """The unit of OBX-6, or of the sender's code map."""
+        stated = codes.unit(metric.vital, tuple(self._marks.components(segment.field(6))))
+        if coded.unit is None:
+            return stated
+        if stated not in {None, coded.unit}:
+            raise DecodeError(Reason.UNKNOWN_UNIT, "6: another unit than that of the code map")
+        return coded.unit
 
     def _value(self, segment: Segment, metric: Metric) -> Number | Absent:
         kind = segment.field(2)
@@ -217,7 +199,7 @@ class _Reader:
         words = BY_CODE[metric.vital].values
         return coded_value(kind, parts, words) if words else number_of(kind, parts)
 
-    def _add(self, row: _Row, coded: Coded, metric: Metric, unit: int, value: Number, context: dict[str, Any]) -> None:
+    def _add(self, row: Row, coded: Coded, metric: Metric, unit: int, value: Number, context: dict[str, Any]) -> None:
         segment, path = row.segment, self._marks.plain(row.segment.field(4))
         time, is_assumed = self._time(row)
         context |= metric.context
@@ -238,16 +220,17 @@ class _Reader:
         self._output.readings.add(
             self._index, metric.vital, value.value, unit, source, clock=clock,
             seq=_hashed(self._sender, path, str(coded), salt), tz_min=offset, flags=value.flags, context=context,
+            document=self._document, correction=self._choices.obx11.get(row.segment.field(11)) == "corrected",
         )  # fmt: skip
 
-    def _time(self, row: _Row) -> tuple[Time | None, bool]:
+    def _time(self, row: Row) -> tuple[Time | None, bool]:
         """The time of a row, None when the message has none, and whether its offset is that of MSH-7."""
-        own = self._first(row.segment.field(14))
+        own = first(self._doc, row.segment.field(14))
         try:
             time = parse_time(own or row.start) if own or row.start else self._sent
         except ValueError:
             raise DecodeError(Reason.BAD_TIME, "14" if own else f"14: OBR[{row.order}]-7") from None
-        if time is None and self._first(self._doc.header.field(7)):
+        if time is None and first(self._doc, self._doc.header.field(7)):
             raise DecodeError(Reason.BAD_TIME, "14: MSH-7")
         zone = self._sent.offset if self._sent is not None else None
         if time is None or zone is None or time.clock is not SourceClock.WALL:
@@ -284,8 +267,8 @@ class _Reader:
 
     def _coincident(self, segment: Segment, shown: str) -> None:
         """The device's clock beside the hub's: how far it is ahead, in seconds."""
-        hub = _time_or_none(self._first(segment.field(14)))
-        device = _time_or_none(shown)
+        hub = time_or_none(first(self._doc, segment.field(14)))
+        device = time_or_none(shown)
         if hub is None or device is None:
             raise DecodeError(Reason.BAD_TIME, "5" if device is None else "14")
         zone = hub.offset if hub.offset is not None else self._sent.offset if self._sent is not None else None
@@ -294,38 +277,62 @@ class _Reader:
         self._event(EventKind.CONTEXT, "device_clock_ahead_s", (device.time_ns - hub.time_ns) / 1e9)
 
     def _unmapped(self, segment: Segment, coded: Coded, parts: list[str], number: int | None) -> None:
-        """A value with no vital of its own: its code, and the value when it is a number, a code or an alert's word."""
-        detail, value = str(coded), None
-        try:
-            found = number_of(segment.field(2), parts)
-            value = found.value if isinstance(found, Number) and math.isfinite(found.value) else None
-        except DecodeError:
+        """A value with no vital of its own: what the device says of itself or its settings is an event, any other code
+        is one for the worklist."""
+        is_status = coded.number in codes.STATUS_CODES
+        if not is_status and not is_setting(coded.name):
+            self._unknown(segment, coded.label)
+            return
+        detail, value = str(coded), self._sample(segment)
+        if value is None:
             if number is not None:
                 detail += f"=mdc:{number}"
-            elif parts[0] in codes.ALERT_WORDS:
-                detail += f"={parts[0]}"
             else:
-                detail += "=(text)"
-        if value is not None and (scale := codes.mdc_number(*self._marks.components(segment.field(6))[:2])):
-            detail += f" in mdc:{scale}"
-        kind = EventKind.SENSOR_STATUS if coded.number in codes.STATUS_CODES else EventKind.CONTEXT
-        self._event(kind, detail, value)
+                detail += f"={parts[0]}" if parts[0] in codes.ALERT_WORDS else "=(text)"
+        kind = EventKind.SENSOR_STATUS if is_status else EventKind.CONTEXT
+        self._event(kind, detail + (self._scale(segment) if value is not None else ""), value)
+
+    def _unknown(self, segment: Segment, label: str) -> None:
+        """A value under a code that is not known: for the worklist, with the number as a sample; no text."""
+        self._output.unknown += 1
+        self._event(EventKind.UNKNOWN_CODE, label + self._scale(segment), self._sample(segment))
+
+    def _conflict(self, segment: Segment, coded: Coded, perhaps: tuple[int, ...]) -> None:
+        """Number and name are those of two things: the value, in the unit of the vital of ``perhaps`` for which it is
+        the most urgent, is told and not stored."""
+        self._output.unknown += 1
+        value, parts = self._sample(segment), tuple(self._marks.components(segment.field(6)))
+        told: list[tuple[bool, int, float | None]] = []
+        for vital in perhaps:
+            unit = codes.unit(vital, parts)
+            if value is not None and unit is not None:
+                told.append(_urgency(vital, value, unit))
+        _, vital, shown = max(told, key=itemgetter(0), default=(False, 0, value))
+        # Test data says nothing of a person, so no vital is named that it could be judged by.
+        is_test = (self._flags | quality_of(segment.field(8), self._marks, self._choices).flags) & _TEST_DATA
+        self._event(EventKind.CODE_CONFLICT, coded.label, shown, 0 if is_test else vital)
+
+    def _sample(self, segment: Segment) -> float | None:
+        """The finite number of OBX-5, None for any other value."""
+        try:
+            found = number_of(segment.field(2), self._marks.components(segment.field(5)))
+        except DecodeError:
+            return None
+        return found.value if isinstance(found, Number) and math.isfinite(found.value) else None
+
+    def _scale(self, segment: Segment) -> str:
+        """The unit of OBX-6 in words, empty when it is none that is known."""
+        code, name, system = [*self._marks.components(segment.field(6)), "", "", ""][:3]
+        number = codes.mdc_number(code, name, system)
+        if number is not None:
+            return f" in mdc:{number}"
+        return f" in {UNIT_BY_NAME[code].ucum}" if code in UNIT_BY_NAME else ""
 
 
-def _is_cut(segment: Segment, usual: str) -> bool:
-    """Whether a last segment without its line end lost its tail: it has no OBX-11, or an OBX-14 without an offset that
-    is shorter than is ``usual`` in the message. A shorter time would be another time."""
-    time = segment.field(14)
-    if segment.ended:
-        return False
-    return not segment.field(11) or (len(time) < len(usual) and not _OFFSET.search(time))
-
-
-def _time_or_none(text: str) -> Time | None:
-    try:
-        return parse_time(text)
-    except ValueError:
-        return None
+def _urgency(vital: int, value: float, unit: int) -> tuple[bool, int, float]:
+    """Whether a value is beyond the red limits of a vital, the vital, and the value in its canonical unit."""
+    measured = to_canonical([value], UNIT_BY_CODE[unit].ucum, BY_CODE[vital].unit)
+    return bool(is_urgent(np.array([vital], np.uint16), measured)[0]), vital, float(measured[0])
 
 
 def _is_mdc(parts: Sequence[str]) -> bool:
@@ -359,12 +366,15 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
             _decode(index, message, context, output)
         except DecodeError as problem:
             output.rejects.append(Reject(index, problem.reason, problem.detail))
-    return Decoded(output.readings.build(), output.events, output.rejects, output.unknown)
+    readings = output.readings
+    return Decoded(
+        readings.build(), output.events, output.rejects, output.unknown, readings.documents(), readings.corrections()
+    )
 
 
 ADAPTER = Adapter(
     name="hl7v2",
-    version=1,
+    version=2,
     title="HL7 v2 ORU^R01 (IHE PCD-01)",
     kinds=MappingProxyType(
         {
@@ -372,7 +382,7 @@ ADAPTER = Adapter(
             "": "one ORU^R01 message, with or without its MLLP frame",
         }
     ),
-    vitals=frozenset(BY_CODE[metric.vital].key for metric in (*codes.METRICS.values(), *codes.LOINC.values())),
+    vitals=frozenset(BY_CODE[metric.vital].key for metric in (*METRICS.values(), *codes.LOINC.values())),
     decode=decode,
     max_payload=255 * 1024,
     settings=SETTINGS,

@@ -7,9 +7,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ingest.adapters.hl7 import codes
+from ingest.adapters.hl7 import code_map, codes
+from ingest.adapters.hl7.code_map import CodeMap
 from ingest.adapters.hl7.segments import NULL, Delimiters
-from vitals.errors import DecodeError
+from vitals.errors import ConfigError, DecodeError
 from vitals.glossary import Flag, Reason
 
 _BELOW: Final = int(Flag.BELOW_RANGE)
@@ -23,13 +24,18 @@ _SIDES: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 _NO_NUMBER: Final = frozenset({"NAN", "NRES"})
+SENTINELS: Final = frozenset({-100.0, -999.0, 8388607.0})
+"""Numbers of OBX-5 by which monitors say that there is no value; no vital sign can have them. 8388607 is the
+not-a-number of an IEEE 11073 FLOAT (device-formats.md 1.1)."""
+_DASHES: Final = re.compile(r"-{1,4}|\*{1,4}|-\?-|\?{1,3}")
+"""What monitors write in place of a number."""
 _NUMERIC_TYPES: Final = frozenset({"NM", "ST", "NA", "SN"})
 _WORD_TYPES: Final = frozenset({"ST", "CWE", "CE"})
 _AWAKE: Final[Mapping[str, str]] = MappingProxyType(
     {"ALERT": "A", "CONFUSION": "C", "CONFUSED": "C", "VOICE": "V", "PAIN": "P", "UNRESPONSIVE": "U"}
 )
 _SETTING: Final = re.compile(r"([A-Z<>]{1,8})=([a-z_]+)")
-_STATUS_MEANINGS: Final = frozenset({"value", "preliminary", "retracted", "absent"})
+_STATUS_MEANINGS: Final = frozenset({"value", "corrected", "preliminary", "retracted", "absent"})
 _QUALITY_FLAGS: Final[Mapping[str, int]] = MappingProxyType(
     {
         "test_data": int(Flag.TEST_DATA),
@@ -43,7 +49,7 @@ _QUALITY_FLAGS: Final[Mapping[str, int]] = MappingProxyType(
 
 
 _OBX11: Final = (
-    "R=value,F=value,C=value,U=value,P=preliminary,S=preliminary,D=retracted,W=retracted,X=absent,I=absent,N=absent,"
+    "R=value,F=value,C=corrected,U=value,P=preliminary,S=preliminary,D=retracted,W=retracted,X=absent,I=absent,N=absent,"
     "O=absent"
 )
 _OBX8: Final = (
@@ -53,14 +59,20 @@ _OBX8: Final = (
 _BATTERY: Final = 67996
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "obx11": "meanings of OBX-11 as LETTER=value, preliminary, retracted or absent, comma-separated, over the"
-        f" defaults {_OBX11}; a letter without a meaning rejects its row",
+        "obx11": "meanings of OBX-11 as LETTER=value, corrected, preliminary, retracted or absent, comma-separated,"
+        f" over the defaults {_OBX11}; a letter without a meaning rejects its row",
         "obx8": "meanings of OBX-8 as WORD=test_data, low_quality, sensor_fault, below_range, above_range, absent or"
         f" note, comma-separated, over the defaults {_OBX8}; other words are counted and ignored",
+        "empty_obx11": "final (default): a value without OBX-11 is taken as final, context `status` = `assumed_final`;"
+        " reject: its row is rejected",
+        "code_map": "the sender's code map, a TOML text; `hl7.senders` of the settings file names its file",
         "battery_code": f"MDC number of the battery level in percent (default {_BATTERY})",
     }
 )
 """What the sources leave open (device-formats.md 6.4), by setting of a device."""
+
+
+_NAMES: Final = ("obx11", "obx8", "empty_obx11", "code_map", "battery_code")
 
 
 class Number(NamedTuple):
@@ -92,22 +104,35 @@ class Choices(NamedTuple):
     obx11: Mapping[str, str]
     obx8: Mapping[str, str]
     battery: int
+    empty_is_final: bool
+    code_map: CodeMap
 
     @staticmethod
     def of(settings: Mapping[str, str]) -> "Choices":
         """The choices of a device's settings; raises ``DecodeError`` BAD_VALUE naming one that cannot be read."""
-        return _choices(*(settings.get(name, "") for name in ("obx11", "obx8", "battery_code")))
+        return _choices(*(settings.get(name, "") for name in _NAMES))
 
 
 @lru_cache(maxsize=256)
-def _choices(obx11: str, obx8: str, battery: str) -> Choices:
+def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str) -> Choices:
+    if empty not in {"", "final", "reject"}:
+        raise DecodeError(Reason.BAD_VALUE, "setting empty_obx11")
     if battery and not re.fullmatch(r"\d{1,10}", battery, re.ASCII):
         raise DecodeError(Reason.BAD_VALUE, "setting battery_code")
     return Choices(
         _meanings("obx11", _OBX11, obx11, _STATUS_MEANINGS),
         _meanings("obx8", _OBX8, obx8, _QUALITY_FLAGS.keys() | {"absent"}),
         int(battery or _BATTERY),
+        empty != "reject",
+        _code_map(local),
     )
+
+
+def _code_map(text: str) -> CodeMap:
+    try:
+        return code_map.parse(text)
+    except ConfigError as error:
+        raise DecodeError(Reason.BAD_VALUE, f"setting code_map: {error.setting}") from error
 
 
 def _meanings(name: str, defaults: str, given: str, known: frozenset[str] | set[str]) -> Mapping[str, str]:
@@ -165,10 +190,14 @@ def _number(text: str, side: int) -> Number | Absent:
         return Absent("not_a_number")
     if word and _SIDES.get(word):
         return Number(math.nan, _SIDES[word])
+    if _DASHES.fullmatch(text):
+        return Absent("no_number_shown")
     found = _NUMBER.fullmatch(text)
     if found is None:
         raise DecodeError(Reason.BAD_VALUE, "5")
     value = float(found[2])
+    if value in SENTINELS and not found[1]:
+        return Absent(f"sentinel_{value:.0f}")
     side |= _SIDES[found[1] or ""]
     # A float forgets trailing zeros and digits past the seventeenth; the text of a number names nobody.
     return Number(value, side, "" if found[2] in {repr(value), f"{value:.0f}"} else found[2])
