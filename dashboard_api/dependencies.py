@@ -100,6 +100,7 @@ class Dependencies:
     ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
     text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
     and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and rules.
+    ``schemas`` are published JSON Schemas by name.
     ``glucose_report`` is the report of a patient over ``start_ns <= time < end_ns``. ``device_side`` leads to the
     gateway's HTTP ingest; None where no gateway runs.
     """
@@ -118,6 +119,7 @@ class Dependencies:
     metrics: Callable[[], str]
     system: Callable[[], Mapping[str, Any]]
     adapters: Collection[str]
+    schemas: Mapping[str, Mapping[str, Any]]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
     rulebook: RulebookView
     glucose_report: Callable[[Patient, int, int], dict[str, Any]]
