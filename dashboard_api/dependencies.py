@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
 from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, IngestView, Log, Registry, Store
-from vitals.records import Alert, Patient
+from vitals.records import Alert, DatedZone, Patient
 from vitals.vault import Identity
 
 
@@ -28,10 +28,13 @@ class Identities(Protocol):
 
 
 class PatientRegistry(Registry, Protocol):
-    """The registry with the history of statuses and with short-lived secrets."""
+    """The registry with the history of statuses and zones and with short-lived secrets."""
 
     def statuses(self, patient: str) -> Sequence[tuple[str, int | None, int | None]]:
         """(status, from_ns, to_ns) by time; raises ``NotFound``."""
+
+    def zones(self, patient: str) -> Sequence[DatedZone]:
+        """Time zones by time; raises ``NotFound``."""
 
     def grant(self, device: str, ttl_s: int) -> str:
         """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
