@@ -271,7 +271,7 @@ class _Text:
         found = _NEXT_ELEMENT.search(self._text, at)
         return found.start() if found else -1
 
-    def listed(self, path: Sequence[str], members: _Members) -> Iterator[bytes]:
+    def listed(self, path: Sequence[str], members: _Members) -> Iterator[Record]:
         """The elements of the list at ``path`` in the object that comes; ``members`` get what stands around it."""
         self._at += 1
         if self._next("}"):

@@ -65,12 +65,12 @@ class _XmlScan:
     def __iter__(self) -> Iterator[Record]:
         self._find_root()
         (parser, shift), block, told = self._parser(), bytes(self._buffer), -1
-        while not self._ended:
+        while not self._is_over():
             try:
                 parser.Parse(block, not block)
             except (expat.ExpatError, _HoldsItself) as problem:
                 yield from self._taken()
-                if self._ended:
+                if self._is_over():
                     return
                 at = self._event if isinstance(problem, _HoldsItself) else parser.ErrorByteIndex + shift
                 where = f"line {self._line_of(at)}: not XML at byte {at}"
@@ -88,6 +88,9 @@ class _XmlScan:
             yield from self._taken()
             self._forget()
             block = self._read()
+
+    def _is_over(self) -> bool:
+        return self._ended
 
     def _read(self) -> bytes:
         block = without_controls(self.source.read())
