@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
 from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, IngestView, Log, Registry, Store
-from vitals.records import Alert, Patient
+from vitals.records import Alert, DatedZone, Patient
 from vitals.vault import Identity
 
 
@@ -28,10 +28,13 @@ class Identities(Protocol):
 
 
 class PatientRegistry(Registry, Protocol):
-    """The registry with the history of statuses and with short-lived secrets."""
+    """The registry with the history of statuses and zones and with short-lived secrets."""
 
     def statuses(self, patient: str) -> Sequence[tuple[str, int | None, int | None]]:
         """(status, from_ns, to_ns) by time; raises ``NotFound``."""
+
+    def zones(self, patient: str) -> Sequence[DatedZone]:
+        """Time zones by time; raises ``NotFound``."""
 
     def grant(self, device: str, ttl_s: int) -> str:
         """A second secret of a device for some seconds; raises ``NotFound``, ``InvalidRequest``."""
@@ -100,6 +103,7 @@ class Dependencies:
     ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
     text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
     and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and rules.
+    ``schemas`` are published JSON Schemas by name.
     ``glucose_report`` is the report of a patient over ``start_ns <= time < end_ns``. ``device_side`` leads to the
     gateway's HTTP ingest; None where no gateway runs.
     """
@@ -118,6 +122,7 @@ class Dependencies:
     metrics: Callable[[], str]
     system: Callable[[], Mapping[str, Any]]
     adapters: Collection[str]
+    schemas: Mapping[str, Mapping[str, Any]]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
     rulebook: RulebookView
     glucose_report: Callable[[Patient, int, int], dict[str, Any]]

@@ -15,6 +15,7 @@ from vitals.records import (
     AlertEvent,
     Assignment,
     BookedEvent,
+    DatedZone,
     Decision,
     Device,
     Ledger,
@@ -93,9 +94,11 @@ class Store(Protocol):
         """
 
     def window(
-        self, patient: str, vital: int, start_ns: int, end_ns: int, *, resolution: str = "raw", limit: int = 100_000
-    ) -> Window:
-        """Readings with ``start_ns <= time < end_ns``; ``resolution`` is raw, 1m, 1h or 1d.
+        self, patient: str, vital: int, start_ns: int, end_ns: int, *, resolution: str = "raw", limit: int = 100_000,
+        zones: Sequence[DatedZone] = (),
+    ) -> Window:  # fmt: skip
+        """Readings with ``start_ns <= time < end_ns``; ``resolution`` is raw, 1m, 1h or 1d. Days are those of
+        ``zones``, by time (``vitals.store.days``). A bucket is named by its start, which may lie before ``start_ns``.
 
         Aggregates leave out implausible, control-solution, test and retracted readings. Values without a number are in
         ``count`` and ``flags`` when they are beyond the sensor's range, and else left out; a bucket of nothing else has

@@ -20,6 +20,14 @@ class LogRow(NamedTuple):
     body: bytes
 
 
+class DatedZone(NamedTuple):
+    """The IANA time zone of a patient over ``from_ns <= time < to_ns`` (None = open)."""
+
+    zone: str
+    from_ns: int | None
+    to_ns: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A series of one vital of one patient, columns of equal length, by time.

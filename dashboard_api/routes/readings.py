@@ -1,6 +1,7 @@
 """A patient's vital signs: the newest of each, and series as columns."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Final, TypeVar
 
 import numpy as np
@@ -17,7 +18,6 @@ from dashboard_api.times import FIRST_NS, LAST_NS, parse_time
 from vitals.canary import is_canary
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.errors import InvalidRequest
-from vitals.ports import Store
 from vitals.records import Trends, Window
 from vitals.times import HOUR_NS, SECOND_NS, rfc3339
 
@@ -107,8 +107,9 @@ def _slots(trends: Trends) -> dict[str, dict[str, list[float | None]]]:
 
 @router.get("/patients/{patient}/readings", **needs(Permission.VITALS_READ))
 async def series(request: Request, deps: Deps, patient: str, query: Annotated[SeriesQuery, Query()]) -> Response:
-    """One vital sign as columns, oldest first, `start <= time < end`. `auto` selects the finest resolution with at most
-    `max_points` points. `next` is the start of the rest that did not fit into the answer."""
+    """One vital sign as columns, oldest first, `start <= time < end`. `1d` is by days of the patient's time zone, whose
+    starts are in `time`; a day has 23 or 25 hours where clocks change. `auto` selects the finest resolution with at
+    most `max_points` points. `next` is the start of the rest that did not fit into the answer."""
     vital = BY_KEY.get(query.vital)
     if vital is None or vital.panel:
         raise InvalidRequest("vital", "no such vital sign" if vital is None else f"ask for {', '.join(vital.panel)}")
@@ -124,23 +125,18 @@ async def series(request: Request, deps: Deps, patient: str, query: Annotated[Se
 
 
 def _series(deps: Dependencies, patient: str, vital: Vital, start_ns: int, end_ns: int, query: SeriesQuery) -> Json:
-    deps.registry.patient(patient)
+    zones = deps.registry.zones(patient)
+    window_of = partial(deps.store.window, patient, vital.code, start_ns, end_ns, zones=zones)
     if query.resolution != "auto":
         points = query.max_points or MAX_RAW
-        window = _window(deps.store, patient, vital, start_ns, end_ns, query.resolution, points)
+        window = window_of(resolution=query.resolution, limit=points + 1)
     else:
         points = query.max_points or DEFAULT_POINTS
         for resolution in FINEST_FIRST:
-            window = _window(deps.store, patient, vital, start_ns, end_ns, resolution, points)
+            window = window_of(resolution=resolution, limit=points + 1)
             if len(window.time_ns) <= points:
                 break
     return window_json(vital, *_fitted(window, points))
-
-
-def _window(
-    store: Store, patient: str, vital: Vital, start_ns: int, end_ns: int, resolution: str, points: int
-) -> Window:
-    return store.window(patient, vital.code, start_ns, end_ns, resolution=resolution, limit=points + 1)
 
 
 def _fitted(window: Window, points: int) -> tuple[Window, int | None]:

@@ -95,6 +95,14 @@ def readyz(deps: Deps) -> Response:
     return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
 
+@beside.get("/schemas/{name}.json")
+def schema(deps: Deps, name: str) -> Response:
+    """A published JSON Schema: `json-reading` is that of the payloads of the `json` adapter."""
+    if name not in deps.schemas:
+        raise NotFound("schema", name)
+    return answer(deps.schemas[name])
+
+
 @beside.get("/metrics")
 def metrics(deps: Deps) -> Response:
     """Metrics as Prometheus text."""

@@ -135,7 +135,8 @@ def import_file(
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
 ) -> None:
-    """Store a file of any size as history, and print how many readings it added. After an interruption the same command
+    """Store a file of any size as history, and print how many readings it added. A record that cannot be read is named
+    with its place and left out; the exit code is 1 then, and `partial` is true. After an interruption the same command
     continues. Importing a file again adds nothing."""
     layout, loaded = locate(data_dir, config)
     from deploy.jobs import importing  # noqa: PLC0415 - loads only for this command
@@ -155,6 +156,8 @@ def import_file(
     for problem in counts["problems"]["first"]:
         sys.stderr.write(f"vitalgate: {file.name}: {problem}\n")
     show(counts)
+    if counts["partial"]:
+        raise typer.Exit(1)
 
 
 @contextmanager

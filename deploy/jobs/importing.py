@@ -11,19 +11,21 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from deploy.layout import Layout
 from deploy.processes.control import ApiClient, options
 from deploy.settings import Settings
-from ingest.adapter import Adapter
+from ingest.adapter import Adapter, Context, Reject
 from ingest.adapters import load_adapters
 from ingest.files.splitting import Piece, Splitter, open_source
+from ingest.pipeline import decode
 from simulators.publisher import Outgoing, Publisher
 from vitals.errors import BackendError, InvalidRequest
+from vitals.model import Message
 from vitals.times import DAY_S
 
 UNDER_WAY: Final = 8
@@ -172,6 +174,7 @@ def import_file(
     api: ApiClient, layout: Layout, settings: Settings, file: Path, device: str, kind: str | None, progress: Progress
 ) -> dict[str, Any]:
     """Import ``file``; returns the readings it added by the device's ledgers, and the parts that could not be read.
+    ``partial``: something of the file was left out.
 
     Raises:
         InvalidRequest: no such file, or nothing in it that the device's adapter reads.
@@ -201,11 +204,40 @@ def import_file(
     if source.problems and not counts.skipped + counts.messages:
         mark.done()
         raise InvalidRequest("FILE", source.named[0])
-    after = settled(api, device)
+    ledger = moved(before, settled(api, device))
     mark.done()
+    refused = ledger["messages"]["quarantined"] > 0
+    if refused or counts.skipped:
+        # What an interrupted call sent was refused before its ledger was looked at.
+        context = Context(record.get("zone"), record.get("settings") or {})
+        tell_refused(file, cut, adapter, Message(device, adapter.name, chosen, 0, b""), context, limit, source.problem)
     sent = {"records": counts.records, "messages": counts.messages, "acked": counts.acked, "skipped": counts.skipped}
     problems = {"count": source.problems, "first": source.named}
-    return sent | {"problems": problems, "device": device, "ledger": moved(before, after)}
+    partial = refused or source.problems > 0
+    return sent | {"problems": problems, "partial": partial, "device": device, "ledger": ledger}
+
+
+def tell_refused(
+    file: Path, cut: Splitter, adapter: Adapter, like: Message, context: Context, limit: int,
+    tell: Callable[[str], None],
+) -> None:  # fmt: skip
+    """``tell`` the place and the reason of each record of ``file`` that the adapter refuses: what ingest did with it,
+    done again with each record of a refused payload by itself. ``like`` is a message of the device and kind."""
+
+    def rejects(piece: Piece) -> Sequence[Reject]:
+        message = replace(like, kind=piece.kind, payload=piece.payload, received_ns=time.time_ns())
+        return decode(adapter, [message], [context]).rejects
+
+    with open_source(file, cut.member) as source:
+        places = deque((one.first, one.last) for one in cut.pieces(source, limit, like.kind) if rejects(one))
+    with open_source(file, cut.member) as source:
+        for piece in cut.pieces(source, limit, like.kind, alone=True):
+            while places and places[0][1] < piece.first:
+                places.popleft()
+            if places and places[0][0] <= piece.first:
+                for reject in rejects(piece):
+                    detail = f": {reject.detail}" if reject.detail else ""
+                    tell(f"{cut.place} {piece.first}: {reject.reason.value}{detail}")
 
 
 def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, int]]:

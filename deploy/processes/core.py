@@ -36,6 +36,7 @@ from deploy.watch.status import Status
 from deploy.watch.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core, open_core, open_raw_log, open_vault
 from ingest.adapters import load_adapters
+from ingest.adapters.hubs import json_schema
 from vitals.canary import CANARY_PATIENT
 from vitals.errors import BackendError
 from vitals.times import DAY_NS
@@ -123,6 +124,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk, backtests: Backt
         metrics=status.metrics,
         system=status.system,
         adapters=tuple(load_adapters()),
+        schemas={json_schema.NAME: json_schema.json_reading_schema()},
         parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
         rulebook=Rulebook(core.book, CLOCK),
         glucose_report=partial(glucose_report, core.store),

@@ -114,7 +114,7 @@ def test_low_and_high_are_readings_without_a_number(text: str, flag: Flag) -> No
         (ROW.replace(b"101", b"inf"), Reason.BAD_VALUE, "glucose"),
         (ROW.replace(b"101", b"-101"), Reason.BAD_VALUE, "glucose"),
         (ROW.replace(b"101", b"1_01"), Reason.BAD_VALUE, "glucose"),
-        (ROW.replace(b"101", b'"5,6"'), Reason.BAD_VALUE, "glucose"),
+        (ROW.replace(b"101", b'"5,678"'), Reason.BAD_VALUE, "glucose"),
         (ROW.replace(b"101", b"1e400"), Reason.BAD_VALUE, "glucose"),
         (ROW.replace(b"101", "١٠١".encode()), Reason.BAD_VALUE, "glucose"),
         (ROW.replace(b"2024-03-10T08:00:00", b""), Reason.BAD_TIME, "timestamp"),
@@ -190,3 +190,41 @@ def test_cut_at_every_byte_it_gives_whole_rows_or_says_so() -> None:
             assert not mine
         else:
             assert length in rejected or line_is_whole
+
+
+GERMAN = {
+    "timestamp_column": "Zeit", "event_type_column": "Art", "glucose_column": "Zucker", "reading_word": "Messung",
+    "low_word": "Tief", "high_word": "Über",
+}  # fmt: skip
+"""Made up: the words of a real export belong into the settings of the device."""
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t"])
+def test_an_export_in_another_language_is_read_with_the_words_of_the_settings(delimiter: str) -> None:
+    rows = [
+        ("Zeit", "Art", " ZUCKER  (mmol/l)"), ("2024-03-10T08:00:00", "Messung", "5,6"),
+        ("2024-03-10T08:05:00", "Alarm", "3,9"), ("2024-03-10T08:10:00", "messung", "über"),
+        ("2024-03-10T08:15:00", "Messung", "tief"), ("2024-03-10T08:20:00", "Messung", "5.7"),
+    ]  # fmt: skip
+    text = "".join(delimiter.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    decoded = decode("clarity", text.encode(), **GERMAN)
+    assert not decoded.rejects
+    found = reading_rows(decoded.batch)
+    assert [row["value"] for row in found] == [5.6, None, None, 5.7]
+    assert [row["flags"] for row in found] == [[], ["above_range"], ["below_range"], []]
+    assert {row["unit"] for row in found} == {"mmol/L"}
+    (reject,) = decode("clarity", text.encode()).rejects
+    assert reject.reason is Reason.MISSING_FIELD
+
+
+def test_a_decimal_comma_without_quotes_is_no_cell() -> None:
+    header = "Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Glucose Value (mmol/L)\n"
+    decoded = decode("clarity", f"{header}2024-03-10T08:00:00,EGV,5,6\n".encode())
+    assert [reject.detail for reject in decoded.rejects] == ["row 1: 4 cells, the header has 3"]
+    assert not len(decoded.batch)
+
+
+def test_bytes_that_are_no_text_cost_a_row_only_where_they_are_read() -> None:
+    decoded = decode("clarity", HEADER + ROW.replace(b",x,", b",\xff,") + ROW.replace(b"101", b"10\xff") + ROW)
+    assert [(reject.reason, reject.detail) for reject in decoded.rejects] == [(Reason.BAD_VALUE, "row 2: glucose")]
+    assert decoded.batch.value.tolist() == [101.0, 101.0]

@@ -23,6 +23,7 @@ from dashboard_api.auth.access import TokenAuth
 from dashboard_api.dependencies import Dependencies
 from deploy.backtest.desk import BacktestDesk
 from ingest.adapters import BUILT_IN
+from ingest.adapters.hubs import json_schema
 from ingest.journal.identities import SCHEMA, Journal
 from ingest.metrics import IngestMetrics
 from ingest.service import IngestService
@@ -130,6 +131,7 @@ class World:
             readiness=lambda: self.reasons, metrics=lambda: generate_latest(self.metrics).decode(),
             system=lambda: {"rates": {"messages_per_s": 0.0}},
             adapters=[adapter.name for adapter in BUILT_IN],
+            schemas={json_schema.NAME: json_schema.json_reading_schema()},
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
             rulebook=Rulebook(self.book, self.clock), glucose_report=partial(glucose_report, self.store),
             backtests=self.backtests,

@@ -325,6 +325,15 @@ class TestSeries:
         assert (series["min"], series["max"], series["count"]) == ([90.0], [99.0], [60])
         assert series["value"] == [pytest.approx(94.5)]
 
+    def test_days_are_those_of_the_patients_zones(self, world: World) -> None:
+        patient, device = world.worn()
+        for number, at in enumerate(("2023-10-28T21:59:59Z", "2023-10-28T22:00:00Z", "2023-10-29T22:59:59Z")):
+            body = f'{{"vital":"spo2","value":{95 + number},"unit":"%","time":"{at}"}}'
+            world.receive(device, body.encode())
+        series = world.api("viewer").get(f"/patients/{patient}/readings", vital="spo2", resolution="1d")
+        assert series["time"] == ["2023-10-27T22:00:00Z", "2023-10-28T22:00:00Z"]
+        assert series["count"] == [1, 2]
+
     def test_pages_of_a_series_join_without_gap_or_double(self, api: Api, charted: str) -> None:
         whole = api.get(f"/patients/{charted}/readings", vital="spo2", resolution="raw")
         assert (len(whole["time"]), whole["next"]) == (3_000, None)

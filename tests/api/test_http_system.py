@@ -1,5 +1,6 @@
 """The state of the system and what stands beside the API."""
 
+from ingest.adapters.hubs.json_schema import json_reading_schema
 from tests.api.api_world import Api, World
 
 
@@ -23,6 +24,15 @@ def test_readiness_gives_reasons(world: World) -> None:
     waiting = client.get("/readyz")
     assert (waiting.status_code, waiting.json()) == (503, {"ready": False, "reasons": ["log_not_writable"]})
     assert client.get("/healthz").status_code == 200
+
+
+def test_the_schema_of_json_readings_is_published(shared: World) -> None:
+    client = shared.client()
+    response = client.get("/schemas/json-reading.json")
+    assert (response.status_code, response.json()) == (200, json_reading_schema())
+    assert response.json()["$id"] == "/schemas/json-reading.json"
+    unknown = client.get("/schemas/other.json")
+    assert (unknown.status_code, unknown.json()["status"]) == (404, 404)
 
 
 def test_metrics_are_prometheus_text_without_ids(shared: World) -> None:

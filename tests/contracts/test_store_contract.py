@@ -1,6 +1,7 @@
 """The contract of ``vitals.ports.Store``, sentence by sentence, for every backend."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from vitals.errors import PositionConflict
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import COLUMNS, VitalBatch, batch_from_rows
 from vitals.ports import Store
-from vitals.times import NO_TIME
+from vitals.records import DatedZone
+from vitals.times import NO_TIME, SECOND_NS
 from vitals.units import UNIT_BY_NAME
 
 Open = Callable[[], Store]
@@ -148,6 +150,47 @@ def test_buckets_are_aligned_to_the_epoch(store: Store, resolution: str, width: 
     assert window.time_ns.tolist() == [-width, 0, width, 3 * width]
     assert window.count.tolist() == [1, 2, 1, 1]
     assert (window.device, window.seq, window.basis, window.unit) == ((), (), (), ())
+
+
+def ns(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp()) * SECOND_NS
+
+
+def daily(store: Store, zones: Sequence[DatedZone], first: str, last: str) -> list[tuple[str, int]]:
+    """One reading per hour from first to last: (start, readings) of each day."""
+    times = range(ns(first), ns(last) + 1, HOUR)
+    put(store, *(reading(time, 70.0) for time in times))
+    window = store.window("p_1", HR, *ALL_TIME, resolution="1d", zones=zones)
+    starts = (datetime.fromtimestamp(time // SECOND_NS, UTC) for time in window.time_ns.tolist())
+    return [(f"{start:%m-%dT%H:%M}", count) for start, count in zip(starts, window.count.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "last", "days"),
+    [
+        ("Europe/Berlin", "2024-03-29T23:00Z", "2024-04-01T21:00Z",
+         [("03-29T23:00", 24), ("03-30T23:00", 23), ("03-31T22:00", 24)]),
+        ("America/New_York", "2026-10-31T04:00Z", "2026-11-03T04:00Z",
+         [("10-31T04:00", 24), ("11-01T04:00", 25), ("11-02T05:00", 24)]),
+        ("Asia/Kathmandu", "2024-03-29T18:00Z", "2024-03-30T19:00Z",
+         [("03-28T18:15", 1), ("03-29T18:15", 24), ("03-30T18:15", 1)]),
+        # Clocks that change at midnight: 00:00 becomes 01:00, or 23:00 again.
+        ("America/Sao_Paulo", "2018-11-03T03:00Z", "2018-11-05T01:00Z", [("11-03T03:00", 24), ("11-04T03:00", 23)]),
+        ("America/Sao_Paulo", "2018-02-17T02:00Z", "2018-02-19T02:00Z", [("02-17T02:00", 25), ("02-18T03:00", 24)]),
+    ],
+)  # fmt: skip
+def test_a_day_is_the_patients_also_where_clocks_change(
+    store: Store, zone: str, first: str, last: str, days: list[tuple[str, int]]
+) -> None:
+    assert daily(store, [DatedZone(zone, None, None)], first, last) == days
+
+
+def test_the_day_of_a_move_goes_from_midnight_there_to_midnight_here(store: Store) -> None:
+    move_ns = ns("2024-06-02T12:00Z")
+    moved = [DatedZone("Europe/Berlin", None, move_ns), DatedZone("America/New_York", move_ns, None)]
+    assert daily(store, moved, "2024-05-31T22:00Z", "2024-06-04T03:00Z") == [
+        ("05-31T22:00", 24), ("06-01T22:00", 30), ("06-03T04:00", 24),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", [Flag.BELOW_RANGE, Flag.ABOVE_RANGE])

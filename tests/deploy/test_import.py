@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import zipfile
@@ -15,6 +16,7 @@ from tests.deploy.conftest import CLI, ROOT, Running, run_cli
 from tests.support import eventually
 
 RECORDS = 30_000
+CASE = ROOT / "tests" / "fixtures" / "cases" / "apple-export-control-char"
 
 
 def export(path: Path, records: int = RECORDS) -> Written:
@@ -32,6 +34,17 @@ def enrol(running: Running, adapter: str, device: str) -> None:
 def start(running: Running, file: Path, device: str) -> "subprocess.Popen[bytes]":
     command = [*CLI, "import", str(file), "--device", device, "--data-dir", str(running.data)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def partly(running: Running, file: Path, device: str) -> Any:
+    """An import that leaves something out: exit code 1, each problem on standard error; its answer."""
+    done = start(running, file, device)
+    answer, said = done.communicate(timeout=180)
+    assert done.returncode == 1, said.decode()
+    found = json.loads(answer)
+    assert found["partial"] is True
+    assert all(problem in said.decode() for problem in found["problems"]["first"])
+    return found
 
 
 def marks(running: Running) -> list[dict[str, int]]:
@@ -82,6 +95,7 @@ def test_an_archive_and_its_file_are_the_same_history(running: Running, tmp_path
     assert readings(first) == (written.distinct, written.records - written.distinct)
     assert first["records"] == written.records - 4 * (RECORDS // 1000), "a correlation is one element"
     assert first["problems"] == {"count": 0, "first": []}
+    assert first["partial"] is False
     assert readings(running.cli("import", str(file), "--device", "phone")) == (0, written.records)
 
 
@@ -90,11 +104,46 @@ def test_a_file_that_breaks_off_is_imported_up_to_there_and_said(running: Runnin
     file = tmp_path / "export.xml"
     export(file, 1000)
     file.write_bytes(file.read_bytes()[:-60_000])
-    done = running.cli("import", str(file), "--device", "phone")
+    done = partly(running, file, "phone")
     assert done["problems"]["count"] == 1
-    assert done["problems"]["first"][0].startswith("not XML at byte ")
+    assert ": not XML at byte " in done["problems"]["first"][0]
     assert done["ledger"]["readings"]["stored"] > 500
     assert done["ledger"]["messages"]["quarantined"] == 0
+
+
+def test_a_control_character_in_a_name_costs_nothing_and_a_broken_record_itself(
+    running: Running, tmp_path: Path
+) -> None:
+    expected = json.loads((CASE / "expected.json").read_text())
+    enrol(running, "apple_health", "phone")
+    done = running.cli("import", str(CASE / "export.xml"), "--device", "phone")
+    assert (done["partial"], done["problems"]["count"]) == (False, 0)
+    patient = running.get("devices/phone")["patient"]
+
+    def values() -> Any:
+        return running.get(f"patients/{patient}/readings?vital=heart_rate&resolution=raw")["value"]
+
+    assert values() == expected["readings"]
+    file = tmp_path / "export.xml"
+    later = (CASE / "export.xml").read_bytes().replace(b"2022-11-01", b"2022-11-02")
+    file.write_bytes(later.replace(b'value="62"', b"value=62"))
+    done = partly(running, file, "phone")
+    assert values() == [*expected["readings"], 61, 63]
+    assert done["problems"]["count"] == 1
+    assert re.fullmatch(r"line 20: not XML at byte \d+; left out", done["problems"]["first"][0])
+
+
+def test_records_that_the_adapter_refuses_are_named_by_their_place(running: Running, tmp_path: Path) -> None:
+    enrol(running, "clarity", "cgm")
+    rows = [f"2024-01-01T{number // 60:02}:{number % 60:02}:00,EGV,{100 + number % 50}" for number in range(900)]
+    rows[400], rows[700] = "2024-01-01T99:00:00,EGV,120", "2024-01-01T11:40:00,EGV,1l0"
+    file = tmp_path / "clarity.csv"
+    file.write_text("\n".join(["Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Glucose Value (mg/dL)", *rows]))
+    done = partly(running, file, "cgm")
+    assert done["problems"] == {
+        "count": 2, "first": ["line 402: bad_time: row 1: timestamp", "line 702: bad_value: row 1: glucose"],
+    }  # fmt: skip
+    assert done["ledger"]["readings"]["stored"] == 898
 
 
 def test_other_containers(running: Running, tmp_path: Path) -> None:
@@ -108,7 +157,7 @@ def test_other_containers(running: Running, tmp_path: Path) -> None:
     enrol(running, "ble_glucose", "meter")
     packets = tmp_path / "meter.txt"
     packets.write_text("# a reading, with its location\n2a18 0a 2a00 e807030a081e00 69b0 11 0000\nno packet\n")
-    done = running.cli("import", str(packets), "--device", "meter")
+    done = partly(running, packets, "meter")
     assert done["records"] == done["acked"] == 1
     assert done["problems"] == {"count": 1, "first": ["line 3: no characteristic and packet in hex"]}
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from deploy.jobs.trial import identity_note
 from ingest.adapter import Adapter
 from ingest.adapters import BUILT_IN
+from ingest.adapters.hubs.json_members import MEMBERS
 from tests.docs.tables import ROOT, code, table
 from vitals.catalog import BY_KEY, VITALS
 from vitals.times import rfc3339
@@ -79,6 +80,15 @@ def _vitals(adapter: Adapter) -> str:
     if adapter.vitals == {one.key for one in VITALS if not one.panel}:
         return "all of the [catalogue](vitals.md)"
     return ", ".join(map(code, sorted(adapter.vitals))) or "none, but events"
+
+
+def json_members_block() -> str:
+    """The optional members of a ``json`` reading, as its schema says them."""
+    rows = []
+    for name, member in MEMBERS.items():
+        words = ", ".join(map(code, member.schema.get("enum", ())))
+        rows.append((code(name), words or member.schema.get("type", "as `time`"), member.schema["description"]))
+    return table(("member", "holds", "meaning"), rows)
 
 
 def pages() -> dict[Path, str]:

@@ -39,6 +39,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({
     "modes": lambda: tables.plain_block(glossary.Mode),
     "statistics": lambda: tables.plain_block(glossary.Statistic),
     "adapters": adapter_pages.index_block,
+    "json-members": adapter_pages.json_members_block,
     "vitals": tables.vitals_block,
     "currency": tables.currency_block,
     "coded": tables.coded_block,

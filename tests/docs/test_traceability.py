@@ -28,6 +28,7 @@ WANTED: Final = [
     *(f"G5{letter}" for letter in "abcde"),
     *(f"N1{letter}" for letter in "abcd"),
     *(f"N3{letter}" for letter in "abcdef"),
+    "N8a", "N8b", "N8c", "N9a", "N9b", "N9c",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]

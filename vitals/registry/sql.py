@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from vitals.errors import BackendError, InvalidRequest, NotFound
 from vitals.ports import Clock
-from vitals.records import Assignment, Device, Patient
+from vitals.records import Assignment, DatedZone, Device, Patient
 from vitals.registry.cache import Census, Enrolled, Grant, Interval
 from vitals.registry.tables import ASSIGNMENTS, COUNTER, DEVICES, GRANTS, METADATA, PATIENTS, STATUSES, ZONES
 from vitals.times import DAY_S, SECOND_NS
@@ -198,6 +198,12 @@ class SqlRegistry:
         with self._known() as census:
             census.patient(patient, self._clock.now_ns())
             return census.statuses(patient)
+
+    def zones(self, patient: str) -> list[DatedZone]:
+        """The dated time zones of a patient, by time. Raises ``NotFound``."""
+        with self._known() as census:
+            census.patient(patient, self._clock.now_ns())
+            return [DatedZone(*zone) for zone in census.zones(patient)]
 
     def patient(self, patient: str) -> Patient:
         with self._known() as census:

@@ -22,8 +22,9 @@ import numpy.typing as npt
 from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, VitalBatch, concatenate
-from vitals.records import Trends, Window
+from vitals.records import DatedZone, Trends, Window
 from vitals.store import duckdb_sql as sql
+from vitals.store.days import day_starts
 from vitals.store.lock import ReadWriteLock
 from vitals.store.tokens import Tokens
 from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS, NO_TIME
@@ -36,7 +37,8 @@ BUCKET_NS: Final[Mapping[str, int]] = MappingProxyType(
         "1d": DAY_NS,
     }
 )
-"""Widths of the aggregated resolutions; buckets start at multiples of the width since 1970-01-01 UTC."""
+"""Widths of the aggregated resolutions; minutes and hours start at multiples of the width since 1970-01-01 UTC, days
+at midnight where the patient lives."""
 OUT_OF_RANGE: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 NOT_AGGREGATED: Final = int(Flag.IMPLAUSIBLE | Flag.RETRACTED | Flag.CONTROL_SOLUTION | Flag.TEST_DATA)
 _AGGREGATED: Final[Mapping[str, int]] = MappingProxyType({"without": NOT_AGGREGATED, "beyond": OUT_OF_RANGE})
@@ -122,17 +124,20 @@ class DuckDBStore:
             self._tokens_in_doubt = False
 
     def window(
-        self, patient: str, vital: int, start_ns: int, end_ns: int, *, resolution: str = "raw", limit: int = 100_000
-    ) -> Window:
-        """See :class:`vitals.ports.Store`. Buckets are named by their start, which may lie before ``start_ns``; only
-        readings of the asked time are in them. ``flags`` of a bucket are those of its readings, OR-ed."""
+        self, patient: str, vital: int, start_ns: int, end_ns: int, *, resolution: str = "raw", limit: int = 100_000,
+        zones: Sequence[DatedZone] = (),
+    ) -> Window:  # fmt: skip
+        """See :class:`vitals.ports.Store`. ``flags`` of a bucket are those of its readings, OR-ed."""
         width = BUCKET_NS.get(resolution)
         if width is None and resolution != "raw":
             raise ValueError(f"resolution {resolution!r}: raw, {', '.join(BUCKET_NS)}")
         number = self._patients.ids.get(patient, -1)
-        arguments = {"patient": number, "vital": vital, "start": start_ns, "end": end_ns, "limit": limit}
+        asked = {"patient": number, "vital": vital, "start": start_ns, "end": end_ns}
+        arguments = asked | {"limit": limit}
         if width is not None:
-            rows = self._columns(sql.BUCKETS, arguments | {"width": width, **_AGGREGATED})
+            by_day = resolution == "1d"
+            how = {"days": self._days(asked, zones)} if by_day else {"width": width}
+            rows = self._columns(sql.DAILY if by_day else sql.BUCKETS, {**arguments, **_AGGREGATED, **how})
             value, count = rows["value"], rows["rows"]
             return Window(resolution, rows["bucket_ns"], value, rows["minimum"], rows["maximum"], count, rows["flags"])
         rows = self._columns(sql.RAW, arguments)
@@ -285,6 +290,11 @@ class DuckDBStore:
 
     def _numbers(self, patients: Collection[str]) -> list[int]:
         return [self._patients.ids.get(patient, -1) for patient in patients]
+
+    def _days(self, asked: Mapping[str, int], zones: Sequence[DatedZone]) -> list[int]:
+        with self._cursor() as con:
+            ((first_ns, last_ns),) = con.execute(sql.SPAN, asked).fetchall()
+        return [] if first_ns is None else day_starts(zones, first_ns, last_ns)
 
     def _of_device(self, statement: str, device: str, first_ns: int, last_ns: int) -> VitalBatch:
         bounds = {"first": first_ns, "last": last_ns}

@@ -51,6 +51,19 @@ WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < 
   AND (value IS NOT NULL OR flags & $beyond <> 0)
 GROUP BY bucket_ns ORDER BY bucket_ns LIMIT $limit
 """
+SPAN = """
+SELECT min(time_ns), max(time_ns) FROM visible
+WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < $end
+"""
+DAILY = """
+SELECT day_ns AS bucket_ns, avg(value) AS value, min(value) AS minimum,
+  max(value) AS maximum, count(*) AS rows, bit_or(flags) AS flags
+FROM (FROM visible
+  WHERE patient = $patient AND vital = $vital AND time_ns >= $start AND time_ns < $end AND flags & $without = 0
+  AND (value IS NOT NULL OR flags & $beyond <> 0)) r
+ASOF JOIN (SELECT unnest($days::BIGINT[]) AS day_ns) d ON r.time_ns >= d.day_ns
+GROUP BY day_ns ORDER BY day_ns LIMIT $limit
+"""
 # 0 a value of certain time, 1 an average of one, 2 either of uncertain time: vitals.currency.trust_of.
 _TRUST = """CASE WHEN basis = 5 OR flags & $doubted <> 0 THEN 2 WHEN statistic IN (0, 4, 5) THEN 0 ELSE 1 END"""
 _COUNTS = "flags & $without = 0 AND statistic IN (0, 1, 4, 5, 6)"

@@ -4,7 +4,7 @@ Layout: a ``<HealthData>`` document with any of the export's ``<Record>`` elemen
 export's document type declaration is left out (``ingest.files.splitting`` cuts a file so). Values keep the unit they
 are written in. What ends after it starts is an interval; steps and sleep are sums over it. A percentage of at most 1 is
 a fraction. Record types that are no vital sign of the catalogue, and time in bed or awake, are counted as unknown.
-Names (of sources, devices, the person) are never copied.
+Names (of sources, devices, the person) are never copied. Control characters, which phones write in them, are spaces.
 
 Identity: the start as an instant, with ``seq`` 63 bits of a hash of what else tells records apart: end, value and unit
 as sent, and one byte of the source's name, which keeps phone and watch apart and is too little to try names against.
@@ -26,7 +26,7 @@ import numpy as np
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock, unit_code, vital_code
 from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339
-from ingest.files.splitting import XmlRecords
+from ingest.files.xml_splitting import XmlRecords, without_controls
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason, Statistic
 from vitals.model import Message
@@ -299,7 +299,7 @@ def _parse(payload: bytes, fragment: _Fragment) -> None:
     parser.StartDoctypeDeclHandler = _refuse("a document type declaration")
     parser.EntityDeclHandler = _refuse("an entity declaration")
     try:
-        parser.Parse(payload, True)
+        parser.Parse(without_controls(payload), True)
     except expat.ExpatError:
         fragment.problem(DecodeError(Reason.MALFORMED, f"not XML at byte {parser.ErrorByteIndex}"))
     except DecodeError as problem:
@@ -364,7 +364,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 _FRAGMENT: Final = "part of an export: a HealthData document of Record and Correlation elements"
 ADAPTER = Adapter(
     name="apple_health",
-    version=1,
+    version=2,
     title="Phone health export (XML)",
     kinds=MappingProxyType({"export": _FRAGMENT, "": _FRAGMENT}),
     vitals=frozenset(

@@ -5,6 +5,11 @@ name; the glucose column's name gives the unit. Rows of event type ``EGV`` are r
 others (name, birth date, device, alert settings, events) are skipped and nothing of them is copied. ``Low`` and
 ``High`` in the glucose column mean below and above the sensor's range.
 
+Exports in other languages have other words. Known without a setting are those of the English export; the device's
+settings hold the words of any other (``SETTINGS``). Cells are separated by commas, semicolons or tabs, whichever the
+header has most of; a number may have a decimal comma, with at most two digits behind it. Names of columns are compared
+without regard to case and to blanks around them.
+
 Identity: the timestamp as exported, wall time without a zone, with ``seq`` 0. ``Index`` is no identity: each export
 numbers its rows anew, and one index may stand on two rows.
 """
@@ -12,7 +17,7 @@ numbers its rows anew, and one index may stand on two rows.
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -23,17 +28,22 @@ from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.model import Message
 
-_TIMESTAMP: Final = "Timestamp (YYYY-MM-DDThh:mm:ss)"
-_EVENT_TYPE: Final = "Event Type"
-_GLUCOSE: Final = MappingProxyType(
+SETTINGS: Final = MappingProxyType(
     {
-        "Glucose Value (mg/dL)": unit_code("mg/dL"),
-        "Glucose Value (mmol/L)": unit_code("mmol/L"),
+        "timestamp_column": "Timestamp (YYYY-MM-DDThh:mm:ss)",
+        "event_type_column": "Event Type",
+        "glucose_column": "Glucose Value",
+        "reading_word": "EGV",
+        "low_word": "Low",
+        "high_word": "High",
     }
 )
-_READING: Final = "EGV"
-_NUMBER: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
-_WORDS: Final = MappingProxyType({"low": int(Flag.BELOW_RANGE), "high": int(Flag.ABOVE_RANGE)})
+"""Setting of the device -> the word of the English export (tests/fixtures/cgm). The unit stands in brackets behind the
+name of the glucose column."""
+_UNITS: Final = MappingProxyType({unit.lower(): unit_code(unit) for unit in ("mg/dL", "mmol/L")})
+_NUMBER: Final = re.compile(r"\d{1,9}(?:\.\d{1,9}|,\d{1,2})?", re.ASCII)
+_NO_UTF8: Final = re.compile("[\udc80-\udcff]")
+_DELIMITERS: Final = (",", ";", "\t")
 _ISF: Final = vital_code("glucose_isf")
 _WALL_LENGTH: Final = len("2016-10-24T11:24:17")
 
@@ -46,21 +56,33 @@ class _Header(NamedTuple):
     event_type: int
     glucose: int
     unit: int
+    reading: str
+    sides: Mapping[str, int]
 
 
-def _header(names: Sequence[str]) -> _Header:
-    glucose = [name for name in names if name in _GLUCOSE]
-    for name, found in (
-        (_TIMESTAMP, names.count(_TIMESTAMP)),
-        (_EVENT_TYPE, names.count(_EVENT_TYPE)),
-        ("Glucose Value", len(glucose)),
-    ):
-        if found != 1:
+def _word(name: str, context: Context) -> str:
+    return _plain(context.settings.get(name) or SETTINGS[name])
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _header(cells: Sequence[str], context: Context) -> _Header:
+    names = [_plain(cell) for cell in cells]
+    places = {}
+    for name in ("timestamp_column", "event_type_column"):
+        places[name] = [place for place, found in enumerate(names) if found == _word(name, context)]
+    glucose = _word("glucose_column", context)
+    units = {f"{glucose} ({unit})": code for unit, code in _UNITS.items()}
+    places["glucose_column"] = [place for place, found in enumerate(names) if found in units]
+    for name, found in places.items():
+        if len(found) != 1:
             reason = Reason.AMBIGUOUS_ENCODING if found else Reason.MISSING_FIELD
-            raise DecodeError(reason, f"header: {found} columns {name!r}")
-    return _Header(
-        len(names), names.index(_TIMESTAMP), names.index(_EVENT_TYPE), names.index(glucose[0]), _GLUCOSE[glucose[0]]
-    )
+            raise DecodeError(reason, f"header: {len(found)} columns {context.settings.get(name) or SETTINGS[name]!r}")
+    ((timestamp,), (event_type,), (value,)) = places.values()
+    sides = {_word("low_word", context): int(Flag.BELOW_RANGE), _word("high_word", context): int(Flag.ABOVE_RANGE)}
+    return _Header(len(names), timestamp, event_type, value, units[names[value]], _word("reading_word", context), sides)
 
 
 def _time(text: str) -> int:
@@ -72,13 +94,13 @@ def _time(text: str) -> int:
         raise DecodeError(Reason.BAD_TIME, "timestamp") from None
 
 
-def _value(text: str) -> tuple[float, int]:
+def _value(text: str, sides: Mapping[str, int]) -> tuple[float, int]:
     """Number and flags of a glucose cell."""
     if _NUMBER.fullmatch(text):
-        return float(text), 0
+        return float(text.replace(",", ".")), 0
     if not text:
         raise DecodeError(Reason.MISSING_FIELD, "glucose")
-    flags = _WORDS.get(text.lower())
+    flags = sides.get(_plain(text))
     if flags is None:
         raise DecodeError(Reason.BAD_VALUE, "glucose")
     return float("nan"), flags
@@ -88,26 +110,31 @@ def _add_row(index: int, cells: list[str], header: _Header, readings: ReadingsBu
     if len(cells) != header.width:
         # A cut row may end inside its number: a width that differs makes no cell of it trustworthy.
         raise DecodeError(Reason.MALFORMED, f"{len(cells)} cells, the header has {header.width}")
-    if cells[header.event_type] != _READING:
+    if _plain(cells[header.event_type]) != header.reading:
         return
     time_ns = _time(cells[header.timestamp])
-    value, flags = _value(cells[header.glucose])
+    value, flags = _value(cells[header.glucose], header.sides)
     readings.add(index, _ISF, value, header.unit, time_ns, clock=SourceClock.WALL, flags=flags)
 
 
 def _text(payload: bytes) -> str:
+    """The text; bytes that are no UTF-8 are lone surrogates, which no cell that is read may hold."""
     if not payload:
         raise DecodeError(Reason.EMPTY)
-    try:
-        return payload.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DecodeError(Reason.MALFORMED, f"not UTF-8 at byte {error.start}") from None
+    text = payload.decode("utf-8-sig", "surrogateescape")
+    found = _NO_UTF8.search(text.partition("\n")[0])
+    if found:
+        raise DecodeError(Reason.MALFORMED, f"header: not UTF-8 at character {found.start()}")
+    return text
 
 
-def _add_file(index: int, payload: bytes, readings: ReadingsBuilder) -> None:
+def _add_file(index: int, payload: bytes, context: Context, readings: ReadingsBuilder) -> None:
     """Add every good row; raise the first problem, with the number of others, after the last row."""
     # strict: an unclosed quote is an error then, instead of a cell that swallows the rest of the file.
-    rows = csv.reader(io.StringIO(_text(payload), newline=""), strict=True)
+    text = _text(payload)
+    first_line = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=first_line.count)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     problems: list[DecodeError] = []
     header: _Header | None = None
     number = 0
@@ -117,7 +144,7 @@ def _add_file(index: int, payload: bytes, readings: ReadingsBuilder) -> None:
             if cells is None:
                 break
             if header is None:
-                header = _header(cells)
+                header = _header(cells, context)
                 continue
             number += 1
             if cells:
@@ -138,16 +165,16 @@ def _add_file(index: int, payload: bytes, readings: ReadingsBuilder) -> None:
         raise DecodeError(first.reason, f"{first.detail}; {others} more" if others else first.detail)
 
 
-def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
+def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
     """Readings of all ``EGV`` rows; a payload with bad rows keeps its good ones and is rejected once."""
     readings = ReadingsBuilder()
     rejects: list[Reject] = []
-    for index, message in enumerate(messages):
+    for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
         if message.kind not in ADAPTER.kinds:
             rejects.append(Reject(index, Reason.UNKNOWN_KIND))
             continue
         try:
-            _add_file(index, message.payload, readings)
+            _add_file(index, message.payload, context, readings)
         except DecodeError as problem:
             rejects.append(Reject(index, problem.reason, problem.detail))
     return Decoded(readings.build(), rejects=rejects)
@@ -155,7 +182,7 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
 
 ADAPTER = Adapter(
     name="clarity",
-    version=1,
+    version=2,
     title="CGM export (CSV)",
     kinds=MappingProxyType(
         {
@@ -167,5 +194,15 @@ ADAPTER = Adapter(
     decode=decode,
     max_payload=255 * 1024,
     stored_kinds=frozenset({"export"}),
+    settings=MappingProxyType(
+        {
+            "timestamp_column": "name of the column of times in an export that is not in English",
+            "event_type_column": "likewise, of the kind of each row",
+            "glucose_column": "likewise, of the glucose values, without the unit in brackets behind it",
+            "reading_word": "likewise, the kind of a row that is a reading",
+            "low_word": "likewise, the word for a value below the sensor's range",
+            "high_word": "likewise, the word for a value above it",
+        }
+    ),
     files=MappingProxyType({"export": CsvRows()}),
 )

@@ -1,12 +1,20 @@
 """``json``: readings as JSON, for hubs and programs that can write a line of it.
 
 Layout (CONTRACTS, "JSON"): ``{"vital","value","unit","time","seq"?}``, an array of such objects, or
-``{"readings":[…]}``. ``vital`` is a catalogue key that is no panel and no score. ``unit`` is UCUM or a known spelling
-that fits the vital; it is never assumed. ``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time.
-``value`` is a finite number, and for a coded vital one of its code words. Unknown members are ignored and counted. A
-member given twice makes its reading unreadable: which of the two was meant is a guess.
+``{"readings":[…]}``; ``/schemas/json-reading.json`` of a running pipeline is its JSON Schema. ``vital`` is a catalogue
+key that is no panel and no score. ``unit`` is UCUM or a known spelling that fits the vital; it is never assumed.
+``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time. ``value`` is a finite number, and for a
+coded vital one of its code words. Unknown members are ignored and counted. A member given twice makes its reading
+unreadable: which of the two was meant is a guess.
 
-Identity: the time as sent (UTC, or wall time read as UTC) and ``seq``, 0 when there is none.
+Optional members (``json_members``): ``end``, ``statistic``, ``manual``, ``sample``, ``meal``, ``posture``, ``site``,
+``external_id``, ``status`` (``final``, ``corrected``, ``deleted``), ``device_time_zone``. One that cannot be read is
+left out and counted like an unknown member; the reading stays. ``device_time_zone`` makes an instant of a time without
+an offset; an hour that the zone's clocks show twice or skip stays wall time.
+
+Identity: the time (UTC, or wall time read as UTC) and ``seq``, 0 when there is none, or the hash of ``external_id`` in
+its place. A correction repeats the time and the id of what it corrects. ``deleted`` withdraws the reading and needs
+neither ``value`` nor ``unit``.
 
 Most messages take a typed decode that builds no intermediate objects. Whatever that cannot vouch for, a duplicate
 included, is decoded again step by step, where each fault gets its reason and path.
@@ -21,8 +29,8 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
+from ingest.adapters.hubs.json_members import DELETED, MEMBERS, WALL, Extras, read, time
 from ingest.adapters.reading.json_document import Repeated, number, parse
-from ingest.adapters.reading.timestamps import from_milliseconds, parse_rfc3339
 from ingest.files.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
@@ -31,10 +39,8 @@ from vitals.model import Message
 from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
-_WALL: Final = 32_767
-"""Stands for "no offset" among offsets in minutes."""
-_SEQ_MIN: Final = -(2**63)
-_SEQ_MAX: Final = 2**63 - 1
+SEQ_MIN: Final = -(2**63)
+SEQ_MAX: Final = 2**63 - 1
 
 
 class _Series(NamedTuple):
@@ -45,15 +51,16 @@ class _Series(NamedTuple):
     codes: Mapping[str, float]
 
 
-_SERIES: Final[dict[tuple[str, str], _Series]] = {
+SERIES: Final[dict[tuple[str, str], _Series]] = {
     (vital.key, name): _Series(vital.code, unit.code, {word: float(n) for n, word in enumerate(vital.values)})
     for vital in VITALS
     for name, unit in UNIT_BY_NAME.items()
     if accepts(vital, name)
 }
 
+_NAN: Final = float("nan")
 _Row = tuple[int, int, int, int, int, int, float]
-"""Message index, vital, unit, time, offset in minutes or ``_WALL``, seq, value."""
+"""Message index, vital, unit, time, offset in minutes or ``WALL``, seq, value."""
 
 
 class _Reading(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -61,7 +68,7 @@ class _Reading(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     value: float | str
     unit: str
     time: int | str
-    seq: Annotated[int, msgspec.Meta(ge=_SEQ_MIN, le=_SEQ_MAX)] | UnsetType = UNSET
+    seq: Annotated[int, msgspec.Meta(ge=SEQ_MIN, le=SEQ_MAX)] | UnsetType = UNSET
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -75,14 +82,6 @@ _ENVELOPE_START: Final = b'{"r'
 """No member of a reading starts with this letter."""
 _BACKSLASH: Final = ord("\\")
 _COLON: Final = ord(":")
-
-
-def _time(time: int | str) -> tuple[int, int]:
-    """Nanoseconds, and the offset or ``_WALL``; raises ``ValueError``."""
-    if isinstance(time, int):
-        return from_milliseconds(time), 0
-    time_ns, offset = parse_rfc3339(time)
-    return time_ns, _WALL if offset is None else offset
 
 
 def _fast(index: int, payload: bytes) -> list[_Row] | None:
@@ -105,18 +104,18 @@ def _fast(index: int, payload: bytes) -> list[_Row] | None:
         else:
             readings = (_ONE.decode(payload),)
         for reading in readings:
-            time, value, seq = reading.time, reading.value, reading.seq
-            vital, unit, codes = _SERIES[reading.vital, reading.unit]
+            sent, value, seq = reading.time, reading.value, reading.seq
+            vital, unit, codes = SERIES[reading.vital, reading.unit]
             if codes or value.__class__ is str:  # a number is no code word: KeyError
                 value = codes[value]  # type: ignore[index]
             colons += 4
-            if time.__class__ is str:
-                colons += time.count(":")
+            if sent.__class__ is str:
+                colons += sent.count(":")
             if seq is UNSET:
                 seq = 0
             else:
                 colons += 1
-            rows.append((index, vital, unit, *_time(time), seq, value))  # type: ignore[arg-type]
+            rows.append((index, vital, unit, *time(sent), seq, value))  # type: ignore[arg-type]
     except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
         return None
     return rows if payload.count(_COLON) == colons else None
@@ -132,11 +131,10 @@ def _code(item: dict[str, Any], codes: Mapping[str, float], path: str) -> float:
 
 
 def _slow_time(item: dict[str, Any], path: str) -> tuple[int, int]:
-    time = item["time"]
-    if isinstance(time, bool) or not isinstance(time, int | str):
-        raise DecodeError(Reason.BAD_TYPE, f"{path}.time")
     try:
-        return _time(time)
+        return time(item["time"])
+    except TypeError:
+        raise DecodeError(Reason.BAD_TYPE, f"{path}.time") from None
     except ValueError:
         raise DecodeError(Reason.BAD_TIME, f"{path}.time") from None
 
@@ -145,36 +143,46 @@ def _seq(item: dict[str, Any], path: str) -> int:
     seq = item.get("seq", 0)
     if isinstance(seq, bool) or not isinstance(seq, int):
         raise DecodeError(Reason.BAD_TYPE, f"{path}.seq")
-    if not _SEQ_MIN <= seq <= _SEQ_MAX:
+    if not SEQ_MIN <= seq <= SEQ_MAX:
         raise DecodeError(Reason.BAD_VALUE, f"{path}.seq")
     return seq
 
 
 def _series(item: dict[str, Any], path: str) -> _Series:
-    vital, unit = item["vital"], item["unit"]
+    vital = item["vital"]
+    unit = item.get("unit", BY_KEY[vital].unit if isinstance(vital, str) and vital in BY_KEY else "")
     for name, member in (("vital", vital), ("unit", unit)):
         if not isinstance(member, str):
             raise DecodeError(Reason.BAD_TYPE, f"{path}.{name}")
     if vital not in BY_KEY or BY_KEY[vital].panel or BY_KEY[vital].derived:
         raise DecodeError(Reason.UNKNOWN_VITAL, f"{path}.vital")
-    series = _SERIES.get((vital, unit))
+    series = SERIES.get((vital, unit))
     if series is None:
         raise DecodeError(Reason.UNKNOWN_UNIT, f"{path}.unit")
     return series
 
 
-def _slow_row(index: int, item: Any, path: str) -> _Row:
-    """One reading, or the ``DecodeError`` that says what is wrong with it."""
+def _slow_row(index: int, item: Any, path: str) -> tuple[_Row, Extras, int]:
+    """One reading with its optional members and how many of these were left out, or the ``DecodeError`` that says what
+    is wrong with it."""
     if not isinstance(item, dict):
         raise DecodeError(Reason.BAD_TYPE, path)
     if isinstance(item, Repeated):
         raise DecodeError(Reason.MALFORMED, f"{path}: a member is given twice")
-    for name in ("vital", "value", "unit", "time"):
+    is_deleted = item.get("status") == DELETED
+    for name in ("vital", "time") if is_deleted else ("vital", "value", "unit", "time"):
         if name not in item:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
     series = _series(item, path)
-    value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
-    return (index, series.vital, series.unit, *_slow_time(item, path), _seq(item, path), value)
+    if "value" not in item:
+        value = _NAN
+    else:
+        value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
+    sent, seq = _slow_time(item, path), _seq(item, path)
+    extras, left_out = read(item, *sent)
+    if extras.seq is not None:
+        seq = extras.seq
+    return (index, series.vital, series.unit, extras.time_ns, extras.offset, seq, value), extras, left_out
 
 
 def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
@@ -191,57 +199,69 @@ def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
     return [(f"{path}[{place}]", item) for place, item in enumerate(document)], unknown
 
 
-_MEMBERS: Final = frozenset(_Reading.__struct_fields__)
+_MEMBERS: Final = frozenset(_Reading.__struct_fields__) | MEMBERS.keys()
 
 
-def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
-    """Rows, the reject and the number of unknown members of a message, step by step."""
+def _slow(index: int, payload: bytes) -> tuple[list[_Row], list[Extras], Reject | None, int]:
+    """Rows, what their optional members say, the reject, and the number of members left out of a message, step by
+    step."""
     rows: list[_Row] = []
+    extras: list[Extras] = []
     problems: list[DecodeError] = []
     unknown = 0
     try:
         items, unknown = _items(parse(payload))
     except DecodeError as problem:
-        return rows, Reject(index, problem.reason, problem.detail), unknown
+        return rows, extras, Reject(index, problem.reason, problem.detail), unknown
     for path, item in items:
         if isinstance(item, dict):
             unknown += len(item.keys() - _MEMBERS)
         try:
-            rows.append(_slow_row(index, item, path))
+            row, extra, left_out = _slow_row(index, item, path)
         except DecodeError as problem:
             problems.append(problem)
+        else:
+            rows.append(row)
+            extras.append(extra)
+            unknown += left_out
     if not problems:
-        return rows, None, unknown
+        return rows, extras, None, unknown
     first, others = problems[0], len(problems) - 1
     detail = f"{first.detail}; {others} more" if others else first.detail
-    return rows, Reject(index, first.reason, detail), unknown
+    return rows, extras, Reject(index, first.reason, detail), unknown
 
 
-def _columns(rows: list[_Row]) -> Columns:
+def _columns(rows: list[_Row], extras: Mapping[int, Extras]) -> Columns:
+    """``extras`` by row, for those that have any."""
     count = len(rows)
+    ended_ns = np.full(count, NO_TIME, dtype=np.int64)
+    statistic, flags = np.zeros(count, dtype=np.uint8), np.zeros(count, dtype=np.uint32)
+    for row, extra in extras.items():
+        ended_ns[row], statistic[row], flags[row] = extra.ended_ns, extra.statistic, extra.flags
     message, vital, unit, time_ns, zone, seq, value = zip(*rows, strict=True) if rows else ((),) * 7
     tz_min = np.array(zone, dtype=np.int16)
-    is_wall = tz_min == _WALL
+    is_wall = tz_min == WALL
     tz_min[is_wall] = 0
     return Columns(
         message=np.array(message, dtype=np.int64),
         vital=np.array(vital, dtype=np.uint16),
         clock=np.where(is_wall, np.uint8(SourceClock.WALL), np.uint8(SourceClock.INSTANT)),
         source_time_ns=np.array(time_ns, dtype=np.int64),
-        ended_ns=np.full(count, NO_TIME, dtype=np.int64),
+        ended_ns=ended_ns,
         tz_min=tz_min,
         seq=np.array(seq, dtype=np.int64),
         value=np.array(value, dtype=np.float64),
         unit=np.array(unit, dtype=np.uint8),
-        statistic=np.zeros(count, dtype=np.uint8),
-        flags=np.zeros(count, dtype=np.uint32),
-        context={},
+        statistic=statistic,
+        flags=flags,
+        context={row: extra.context for row, extra in extras.items() if extra.context},
     )
 
 
 def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded:
     """Readings as sent; a message with a bad reading keeps its good ones and is rejected once."""
     rows: list[_Row] = []
+    extras: dict[int, Extras] = {}
     rejects: list[Reject] = []
     unknown = 0
     for index, message in enumerate(messages):
@@ -250,17 +270,18 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
             continue
         good = _fast(index, message.payload)
         if good is None:
-            good, reject, ignored = _slow(index, message.payload)
+            good, noted, reject, ignored = _slow(index, message.payload)
             unknown += ignored
+            extras.update(enumerate(noted, len(rows)))
             if reject is not None:
                 rejects.append(reject)
         rows += good
-    return Decoded(_columns(rows), rejects=rejects, unknown_members=unknown)
+    return Decoded(_columns(rows, extras), rejects=rejects, unknown_members=unknown)
 
 
 ADAPTER = Adapter(
     name="json",
-    version=1,
+    version=2,
     title="Readings as JSON",
     kinds=MappingProxyType({"": "one reading, an array of readings, or an object with the member readings"}),
     vitals=frozenset(vital.key for vital in VITALS if not vital.panel and not vital.derived),
