@@ -1,10 +1,12 @@
 """Changes of the ledgers in one cycle (docs/internals/recovery.md)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from vitals.records import Ledger, MessageLedger, ReadingLedger
 
 COUNTS = ("decoded", "duplicate", "quarantined", "emitted", "repeated", "revision", "unassigned")
 
@@ -38,3 +40,21 @@ class Tally:
     def total(self, what: str) -> int:
         """The sum of one count over all devices."""
         return self._sums[COUNTS.index(what)]
+
+
+def ledger_of(device: str, counts: Mapping[str, int], received: int, stored: int) -> Ledger:
+    """Both ledgers of a device: its counts by outcome, messages received and readings stored."""
+
+    def count(name: str) -> int:
+        return counts.get(name, 0)
+
+    settled = count("decoded") + count("duplicate") + count("quarantined")
+    kept = stored + count("repeated") + count("revision") + count("unassigned")
+    return Ledger(
+        device,
+        MessageLedger(received, count("decoded"), count("duplicate"), count("quarantined"), received - settled),
+        ReadingLedger(
+            count("emitted"), stored, count("repeated"), count("revision"), count("unassigned"),
+            count("emitted") - kept,
+        ),
+    )  # fmt: skip

@@ -26,7 +26,7 @@ WANTED: Final = [
     "G1a", "G1b", "G1c", *(f"G2{letter}" for letter in "abcde"), "G3a", "G4a", "G4b", "G4c", "G4d", "G4e",
     *(f"G6{letter}" for letter in "abcde"),
     *(f"G5{letter}" for letter in "abcde"),
-    *(f"N1{letter}" for letter in "abcd"),
+    *(f"N1{letter}" for letter in "abcdefghi"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]

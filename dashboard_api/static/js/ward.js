@@ -4,7 +4,7 @@ import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-pre
 import { now } from "./api.js";
 import { AlertList, Mark } from "./alerts.js";
 import { age, beyond, condition, count, moment, NO_VALUE, unit, value, words } from "./format.js";
-import { ageOf, breach, incidentsOf, isStale, openAlerts, state, taken } from "./store.js";
+import { ageOf, breach, incidentsOf, isStale, isUncertain, openAlerts, state, taken } from "./store.js";
 import { Arrow, Spark } from "./trend.js";
 
 const COLUMNS = [
@@ -39,11 +39,20 @@ export function Value({ reading, second, severity }) {
   if (out) flags.unshift(out === "LO" ? "below range" : "above range");
   const pair = second && Math.abs(Date.parse(second.time) - Date.parse(reading.time)) < 60_000 ? `/${value(second.vital, second.value)}` : "";
   const shown = reading.value === null && out ? out : `${{ LO: "<", HI: ">" }[out] ?? ""}${value(reading.vital, reading.value, values)}${pair}`;
-  return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device}">
+  const when = isUncertain(reading) ? uncertain(reading, values) : `${stale ? "stale " : ""}${age(ageOf(reading))}`;
+  const below = [when, ...flags].join(" · ");
+  return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device} · ${below}">
     <b>${shown}</b><${Arrow} reading=${reading} />
-    <small>${reading.basis === "unknown" ? "time unknown" : `${stale ? "stale " : ""}${age(ageOf(reading))}`}${
-      flags.map((flag) => ` · ${flag}`)}</small>
+    <small>${below}</small>
   </span>`;
+}
+
+/** That nothing says for certain when a value was measured, and the newest value of which that is known. */
+function uncertain(reading, values) {
+  const { trusted } = reading;
+  if (!trusted) return "time uncertain";
+  const before = trusted.value === null ? beyond(trusted.flags) || NO_VALUE : value(trusted.vital, trusted.value, values);
+  return `time uncertain, last certain ${before} ${age(ageOf(trusted))} ago`;
 }
 
 function byNeed(rows) {
