@@ -39,8 +39,8 @@ class Told(Ward):
         self.step += step
         self.entry(Control(ControlKind.TECHNICAL, at(self.now + self.step), "gateway", body))
 
-    def measures(self, value: float, *, flags: int = 0) -> None:
-        self.read(self.now + self.step, value, flags=flags)
+    def measures(self, value: float, *, flags: int = 0, vital: str = "spo2") -> None:
+        self.read(self.now + self.step, value, flags=flags, vital=vital)
 
 
 Story = Callable[[Told, Callable[[], None]], None]
@@ -74,11 +74,11 @@ def on_delay(ward: Told, moves: Callable[[], None]) -> None:
 
 def silence(ward: Told, moves: Callable[[], None]) -> None:
     """A patient with limits who is not measured any more."""
-    ward.limits(limit(severity="S1"))
-    ward.measures(97)
+    ward.limits(limit(vital="glucose_isf", unit="mg/dL", low=54.0, severity="S1"))
+    ward.measures(97, vital="glucose_isf")
     ward.until(600)
     moves()
-    ward.until(20_000)
+    ward.until(5000)
 
 
 def told(story: Story, step: float) -> Told:
