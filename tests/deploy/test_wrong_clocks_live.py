@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.deploy.conftest import Running
+from tests.deploy.conftest import Running, run_cli
 from tests.support import FIXTURES, eventually
 
 CLOCKS = FIXTURES / "clocks"
@@ -72,6 +72,11 @@ def a_cuff_ahead_pages(running: Running) -> None:
         assert "clock_wrong" in alert["quality"]
         [fault] = running.get(f"devices/{device}")["faults"]
         assert (fault["kind"], fault["detail"]) == ("clock_fault", "clock_ahead")
+        shown_by_command = running.cli("device", "clock", device)
+        assert (shown_by_command["ahead_s"], len(shown_by_command["arrivals"])) == (None, 1), "one proves nothing yet"
+        assert "nothing was learned" in run_cli(
+            "device", "clock", device, "--undo", "a guess", "--data-dir", str(running.data), expect=1
+        )
         ahead = timedelta(seconds=fault["value"])
         assert timedelta(minutes=15) < ahead < timedelta(hours=1), "in the wearer's zone"
 

@@ -39,21 +39,16 @@ export function Value({ reading, second, severity }) {
   if (out) flags.unshift(out === "LO" ? "below range" : "above range");
   const pair = second && Math.abs(Date.parse(second.time) - Date.parse(reading.time)) < 60_000 ? `/${value(second.vital, second.value)}` : "";
   const shown = reading.value === null && out ? out : `${{ LO: "<", HI: ">" }[out] ?? ""}${value(reading.vital, reading.value, values)}${pair}`;
-  const when = isUncertain(reading) ? uncertain(reading, values) : `${stale ? "stale " : ""}${age(ageOf(reading))}`;
+  const when = isUncertain(reading) ? "time uncertain" : `${stale ? "stale " : ""}${age(ageOf(reading))}`;
   const below = [when, ...flags].join(" · ");
+  const before = isUncertain(reading) && reading.trusted;
   return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device} · ${below}">
-    <b>${shown}</b><${Arrow} reading=${reading} />
+    <b>${shown}</b>${before && html` <i class="before" title="the last value of a certain time">was ${plain(before, values)}, ${age(ageOf(before))} ago</i>`}<${Arrow} reading=${reading} />
     <small>${below}</small>
   </span>`;
 }
 
-/** That nothing says for certain when a value was measured, and the newest value of which that is known. */
-function uncertain(reading, values) {
-  const { trusted } = reading;
-  if (!trusted) return "time uncertain";
-  const before = trusted.value === null ? beyond(trusted.flags) || NO_VALUE : value(trusted.vital, trusted.value, values);
-  return `time uncertain, last certain ${before} ${age(ageOf(trusted))} ago`;
-}
+const plain = (reading, values) => (reading.value === null ? beyond(reading.flags) || NO_VALUE : value(reading.vital, reading.value, values));
 
 function byNeed(rows) {
   return [...rows].sort((a, b) => {
