@@ -16,6 +16,8 @@ STEP_NS: Final = 2 * SECOND_NS
 """A smaller difference between two looks is the slow correction of a time service, or a busy machine."""
 SETTLE_NS: Final = 10 * MINUTE_NS
 """How long a step must last before it is followed."""
+_ABOUT_NS: Final = 15 * SECOND_NS
+"""The processes of a machine follow a step within seconds of each other."""
 MOVED: Final = "moved"
 SETTLED: Final = "settled"
 """Details of a ``server_clock`` event."""
@@ -56,6 +58,7 @@ class SteadyClock:
         self._lock = threading.Lock()
         self._offset_ns = wall_ns() - uptime_ns()
         self._noticed: tuple[int, int] | None = None
+        self._followed_ns: int | None = None
 
     def now_ns(self) -> int:
         """Nanoseconds since 1970-01-01 UTC."""
@@ -81,8 +84,14 @@ class SteadyClock:
             if up_ns - self._noticed[1] < SETTLE_NS:
                 return []
             self._offset_ns += moved_ns
-            self._noticed = None
+            self._noticed, self._followed_ns = None, up_ns
             return [Step(moved_ns, True)]
+
+    def turning(self) -> bool:
+        """Whether a step is followed about now: another process may still, or already, go by the other time."""
+        up_ns, noticed, followed_ns = self._uptime_ns(), self._noticed, self._followed_ns
+        soon = noticed is not None and up_ns - noticed[1] >= SETTLE_NS - _ABOUT_NS
+        return soon or (followed_ns is not None and up_ns - followed_ns < _ABOUT_NS)
 
     def _moved(self) -> int:
         """By how much the wall clock differs from what is followed: the least of several looks."""

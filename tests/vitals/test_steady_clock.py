@@ -90,6 +90,25 @@ def test_the_slow_correction_of_a_time_service_is_followed() -> None:
     assert clock.look() == []
 
 
+@BOTH
+def test_it_says_when_other_processes_may_go_by_another_time(step_ns: int) -> None:
+    machine = Machine()
+    first, second = machine.clock(), machine.clock()
+    assert not first.turning()
+    machine.moved_ns = step_ns
+    first.now_ns()
+    machine.passes(2 * SECOND_NS)
+    second.now_ns()
+    assert not first.turning()
+    machine.passes(SETTLE_NS - 2 * SECOND_NS)
+    assert first.now_ns() - second.now_ns() == step_ns
+    assert (first.turning(), second.turning()) == (True, True)
+    machine.passes(60 * SECOND_NS)
+    assert first.now_ns() == second.now_ns()
+    machine.passes(60 * SECOND_NS)
+    assert (first.turning(), second.turning()) == (False, False)
+
+
 def test_uptime_never_moves_back() -> None:
     looks = [uptime_ns() for _ in range(100)]
     assert looks == sorted(looks)
