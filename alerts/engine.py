@@ -37,7 +37,7 @@ from alerts.judging.state import Rows
 from alerts.judging.troubles import TroubleMove
 from alerts.judging.watching import Watching
 from alerts.programmes.bodies import read_status
-from alerts.programmes.controls import TROUBLES, TechnicalBody, read_body
+from alerts.programmes.controls import TechnicalBody, read_body, trouble_text
 from alerts.rules.reports import describe
 from alerts.rules.spec import Compiled, Kind
 from alerts.rules.unclaimed import SEVERITY as UNCLAIMED
@@ -46,6 +46,7 @@ from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBatch
 from vitals.records import AlertEvent
+from vitals.times import SECOND_NS
 
 SNAPSHOT_VERSION: Final = 4
 _ROOM: Final = 4096
@@ -358,8 +359,12 @@ class Engine:
         body = read_body(control)
         assert isinstance(body, TechnicalBody)
         rule = technical_rule(body.cause)
-        key, text = key_of("", rule), TROUBLES[body.cause]
+        key, text = key_of("", rule), trouble_text(body)
         if not body.active:
+            step_ns = round(body.moved_s * SECOND_NS)
+            if step_ns:
+                self._watching.step(step_ns)
+                self._casebook.step(step_ns)
             events += self._casebook.move(key, Trigger.ENDS, control.time_ns, Report(text=f"{text}: over"))
         elif not self._casebook.is_open(key):
             self._told += 1

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from dashboard_api.times import rfc3339_column
 from vitals.catalog import BY_CODE, Vital
-from vitals.device_state import DeviceState, Fault, ToldEvent
+from vitals.device_state import AheadState, DeviceState, Fault, ToldEvent
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
 from vitals.records import (
@@ -25,7 +25,7 @@ from vitals.records import (
     UnknownCode,
     Window,
 )
-from vitals.times import rfc3339
+from vitals.times import SECOND_NS, rfc3339
 from vitals.units import UNIT_BY_CODE
 from vitals.vault import Identity
 
@@ -182,6 +182,22 @@ def device_json(device: Device, state: DeviceState, wearer: str | None) -> Json:
     }
 
 
+def clock_json(state: AheadState) -> Json:
+    """How far a device's clock is ahead, and the messages that say so."""
+    return {
+        "ahead_s": None if state.ahead_ns is None else state.ahead_ns / SECOND_NS,
+        "since": rfc3339(state.since_ns),
+        "corrects": state.corrects,
+        "zone_hours": state.zone_hours or None,
+        "arrivals": [
+            {"received": rfc3339(one.received_ns), "ahead_s": one.ahead_ns / SECOND_NS} for one in state.arrivals
+        ],
+        "undone_by": state.undone_by or None,
+        "undone": rfc3339(state.undone_ns),
+        "reason": state.reason or None,
+    }
+
+
 def _fault_json(fault: Fault) -> Json:
     vital = BY_CODE.get(fault.vital)
     return {
@@ -191,6 +207,7 @@ def _fault_json(fault: Fault) -> Json:
         "first": rfc3339(fault.first_ns),
         "last": rfc3339(fault.last_ns),
         "count": fault.count,
+        "value": fault.value,
     }
 
 

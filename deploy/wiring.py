@@ -1,6 +1,5 @@
 """The one place that names concrete backends: ports to classes, for gateway, core, and commands without a core."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from deploy.settings import Settings
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from vitals.log.local import LocalLog
 from vitals.ports import Registry, Store
+from vitals.steady import SteadyClock
 from vitals.vault import IdentityVault, Vault
 
 if TYPE_CHECKING:
@@ -28,15 +28,8 @@ if TYPE_CHECKING:
 # What only the core needs is imported where it is opened: it would cost supervisor and gateway 100 MB each.
 
 
-class SystemClock:
-    """The machine's clock."""
-
-    def now_ns(self) -> int:
-        """Nanoseconds since 1970-01-01 UTC."""
-        return time.time_ns()
-
-
-CLOCK = SystemClock()
+CLOCK = SteadyClock()
+"""The machine's clock, without its steps until they have settled."""
 
 
 def open_vault(layout: Layout, settings: Settings) -> Vault:

@@ -2,7 +2,7 @@
 
 The loop collects one batch while a thread writes the one before; the next starts as soon as that commit ended. So a
 lone message waits for nothing but its own fsync, and thousands share one. Order within a transaction: session changes,
-messages (one row per adapter), presence, heartbeat.
+messages (one row per adapter), presence, steps of the clock, heartbeat.
 """
 
 import asyncio
@@ -79,6 +79,7 @@ class _Batch:
         self.rows: dict[str, _Rows] = {}
         self.changes: list[Change] = []
         self.events: list[DeviceEvent] = []
+        self.steps: list[DeviceEvent] = []
         self.heartbeat: Heartbeat | None = None
         self.acks: dict[Receiver, _Acks] = {}
         self.durable: list[Callable[[], None]] = []
@@ -163,6 +164,11 @@ class Batcher:
         """A presence event."""
         self._open.events.append(event)
         self._open.bytes += _OVERHEAD_BYTES
+        self._offered()
+
+    def step(self, event: DeviceEvent) -> None:
+        """The gateway's clock was moved, or follows a move from now on; behind everything received so far."""
+        self._open.steps.append(event)
         self._offered()
 
     def heartbeat(self) -> None:
@@ -315,6 +321,8 @@ def _write(tx: LocalTransaction, batch: _Batch) -> None:
     tx.connection.executemany(RECEIVED, received.items())
     if batch.events:
         tx.append("presence", encode(batch.events))
+    if batch.steps:
+        tx.append("clock", encode(batch.steps))
     if batch.heartbeat is not None:
         tx.append("heartbeat", encode(batch.heartbeat))
 

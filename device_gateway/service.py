@@ -25,6 +25,8 @@ from vitals.glossary import EventKind
 from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent
 from vitals.ports import Clock, DeviceRegistry
+from vitals.steady import MOVED, SETTLED, SteadyClock
+from vitals.times import SECOND_NS
 
 __all__ = ["GatewaySettings", "serve"]
 
@@ -80,12 +82,21 @@ class _Gateway:
         await self.batcher.close()
         self.access.close()
 
+    def look_at_clock(self) -> None:
+        """Tell the log of steps of the machine's clock."""
+        for step in self.clock.look() if isinstance(self.clock, SteadyClock) else ():
+            detail = SETTLED if step.settled else MOVED
+            moved_s = step.moved_ns / SECOND_NS
+            self.batcher.step(DeviceEvent("", EventKind.SERVER_CLOCK, self.clock.now_ns(), detail, moved_s))
+            _log.warning("server_clock", moved_s=moved_s, settled=step.settled)
+
     async def beat(self, secured: Sequence[TlsEndpoint]) -> None:
         """Heartbeats, and a look at the registry and the certificates, for ever."""
         beats = 0
         while True:
             for tls in secured:
                 tls.refresh()
+            self.look_at_clock()
             self.batcher.heartbeat()
             devices = await self.access.changed()
             if devices is not None:
@@ -115,7 +126,7 @@ async def serve(
     Args:
         log: the raw log, opened with ``schema=device_gateway.sessions.SCHEMA``; owned by this process, not closed here.
         registry: devices and credentials.
-        clock: receipt times.
+        clock: receipt times; the steps of a :class:`SteadyClock` are told in the log.
         sockets: bound loopback TCP sockets; closed at the end (duplicates that others hold stay open).
         settings: limits.
         ready: called once connections are accepted.
@@ -156,6 +167,8 @@ def _start(log: LocalLog, registry: DeviceRegistry, clock: Clock, settings: Gate
         changes.append(presence(device, online=False))
         gateway.batcher.event(DeviceEvent(device, EventKind.OFFLINE, now_ns, "gateway restarted"))
     gateway.batcher.change(changes)
+    # A step that was noticed before a restart is followed since.
+    gateway.batcher.step(DeviceEvent("", EventKind.SERVER_CLOCK, now_ns, SETTLED, 0.0))
     return gateway
 
 

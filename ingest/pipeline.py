@@ -3,7 +3,7 @@
 Each stage is columns in, columns out; the loops here run over adapters, devices and units, never over readings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from ingest.journal.identities import Held
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
+from ingest.placing.ahead import AheadClock, taught
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, place
 from ingest.placing.currency import Settled, settle
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
@@ -24,12 +25,13 @@ from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, EventKind, Flag, Reason
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
-from vitals.times import NO_TIME
+from vitals.times import NO_TIME, SECOND_NS
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 Mark = TypeVar("Mark", np.int64, np.bool_)
+_NOT_RIGHT = np.uint32(Flag.CLOCK_WRONG | Flag.CLOCK_SUSPECT)
 _log = structlog.get_logger(__name__)
 
 
@@ -57,6 +59,7 @@ class Outcome:
     unknown_members: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
     clocks: dict[str, Lesson] = field(default_factory=dict)
+    ahead: dict[str, AheadClock] = field(default_factory=dict)
     known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
     """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
 
@@ -133,6 +136,7 @@ def run(
         emits[columns.message] = True
         fresh[columns.message[new]] = True
         out.events.extend(_clock_faults(settled, good, fresh))
+        out.ahead = taught(worn.ahead, _arrivals(batch, columns, settled, good, fresh & live, worn))
     repeated = emits & ~fresh
     for what, which in (("duplicate", repeated & ~rejected), ("decoded", ~repeated & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
@@ -188,7 +192,7 @@ def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:
 
 
 def _clock_faults(settled: Settled, messages: Sequence[Message], fresh: Bools) -> list[DeviceEvent]:
-    """An event for each device whose clock is wrong by a message that is new."""
+    """An event for each new message by which its device's clock is wrong."""
     return [
         DeviceEvent(
             messages[fault.message].device, EventKind.CLOCK_FAULT, messages[fault.message].received_ns, fault.detail,
@@ -197,6 +201,24 @@ def _clock_faults(settled: Settled, messages: Sequence[Message], fresh: Bools) -
         for fault in settled.faults
         if fresh[fault.message]
     ]  # fmt: skip
+
+
+def _arrivals(
+    batch: VitalBatch, columns: Columns, settled: Settled, messages: Sequence[Message], live: Bools, worn: WearTable
+) -> Iterator[tuple[str, int, int | None]]:
+    """How far ahead the clocks of live messages are; of devices whose clock was ahead before, those that are right."""
+    found: dict[int, int | None] = {
+        fault.message: round(fault.ahead_s * SECOND_NS) for fault in settled.faults if fault.ahead_s is not None
+    }
+    if worn.ahead:
+        right = np.isin(batch.basis, (Basis.DEVICE, Basis.DEVICE_ASSUMED_ZONE)) & ((batch.flags & _NOT_RIGHT) == 0)
+        right &= batch.received_ns - batch.time_ns <= clocks.FUTURE_TOLERANCE_NS
+        for number in np.unique(columns.message[right]).tolist():
+            if messages[number].device in worn.ahead:
+                found.setdefault(number, None)
+    for number in sorted(found):
+        if live[number]:
+            yield messages[number].device, messages[number].received_ns, found[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +274,8 @@ def _normalise(
     row_in_table = np.array([worn.row(token) for token in senders.tokens], np.int64)[device]
     shown = clocks.shown(columns.source_time_ns, columns.context)
     settled = settle(
-        columns, shown, place(columns, shown, row_in_table, received, worn), row_in_table, received, worn,
-        live[columns.message],
+        columns, place(columns, shown, row_in_table, received, worn), row_in_table, received, worn,
+        live[columns.message], worn.ahead_ns(senders.tokens)[device],
     )  # fmt: skip
     placed = settled.placed
     value = convert(columns.vital, columns.unit, columns.value)

@@ -13,22 +13,26 @@ from typing import TypeVar
 import structlog
 from msgspec import structs
 
-from ingest import corrections, pipeline, unclaimed
+from ingest import corrections, pipeline
 from ingest.adapter import Adapter, Context
 from ingest.corrections import Archive
 from ingest.journal import unknown_codes, worklist
+from ingest.journal.ahead_clocks import ahead_clocks, keep_ahead_clocks
 from ingest.journal.identities import LARGEST_ID, Cycle, Journal
 from ingest.journal.lives import LifeJournal
 from ingest.journal.tally import Tally, ledger_of
+from ingest.marks import followed_ns, marks_of
 from ingest.metrics import IngestMetrics
 from ingest.pipeline import Outcome
+from ingest.placing.ahead import AheadClock
 from ingest.placing.wear import WearTable
+from ingest.recording import SYSTEM, record
 from vitals import encoding
 from vitals.canary import is_canary
-from vitals.device_state import DeviceState, Processed, ToldEvent
+from vitals.device_state import AheadState, DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
-from vitals.glossary import EventKind, Flag
-from vitals.model import DeviceEvent, Entry, Heartbeat, Message, Provenance, Tick, VitalBatch
+from vitals.glossary import Flag
+from vitals.model import DeviceEvent, Entry, Message, Provenance, Tick, VitalBatch
 from vitals.ports import Clock, Log, Registry
 from vitals.records import (
     Assignment,
@@ -52,8 +56,6 @@ IDLE_S = 0.5
 BACK_OFF_S = 0.5
 MAX_REPLAY = 10_000
 UNKNOWN_LABEL = "unknown"
-SYSTEM = "system"
-"""Author of what ingest decides by itself."""
 
 
 class IngestService:
@@ -201,6 +203,7 @@ class IngestService:
         self._worn.clocks = {
             self._worn.rows[token]: clock for token, clock in known.items() if token in self._worn.rows
         }
+        self._worn.ahead = ahead_clocks(self._journal.log)
         self._contexts = {
             device.id: Context(device.zone, {**device.settings, **self._given.get(device.id, {})}) for device in devices
         }
@@ -213,12 +216,17 @@ class IngestService:
         first = rows[0].position
         for row in rows:
             entry = encoding.decode(row.body)
-            if isinstance(entry, Heartbeat):
+            marks = marks_of(entry)
+            if marks:
                 done += self._flush(pending, cycle, Provenance(first, row.position))
-                cycle.append(Tick(entry.time_ns))
-                self._lives.passed(cycle, entry.time_ns)
                 first = row.position + 1
-            else:
+            for mark in marks:
+                cycle.append(mark)
+                if isinstance(mark, Tick):
+                    self._lives.passed(cycle, mark.watermark_ns)
+                elif step_ns := followed_ns(mark):
+                    self._lives.stepped(cycle, step_ns)
+            if not marks:
                 self._sort(entry, row.position, pending, seen, cycle)
         done += self._flush(pending, cycle, Provenance(first, rows[-1].position))
         self._lives.write(cycle, seen)
@@ -253,7 +261,8 @@ class IngestService:
             out = pipeline.run(adapter, messages, self._contexts, self._worn, cycle, provenance=source, extra=extra)
             self._worn.learn({device: lesson.clock for device, lesson in out.clocks.items()})
             self._worn.trust(out.heads)
-            _record(out, cycle, name, live=not extra)
+            self._keep_ahead(out.ahead, cycle)
+            record(out, cycle, name, live=not extra)
             for device, lesson in out.clocks.items():
                 cycle.learn(device, lesson.odd, lesson.epochs, self._clock.now_ns())
                 if lesson.others:
@@ -264,6 +273,11 @@ class IngestService:
         pending.clear()
         self._lives.flushed(cycle, [(out.known, out.events) for _, out in done], self._contexts, live=not extra)
         return done
+
+    def _keep_ahead(self, clocks: Mapping[str, AheadClock], cycle: Cycle) -> None:
+        keep_ahead_clocks(cycle.sql, clocks)
+        known = {device: clock for device, clock in clocks.items() if clock != AheadClock()}
+        self._worn.ahead = {device: one for device, one in self._worn.ahead.items() if device not in clocks} | known
 
     def _recover(self, device: str, cycle: Cycle) -> None:
         """A shift of the device's clock is known now: what came before gets its time."""
@@ -357,6 +371,21 @@ class IngestService:
     def device_state(self, device: str) -> DeviceState:
         return self._lives.state(device)
 
+    def device_clock(self, device: str) -> AheadState:
+        return ahead_clocks(self._journal.log, device).get(device, AheadClock()).state()
+
+    def undo_clock(self, device: str, reason: str, *, author: str) -> AheadState:
+        def undo(cycle: Cycle) -> AheadState:
+            clock = structs.replace(self._worn.ahead.get(device, AheadClock()))
+            if clock.ahead_ns is None:
+                raise InvalidRequest("device", "nothing was learned of its clock")
+            clock.undo(author, self._clock.now_ns(), reason)
+            self._keep_ahead({device: clock}, cycle)
+            return clock.state()
+
+        with self._lock:
+            return self._commit(undo)
+
     def device_events(self, device: str, *, after: str = "", limit: int = 100) -> list[ToldEvent]:
         return self._lives.events(device, _place(after) if after else LARGEST_ID, limit)
 
@@ -377,21 +406,3 @@ def _place(cursor: str) -> int:
     if not cursor.isdecimal() or int(cursor) > LARGEST_ID:
         raise InvalidRequest("cursor", "is not of this list")
     return int(cursor)
-
-
-def _record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
-    """Write one adapter's outcome in the cycle's transaction."""
-    for batch in out.batches:
-        cycle.append(batch)
-    # An unknown code may come every second: it is counted in the worklist, not told again and again in the log.
-    told = [event for event in out.events if event.kind is not EventKind.UNKNOWN_CODE]
-    if told:
-        cycle.append(told)
-    unknown_codes.note(cycle.sql, adapter, out.events)
-    cycle.hold(out.held)
-    idents = worklist.wait(cycle.sql, out.waiting)
-    if live:
-        unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
-        unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
-    cycle.trust(out.heads)
-    cycle.count(out.tally)

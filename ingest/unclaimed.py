@@ -94,7 +94,8 @@ def _body(item: Waiting, row: int) -> dict[str, Any]:
 def _is_due(sql: Connection, device: str, received_ns: int) -> bool:
     """Whether the device's last ``unclaimed`` entry is old enough; records the new one."""
     told = sql.execute("SELECT told_ns FROM unclaimed WHERE device=?", (device,)).fetchone()
-    if told is not None and received_ns - told[0] < APART_NS:
+    # One that lies ahead was told before the gateway's clock was set back.
+    if told is not None and 0 <= received_ns - told[0] < APART_NS:
         return False
     sql.execute(
         "INSERT INTO unclaimed VALUES(?,?) ON CONFLICT(device) DO UPDATE SET told_ns=excluded.told_ns",

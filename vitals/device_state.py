@@ -26,7 +26,8 @@ def number_setting(settings: Mapping[str, str], name: str) -> float | None:
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A fault of a device that is not over. ``kind`` is that of its reports, or ``FLAPPING``; ``vital`` 0 for none."""
+    """A fault of a device that is not over. ``kind`` is that of its reports, or ``FLAPPING``; ``vital`` 0 for none.
+    ``value`` is what the last report said beside it: seconds that a clock is ahead."""
 
     kind: EventKind
     detail: str
@@ -34,6 +35,32 @@ class Fault(msgspec.Struct, frozen=True):
     first_ns: int
     last_ns: int
     count: int
+    value: float | None = None
+
+
+class Arrival(NamedTuple):
+    """A live message whose newest time was ``ahead_ns`` ahead of its receipt."""
+
+    received_ns: int
+    ahead_ns: int
+
+
+class AheadState(msgspec.Struct, frozen=True):
+    """What was learned of a device's clock that is ahead.
+
+    ``ahead_ns`` is None while it is not known, ``arrivals`` what it was learned from, or what there is so far.
+    ``zone_hours`` is 0, or the hours of another zone or of a summer time that was not set back: then nothing is
+    corrected. ``corrects``: readings are corrected by it. ``undone_by`` is who took it back.
+    """
+
+    ahead_ns: int | None = None
+    since_ns: int | None = None
+    arrivals: tuple[Arrival, ...] = ()
+    zone_hours: int = 0
+    corrects: bool = False
+    undone_by: str = ""
+    undone_ns: int | None = None
+    reason: str = ""
 
 
 class DeviceState(msgspec.Struct, frozen=True):

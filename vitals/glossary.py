@@ -217,6 +217,7 @@ class EventKind(Described):
         "code_conflict",
         "number and name of a code are those of different vital signs, or both cannot be checked: no reading is made",
     )
+    SERVER_CLOCK = "server_clock", "the clock of the gateway's machine was moved, or its new time is followed"
 
 
 class ControlKind(Described):

@@ -7,7 +7,7 @@ under ``tests/contracts``.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from vitals.device_state import DeviceState, Processed, ToldEvent
+from vitals.device_state import AheadState, DeviceState, Processed, ToldEvent
 from vitals.glossary import AlertState, Severity
 from vitals.model import Control, VitalBatch
 from vitals.records import (
@@ -261,6 +261,13 @@ class IngestView(Protocol):
 
     def device_state(self, device: str) -> DeviceState:
         """Last contact, presence, battery, faults."""
+
+    def device_clock(self, device: str) -> AheadState:
+        """How far a device's clock is ahead, as it was learned from arrivals."""
+
+    def undo_clock(self, device: str, reason: str, *, author: str) -> AheadState:
+        """Readings of the device are no longer corrected by what was learned; nothing is learned anew until a message
+        with a right clock came. Raises ``InvalidRequest`` when nothing was learned."""
 
     def device_events(self, device: str, *, after: str = "", limit: int = 100) -> list[ToldEvent]:
         """What happened to a device, newest first; ``after`` is the id that the page before ended with."""

@@ -202,10 +202,8 @@ class Casebook:
     # Time.
 
     def advance(self, until_ns: int, tick_ns: int | None = None) -> list[AlertEvent]:
-        """Every timer that goes off by ``until_ns``, in order, each event at its own deadline.
-
-        ``tick_ns`` is the watermark of the tick that is being processed, when it is done in parts.
-        """
+        """Every timer that goes off by ``until_ns``, in order, each event at its own deadline; ``tick_ns`` is the
+        watermark of the tick that is being processed, when it is done in parts."""
         now_ns = until_ns if tick_ns is None else max(until_ns, tick_ns)
         timers = self._cases.timers
         while (due := timers.take(until_ns)) is not None:
@@ -219,6 +217,12 @@ class Casebook:
             else:
                 self._floods.end(owner.partition("|")[2], at_ns, "no further alert for 10 minutes")
         return self._cases.drain()
+
+    def step(self, step_ns: int) -> None:
+        """The clock of ticks was moved: timers that run go on by it. What people said by the clock stays so."""
+        self._cases.clock_moved(step_ns)
+        self._floods.clock_moved(step_ns)
+        self._storms.clock_moved(step_ns)
 
     def _time(self, ident: str, which: int, at_ns: int, now_ns: int) -> None:
         case = self._cases.by_id(ident)
@@ -326,10 +330,8 @@ class Casebook:
         return self._cases.drain()
 
     def status(self, patient: str, status: str, from_ns: int, check_ns: int | None, at_ns: int) -> list[AlertEvent]:
-        """A patient's monitoring status from a time on; what was said of later times is replaced.
-
-        ``check_ns`` is when somebody is asked whether it goes on (None: after ``standing.CHECK_NS``).
-        """
+        """A patient's monitoring status from a time on; what was said of later times is replaced. ``check_ns`` is when
+        somebody is asked whether it goes on (None: after ``standing.CHECK_NS``)."""
         own = self._standings.setdefault(patient, Standing())
         own.plan(PlannedStatus(from_ns, status, check_ns))
         self._take_plans(patient, own, at_ns)

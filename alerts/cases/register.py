@@ -89,6 +89,14 @@ class Cases:
             case.paused = case.severity is not Severity.S1 and not case.rule.startswith(REVIEW)
             self.timers.arm(case.id, case.timer())
 
+    def clock_moved(self, step_ns: int) -> None:
+        """Whoever is asked, or asked again, is so after the same time as before; shelves end when people said."""
+        for case in self.all_open():
+            case.step_ns = None if case.step_ns is None else case.step_ns + step_ns
+            case.answer_ns = None if case.answer_ns is None else case.answer_ns + step_ns
+            case.held_until_ns = None if case.held_until_ns is None else case.held_until_ns + step_ns
+            self.timers.arm(case.id, case.timer())
+
     def unpause(self, patient: str, at_ns: int) -> None:
         """Who has not been answered asks again."""
         for case in self.open_of(patient):

@@ -87,6 +87,13 @@ class Floods:
             self._cases.tell(_flood_key(patient), summary, at_ns, _flood_text(members, subject.face.title))
         return flood.until_ns is not None and subject.severity is not Severity.S1
 
+    def clock_moved(self, step_ns: int) -> None:
+        """The clock of ticks was moved: floods last as long as before."""
+        for patient, flood in self._floods.items():
+            flood.raises = [then + step_ns for then in flood.raises]
+            flood.until_ns = None if flood.until_ns is None else flood.until_ns + step_ns
+            self._arm(patient, flood)
+
     def end(self, patient: str, at_ns: int, text: str) -> None:
         """A flood is over: what it muted and still holds asks people."""
         flood = self._floods.pop(patient, None)
@@ -129,6 +136,11 @@ class Storms:
     def _arm(self) -> None:
         until_ns = self.state.until_ns
         self._cases.timers.arm(STORM, None if until_ns is None else (until_ns, MUTE))
+
+    def clock_moved(self, step_ns: int) -> None:
+        """The clock of ticks was moved: a storm lasts as long as before."""
+        self.state.until_ns = None if self.state.until_ns is None else self.state.until_ns + step_ns
+        self._arm()
 
     def mutes(self, subject: Subject) -> bool:
         """Whether an alert about to be raised is one of the silences that a storm mutes; its patient is listed."""

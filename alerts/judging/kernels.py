@@ -207,6 +207,20 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
 
 
 @lean
+def _overtaken(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
+    """A current row that is older than the slot's newest one moves nothing, but a severe one is not lost: beyond an S1
+    limit whose condition nobody was told of it asks for a review. Returns the number of transitions in ``out``."""
+    rule, condition = slots.rule[slot], slots.condition[slot]
+    if rules.kind[rule] != _LIMIT or rules.severity[rule] != _S1 or slots.parent[slot] >= 0:
+        return count
+    low, told = rules.side[rule] == _LOW, condition == HOLDS or condition == UNCONFIRMED  # noqa: PLR1714
+    if told or outside(rows.value[row], rows.flags[row], low, rules.enter[rule], rules.inclusive[rule]) != 1:
+        return count
+    _emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
+    return count + 1
+
+
+@lean
 def _calm(condition: int, kind: int) -> bool:
     """Whether a slot allows learning a value: its condition is clear, or is about the sensor and not the patient."""
     return bool(condition == CLEAR or kind == _FAULT or kind == _STUCK)  # noqa: PLR1714, SIM109
@@ -259,15 +273,15 @@ def scan_rows(
             push_recent(recent, recent_of[first], time_ns, value)
         # Step 4: judge the row by each slot of the chain.
         while slot >= 0:
-            rule = rule_of[slot]
-            kind = kinds[rule]
+            rule, kind = rule_of[slot], kinds[rule_of[slot]]
             # Step 4a: a plain limit (no median, no hours of the day) is compared here, everything else by ``judge``.
             plain = kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]
             beyond, measured, verdict = False, value, -1
             if plain:
                 verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
             # Step 4b: only a row that is not older than the slot's newest one is judged; a newest one that lies ahead
-            # of this row's receipt was taken by a clock that has been set back since, and silences nothing.
+            # of this row's receipt was taken by a clock that has been set back since, and silences nothing. A severe
+            # older row is reviewed.
             follows = time_ns >= last_time_ns[slot] or last_time_ns[slot] > received[row]
             if follows and not (plain and verdict < 0):
                 if time_ns < last_time_ns[slot]:
@@ -279,8 +293,7 @@ def scan_rows(
                     verdict, measured, beyond = judge(slots, slot, rules, rule, recent, usual, days, rows, row, sound)
                 # Step 4c: a value still beyond the limit restarts the off-delay; other changes are for ``move``.
                 if verdict == 1 and condition[slot] == HOLDS:
-                    timer_ns[slot] = NO_TIME
-                    cleared[slot] = 0
+                    timer_ns[slot], cleared[slot] = NO_TIME, 0
                 elif verdict == 1 or (verdict == 0 and condition[slot] != CLEAR):
                     if plain:
                         beyond = flag & JUDGED != 0 or within(value, rules.leave[rule], sides[rule] == _LOW)
@@ -288,6 +301,8 @@ def scan_rows(
                 # Step 4d: the member of a combination moves the combination.
                 if parent_of[slot] >= 0 and verdict >= 0:
                     count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
+            elif not follows:
+                count = _overtaken(slots, rules, slot, rows, row, out, count)
             # A row out of order was not judged by this slot, so it may be abnormal and is not learned.
             quiet = quiet and last_time_ns[slot] <= time_ns and _calm(condition[slot], kind)
             slot = following[slot]

@@ -233,6 +233,13 @@ class SilenceTable:
         used["episode"][due] += 1
         return [self.watch(number) for number in due[np.argsort(deadline[due], kind="stable")].tolist()]
 
+    def step(self, step_ns: int) -> None:
+        """The clock of receipts and ticks was moved: silence that was counted stays counted."""
+        if self.watermark_ns != NO_TIME:
+            self.watermark_ns += step_ns
+        anchor = self._columns["anchor_ns"][: self.size]
+        anchor[anchor != NO_TIME] += step_ns
+
     def hear(self, patients: Sequence[str], rows: Rows) -> list[Contact]:
         """Take in the rows of a batch with vocabulary ``patients``; the silences that they end, in order of row."""
         if not self.size:

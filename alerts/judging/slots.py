@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from alerts.judging.rule_table import RuleTable
 from alerts.judging.series_table import SeriesTable
-from alerts.judging.slot_kernels import CLEAR, HOLDS, PENDING, SUSPECTED, UNCONFIRMED
+from alerts.judging.slot_kernels import CLEAR, HOLDS, NEVER_NS, PENDING, SUSPECTED, UNCONFIRMED
 from alerts.judging.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots, Vocabulary
 from alerts.rules.spec import CompiledRule, Kind, RuleFace, RuleSpec
 from vitals.catalog import CODE_SPACE
@@ -193,6 +193,19 @@ class SlotTable:
             if slots.parent[slot] >= 0:
                 self.true_ns[slots.combo[slots.parent[slot]], slots.member[slot]] = NO_TIME
         return bool(first or acted), over
+
+    def step(self, step_ns: int) -> None:
+        """The clock of receipts was moved. Deadlines that were set by it move along, and so do the times of conditions
+        that wait for one. The newest time of others moves back only: no device whose clock is right is overtaken."""
+        slots, used = self.slots, slice(0, self.size)
+        waits = np.isin(slots.condition[used], (PENDING, UNCONFIRMED))
+        timed = waits & (slots.timer_ns[used] != NO_TIME) & (slots.timer_ns[used] != NEVER_NS)
+        slots.timer_ns[used][timed] += step_ns
+        for column in (slots.first_time_ns, slots.counted_ns, slots.latest_time_ns):
+            column[used][waits] += step_ns
+        moved = (waits | (step_ns < 0)) & (slots.last_time_ns[used] > NO_TIME + 1)
+        slots.last_time_ns[used][moved] += step_ns
+        self.true_ns[self.true_ns != NO_TIME] += step_ns
 
     def measured(self, slot: int) -> float:
         """What the slot's rule compared when its condition acted last."""

@@ -73,6 +73,11 @@ class Watching:
         due = self._programmes.due(watermark_ns)
         return due.reminders, self._put_in_force(due.patients, watermark_ns)
 
+    def step(self, step_ns: int) -> None:
+        """The clock of receipts and ticks was moved by ``step_ns``: what runs now runs on, no longer and no shorter."""
+        self.table.step(step_ns)
+        self.silence.step(step_ns)
+
     def close(self, patient: str, rule: str, time_ns: int) -> None:
         """A person closed the alert of a rule: its condition is judged anew."""
         for slot in self.table.slots_of(patient):

@@ -24,6 +24,7 @@ TROUBLES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "pipeline_lag": "Readings are evaluated late: the pipeline is behind",
         "canary": "The check from end to end got no answer: readings may raise no alerts",
+        "server_clock": "The clock of the server was moved: readings are judged by the old time until it has settled",
     }
 )
 """Causes of a ``technical`` control, and what the alert says."""
@@ -76,11 +77,15 @@ class ResolveBody(msgspec.Struct, frozen=True):
 
 
 class TechnicalBody(msgspec.Struct, frozen=True):
-    """Body of ``technical``: a trouble of the system began (``active``) or ended; ``since_ns`` is UTC."""
+    """Body of ``technical``: a trouble of the system began (``active``) or ended; ``since_ns`` is UTC.
 
-    cause: Literal["pipeline_lag", "canary"]
+    ``moved_s`` is by how many seconds the server's clock was moved; where that ended, times count by it from now on.
+    """
+
+    cause: Literal["pipeline_lag", "canary", "server_clock"]
     active: bool
     since_ns: int
+    moved_s: float = 0.0
 
 
 AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
@@ -120,6 +125,15 @@ def read_body(control: Control) -> Body:
     except msgspec.ValidationError as error:
         problem, _, path = str(error).partition(" - at `$.")
         raise InvalidRequest(path.rstrip("`") or "body", problem) from error
+
+
+def trouble_text(body: TechnicalBody) -> str:
+    """What the alert of a trouble says: ``The clock of the server was moved 3600 s ahead: ...``."""
+    text = TROUBLES[body.cause]
+    if not body.moved_s:
+        return text
+    by = f"was moved {abs(body.moved_s):.0f} s {'ahead' if body.moved_s > 0 else 'back'}"
+    return text.replace("was moved", by)
 
 
 def read_limits(control: Control) -> tuple[LimitsBody, list[Limit]]:

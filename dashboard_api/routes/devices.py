@@ -7,8 +7,17 @@ from fastapi import APIRouter, Query, Response
 from dashboard_api.auth.access import Caller, Permission, needs
 from dashboard_api.dependencies import Dependencies, Deps
 from dashboard_api.routes.paging import after_cursor
-from dashboard_api.schemas import DeviceChange, NewAssignment, NewDevice, NewGrant, OfDevice, Paging, Rotation
-from dashboard_api.shapes import Json, answer, assignment_json, device_json, page, told_event_json, unknown_code_json
+from dashboard_api.schemas import DeviceChange, Discard, NewAssignment, NewDevice, NewGrant, OfDevice, Paging, Rotation
+from dashboard_api.shapes import (
+    Json,
+    answer,
+    assignment_json,
+    clock_json,
+    device_json,
+    page,
+    told_event_json,
+    unknown_code_json,
+)
 from dashboard_api.times import parse_time
 from vitals.canary import is_canary
 from vitals.device_state import (
@@ -75,6 +84,22 @@ def unknown_codes(deps: Deps, query: Annotated[OfDevice, Query()]) -> Response:
         deps.registry.device(query.device)
     found = deps.ingest.unknown_codes(device=query.device, after=query.cursor, limit=query.limit + 1)
     return answer(page(found, query.limit, unknown_code_json, lambda item: item.id))
+
+
+@router.get("/devices/{device}/clock", **needs(Permission.DEVICES_READ))
+def clock(deps: Deps, device: str) -> Response:
+    """How far the device's clock is ahead, learned from arrivals: `corrects` says whether readings are corrected by it,
+    `zone_hours` that it is set to another zone or to summer time, `arrivals` what it was learned from."""
+    deps.registry.device(device)
+    return answer(clock_json(deps.ingest.device_clock(device)))
+
+
+@router.post("/devices/{device}/clock/undo", **needs(Permission.DEVICES_WRITE))
+def undo_clock(deps: Deps, caller: Caller, device: str, body: Discard) -> Response:
+    """Stop correcting readings by what was learned of the device's clock, with a reason. It is learned anew only after
+    a message with a right clock."""
+    deps.registry.device(device)
+    return answer(clock_json(deps.ingest.undo_clock(device, body.reason, author=caller.name)))
 
 
 @router.get("/devices/{device}/ledger", **needs(Permission.DEVICES_READ))
@@ -146,7 +171,12 @@ def _shown(deps: Dependencies, device: Device) -> Json:
     state = deps.ingest.device_state(device.id)
     expected_s, overdue = _expectation(device, state, deps.ingest.processed(), worn=bool(wearers))
     shown = device_json(device, state, wearers[0] if wearers else None)
-    return shown | {"expected_interval_s": expected_s, "overdue": overdue}
+    known = clock_json(deps.ingest.device_clock(device.id))
+    return shown | {
+        "expected_interval_s": expected_s,
+        "overdue": overdue,
+        "clock": known if known["arrivals"] else None,
+    }
 
 
 def _expectation(

@@ -157,6 +157,24 @@ def revoke_device(
         show({"device": device, "revoked": True})
 
 
+@device.command("clock", epilog="Example: vitalgate device clock cuff-3 --undo 'set to another zone'")
+def device_clock(
+    ident: DeviceId,
+    undo: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Stop correcting readings by what was learned, and say why.")
+    ] = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    config: ConfigFile = None,
+    as_json: AsJson = False,  # noqa: ARG001
+) -> None:
+    """Show how far a device's clock is ahead, with the messages that say so; or take it back."""
+    with control(data_dir, config) as api:
+        if undo is None:
+            show(api.request("GET", f"devices/{ident}/clock"))
+        else:
+            show(api.request("POST", f"devices/{ident}/clock/undo", json={"reason": undo}))
+
+
 @quarantine.command("list", epilog="Example: vitalgate quarantine list --json")
 def list_quarantine(data_dir: DataDir = DEFAULT_DATA_DIR, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List messages in quarantine."""

@@ -141,7 +141,7 @@ async def serve_core(order: Order, layout: Layout, config: Settings, stop: async
     meters = AlertMeters(core.meters)
     engine = Engine()
     desk = ControlDesk(core.log, core.book, core.book, core.registry)
-    watchdog = Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s)
+    watchdog = Watchdog(core.log, core.book, CLOCK, config.alerts.lag_s, turning=CLOCK.turning)
     ingest = httpx.HTTPTransport(uds=str(layout.ingest))
     canary = Canary(core.registry, desk, core.log, core.book, core.book, CLOCK, ingest, config.alerts)
 

@@ -19,6 +19,7 @@ from deploy import kernels, logs, settings
 from deploy.layout import PRIVATE_UMASK, Layout
 from deploy.processes.order import CONFIG_EXIT, Order
 from vitals.errors import BackendError, ConfigError
+from vitals.steady import SteadyClock
 
 
 def watch(stop: asyncio.Event, life_fd: int) -> None:
@@ -48,7 +49,7 @@ def sockets(fd: int) -> list[socket.socket]:
 
 async def run_gateway(order: Order, layout: Layout, config: settings.Settings) -> None:
     """The gateway process."""
-    from deploy.wiring import CLOCK, open_raw_log, open_registry, open_vault  # noqa: PLC0415 - a child loads its half only
+    from deploy.wiring import open_raw_log, open_registry, open_vault  # noqa: PLC0415 - a child loads its half only
     from device_gateway.service import serve  # noqa: PLC0415
 
     raise_descriptor_limit()
@@ -60,7 +61,7 @@ async def run_gateway(order: Order, layout: Layout, config: settings.Settings) -
         tls = config.mqtt.tls(sockets(order.tls_fd)) if order.tls_fd >= 0 else None
         mllp = config.hl7.endpoint(sockets(order.mllp_fd), sockets(order.mllps_fd))
         await serve(
-            log, registry, CLOCK, sockets(order.listen_fd), config.gateway_settings(),
+            log, registry, SteadyClock(follows=False), sockets(order.listen_fd), config.gateway_settings(),
             lambda: order.tell_ready({}), stop, layout.gateway_status, tls=tls, ingest_socket=layout.ingest, mllp=mllp,
         )  # fmt: skip
     finally:

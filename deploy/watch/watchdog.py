@@ -59,13 +59,15 @@ class Watchdog:
     """Tells the log when the pipeline is more than ``lag_s`` behind, and when no more than half of that.
 
     It keeps quiet for the first ``lag_s`` after it was made: what piled up while the core was down is not a lag yet.
-    ``uptime_s`` is a monotonic clock.
+    ``uptime_s`` is a monotonic clock. While ``turning``, gateway and core may go by different times of a machine whose
+    clock was moved: then nothing is compared.
     """
 
     def __init__(
-        self, log: Log, book: AlertReader, clock: Clock, lag_s: float, uptime_s: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._book, self._clock, self._lag_ns = book, clock, int(lag_s * 1e9)
+        self, log: Log, book: AlertReader, clock: Clock, lag_s: float, uptime_s: Callable[[], float] = time.monotonic,
+        turning: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        self._book, self._clock, self._lag_ns, self._turning = book, clock, int(lag_s * 1e9), turning
         self._uptime_s, self._quiet_until_s = uptime_s, uptime_s() + lag_s
         self._trouble = Trouble(CAUSE, "watchdog", log, book, clock)
         self.late = False
@@ -83,6 +85,8 @@ class Watchdog:
 
     def look(self) -> None:
         """Compare once; append a control entry when a lag began or ended."""
+        if self._turning():
+            return
         evaluated_to_ns = self._book.evaluated_to_ns()
         behind_ns = self._clock.now_ns() - evaluated_to_ns
         if not self.late and behind_ns > self._lag_ns and self._uptime_s() >= self._quiet_until_s:

@@ -41,7 +41,8 @@ REPORTS: Final = _FAULTS | {EventKind.BATTERY}
 
 
 class FaultReports(msgspec.Struct, array_like=True):
-    """Reports of one fault. ``message`` is the ordinal of the last one; ``open`` once there were enough of them."""
+    """Reports of one fault. ``message`` is the ordinal of the last one, ``value`` what it said; ``open`` once there
+    were enough of them. New fields go at the end."""
 
     kind: EventKind
     detail: str
@@ -51,6 +52,7 @@ class FaultReports(msgspec.Struct, array_like=True):
     message: int
     count: int = 0
     open: bool = False
+    value: float | None = None
 
     def event(self, device: str, kind: EventKind, time_ns: int) -> DeviceEvent:
         """That the fault began or is over."""
@@ -87,7 +89,9 @@ class Life(msgspec.Struct, array_like=True):
         """Open faults, the longest lasting first."""
         found = [one for one in self.troubles.values() if one.open]
         found.sort(key=lambda one: (one.first_ns, one.kind, one.detail, one.vital))
-        return tuple(Fault(one.kind, one.detail, one.vital, one.first_ns, one.last_ns, one.count) for one in found)
+        return tuple(
+            Fault(one.kind, one.detail, one.vital, one.first_ns, one.last_ns, one.count, one.value) for one in found
+        )
 
 
 class Sound(NamedTuple):
@@ -169,6 +173,7 @@ def _trouble(
         life.troubles[key] = trouble
     trouble.detail, trouble.last_ns, trouble.message = detail, max(trouble.last_ns, event.time_ns), event.message
     trouble.count += 1
+    trouble.value = event.value
     if trouble.open or trouble.count < least:
         return []
     trouble.open = True

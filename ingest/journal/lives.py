@@ -156,8 +156,15 @@ class LifeJournal:
         if told:
             cycle.append(told)
 
+    def stepped(self, cycle: Cycle, step_ns: int) -> None:
+        """The gateway's clock was moved: what was processed is told by the new time."""
+        before = self._processed(cycle)
+        if before.watermark_ns:
+            pause_ns = (before.pause_from_ns + step_ns, before.pause_to_ns + step_ns) if before.pause_to_ns else (0, 0)
+            self._progress = Processed(before.watermark_ns + step_ns, *pause_ns)
+
     def write(self, cycle: Cycle, seen: Mapping[str, int]) -> None:
-        """Last contacts and measurements of the cycle, and how far it got; nothing moves back."""
+        """Last contacts and measurements of the cycle, which never move back, and how far it got."""
         measured, window = self._measured, self._window
         devices = seen.keys() | measured.keys() | window.keys()
         rows = [(device, seen.get(device), measured.get(device), window.get(device)) for device in devices]
@@ -281,6 +288,7 @@ def _steps(
         late |= set(message[is_late].tolist()) - set(message[~is_late].tolist())
         sound = rows[((flags & _UNSOUND) == 0) & _TRUSTED_BASES[batch.basis[rows]]]
         clocked = batch.basis[sound] <= int(Basis.DEVICE_ASSUMED_ZONE)
+        clocked &= (batch.flags[sound] & np.uint32(Flag.CLOCK_WRONG)) == 0
         columns = (batch.device[sound], batch.message[sound], batch.vital[sound], batch.received_ns[sound], clocked)
         for device, ordinal, vital, received_ns, own_clock in zip(*(one.tolist() for one in columns), strict=True):
             reading = Sound(ordinal, vital, received_ns, own_clock)

@@ -43,7 +43,7 @@ class Tally:
 
 
 def ledger_of(device: str, counts: Mapping[str, int], received: int, stored: int) -> Ledger:
-    """Both ledgers of a device: its counts here, messages received by the gateway, readings stored."""
+    """Both ledgers of a device: its counts by outcome, messages received and readings stored."""
 
     def count(name: str) -> int:
         return counts.get(name, 0)

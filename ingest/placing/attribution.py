@@ -42,6 +42,8 @@ class Placed:
 
     ``trusted`` rows have a wall time that later records of the device are measured against, ``odd`` ones a time that is
     out of line with their number. ``after_ns`` bounds an unknown time from below, ``NO_TIME`` where nothing does.
+    ``stated_ns`` is the instant that the device's clock states, in the zone of its wearer; the earliest one that it can
+    mean where no zone is known.
     """
 
     time_ns: Int64
@@ -53,6 +55,7 @@ class Placed:
     trusted: Bools
     odd: Bools
     after_ns: Int64
+    stated_ns: Int64
 
     def take(self, rows: Bools) -> "Placed":
         """The placing of ``rows``."""
@@ -75,7 +78,7 @@ def place(
     out = Placed(
         shown_ns, np.full(rows, Basis.DEVICE, np.uint8), columns.tz_min.copy(), np.zeros(rows, np.uint32),
         np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8), np.zeros(rows, bool),
-        np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64),
+        np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64), shown_ns.copy(),
     )  # fmt: skip
     live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
     instant = (clock == SourceClock.INSTANT) | hub
@@ -131,11 +134,18 @@ def _between(out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn: 
     index = np.flatnonzero(rows)
     early_ns = np.minimum(out.after_ns[index], received_ns[index])
     late_ns = np.maximum(out.after_ns[index], received_ns[index])
+    patient = worn_over(early_ns, late_ns, device[index], worn)
+    out.patient[index] = np.where(patient == UNASSIGNED, out.patient[index], patient)
+
+
+def worn_over(early_ns: Int64, late_ns: Int64, device: Int64, worn: WearTable) -> npt.NDArray[np.int32]:
+    """Who wore the device over all the time from ``early_ns`` to ``late_ns``, per row; ``UNASSIGNED`` for nobody."""
+    patient = np.full(len(device), UNASSIGNED, np.int32)
     for column in range(worn.first_ns.shape[1]):
-        number = device[index]
-        held = (worn.parts[number] > column) & (worn.worn_from_ns[number, column] <= early_ns)
-        held &= late_ns < worn.worn_to_ns[number, column]
-        out.patient[index[held]] = worn.patient[number[held], column]
+        held = (worn.parts[device] > column) & (worn.worn_from_ns[device, column] <= early_ns)
+        held &= late_ns < worn.worn_to_ns[device, column]
+        patient[held] = worn.patient[device[held], column]
+    return patient
 
 
 def _correct(out: Placed, columns: Columns, device: Int64, received_ns: Int64, worn: WearTable) -> None:
@@ -231,4 +241,5 @@ def _walls(out: Placed, index: Int64, day: Bools, device: Int64, received_ns: In
     out.time_ns[index], out.tz_min[index] = best.time_ns, best.tz_min
     out.basis[index] = np.where(day, np.uint8(Basis.DAY), best.basis)
     soonest_ns = np.where(best.basis == Basis.UNKNOWN, best.early_ns, best.time_ns)
+    out.stated_ns[index] = soonest_ns
     return np.asarray(soonest_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)

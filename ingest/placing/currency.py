@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from ingest.adapter import Columns, SourceClock
 from ingest.placing import clocks
-from ingest.placing.attribution import Placed, by_time
+from ingest.placing.ahead import explains
+from ingest.placing.attribution import Placed, by_time, worn_over
 from ingest.placing.wear import WearTable
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED
@@ -22,6 +23,11 @@ from vitals.times import NO_TIME, SECOND_NS
 
 SLACK_NS: Final = 2 * SECOND_NS
 """Clocks that are kept by a time server differ by less; a larger excess is flagged as a correction."""
+AHEAD: Final = "clock_ahead"
+UNSET: Final = "clock_unset"
+RESET: Final = "clock_reset"
+CLOCK_FAULTS: Final = (RESET, UNSET, AHEAD)
+"""Details of the faults that ingest finds; of several in a message the last of these is told."""
 _SUSPECT: Final = np.uint32(Flag.CLOCK_SUSPECT)
 _STATED: Final = (SourceClock.INSTANT, SourceClock.WALL, SourceClock.HUB)
 
@@ -31,22 +37,18 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ClockFault:
-    """The clock of a message's device is wrong: ``ahead_s`` seconds ahead of arrival, None for a clock that was never
-    set."""
+    """The clock of a message's device is wrong: ``detail`` is a word of ``CLOCK_FAULTS``, ``ahead_s`` how far a clock
+    that is ahead lies before the arrival, at least."""
 
     message: int
-    ahead_s: float | None
-
-    @property
-    def detail(self) -> str:
-        """The word of the event."""
-        return "clock_unset" if self.ahead_s is None else "clock_ahead"
+    detail: str
+    ahead_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """``placed`` with the times that readings are judged by, ``now`` the rows that are judged at their arrival although
-    their clock is wrong, and the faults, one per device."""
+    their clock is wrong, and the faults, one per message."""
 
     placed: Placed
     now: Bools
@@ -54,12 +56,13 @@ class Settled:
 
 
 def settle(
-    columns: Columns, shown_ns: Int64, placed: Placed, device: Int64, received_ns: Int64, worn: WearTable, live: Bools
+    columns: Columns, placed: Placed, device: Int64, received_ns: Int64, worn: WearTable, live: Bools, learned_ns: Int64
 ) -> Settled:
     """Times by which readings are judged.
 
-    ``shown_ns`` and ``device`` are as :func:`ingest.placing.attribution.place` takes them; ``live`` marks rows of
-    messages that a device sends as it measures. ``placed`` is not changed.
+    ``device`` is as :func:`ingest.placing.attribution.place` takes it; ``live`` marks rows of messages that a device
+    sends as it measures; ``learned_ns`` is how far their clock is known to be ahead, 0 where that is not known.
+    ``placed`` is not changed.
     """
     stated = np.isin(columns.clock, _STATED)
     wrong = stated & (placed.basis == Basis.UNKNOWN) & ((placed.flags & _SUSPECT) != 0)
@@ -70,18 +73,55 @@ def settle(
             return Settled(placed, np.zeros(len(columns), bool), ())
     out = replace(placed, time_ns=placed.time_ns.copy(), basis=placed.basis.copy(), flags=placed.flags.copy(),
                   tz_min=placed.tz_min.copy(), patient=placed.patient.copy())  # fmt: skip
-    # Step 1: messages that are ahead within the tolerance move back as a whole (DESIGN section 5).
+    # Step 1: a clock that is known to be ahead is corrected where the message says that it was sent live.
+    far = placed.stated_ns > received_ns + clocks.FUTURE_TOLERANCE_NS
+    faults = _faults(columns, placed.stated_ns, received_ns, wrong, wrong & far)
+    wrong &= ~_correct(columns, out, wrong & far, stated & live, device, received_ns, worn, learned_ns)
+    # Step 2: messages that are ahead within the tolerance move back as a whole (DESIGN section 5).
     _move_back(columns, out, stated & ~wrong, device, received_ns, worn)
-    # Step 2: readings beside one that is further ahead keep their distance from it.
-    ahead = wrong & (shown_ns >= clocks.PLAUSIBLE_FROM_NS)
-    _spread(columns, shown_ns, out, ahead, stated, received_ns)
-    # Step 3: the newest live reading of each vital sign counts as taken when it arrived.
-    now = _newest(columns, shown_ns, device, (wrong | doubted) & live & (columns.statistic == Statistic.SINGLE))
+    # Step 3: readings beside one that is further ahead keep their distance from it.
+    _spread(columns, out, wrong & far, stated, received_ns)
+    # Step 4: the newest live reading of each vital sign counts as taken when it arrived.
+    current = (wrong | doubted) & live & (columns.statistic == Statistic.SINGLE)
+    now = _newest(columns, placed.stated_ns, device, received_ns, current)
     now &= out.patient != UNASSIGNED
     arrived = now & wrong
     out.time_ns[arrived], out.basis[arrived] = received_ns[arrived], Basis.RECEIVED
     out.flags[now] &= ~_SUSPECT
-    return Settled(out, now, _faults(columns, shown_ns, device, received_ns, wrong))
+    return Settled(out, now, faults)
+
+
+def _newest_of(columns: Columns, stated_ns: Int64, rows: Bools) -> Int64:
+    """Per row, the newest time that ``rows`` of its message state; ``NO_TIME`` where there are none."""
+    newest = np.full(int(columns.message.max()) + 1, NO_TIME, np.int64)
+    np.maximum.at(newest, columns.message[rows], stated_ns[rows])
+    return newest[columns.message]
+
+
+def _correct(
+    columns: Columns, out: Placed, ahead: Bools, rows: Bools, device: Int64, received_ns: Int64, worn: WearTable,
+    learned_ns: Int64,
+) -> Bools:  # fmt: skip
+    """Take ``learned_ns`` from messages that are so far ahead; the rows that were corrected. A row is not, unless one
+    person wore the device from its corrected time to its arrival."""
+    moved = np.zeros(len(columns), bool)
+    if not (learned_ns[ahead] > 0).any():
+        return moved
+    newest_ns = _newest_of(columns, out.stated_ns, ahead)
+    excess_ns = np.where(newest_ns == NO_TIME, 0, newest_ns - received_ns)
+    fits = explains(learned_ns, excess_ns) & (learned_ns > 0) & rows & (out.stated_ns >= clocks.PLAUSIBLE_FROM_NS)
+    index = np.flatnonzero(fits & np.isin(out.basis, (Basis.UNKNOWN, Basis.DEVICE, Basis.DEVICE_ASSUMED_ZONE)))
+    time_ns = out.stated_ns[index] - learned_ns[index]
+    early_ns = np.minimum(time_ns - clocks.LIVE_TOLERANCE_NS, received_ns[index])
+    patient = worn_over(early_ns, received_ns[index], device[index], worn)
+    sure = patient != UNASSIGNED
+    index = index[sure]
+    moved[index] = True
+    out.time_ns[index], out.patient[index], out.tz_min[index] = time_ns[sure], patient[sure], columns.tz_min[index]
+    assumed = columns.clock[index] == SourceClock.WALL
+    out.basis[index] = np.where(assumed, Basis.DEVICE_ASSUMED_ZONE, Basis.DEVICE)
+    out.flags[index] = (out.flags[index] & ~_SUSPECT) | np.uint32(Flag.CLOCK_CORRECTED)
+    return moved
 
 
 def _move_back(columns: Columns, out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> None:
@@ -104,42 +144,52 @@ def _move_back(columns: Columns, out: Placed, rows: Bools, device: Int64, receiv
         by_time(out, mask, device, worn)
 
 
-def _spread(columns: Columns, shown_ns: Int64, out: Placed, ahead: Bools, stated: Bools, received_ns: Int64) -> None:
-    index = np.flatnonzero(ahead)
-    if not len(index):
+def _spread(columns: Columns, out: Placed, ahead: Bools, stated: Bools, received_ns: Int64) -> None:
+    if not ahead.any():
         return
-    newest = np.full(int(columns.message.max()) + 1, NO_TIME, np.int64)
-    np.maximum.at(newest, columns.message[index], shown_ns[index])
-    beside = stated & (newest[columns.message] != NO_TIME) & (shown_ns >= clocks.PLAUSIBLE_FROM_NS)
+    newest_ns = _newest_of(columns, out.stated_ns, ahead)
+    beside = stated & (newest_ns != NO_TIME) & (out.stated_ns >= clocks.PLAUSIBLE_FROM_NS)
     beside &= (out.basis == Basis.UNKNOWN) | (out.basis == Basis.DEVICE) | (out.basis == Basis.DEVICE_ASSUMED_ZONE)
-    out.time_ns[beside] = received_ns[beside] - (newest[columns.message] - shown_ns)[beside]
+    beside &= (out.flags & np.uint32(Flag.CLOCK_CORRECTED)) == 0
+    out.time_ns[beside] = received_ns[beside] - (newest_ns - out.stated_ns)[beside]
     out.basis[beside] = Basis.UNKNOWN
     out.flags[beside] |= _SUSPECT
 
 
-def _newest(columns: Columns, shown_ns: Int64, device: Int64, rows: Bools) -> Bools:
-    """Of ``rows``, the last one of each (device, vital): by message, then by time as sent and sequence."""
+def _newest(columns: Columns, stated_ns: Int64, device: Int64, received_ns: Int64, rows: Bools) -> Bools:
+    """Of ``rows``, the last one of each (message, device, vital), by time as stated and sequence.
+
+    A message whose clock lay further back against its arrival than that of another message of the batch comes from the
+    device's memory, and has no such row: a live clock and its arrivals run alike.
+    """
     found = np.zeros(len(columns), bool)
     index = np.flatnonzero(rows)
-    if len(index):
-        keys = (columns.seq[index], shown_ns[index], columns.message[index], columns.vital[index], device[index])
-        order = index[np.lexsort(keys)]
-        last = np.append(np.diff(device[order]) != 0, True) | np.append(np.diff(columns.vital[order]) != 0, True)
-        found[order[last]] = True
+    if not len(index):
+        return found
+    keys = (columns.seq[index], stated_ns[index], columns.message[index], columns.vital[index], device[index])
+    order = index[np.lexsort(keys)]
+    begins = (np.diff(device[order]) != 0) | (np.diff(columns.vital[order]) != 0)
+    last = np.append(begins | (np.diff(columns.message[order]) != 0), True)
+    series = np.concatenate(([0], np.cumsum(begins)))[last]
+    newest, excess = order[last], (stated_ns - received_ns)[order[last]]
+    most = np.full(int(series[-1]) + 1, NO_TIME, np.int64)
+    np.maximum.at(most, series, excess)
+    found[newest[excess >= most[series] - clocks.LIVE_TOLERANCE_NS]] = True
     return found
 
 
 def _faults(
-    columns: Columns, shown_ns: Int64, device: Int64, received_ns: Int64, wrong: Bools
+    columns: Columns, stated_ns: Int64, received_ns: Int64, wrong: Bools, ahead: Bools
 ) -> tuple[ClockFault, ...]:
-    """The last wrong message of each device."""
+    """One of each message with a wrong time, so that what is told does not depend on how messages were batched."""
     index = np.flatnonzero(wrong)
-    order = index[np.lexsort((shown_ns[index], columns.message[index], device[index]))]
-    last = order[np.append(np.diff(device[order]) != 0, True)] if len(order) else order
+    unset = stated_ns[index] < clocks.PLAUSIBLE_FROM_NS
+    kind = np.where(ahead[index], CLOCK_FAULTS.index(AHEAD), np.where(unset, CLOCK_FAULTS.index(UNSET), 0))
+    order = np.lexsort((stated_ns[index], kind, columns.message[index]))
+    last = order[np.append(np.diff(columns.message[index][order]) != 0, True)] if len(order) else order
     return tuple(
-        ClockFault(
-            int(columns.message[row]),
-            None if shown_ns[row] < clocks.PLAUSIBLE_FROM_NS else float(shown_ns[row] - received_ns[row]) / SECOND_NS,
-        )
-        for row in last.tolist()
+        ClockFault(int(columns.message[row]), AHEAD, float(stated_ns[row] - received_ns[row]) / SECOND_NS)
+        if ahead[row]
+        else ClockFault(int(columns.message[row]), CLOCK_FAULTS[number])
+        for row, number in zip(index[last].tolist(), kind[last].tolist(), strict=True)
     )

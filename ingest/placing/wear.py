@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
+from ingest.placing.ahead import AheadClock
 from ingest.placing.epochs import DeviceClock
 from vitals.model import UNASSIGNED
 from vitals.records import Assignment, Device
@@ -43,6 +45,8 @@ class WearTable:
         self.parts, self.wearers = (np.zeros(shape[0], np.int32) for _ in range(2))
         self.clocks: dict[int, DeviceClock] = {}
         """Of the devices whose clock was ever reset, by row."""
+        self.ahead: dict[str, AheadClock] = {}
+        """Of the devices whose clock is ahead, by token."""
         self.head_time_ns = np.zeros(shape[0], np.int64)
         self.head_seq = np.full(shape[0], NEVER, np.int64)
         self._fill(worn, [device.zone for device in devices])
@@ -66,6 +70,11 @@ class WearTable:
     def row(self, device: str) -> int:
         """The device's row; that of never-worn devices when the registry does not know it."""
         return self.rows.get(device, len(self.parts) - 1)
+
+    def ahead_ns(self, devices: Sequence[str]) -> npt.NDArray[np.int64]:
+        """How far the clock of each device is known to be ahead; 0 where that is not known."""
+        known = (self.ahead.get(device) for device in devices)
+        return np.array([0 if clock is None else clock.correction_ns for clock in known], np.int64)
 
     def clock_of(self, device: str) -> DeviceClock:
         """A copy of what is known of a device's clock, to be learned about."""

@@ -31,12 +31,16 @@ def spo2(bed: Bedside, value: float, ahead_s: float = 0.0) -> list[AlertEvent]:
     return bed.send(json.dumps(reading("spo2", value, "%", bed.world.clock.now_ns() + int(ahead_s * SECOND))).encode())
 
 
-def faults(bed: Bedside) -> list[str]:
-    found: list[str] = []
+def clock_events(bed: Bedside) -> list[DeviceEvent]:
+    found: list[DeviceEvent] = []
     for entry in bed.world.entries():
         events: Sequence[Any] = entry if isinstance(entry, list) else []
-        found += [one.detail for one in events if isinstance(one, DeviceEvent) and one.kind is EventKind.CLOCK_FAULT]
+        found += [one for one in events if isinstance(one, DeviceEvent) and one.kind is EventKind.CLOCK_FAULT]
     return found
+
+
+def faults(bed: Bedside) -> list[str]:
+    return [one.detail for one in clock_events(bed)]
 
 
 def reviews(events: Sequence[AlertEvent]) -> list[AlertEvent]:
@@ -117,6 +121,59 @@ def test_a_memory_read_from_a_fast_clock_is_one_value_of_now_and_a_review(bed: B
     assert times == {97.0: 0, 70.0: 60, 69.0: 120, 68.0: 180}, "the spacing stays"
 
 
+def test_fast_messages_that_come_together_are_each_a_value_of_now(bed: Bedside) -> None:
+    for value in (70.0, 97.0):
+        at_ns = bed.world.clock.now_ns() + 360 * SECOND
+        bed.world.send(bed.world.message("json-1", json.dumps(reading("spo2", value, "%", at_ns)).encode(), "json", ""))
+        bed.world.clock.advance(1)
+    assert urgent(bed._fold()), "a backlog hides none of them"
+    assert faults(bed) == ["clock_ahead", "clock_ahead"]
+
+
+def test_a_fast_memory_in_messages_of_its_own_is_one_value_of_now(bed: Bedside) -> None:
+    """Records from a clock that is a day fast, each in a message: the newest counts, the others are history."""
+    for back_s, value in ((7200, 70.0), (3600, 69.0), (0, 97.0)):
+        at_ns = bed.world.clock.now_ns() + 86_400 * SECOND - back_s * SECOND
+        bed.world.send(bed.world.message("json-1", json.dumps(reading("spo2", value, "%", at_ns)).encode(), "json", ""))
+    events = bed._fold()
+    assert not urgent(events)
+    assert len(reviews(events)) == 1
+    assert [row["basis"] for row in bed.world.rows()] == [Basis.UNKNOWN, Basis.UNKNOWN, Basis.RECEIVED]
+
+
+def test_a_severe_value_that_another_overtook_is_reviewed(bed: Bedside) -> None:
+    spo2(bed, 97)
+    bed.wait(1)
+    events = spo2(bed, 70, -3.0)
+    assert not urgent(events), "a newer value is known"
+    assert len(reviews(events)) == 1
+    bed.wait(1)
+    assert urgent(spo2(bed, 71)), "nothing is closed for what comes"
+    assert not reviews(spo2(bed, 70, -5.0)), "it is told already"
+
+
+def test_a_clock_that_was_set_right_is_believed_at_once(bed: Bedside) -> None:
+    for _ in range(2):
+        spo2(bed, 97, 360.0)
+        bed.wait(10)
+    assert urgent(spo2(bed, 70)), "the right time of this one lies after the arrivals before"
+
+
+def test_a_fault_is_one_episode(bed: Bedside) -> None:
+    """Told once, however many messages are wrong; over when a message with a right clock comes."""
+    for value in (97, 96, 97):
+        spo2(bed, value, 360.0)
+        bed.wait(10)
+    [fault] = bed.world.service.device_state("json-1").faults
+    assert (fault.kind, fault.detail, fault.count) == (EventKind.CLOCK_FAULT, "clock_ahead", 3)
+    told = [one.event.kind for one in bed.world.service.device_events("json-1")]
+    assert told.count(EventKind.FAULT) == 1
+    spo2(bed, 97)
+    assert not bed.world.service.device_state("json-1").faults
+    spo2(bed, 97, 360.0)
+    assert [one.event.kind for one in bed.world.service.device_events("json-1")].count(EventKind.FAULT) == 2
+
+
 def test_a_step_back_of_the_servers_own_clock_silences_nobody(bed: Bedside) -> None:
     spo2(bed, 97)
     bed.world.clock.advance(-3600)
@@ -133,9 +190,9 @@ def test_an_hour_of_delay_stays_an_hour(bed: Bedside) -> None:
 
 def test_a_cuff_with_a_fast_clock(tmp_path: Path) -> None:
     """The case cuff-clock-ahead: 220/130 from a home cuff six minutes, or an hour, fast."""
-    for name, payload in (
-        ("fast", "16dc008200a000ea070b0208100649000000"),
-        ("dst", "16dc008200a000ea070b0209000049000000"),
+    for name, payload, ahead_s in (
+        ("fast", "16dc008200a000ea070b0208100649000000", 956),
+        ("dst", "16dc008200a000ea070b0209000049000000", 3590),
     ):
         folder = tmp_path / name
         folder.mkdir()
@@ -154,4 +211,5 @@ def test_a_cuff_with_a_fast_clock(tmp_path: Path) -> None:
         world.send(world.message("cuff", bytes.fromhex(payload), "ble_blood_pressure", "2a35"))
         assert urgent(bed._fold()), name
         assert faults(bed) == ["clock_ahead"]
+        assert [round(told.value or 0) for told in clock_events(bed)] == [ahead_s], "in the zone of the wearer"
         world.close()

@@ -201,10 +201,12 @@ class World:
     def happened(self, *events: DeviceEvent) -> int:
         return self.append(list(events))
 
-    def receive(self, device: str, payload: bytes, adapter: str = "json", kind: str = "") -> None:
-        """A message through the raw log and ingest."""
+    def receive(
+        self, device: str, payload: bytes, adapter: str = "json", kind: str = "", *, received_ns: int | None = None
+    ) -> None:
+        """A message through the raw log and ingest, received now or at another time."""
         self.received[device] = self.received.get(device, 0) + 1
-        message = Message(device, adapter, kind, self.clock.now_ns(), payload)
+        message = Message(device, adapter, kind, self.clock.now_ns() if received_ns is None else received_ns, payload)
         self.raw.append([(f"raw/{adapter}", encode([message]))])
         self.ingest.step()
 

@@ -1,5 +1,6 @@
 """Devices: enrolment, secrets, wearers, state, ledger."""
 
+import json
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def test_enrolment_shows_the_secret_once(shared: World, api: Api) -> None:
         "settings": {"clock": "wall"}, "created": "2023-11-14T22:13:20Z", "revoked": None, "last_seen": None,
         "last_measured": None, "online": None, "online_since": None, "online_by": None, "battery": None,
         "battery_low": None, "battery_reported": None, "expected_interval_s": None, "overdue": None, "faults": [],
-        "patient": None,
+        "patient": None, "clock": None,
     }  # fmt: skip
     assert made["secret"] not in api.request("GET", "/devices").text
 
@@ -185,7 +186,7 @@ def test_the_history_of_a_device_is_newest_first_and_paged(shared: World, api: A
     present(shared, device, EventKind.ONLINE, 0, "connected")
     shared.receive(device, b"\x04\x50", "ble_heart_rate", "2a37")
     fault = {"kind": "sensor_status", "detail": "no_contact", "vital": None, "first": "2023-11-14T22:13:20Z",
-             "last": "2023-11-14T22:13:20Z", "count": 1}  # fmt: skip
+             "last": "2023-11-14T22:13:20Z", "count": 1, "value": None}  # fmt: skip
     assert api.get(f"/devices/{device}")["faults"] == [fault]
     shared.receive(device, b"\x06\x50", "ble_heart_rate", "2a37")
     assert api.get(f"/devices/{device}")["faults"] == []
@@ -321,3 +322,29 @@ def test_a_second_secret_for_a_short_time(shared: World, api: Api) -> None:
         assert shared.registry.authenticate(made["device"], secret.encode())
     api.refused("POST", f"/devices/{made['device']}/grant", 422, "ttl_s", json={"ttl_s": 86_401})
     api.refused("POST", "/devices/nobody/grant", 404, json={"ttl_s": 60})
+
+
+def test_a_clock_that_is_ahead_is_shown_with_what_it_was_learned_from_and_can_be_taken_back(
+    shared: World, api: Api
+) -> None:
+    _, device = shared.worn()
+    assert api.get(f"/devices/{device}/clock")["arrivals"] == []
+    api.refused("POST", f"/devices/{device}/clock/undo", 422, "device", json={"reason": "nothing there"})
+    for minute in (0, 5, 10):
+        payload = {"vital": "spo2", "value": 97, "unit": "%", "time": (START_NS + (minute + 20) * 60 * SECOND) // 10**6}
+        received_ns = START_NS + minute * 60 * SECOND
+        shared.receive(device, json.dumps(payload).encode(), received_ns=received_ns)
+    shown = api.get(f"/devices/{device}/clock")
+    assert shown == {
+        "ahead_s": 1200.0, "since": "2023-11-14T22:23:20Z", "corrects": True, "zone_hours": None,
+        "arrivals": [
+            {"received": f"2023-11-14T22:{minute}:20Z", "ahead_s": 1200.0} for minute in (13, 18, 23)
+        ],
+        "undone_by": None, "undone": None, "reason": None,
+    }  # fmt: skip
+    assert api.get(f"/devices/{device}")["clock"] == shown
+    api.refused("POST", f"/devices/{device}/clock/undo", 422, "reason", json={"reason": ""})
+    undone = api.post(f"/devices/{device}/clock/undo", {"reason": "the cuff shows another zone"})
+    assert (undone["ahead_s"], undone["corrects"], undone["reason"]) == (None, False, "the cuff shows another zone")
+    assert api.get(f"/devices/{device}/clock") == undone
+    assert undone["undone_by"]

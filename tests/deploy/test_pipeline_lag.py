@@ -72,11 +72,11 @@ class Yard:
         self.clock = FakeClock()
         self.log = LocalLog(folder / "vitals.db", self.clock)
         self.book = SqlAlertBook(f"sqlite:///{folder / 'book.db'}")
-        self.uptime_s = 0.0
+        self.uptime_s, self.turning = 0.0, False
         self.dog = self.new_dog()
 
     def new_dog(self) -> Watchdog:
-        return Watchdog(self.log, self.book, self.clock, 60.0, lambda: self.uptime_s)
+        return Watchdog(self.log, self.book, self.clock, 60.0, lambda: self.uptime_s, lambda: self.turning)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -125,6 +125,17 @@ def test_what_piled_up_before_the_start_is_no_lag_yet(yard: Yard) -> None:
     assert yard.look() == []
     yard.pass_time(1)
     assert yard.look() == ["active_unack"]
+
+
+def test_a_clock_that_is_followed_about_now_is_no_lag(yard: Yard) -> None:
+    """The core goes by the new time a second before the gateway does."""
+    yard.tick()
+    yard.pass_time(60)
+    yard.turning = True
+    yard.clock.advance(3600)
+    assert yard.look() == []
+    yard.turning = False
+    assert yard.look() == ["active_unack"], "what is still behind afterwards is told"
 
 
 def test_a_lag_is_told_once_and_ends_when_caught_up(yard: Yard) -> None:

@@ -29,6 +29,7 @@ WANTED: Final = [
     *(f"N1{letter}" for letter in "abcd"),
     *(f"N3{letter}" for letter in "abcdef"),
     "N8a", "N8b", "N8c", "N9a", "N9b", "N9c",
+    *(f"N1{letter}" for letter in "abcdefghi"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]

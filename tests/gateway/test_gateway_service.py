@@ -3,6 +3,7 @@
 import socket
 import sqlite3
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,12 @@ from tests.gateway.harness import (
     wait_for_messages,
 )
 from tests.support import eventually
+from vitals.encoding import decode
 from vitals.errors import ConfigError
+from vitals.log.local import LocalLog
+from vitals.model import DeviceEvent
+from vitals.steady import SETTLE_NS, SteadyClock
+from vitals.times import HOUR_NS
 
 PING, PONG, DISCONNECT = b"\xc0\x00", b"\xd0\x00", b"\xe0\x00"
 JSON = "vitals/d1/json"
@@ -71,6 +77,42 @@ def test_heartbeats_stand_after_everything_received_before_them(tmp_path: Path) 
         for message in messages(gateway.log):
             for position, time_ns in beats:
                 assert message.received_ns >= time_ns or message.ordinal >> 16 < position
+
+
+@pytest.mark.parametrize("step_ns", [HOUR_NS, -HOUR_NS])
+def test_a_step_of_the_machines_clock_is_told_and_followed_when_it_has_settled(tmp_path: Path, step_ns: int) -> None:
+    up_and_wall_ns = [(0, 0)]
+    clock = SteadyClock(
+        lambda: time.time_ns() + up_and_wall_ns[0][1], lambda: time.time_ns() + up_and_wall_ns[0][0], follows=False
+    )
+    with Gateway(tmp_path, GatewaySettings(heartbeat_s=0.02), clock=clock) as gateway:
+        eventually(lambda: len(heartbeats(gateway.log)) > 2)
+        up_and_wall_ns[0] = (0, step_ns)
+        eventually(lambda: len(clock_steps(gateway.log)) == 2, what="the step is told")
+        told = gateway.log.end()
+        up_and_wall_ns[0] = (SETTLE_NS, step_ns + SETTLE_NS)
+        eventually(lambda: len(clock_steps(gateway.log)) == 3, what="the step is followed")
+        eventually(lambda: heartbeats(gateway.log)[-1][0] > clock_steps(gateway.log)[-1][0], what="a beat after it")
+        started, noticed, followed = clock_steps(gateway.log)
+        assert started[1:] == ("settled", 0.0), "a start forgets what was noticed before"
+        assert (noticed[1], followed[1]) == ("moved", "settled")
+        for step in (noticed, followed):
+            assert step[2] == pytest.approx(step_ns / 1e9, abs=0.5)
+        beats = heartbeats(gateway.log)
+        before = [time_ns for position, time_ns in beats if position < told]
+        after = [time_ns for position, time_ns in beats if position > followed[0]]
+        assert before == sorted(before)
+        assert after[0] - before[-1] == pytest.approx(step_ns + SETTLE_NS, abs=20e9), "by the new time behind the step"
+
+
+def clock_steps(log: LocalLog) -> list[tuple[int, str, float]]:
+    """(position, detail, seconds) of every step of the clock."""
+    found = []
+    for row in log.read(0, streams=["clock"], limit=1000):
+        entry = decode(row.body)
+        assert isinstance(entry, list)
+        found += [(row.position, one.detail, one.value or 0.0) for one in entry if isinstance(one, DeviceEvent)]
+    return found
 
 
 def test_presence_is_told_when_the_last_connection_of_a_device_ends(tmp_path: Path) -> None:

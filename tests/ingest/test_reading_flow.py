@@ -298,13 +298,33 @@ def test_a_record_of_2099_does_not_make_what_follows_old(world: World) -> None:
     world.send(world.message("d", spo2(96, "2023-11-14T23:14:20", 4)))
     world.drain()
     old, wall_old, now, wall_now = world.rows()
-    assert (old["flags"], old["basis"]) == (Flag.CLOCK_SUSPECT, Basis.UNKNOWN), "not the newest that came"
-    assert (wall_old["flags"], wall_old["basis"]) == (Flag.CLOCK_WRONG | Flag.SUSPECT, Basis.RECEIVED)
+    assert (old["flags"], old["basis"]) == (Flag.CLOCK_WRONG | Flag.SUSPECT, Basis.RECEIVED)
+    assert (wall_old["flags"], wall_old["basis"]) == (Flag.CLOCK_SUSPECT, Basis.UNKNOWN), (
+        "in the wearer's zone an hour ago"
+    )
     for row in (old, wall_old):
         assert (row["patient"], row["time_ns"]) == (patient, row["received_ns"])
     assert (now["flags"], now["basis"], now["time_ns"]) == (Flag(0), Basis.DEVICE, world.clock.now_ns())
     assert (wall_now["flags"], wall_now["basis"]) == (Flag(0), Basis.DEVICE_ASSUMED_ZONE)
     assert wall_now["time_ns"] == world.clock.now_ns()
+
+
+def test_a_record_of_a_reset_clock_moves_none_beside_it(world: World) -> None:
+    """Only a time ahead of arrival proves that a whole message is ahead."""
+    world.worn("d", zone="UTC")
+    start = world.clock.now_ns()
+
+    def wall(seconds: float) -> str:
+        return datetime.fromtimestamp(start / SECOND + seconds, UTC).replace(tzinfo=None).isoformat()
+
+    world.send(world.message("d", spo2(97, wall(0), 4)))
+    world.drain()
+    world.clock.advance(60)
+    items = [reading("spo2", 96, "%", wall(60), 5), reading("spo2", 95, "%", wall(-3 * 86_400), 6)]
+    world.send(world.message("d", json.dumps(items).encode()))
+    world.drain()
+    [row] = [row for row in world.rows() if row["value"] == 96]
+    assert (row["time_ns"], row["basis"], row["flags"]) == (world.clock.now_ns(), Basis.DEVICE_ASSUMED_ZONE, Flag(0))
 
 
 def meter(seq: int, text: str, *, offset: int | None = None, flags: int = 0x02, status: int | None = None) -> bytes:

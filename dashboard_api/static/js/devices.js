@@ -13,6 +13,19 @@ const needs = (device) => !device.revoked && (device.overdue || device.battery_l
 const byNeed = (a, b) => Number(needs(b)) - Number(needs(a)) || Number(!!a.revoked) - Number(!!b.revoked) || a.device.localeCompare(b.device);
 const ago = (time) => `${age((now() - Date.parse(time)) / 1000)} ago`;
 
+/** "device clock wrong: ahead by 6 min", "sensor status: sensor off". */
+export const faultWords = ({ kind, detail, value }) =>
+  `${words(kind)}: ${words(detail)}${detail === "clock_ahead" && value !== null ? ` by ${age(value)}` : ""}`;
+
+/** What was learned of a clock that is ahead, and what it was learned from. */
+function Learned({ clock }) {
+  if (!clock?.ahead_s) return null;
+  const evidence = clock.arrivals.map((one) => `${moment(Date.parse(one.received))}: ${age(one.ahead_s)} ahead`).join("\n");
+  const told = clock.zone_hours ? `${count(clock.zone_hours, "hour")} ahead: another zone or summer time, set the clock; not corrected`
+    : `readings corrected by ${age(clock.ahead_s)} since ${moment(Date.parse(clock.since))}`;
+  return html`<small class="soft" title=${evidence}>${told} (${count(clock.arrivals.length, "message")})</small>`;
+}
+
 const Time = ({ at, none }) => at ? html`<span title=${moment(Date.parse(at))}>${ago(at)}</span>` : html`<span class="soft">${none}</span>`;
 
 function Presence({ device }) {
@@ -40,7 +53,7 @@ const Row = ({ device }) => html`<tr data-device=${device.device}>
     ${device.overdue && html` <b class="flag" title="expected every ${age(device.expected_interval_s)}">overdue</b>`}</td>
   <td data-label=${COLUMNS[4]}><${Battery} device=${device} /></td>
   <td data-label=${COLUMNS[5]}>${device.faults.map((fault) => html`<span key=${fault.kind + fault.detail + fault.vital} class="flag"
-    title=${`since ${moment(Date.parse(fault.first))}, last ${moment(Date.parse(fault.last))}, ${count(fault.count, "report")}`}>${words(fault.kind)}: ${words(fault.detail)}</span> `)}</td>
+    title=${`since ${moment(Date.parse(fault.first))}, last ${moment(Date.parse(fault.last))}, ${count(fault.count, "report")}`}>${faultWords(fault)}</span> `)}<${Learned} clock=${device.clock} /></td>
 </tr>`;
 
 /** The list of devices: asked for now and then, and soon after the stream has told something of one. */

@@ -38,5 +38,6 @@ export const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 export const moment = (ms) => new Date(ms).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const CONDITIONS = { copd: "COPD", chf: "CHF" };
 export const condition = (word) => CONDITIONS[word] ?? words(word ?? "");
-export const words = (flag) => flag.replaceAll("_", " ");
+const CLOCK_WORDS = { clock_wrong: "device clock wrong", clock_fault: "device clock wrong", clock_ahead: "ahead", clock_unset: "never set", clock_reset: "was reset" };
+export const words = (flag) => CLOCK_WORDS[flag] ?? flag.replaceAll("_", " ");
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;

@@ -4,6 +4,7 @@ import { html, useEffect, useRef, useState } from "../vendor/htm-preact.module.j
 import { all, get, now } from "./api.js";
 import { AlertList } from "./alerts.js";
 import { Chart } from "./chart.js";
+import { faultWords } from "./devices.js";
 import { age, condition, PRIORITY, unit, value } from "./format.js";
 import { breach, may, onReading, openAlerts, state } from "./store.js";
 import { Value } from "./ward.js";
@@ -89,7 +90,8 @@ function Devices({ patient }) {
   const devices = useList("devices");
   const worn = assigned.filter((one) => !one.to || Date.parse(one.to) > now()).map((one) => devices.find((device) => device.device === one.device)).filter(Boolean);
   return worn.map((device) => html`<span key=${device.device} class="fact"><b>${device.device}</b>
-    <small>${device.adapter} · ${device.last_seen ? `last contact ${age((now() - Date.parse(device.last_seen)) / 1000)} ago` : "never heard"}</small></span>`);
+    <small>${device.adapter} · ${device.last_seen ? `last contact ${age((now() - Date.parse(device.last_seen)) / 1000)} ago` : "never heard"}</small>
+    ${device.faults.filter((fault) => fault.kind === "clock_fault").map((fault) => html` <span key=${fault.detail} class="flag">${faultWords(fault)}</span>`)}</span>`);
 }
 
 export function Patient({ id, ...rest }) {

@@ -124,8 +124,20 @@ function takeReading(reading) {
   let held = state.latest.get(reading.patient);
   if (!held) state.latest.set(reading.patient, (held = new Map()));
   const known = held.get(reading.vital);
-  const order = known && (Date.parse(reading.time) - Date.parse(known.time) || reading.seq - known.seq);
-  if (!known || order >= 0) held.set(reading.vital, reading);
+  held.set(reading.vital, known ? newerOf(known, reading) : reading);
+}
+
+/** Whether the time of a reading is not certain: its device's clock is wrong, or nothing says when it was measured. */
+export const isUncertain = (reading) => reading.basis === "unknown" || reading.flags.includes("clock_wrong");
+
+/** Which of two readings of a vital sign is shown. One of certain time that is not stale comes first; another carries
+ *  the newest one of certain time as `trusted`. */
+function newerOf(known, reading) {
+  const order = Date.parse(reading.time) - Date.parse(known.time) || reading.seq - known.seq;
+  const [was, is] = [known, reading].map(isUncertain);
+  if (was === is) return order < 0 ? known : { trusted: known.trusted, ...reading };
+  const [certain, doubted] = was ? [reading, known] : [known, reading];
+  return isStale(certain) && instant(certain) < instant(doubted) ? { ...doubted, trusted: certain } : certain;
 }
 
 function takeAlert(alert) {

@@ -4,7 +4,7 @@ import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-pre
 import { now } from "./api.js";
 import { AlertList, Mark } from "./alerts.js";
 import { age, beyond, condition, count, moment, NO_VALUE, unit, value, words } from "./format.js";
-import { ageOf, breach, incidentsOf, isStale, openAlerts, state, taken } from "./store.js";
+import { ageOf, breach, incidentsOf, isStale, isUncertain, openAlerts, state, taken } from "./store.js";
 import { Arrow, Spark } from "./trend.js";
 
 const COLUMNS = [
@@ -39,12 +39,16 @@ export function Value({ reading, second, severity }) {
   if (out) flags.unshift(out === "LO" ? "below range" : "above range");
   const pair = second && Math.abs(Date.parse(second.time) - Date.parse(reading.time)) < 60_000 ? `/${value(second.vital, second.value)}` : "";
   const shown = reading.value === null && out ? out : `${{ LO: "<", HI: ">" }[out] ?? ""}${value(reading.vital, reading.value, values)}${pair}`;
-  return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device}">
-    <b>${shown}</b><${Arrow} reading=${reading} />
-    <small>${reading.basis === "unknown" ? "time unknown" : `${stale ? "stale " : ""}${age(ageOf(reading))}`}${
-      flags.map((flag) => ` · ${flag}`)}</small>
+  const when = isUncertain(reading) ? "time uncertain" : `${stale ? "stale " : ""}${age(ageOf(reading))}`;
+  const below = [when, ...flags].join(" · ");
+  const before = isUncertain(reading) && reading.trusted;
+  return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device} · ${below}">
+    <b>${shown}</b>${before && html` <i class="before" title="the last value of a certain time">was ${plain(before, values)}, ${age(ageOf(before))} ago</i>`}<${Arrow} reading=${reading} />
+    <small>${below}</small>
   </span>`;
 }
+
+const plain = (reading, values) => (reading.value === null ? beyond(reading.flags) || NO_VALUE : value(reading.vital, reading.value, values));
 
 function byNeed(rows) {
   return [...rows].sort((a, b) => {

@@ -1,0 +1,30 @@
+"""What a micro-batch adds, written in the transaction of its cycle."""
+
+from typing import Final
+
+from ingest import unclaimed
+from ingest.journal import unknown_codes, worklist
+from ingest.journal.identities import Cycle
+from ingest.pipeline import Outcome
+from vitals.glossary import EventKind
+
+SYSTEM: Final = "system"
+"""Author of what ingest decides by itself."""
+
+
+def record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
+    """Write one adapter's outcome in the cycle's transaction. ``adapter`` is its name."""
+    for batch in out.batches:
+        cycle.append(batch)
+    # An unknown code may come every second: it is counted in the worklist, not told again and again in the log.
+    told = [event for event in out.events if event.kind is not EventKind.UNKNOWN_CODE]
+    if told:
+        cycle.append(told)
+    unknown_codes.note(cycle.sql, adapter, out.events)
+    cycle.hold(out.held)
+    idents = worklist.wait(cycle.sql, out.waiting)
+    if live:
+        unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
+        unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
+    cycle.trust(out.heads)
+    cycle.count(out.tally)
