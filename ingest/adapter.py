@@ -112,6 +112,8 @@ class ReadingsBuilder:
     def __init__(self) -> None:
         self._rows: list[bytes] = []
         self._context: dict[int, Mapping[str, Any]] = {}
+        self._documents: dict[int, int] = {}
+        self._corrections: list[int] = []
 
     def add(
         self,
@@ -128,12 +130,18 @@ class ReadingsBuilder:
         statistic: Statistic = Statistic.SINGLE,
         flags: int = 0,
         context: Mapping[str, Any] | None = None,
+        document: int = 0,
+        correction: bool = False,
     ) -> None:
-        """Add one reading; arguments as the columns of :class:`Columns`.
+        """Add one reading; arguments as the columns of :class:`Columns`, the last two as those of :class:`Decoded`.
 
         Raises:
             struct.error: an argument does not fit its column.
         """
+        if document:
+            self._documents[len(self._rows)] = document
+        if correction:
+            self._corrections.append(len(self._rows))
         self.append(
             pack_row(message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags),
             context,
@@ -154,15 +162,38 @@ class ReadingsBuilder:
         arrays: dict[str, Any] = {name: rows[name].copy() for name in _ROW_DTYPE.names or ()}
         return Columns(**arrays, context=self._context)
 
+    def documents(self) -> npt.NDArray[np.int64] | None:
+        """``Decoded.document`` of the rows, None when none has one."""
+        if not self._documents:
+            return None
+        out = np.zeros(len(self._rows), np.int64)
+        out[list(self._documents)] = list(self._documents.values())
+        return out
+
+    def corrections(self) -> npt.NDArray[np.bool_] | None:
+        """``Decoded.correction`` of the rows, None when none is one."""
+        if not self._corrections:
+            return None
+        out = np.zeros(len(self._rows), np.bool_)
+        out[self._corrections] = True
+        return out
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The result of a micro-batch. A message may give readings and a reject: its good parts are kept."""
+    """The result of a micro-batch. A message may give readings and a reject: its good parts are kept.
+
+    ``document`` has one number per reading: a hash of the control or document id of its message, 0 without one. A
+    re-send repeats it; a later measurement has another. ``correction`` is True for a reading that the source marks as
+    the correction of an earlier one. Either is None when it says nothing of any reading.
+    """
 
     batch: Columns
     events: Sequence[DeviceEvent] = ()
     rejects: Sequence[Reject] = ()
     unknown_members: int = 0
+    document: npt.NDArray[np.int64] | None = None
+    correction: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Each stage is columns in, columns out; the loops here run over adapters, devices
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import structlog
 from ingest import quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
 from ingest.journal.identities import Held
+from ingest.journal.recognition import Origins, Recognised
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
@@ -29,6 +30,7 @@ from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
+Mark = TypeVar("Mark", np.int64, np.bool_)
 _log = structlog.get_logger(__name__)
 
 
@@ -62,16 +64,16 @@ class Outcome:
 
 class KnownReadings(Protocol):
     """The known readings, in the transaction of the cycle: a reading is recorded as it is recognised.
-    ``ingest.journal.identities.Cycle`` documents the methods."""
+    ``ingest.journal.recognition`` documents the methods."""
 
     def device_id(self, token: str) -> int: ...
 
     def identify(
         self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, seq: Int64, received_ns: Int64,
-        value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32],
-    ) -> tuple[Bools, Bools]: ...  # fmt: skip
+        value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32], origins: Origins,
+    ) -> Recognised: ...  # fmt: skip
 
-    def withdraw(self, device: Int64, batch: VitalBatch) -> Bools: ...
+    def withdraw(self, device: Int64, batch: VitalBatch, document: Int64) -> tuple[Bools, VitalBatch]: ...
 
     def withdrawn(self, device: Int64, batch: VitalBatch) -> Bools: ...
 
@@ -125,7 +127,8 @@ def run(
             learned = {device: lesson.clock for device, lesson in out.clocks.items()}
             batch, settled = _normalise(columns, good, senders, worn.with_clocks(learned), extra, live)
             placed = settled.placed
-        new = _identify(batch, placed, identities, out, provenance)
+        origins = Origins.of(decoded, batch.message)
+        new = _identify(batch, placed, origins, identities, out, provenance)
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
@@ -164,7 +167,20 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
         (*left.events, *right.events),
         (*left.rejects, *moved),
         left.unknown_members + right.unknown_members,
+        _beside(left.document, right.document, left, right),
+        _beside(left.correction, right.correction, left, right),
     )
+
+
+def _beside(
+    before: npt.NDArray[Mark] | None, after: npt.NDArray[Mark] | None, left: Decoded, right: Decoded
+) -> npt.NDArray[Mark] | None:
+    """An optional column of both halves; zeros stand for the half that has none."""
+    known = before if before is not None else after
+    if known is None:
+        return None
+    halves = ((before, len(left.batch)), (after, len(right.batch)))
+    return np.concatenate([np.zeros(count, known.dtype) if part is None else part for part, count in halves])
 
 
 def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:
@@ -277,25 +293,30 @@ def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mappi
 
 
 def _identify(
-    batch: VitalBatch, placed: Placed, identities: KnownReadings, out: Outcome, provenance: Provenance
-) -> Bools:
+    batch: VitalBatch, placed: Placed, origins: Origins, identities: KnownReadings, out: Outcome,
+    provenance: Provenance,
+) -> Bools:  # fmt: skip
     """Split rows into duplicates, revisions, new, unassigned and withdrawn; returns the rows that are no duplicates."""
     batch = batch.replace(provenance=provenance)
     numbers = np.array([identities.device_id(token) for token in batch.devices], np.int64)[batch.device]
     withdrawn = (batch.flags & np.uint32(Flag.RETRACTED)) != 0
     if not withdrawn.any():
-        return _sort_out(batch, placed, numbers, identities, out)
+        return _sort_out(batch, placed, numbers, origins, identities, out)
     fresh = np.zeros(len(batch), bool)
     kept = ~withdrawn
-    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], identities, out)
-    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], identities, out)
+    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], origins.take(kept), identities, out)
+    document = origins.document[withdrawn]
+    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], document, identities, out)
     return fresh
 
 
-def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
-    duplicate, revision = identities.identify(
-        numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags
+def _sort_out(
+    batch: VitalBatch, placed: Placed, numbers: Int64, origins: Origins, identities: KnownReadings, out: Outcome
+) -> Bools:
+    duplicate, revision, seq = identities.identify(
+        numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags, origins
     )
+    batch = batch.replace(seq=seq)
     waiting = ~duplicate & (batch.patient == UNASSIGNED)
     if revision.any():
         flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
@@ -315,13 +336,13 @@ def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: Kno
     return ~duplicate
 
 
-def _withdraw(batch: VitalBatch, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
+def _withdraw(batch: VitalBatch, numbers: Int64, document: Int64, identities: KnownReadings, out: Outcome) -> Bools:
     """Rows by which a source takes readings back: the first of each counts as a revision."""
-    fresh = identities.withdraw(numbers, batch)
+    fresh, gone = identities.withdraw(numbers, batch, document)
     for what, rows in (("repeated", ~fresh), ("revision", fresh)):
         out.tally.add_rows(batch.devices, what, batch.device[rows])
     if fresh.any():
-        out.withdrawn.append(batch.take(fresh))
+        out.withdrawn.append(gone)
     return fresh
 
 

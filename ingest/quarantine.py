@@ -78,6 +78,11 @@ def sound(decoded: Decoded, messages: int) -> Decoded:
     _require("statistic", columns.statistic <= max(Statistic))
     _require("value", ~np.isinf(columns.value))
     _require("source_time_ns", (columns.source_time_ns >= EARLIEST_NS) & (columns.source_time_ns <= LATEST_NS))
+    for name, marks, dtype in (
+        ("document", decoded.document, np.dtype(np.int64)), ("correction", decoded.correction, np.dtype(np.bool_)),
+    ):  # fmt: skip
+        if marks is not None and (marks.dtype != dtype or marks.shape != (len(columns),)):
+            raise Unsound(name)
     if columns.context:
         _sound_context(columns)
     if decoded.events:

@@ -6,7 +6,8 @@ that fits the vital; it is never assumed. ``time`` is RFC 3339 or epoch millisec
 ``value`` is a finite number, and for a coded vital one of its code words. Unknown members are ignored and counted. A
 member given twice makes its reading unreadable: which of the two was meant is a guess.
 
-Identity: the time as sent (UTC, or wall time read as UTC) and ``seq``, 0 when there is none.
+Identity: the time as sent (UTC, or wall time read as UTC) and ``seq``, 0 when there is none. Without a ``seq`` two
+values of one time in different messages are two measurements, in one message the later is a revision.
 
 Most messages take a typed decode that builds no intermediate objects. Whatever that cannot vouch for, a duplicate
 included, is decoded again step by step, where each fault gets its reason and path.
@@ -255,12 +256,15 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
             if reject is not None:
                 rejects.append(reject)
         rows += good
-    return Decoded(_columns(rows), rejects=rejects, unknown_members=unknown)
+    columns = _columns(rows)
+    ordinal = np.array([message.ordinal for message in messages], np.int64)
+    document = np.where(columns.seq == 0, ordinal[columns.message], 0)
+    return Decoded(columns, rejects=rejects, unknown_members=unknown, document=document)
 
 
 ADAPTER = Adapter(
     name="json",
-    version=1,
+    version=2,
     title="Readings as JSON",
     kinds=MappingProxyType({"": "one reading, an array of readings, or an object with the member readings"}),
     vitals=frozenset(vital.key for vital in VITALS if not vital.panel and not vital.derived),
