@@ -17,7 +17,7 @@ from ingest.journal.identities import Held
 from ingest.journal.recognition import Origins, Recognised
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
-from ingest.placing import clocks
+from ingest.placing import clocks, repeated
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, place
 from ingest.placing.currency import Settled, settle
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
@@ -127,7 +127,7 @@ def run(
             learned = {device: lesson.clock for device, lesson in out.clocks.items()}
             batch, settled = _normalise(columns, good, senders, worn.with_clocks(learned), extra, live)
             placed = settled.placed
-        origins = Origins.of(decoded, batch.message)
+        origins = Origins.of(decoded, batch.message, placed.hour == repeated.Pass.UNSURE)
         new = _identify(batch, placed, origins, identities, out, provenance)
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)
@@ -135,11 +135,11 @@ def run(
         emits[columns.message] = True
         fresh[columns.message[new]] = True
         out.events.extend(_clock_faults(settled, good, fresh))
-    repeated = emits & ~fresh
-    for what, which in (("duplicate", repeated & ~rejected), ("decoded", ~repeated & ~rejected)):
+    again = emits & ~fresh
+    for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
     # What came beside readings that are known already was told before: a resync does not drain a battery again.
-    old = {good[number].ordinal for number in np.flatnonzero(repeated)} if decoded.events else set()
+    old = {good[number].ordinal for number in np.flatnonzero(again)} if decoded.events else set()
     out.events.extend(event for event in decoded.events if event.message not in old)
     return out
 
@@ -277,9 +277,9 @@ def _normalise(
     flags[resent & np.isin(columns.clock, (SourceClock.NONE, SourceClock.HUB))] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
-        columns.source_time_ns, columns.seq, placed.time_ns, ended, placed.basis, placed.tz_min, value,
-        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
-        _bounded(columns.context, placed.after_ns),
+        columns.source_time_ns, repeated.numbered(columns.seq, placed.hour), placed.time_ns, ended, placed.basis,
+        placed.tz_min, value, columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal,
+        received, repeated.marked(_bounded(columns.context, placed.after_ns), placed.hour),
     )  # fmt: skip
     return batch, settled
 

@@ -62,15 +62,20 @@ class Origins:
     correction: Bools
 
     @classmethod
-    def of(cls, decoded: Decoded, message: Int64) -> "Origins":
-        """Origins of what an adapter gave; ``message`` holds ordinals. Only values of one instant are told apart by
-        their documents: an aggregate, a day's value and a count are revised by every later message."""
+    def of(cls, decoded: Decoded, message: Int64, twice: Bools) -> "Origins":
+        """Origins of what an adapter gave; ``message`` holds ordinals, ``twice`` marks wall times that mean two
+        instants: what comes in another message may be of the other one.
+
+        Only values of one instant are told apart by their documents: an aggregate, a day's value and a count are
+        revised by every later message.
+        """
         batch, none = decoded.batch, np.zeros(len(message), np.int64)
         document = none if decoded.document is None else decoded.document
         instant = (batch.statistic == Statistic.SINGLE) & (batch.ended_ns == NO_TIME) & (batch.clock != SourceClock.DAY)
         instant &= ~np.isin(batch.vital, _GROWING)
         correction = none.astype(bool) if decoded.correction is None else decoded.correction
-        return cls(message, np.where(instant, document, 0), correction)
+        document = np.where(instant, document, 0)
+        return cls(message, np.where(twice & (document == 0) & (batch.seq == 0), message, document), correction)
 
     def take(self, rows: Bools) -> "Origins":
         """The origins of ``rows``."""
