@@ -23,6 +23,7 @@ from ingest.placing.currency import Settled, settle
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
 from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
+from vitals.currency import OF_INTERVALS
 from vitals.glossary import Basis, EventKind, Flag, Reason
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.times import NO_TIME
@@ -116,7 +117,7 @@ def run(
     decoded = decode(adapter, good, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.unknown_members += decoded.unknown_members
-    columns, senders = decoded.batch, _senders(good)
+    columns, senders = decoded.batch, _senders(good, adapter.polled)
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
         live = _live(adapter, good, extra)
@@ -203,16 +204,17 @@ def _clock_faults(settled: Settled, messages: Sequence[Message], fresh: Bools) -
 
 @dataclass(frozen=True, slots=True)
 class _Senders:
-    """The devices of a micro-batch, and which of them sent each message."""
+    """The devices of a micro-batch, which of them sent each message, and whether they are asked through a service."""
 
     tokens: tuple[str, ...]
     of_message: npt.NDArray[np.int32]
+    polled: bool
 
 
-def _senders(messages: Sequence[Message]) -> _Senders:
+def _senders(messages: Sequence[Message], polled: bool) -> _Senders:
     numbers: dict[str, int] = {}
     of_message = [numbers.setdefault(message.device, len(numbers)) for message in messages]
-    return _Senders(tuple(numbers), np.array(of_message, np.int32))
+    return _Senders(tuple(numbers), np.array(of_message, np.int32), polled)
 
 
 def _admit(adapter: Adapter | None, messages: Sequence[Message], out: Outcome) -> list[Message]:
@@ -269,11 +271,11 @@ def _normalise(
     flags[ahead] |= np.uint32(Flag.CLOCK_SUSPECT)
     corrected = (placed.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
     flags[corrected] &= ~np.uint32(Flag.CLOCK_SUSPECT)
-    measured = np.where(ended == NO_TIME, placed.time_ns, ended)
+    measured = np.where((ended == NO_TIME) | np.isin(columns.statistic, OF_INTERVALS), placed.time_ns, ended)
     # A value with a coded side carries its meaning in the flag, whatever number came with it.
     flags = flags | quality.range_flags(columns.vital, value, columns.statistic)
     flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
-    flags = flags | quality.late_flags(columns.vital, measured, received, placed.basis)
+    flags = flags | quality.late_flags(columns.vital, measured, received, placed.basis, polled=senders.polled)
     flags[resent & np.isin(columns.clock, (SourceClock.NONE, SourceClock.HUB))] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vitals.currency import AVERAGES
 from vitals.glossary import NOT_SCORED, Basis, Described, Statistic
 from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
 from vitals.records import Ledger, QuarantineItem
@@ -42,7 +43,9 @@ def shown_in(items: Iterable[Shown]) -> Counter[ShownIn]:
 def _readings(batch: VitalBatch) -> Counter[ShownIn]:
     waits = batch.patient == UNASSIGNED
     judged = (batch.flags & np.uint32(NOT_SCORED)) == 0
-    judged &= (batch.statistic == Statistic.SINGLE) & ~np.isin(batch.basis, (Basis.UNKNOWN, Basis.DAY))
+    judged &= np.isin(batch.statistic, (Statistic.SINGLE, *AVERAGES)) & ~np.isin(
+        batch.basis, (Basis.UNKNOWN, Basis.DAY)
+    )
     return Counter({
         ShownIn.UNASSIGNED: int(waits.sum()), ShownIn.CURRENT: int((judged & ~waits).sum()),
         ShownIn.HISTORY: int((~judged & ~waits).sum()),

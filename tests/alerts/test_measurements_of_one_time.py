@@ -120,3 +120,20 @@ def test_a_severe_correction_that_comes_too_late_opens_a_review(bed: Bedside) ->
     assert bed.flags() == Flag.REVISION | Flag.LATE
     assert not urgent(events)
     assert len(reviews(events)) == 1
+
+
+def sensor(bed: Bedside, value: float, age_s: float) -> list[AlertEvent]:
+    """A glucose of a sensor behind a cloud that was asked so much later."""
+    then = datetime.fromtimestamp(bed.world.clock.now_ns() // SECOND - int(age_s), UTC)
+    record = {"recordId": f"r-{value}", "systemTime": f"{then:%Y-%m-%dT%H:%M:%SZ}", "value": value, "unit": "mg/dL",
+              "status": "ok"}  # fmt: skip
+    return bed.send(json.dumps({"records": [record]}).encode(), "dexcom", "egvs")
+
+
+def test_a_low_behind_a_polled_cloud_pages_as_long_as_it_is_no_stale_value(bed: Bedside) -> None:
+    (page,) = urgent(sensor(bed, 45, 600))
+    assert page.text.endswith("10 minutes old")
+    bed.wait(1200)
+    late = sensor(bed, 44, 960)
+    assert not urgent(late)
+    assert len(reviews(late)) == 1, "older than 15 minutes"

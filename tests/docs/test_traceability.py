@@ -27,6 +27,8 @@ WANTED: Final = [
     *(f"G6{letter}" for letter in "abcde"),
     *(f"G5{letter}" for letter in "abcde"),
     *(f"N1{letter}" for letter in "abcd"),
+    *(f"N2{letter}" for letter in "abcde"),
+    *(f"N7{letter}" for letter in "abcd"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
