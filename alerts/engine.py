@@ -23,6 +23,7 @@ from alerts.cases.subjects import (
     Transition,
     end_report,
     onset_report,
+    review_reason,
     silence_report,
     silence_subject,
     site_subject,
@@ -222,7 +223,7 @@ class Engine:
             case kernels.ENDED:
                 events += book.move(key, Trigger.ENDS, at_ns, end_report(table, move, "back within the limit"))
             case kernels.REVIEWED:
-                report = onset_report(table, move, "it came too late to page")
+                report = onset_report(table, move, review_reason(move.flags))
                 events += book.review(slot_subject(table, move), at_ns, report, at_ns - move.time_ns)
             case kernels.HEARD:
                 events += book.heard(key, at_ns, Report(text="readings come again"))

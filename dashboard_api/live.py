@@ -7,6 +7,7 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from dashboard_api.groups import Group, Patients, read_groups, rows_of
 from dashboard_api.newest import Held, Identity, Newest, current, identity_of
 from dashboard_api.shapes import readings_json
 from vitals.currency import trust_of
-from vitals.glossary import Flag
+from vitals.glossary import AlertState, Flag
 from vitals.model import VitalBatch
 from vitals.ports import AlertReader, Log, Store
 
@@ -28,6 +29,8 @@ RETRY_MS: Final = 2_000
 _WAIT_S: Final = 0.2
 _BACKOFF_S: Final = 1.0
 _VIEW_PATIENTS: Final = 10_000
+_OPEN: Final = frozenset(AlertState) - {AlertState.NORMAL, AlertState.RESOLVED}
+_MOST_ALERTS: Final = 1000
 _NEVER_LATEST: Final = int(Flag.IMPLAUSIBLE | Flag.RETRACTED | Flag.CONTROL_SOLUTION | Flag.TEST_DATA)
 
 _RETRACTED: Final = np.uint32(Flag.RETRACTED)
@@ -122,7 +125,12 @@ class LiveView:
                 found |= self._touch(patients)
                 missing = [patient for patient in patients if patient not in found]
                 found |= self._seed(missing) if missing else {}
-        return {patient: current(held, now_ns) for patient, held in found.items()}
+        return {patient: current(held, now_ns, partial(self._alerting, patient)) for patient, held in found.items()}
+
+    def _alerting(self, patient: str) -> frozenset[str]:
+        """Vitals (keys) of the patient with an open alert."""
+        found = self._book.alerts(states=_OPEN, patient=patient, limit=_MOST_ALERTS)
+        return frozenset(value["vital"] for alert in found for value in alert.values)
 
     def _touch(self, patients: Sequence[str]) -> dict[str, Held]:
         with self._lock:

@@ -1,6 +1,6 @@
 """Which reading of a vital sign counts as its current value."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -57,22 +57,25 @@ Held = dict[tuple[int, int], Newest]
 """The newest reading of each vital and trust (``vitals.currency.trust_of``)."""
 
 
-def current(held: Held, now_ns: int) -> list[Newest]:
+def current(held: Held, now_ns: int, alerting: Callable[[], frozenset[str]] = frozenset) -> list[Newest]:
     """One reading per vital, by catalogue code.
 
     A single value of certain time counts while it is not stale, then an average that is not stale. Otherwise the newest
-    one counts; where its time is uncertain, it carries the newest one of a certain time beside it.
+    one counts; where its time is uncertain, it carries the newest one of a certain time beside it. ``alerting`` gives
+    the vitals (keys) with an open alert: of these no newer reading is hidden by a more certain one.
     """
-    return [_chosen(held, vital, now_ns) for vital in sorted({vital for vital, _ in held})]
+    return [_chosen(held, vital, now_ns, alerting) for vital in sorted({vital for vital, _ in held})]
 
 
-def _chosen(held: Held, vital: int, now_ns: int) -> Newest:
+def _chosen(held: Held, vital: int, now_ns: int, alerting: Callable[[], frozenset[str]]) -> Newest:
     row = BY_CODE[vital]
     certain = [held[vital, trust] for trust in (0, 1) if (vital, trust) in held]
+    newest = max((held[key] for key in held if key[0] == vital), key=lambda one: (one.time_ns, one.seq))
     for one in certain:
         if now_ns - one.measured_ns <= row.staleness_ns(row.mode):
-            return one
-    newest = max((held[key] for key in held if key[0] == vital), key=lambda one: (one.time_ns, one.seq))
+            if newest.time_ns <= one.time_ns or row.key not in alerting():
+                return one
+            break
     if newest.timed or not certain:
         return newest
     return newest._replace(trusted=max(certain, key=lambda one: one.time_ns).reading)

@@ -202,7 +202,8 @@ class Adapter:
     are the catalogue keys it may emit; ``settings`` documents each model setting; ``version`` rises when ``decode``
     changes what it gives for the same bytes. ``files`` says how ``vitalgate import`` cuts a file into payloads of a
     kind; the first kind is the usual one. Messages of ``stored_kinds`` come from a memory or a file one by one, so that
-    their arrival says nothing of when they were measured."""
+    their arrival says nothing of when they were measured. What ``polled`` adapters give is asked of a vendor's service
+    now and then: it arrives some minutes old and pages all the same, as long as it counts as current."""
 
     name: str
     version: int
@@ -214,6 +215,7 @@ class Adapter:
     settings: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Splitter] = field(default_factory=dict)
     stored_kinds: frozenset[str] = frozenset()
+    polled: bool = False
 
 
 def vital_code(key: str) -> int:

@@ -185,10 +185,12 @@ def columns_of(batch: VitalBatch) -> Columns:
     clock[batch.basis == Basis.DAY] = SourceClock.DAY
     # Unknown for another reason than these: of such a record only bounds are known.
     clock[_having(batch, AFTER_KEY)] = SourceClock.STORED
+    # A second measurement of one time is stored with the ordinal of its message, which counts no records of a device.
+    seq = np.where(batch.seq == batch.message, 0, batch.seq)
     live = (batch.basis == Basis.RECEIVED) & (batch.source_time_ns == batch.received_ns)
     clock[live | (batch.basis == Basis.HUB)] = SourceClock.NONE
     return Columns(
-        np.arange(len(batch)), batch.vital, clock, batch.source_time_ns, batch.end_ns, batch.tz_min, batch.seq,
+        np.arange(len(batch)), batch.vital, clock, batch.source_time_ns, batch.end_ns, batch.tz_min, seq,
         batch.value, batch.unit, batch.statistic, batch.flags, batch.context,
     )  # fmt: skip
 

@@ -14,15 +14,17 @@ import structlog
 from ingest import quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
 from ingest.journal.identities import Held
+from ingest.journal.recognition import Origins, Recognised
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
-from ingest.placing import clocks
+from ingest.placing import clocks, repeated
 from ingest.placing.ahead import AheadClock, taught
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, place
 from ingest.placing.currency import Settled, settle
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
 from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
+from vitals.currency import OF_INTERVALS
 from vitals.glossary import Basis, EventKind, Flag, Reason
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.times import NO_TIME, SECOND_NS
@@ -66,16 +68,16 @@ class Outcome:
 
 class KnownReadings(Protocol):
     """The known readings, in the transaction of the cycle: a reading is recorded as it is recognised.
-    ``ingest.journal.identities.Cycle`` documents the methods."""
+    ``ingest.journal.recognition`` documents the methods."""
 
     def device_id(self, token: str) -> int: ...
 
     def identify(
         self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, seq: Int64, received_ns: Int64,
-        value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32],
-    ) -> tuple[Bools, Bools]: ...  # fmt: skip
+        value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32], origins: Origins,
+    ) -> Recognised: ...  # fmt: skip
 
-    def withdraw(self, device: Int64, batch: VitalBatch) -> Bools: ...
+    def withdraw(self, device: Int64, batch: VitalBatch, document: Int64) -> tuple[Bools, VitalBatch]: ...
 
     def withdrawn(self, device: Int64, batch: VitalBatch) -> Bools: ...
 
@@ -118,7 +120,7 @@ def run(
     decoded = decode(adapter, good, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.unknown_members += decoded.unknown_members
-    columns, senders = decoded.batch, _senders(good)
+    columns, senders = decoded.batch, _senders(good, adapter.polled)
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
         live = _live(adapter, good, extra)
@@ -129,7 +131,8 @@ def run(
             learned = {device: lesson.clock for device, lesson in out.clocks.items()}
             batch, settled = _normalise(columns, good, senders, worn.with_clocks(learned), extra, live)
             placed = settled.placed
-        new = _identify(batch, placed, identities, out, provenance)
+        origins = Origins.of(decoded, batch.message, placed.hour == repeated.Pass.UNSURE)
+        new = _identify(batch, placed, origins, identities, out, provenance)
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
@@ -137,11 +140,11 @@ def run(
         fresh[columns.message[new]] = True
         out.events.extend(_clock_faults(settled, good, fresh))
         out.ahead = taught(worn.ahead, _arrivals(batch, columns, settled, good, fresh & live, worn))
-    repeated = emits & ~fresh
-    for what, which in (("duplicate", repeated & ~rejected), ("decoded", ~repeated & ~rejected)):
+    again = emits & ~fresh
+    for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
     # What came beside readings that are known already was told before: a resync does not drain a battery again.
-    old = {good[number].ordinal for number in np.flatnonzero(repeated)} if decoded.events else set()
+    old = {good[number].ordinal for number in np.flatnonzero(again)} if decoded.events else set()
     out.events.extend(event for event in decoded.events if event.message not in old)
     return out
 
@@ -223,16 +226,17 @@ def _arrivals(
 
 @dataclass(frozen=True, slots=True)
 class _Senders:
-    """The devices of a micro-batch, and which of them sent each message."""
+    """The devices of a micro-batch, which of them sent each message, and whether they are asked through a service."""
 
     tokens: tuple[str, ...]
     of_message: npt.NDArray[np.int32]
+    polled: bool
 
 
-def _senders(messages: Sequence[Message]) -> _Senders:
+def _senders(messages: Sequence[Message], polled: bool) -> _Senders:
     numbers: dict[str, int] = {}
     of_message = [numbers.setdefault(message.device, len(numbers)) for message in messages]
-    return _Senders(tuple(numbers), np.array(of_message, np.int32))
+    return _Senders(tuple(numbers), np.array(of_message, np.int32), polled)
 
 
 def _admit(adapter: Adapter | None, messages: Sequence[Message], out: Outcome) -> list[Message]:
@@ -289,17 +293,17 @@ def _normalise(
     flags[ahead] |= np.uint32(Flag.CLOCK_SUSPECT)
     corrected = (placed.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
     flags[corrected] &= ~np.uint32(Flag.CLOCK_SUSPECT)
-    measured = np.where(ended == NO_TIME, placed.time_ns, ended)
+    measured = np.where((ended == NO_TIME) | np.isin(columns.statistic, OF_INTERVALS), placed.time_ns, ended)
     # A value with a coded side carries its meaning in the flag, whatever number came with it.
     flags = flags | quality.range_flags(columns.vital, value, columns.statistic)
     flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
-    flags = flags | quality.late_flags(columns.vital, measured, received, placed.basis)
+    flags = flags | quality.late_flags(columns.vital, measured, received, placed.basis, polled=senders.polled)
     flags[resent & np.isin(columns.clock, (SourceClock.NONE, SourceClock.HUB))] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
-        columns.source_time_ns, columns.seq, placed.time_ns, ended, placed.basis, placed.tz_min, value,
-        columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal, received,
-        _bounded(columns.context, placed.after_ns),
+        columns.source_time_ns, repeated.numbered(columns.seq, placed.hour), placed.time_ns, ended, placed.basis,
+        placed.tz_min, value, columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal,
+        received, repeated.marked(_bounded(columns.context, placed.after_ns), placed.hour),
     )  # fmt: skip
     return batch, settled
 
@@ -313,25 +317,30 @@ def _bounded(context: Mapping[int, Mapping[str, Any]], after_ns: Int64) -> Mappi
 
 
 def _identify(
-    batch: VitalBatch, placed: Placed, identities: KnownReadings, out: Outcome, provenance: Provenance
-) -> Bools:
+    batch: VitalBatch, placed: Placed, origins: Origins, identities: KnownReadings, out: Outcome,
+    provenance: Provenance,
+) -> Bools:  # fmt: skip
     """Split rows into duplicates, revisions, new, unassigned and withdrawn; returns the rows that are no duplicates."""
     batch = batch.replace(provenance=provenance)
     numbers = np.array([identities.device_id(token) for token in batch.devices], np.int64)[batch.device]
     withdrawn = (batch.flags & np.uint32(Flag.RETRACTED)) != 0
     if not withdrawn.any():
-        return _sort_out(batch, placed, numbers, identities, out)
+        return _sort_out(batch, placed, numbers, origins, identities, out)
     fresh = np.zeros(len(batch), bool)
     kept = ~withdrawn
-    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], identities, out)
-    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], identities, out)
+    fresh[kept] = _sort_out(batch.take(kept), placed.take(kept), numbers[kept], origins.take(kept), identities, out)
+    document = origins.document[withdrawn]
+    fresh[withdrawn] = _withdraw(batch.take(withdrawn), numbers[withdrawn], document, identities, out)
     return fresh
 
 
-def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
-    duplicate, revision = identities.identify(
-        numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags
+def _sort_out(
+    batch: VitalBatch, placed: Placed, numbers: Int64, origins: Origins, identities: KnownReadings, out: Outcome
+) -> Bools:
+    duplicate, revision, seq = identities.identify(
+        numbers, batch.vital, batch.source_time_ns, batch.seq, batch.received_ns, batch.value, batch.flags, origins
     )
+    batch = batch.replace(seq=seq)
     waiting = ~duplicate & (batch.patient == UNASSIGNED)
     if revision.any():
         flags = batch.flags | np.where(revision, np.uint32(Flag.REVISION), np.uint32(0))
@@ -351,13 +360,13 @@ def _sort_out(batch: VitalBatch, placed: Placed, numbers: Int64, identities: Kno
     return ~duplicate
 
 
-def _withdraw(batch: VitalBatch, numbers: Int64, identities: KnownReadings, out: Outcome) -> Bools:
+def _withdraw(batch: VitalBatch, numbers: Int64, document: Int64, identities: KnownReadings, out: Outcome) -> Bools:
     """Rows by which a source takes readings back: the first of each counts as a revision."""
-    fresh = identities.withdraw(numbers, batch)
+    fresh, gone = identities.withdraw(numbers, batch, document)
     for what, rows in (("repeated", ~fresh), ("revision", fresh)):
         out.tally.add_rows(batch.devices, what, batch.device[rows])
     if fresh.any():
-        out.withdrawn.append(batch.take(fresh))
+        out.withdrawn.append(gone)
     return fresh
 
 

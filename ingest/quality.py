@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitals.catalog import BY_KEY, VITALS, is_urgent, table
-from vitals.glossary import Basis, Flag, Statistic
+from vitals.glossary import Basis, Flag, Mode, Statistic
 
 _IMPLAUSIBLE_LOW = table(-np.inf, {v.code: v.implausible[0] for v in VITALS})
 _IMPLAUSIBLE_HIGH = table(np.inf, {v.code: v.implausible[1] for v in VITALS})
@@ -15,6 +15,9 @@ _SUSPECT_HIGH = table(np.inf, {v.code: v.suspect[1] for v in VITALS})
 _SENSOR_LOW = table(-np.inf, {v.code: v.sensor_range[0] for v in VITALS if v.sensor_range})
 _SENSOR_HIGH = table(np.inf, {v.code: v.sensor_range[1] for v in VITALS if v.sensor_range})
 _PAGING_AGE_NS = table(0, {v.code: v.paging_age_ns(v.mode) for v in VITALS}).astype(np.int64)
+_POLLED_AGE_NS = table(
+    0, {v.code: v.staleness_ns(v.mode) if v.mode is Mode.CONTINUOUS else v.paging_age_ns(v.mode) for v in VITALS}
+).astype(np.int64)
 
 PULSE_PRESSURE = (10.0, 150.0)
 """mm[Hg]; outside it the set is suspect."""
@@ -53,11 +56,13 @@ def range_flags(
 
 
 def late_flags(
-    vital: npt.NDArray[np.uint16], time_ns: Int64, received_ns: Int64, basis: npt.NDArray[np.uint8]
-) -> Flags:
+    vital: npt.NDArray[np.uint16], time_ns: Int64, received_ns: Int64, basis: npt.NDArray[np.uint8],
+    *, polled: bool = False,
+) -> Flags:  # fmt: skip
     """LATE for readings older at receipt than their vital's paging age in its usual mode; ``time_ns`` of an interval
-    is its end."""
-    late = (received_ns - time_ns > _PAGING_AGE_NS[vital]) & (basis != Basis.UNKNOWN)
+    is its end, of an aggregate its start. From a ``polled`` source a continuous vital pages until it is stale."""
+    age_ns = _POLLED_AGE_NS if polled else _PAGING_AGE_NS
+    late = (received_ns - time_ns > age_ns[vital]) & (basis != Basis.UNKNOWN)
     return np.where(late, np.uint32(Flag.LATE), np.uint32(0)).astype(np.uint32)
 
 

@@ -12,6 +12,8 @@ SHOWN: Final = (Statistic.SINGLE, Statistic.SUM, Statistic.COUNT)
 """Statistics that are values of their own."""
 AVERAGES: Final = (Statistic.MEAN, Statistic.MEDIAN)
 """Statistics that stand for a value where no single one comes; extremes and spreads never do."""
+OF_INTERVALS: Final = (*AVERAGES, Statistic.MINIMUM, Statistic.MAXIMUM)
+"""Statistics of the values of an interval: what they say is as old as its start."""
 
 
 def trust_of(batch: VitalBatch) -> npt.NDArray[np.int8]:

@@ -11,8 +11,9 @@ from alerts.rules.own import plain_face
 from alerts.rules.reports import describe, describe_end, limit_of, value_of, words
 from alerts.rules.spec import Kind, RuleFace
 from alerts.rules.words import resolves_words
-from vitals.glossary import Severity
-from vitals.times import NO_TIME
+from vitals.catalog import BY_CODE
+from vitals.glossary import Flag, Mode, Severity
+from vitals.times import MINUTE_NS, NO_TIME
 
 
 class Transition(NamedTuple):
@@ -76,8 +77,17 @@ def onset_report(table: SlotTable, move: Transition, remark: str = "") -> Report
     first = value_of(spec.vital, move.first_time_ns, move.first_value, move.first_flags)
     acted = value_of(spec.vital, move.time_ns, move.value, move.flags)
     text = describe(spec, move.value, move.flags, move.measured)
+    age_ns = move.at_ns - move.time_ns
+    if spec.continuous and age_ns > BY_CODE[spec.vital].paging_age_ns(Mode.CONTINUOUS):
+        text = f"{text}, {age_ns // MINUTE_NS} minutes old"
     values = (first,) if first == acted else (first, acted)
     return Report(values, words(move.first_flags | move.flags), f"{text}: {remark}" if remark else text)
+
+
+def review_reason(flags: int) -> str:
+    """Why a severe value did not page, by its flags."""
+    late = flags & (Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
+    return "it came too late to page" if late else "it is no single current value, so it does not page"
 
 
 def end_report(table: SlotTable, move: Transition, remark: str) -> Report:

@@ -58,11 +58,15 @@ LONGEST_CHAIN: Final = 256
 _LOW: Final = 0
 _S1: Final = int(Severity.S1)
 _SINGLE: Final = int(Statistic.SINGLE)
+_MEAN: Final = int(Statistic.MEAN)
+_MEDIAN: Final = int(Statistic.MEDIAN)
+_MINIMUM: Final = int(Statistic.MINIMUM)
+_MAXIMUM: Final = int(Statistic.MAXIMUM)
 _DAY: Final = int(Basis.DAY)
 _UNKNOWN: Final = int(Basis.UNKNOWN)
 _UNSCORED: Final = int(NOT_SCORED)
 _LATE: Final = int(Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
-_REFUSED: Final = (_UNSCORED | int(Flag.REVISION)) & ~_LATE
+_REFUSED: Final = _UNSCORED & ~_LATE
 _BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
 _MISUSED: Final = _UNSCORED & ~_BROKEN
 _NOT_LEARNED: Final = int(
@@ -175,17 +179,40 @@ def _follows(slots: Slots, slot: int, rows: Rows, row: int) -> bool:
 
 
 @lean
+def _is_average(statistic: int) -> bool:
+    """Whether a statistic stands for the value of its interval: where no single readings come, it decides."""
+    return bool(statistic == _MEAN or statistic == _MEDIAN)  # noqa: PLR1714, SIM109  a set is slow in the kernel
+
+
+@lean
+def _is_lone_extreme(rows: Rows, row: int) -> bool:
+    """Whether a row is the minimum or maximum of an interval, and its message has no average of the vital."""
+    if rows.statistic[row] != _MINIMUM and rows.statistic[row] != _MAXIMUM:
+        return False
+    for step in (-1, 1):
+        other = row + step
+        while 0 <= other < rows.message.size and rows.message[other] == rows.message[row]:
+            alike = rows.vital[other] == rows.vital[row] and rows.patient[other] == rows.patient[row]
+            if alike and _is_average(rows.statistic[other]):
+                return False
+            other += step
+    return True
+
+
+@lean
 def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """Judge a row that no rule reads as current; the number of transitions in ``out`` by now.
 
-    A late value beyond an S1 limit asks for a review (clinical.md 5.5); a sensor fault counts for fault rules.
+    A late value, and the minimum or maximum of an interval, beyond an S1 limit asks for a review (clinical.md 5.5); a
+    sensor fault counts for fault rules.
     """
-    # Step 1: what the row can be: late but recent enough for a review, or broken.
+    # Step 1: what the row can be: late but recent enough for a review, an extreme of an interval, or broken.
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
-    untimed = rows.basis[row] == _UNKNOWN
-    late = (flags & _LATE != 0 or untimed) and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
-    broken = flags & _BROKEN != 0 and flags & _MISUSED == 0 and not untimed
-    if rows.statistic[row] != _SINGLE or rows.basis[row] == _DAY:
+    untimed, single = rows.basis[row] == _UNKNOWN, rows.statistic[row] == _SINGLE
+    extreme = _is_lone_extreme(rows, row)
+    late = (flags & _LATE != 0 or untimed or extreme) and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
+    broken = single and flags & _BROKEN != 0 and flags & _MISUSED == 0 and not untimed
+    if not (single or extreme or _is_average(rows.statistic[row])) or rows.basis[row] == _DAY:
         return count
     # Step 2: go through the slots of the (patient, vital): fault rules take a broken row, S1 limits a late one.
     while slot >= 0:
@@ -261,28 +288,29 @@ def scan_rows(
         slot = first = _head(heads, index, patients[row], vitals[row])
         if slot < 0:
             continue
-        # Step 2: clinical.md 1.3. History, faults, day values and statistics are not judged as current.
-        flag = flags[row]
-        if flag & _UNSCORED != 0 or statistics[row] != _SINGLE or bases[row] == _DAY or bases[row] == _UNKNOWN:
+        # Step 2: clinical.md 1.3. History, faults, day values and extremes are not judged as current.
+        flag, single, average = flags[row], statistics[row] == _SINGLE, _is_average(statistics[row])
+        if flag & _UNSCORED != 0 or not (single or average) or bases[row] == _DAY or bases[row] == _UNKNOWN:
             count = _aside(slots, rules, slot, rows, row, out, count)
             continue
         # Step 3: clinical.md 5.2. A good value extends the recent points, which slopes and medians are computed from.
         time_ns, value, quiet = times[row], values[row], True
-        sound = flag & _NOT_LEARNED == 0 and not np.isnan(value)
+        sound = single and flag & _NOT_LEARNED == 0 and not np.isnan(value)
         if sound and recent_of[first] >= 0:
             push_recent(recent, recent_of[first], time_ns, value)
         # Step 4: judge the row by each slot of the chain.
         while slot >= 0:
             rule, kind = rule_of[slot], kinds[rule_of[slot]]
             # Step 4a: a plain limit (no median, no hours of the day) is compared here, everything else by ``judge``.
-            plain = kind == _LIMIT and medians[rule] <= 1 and from_min[rule] == to_min[rule]
+            plain = kind == _LIMIT and (medians[rule] <= 1 or not single) and from_min[rule] == to_min[rule]
             beyond, measured, verdict = False, value, -1
             if plain:
                 verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
             # Step 4b: only a row that is not older than the slot's newest one is judged; a newest one that lies ahead
             # of this row's receipt was taken by a clock that has been set back since, and silences nothing. A severe
             # older row is reviewed.
-            follows = time_ns >= last_time_ns[slot] or last_time_ns[slot] > received[row]
+            newer = time_ns >= last_time_ns[slot] or last_time_ns[slot] > received[row]
+            follows = newer and (single or kind == _LIMIT)
             if follows and not (plain and verdict < 0):
                 if time_ns < last_time_ns[slot]:
                     step_back(slots, slot, last_time_ns[slot] - time_ns)

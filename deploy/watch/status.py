@@ -15,6 +15,7 @@ from deploy.watch.watchdog import Watchdog
 from deploy.wiring import CLOCK, Core
 from vitals.records import Ledger, total
 from vitals.times import rfc3339
+from vitals.visibility import shown_in
 
 SAMPLE_S = 1.0
 WARM_LOOK_S = 0.25
@@ -126,7 +127,11 @@ class Status:
             "reasons": self.reasons(),
             "rates": rates,
             "lags": self.lags(),
-            "conservation": {"messages": _fields(ledger.messages), "readings": _fields(ledger.readings)},
+            "conservation": {
+                "messages": _fields(ledger.messages),
+                "readings": _fields(ledger.readings),
+                "shown": {where.value: count for where, count in shown_in([ledger]).items()},
+            },
             "canary": self._checked(),
         }
 

@@ -4,35 +4,27 @@ One transaction per cycle holds the derived entries, the position in the raw log
 ledgers, quarantine and unassigned items: after a crash either all of a cycle happened or none of it.
 """
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
+from ingest.journal import recognition
+from ingest.journal.recognition import Recogniser
 from ingest.journal.tally import COUNTS, Tally
 from ingest.placing.epochs import DeviceClock, Epoch, clocks_of
 from vitals import encoding
-from vitals.catalog import CODE_SPACE
 from vitals.errors import NotFound, PositionConflict
-from vitals.glossary import Flag, Reason
+from vitals.glossary import Reason
 from vitals.log.local import LocalLog, LocalTransaction
 from vitals.model import Entry, VitalBatch
 from vitals.ports import Sealer
 from vitals.records import QuarantineItem
-from vitals.times import HOUR_NS, NO_TIME
 
-# Identities stand in the order of time: live readings of all devices fill the same few pages of a commit.
-SCHEMA = """
+SCHEMA = f"""{recognition.SCHEMA}
 CREATE TABLE IF NOT EXISTS progress(one INTEGER PRIMARY KEY CHECK(one = 1), position INTEGER NOT NULL);
 INSERT OR IGNORE INTO progress VALUES(1, 0);
 CREATE TABLE IF NOT EXISTS devices(id INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS identities(
-  source_time_ns INTEGER NOT NULL, device INTEGER NOT NULL, vital INTEGER NOT NULL, seq INTEGER NOT NULL,
-  value REAL, PRIMARY KEY(source_time_ns, device, vital, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS heads(
   device INTEGER PRIMARY KEY, source_time_ns INTEGER NOT NULL, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS ledgers(
@@ -49,9 +41,6 @@ CREATE INDEX IF NOT EXISTS unassigned_by_device ON unassigned(device);
 CREATE TABLE IF NOT EXISTS resolutions(
   item INTEGER PRIMARY KEY, outcome TEXT NOT NULL, patient TEXT, author TEXT NOT NULL, at_ns INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS recalled(item INTEGER PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS retracted(
-  source_time_ns INTEGER NOT NULL, device INTEGER NOT NULL, vital INTEGER NOT NULL, seq INTEGER NOT NULL,
-  PRIMARY KEY(source_time_ns, device, vital, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS wearers(device TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS odd_records(
   device INTEGER NOT NULL, seq INTEGER NOT NULL, source_time_ns INTEGER NOT NULL, arrived_ns INTEGER NOT NULL,
@@ -79,11 +68,7 @@ CREATE TABLE IF NOT EXISTS unknown_codes(
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"
-
-_AHEAD_NS = 26 * HOUR_NS
 LARGEST_ID = 2**63 - 1
-
-Int64 = npt.NDArray[np.int64]
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -185,16 +170,12 @@ def _item(row: Sequence[Any], payload: bytes = b"") -> QuarantineItem:
     )
 
 
-class Cycle:
+class Cycle(Recogniser):
     """The write side of one transaction."""
 
     def __init__(self, journal: Journal, tx: LocalTransaction, sealer: Sealer) -> None:
-        self._journal, self._tx, self._sql, self._sealer = journal, tx, tx.connection, sealer
-
-    @property
-    def sql(self) -> sqlite3.Connection:
-        """The transaction's connection, for tables that have a module of their own."""
-        return self._sql
+        super().__init__(tx.connection, journal.newest)
+        self._journal, self._tx, self._sealer = journal, tx, sealer
 
     def device_id(self, token: str) -> int:
         """The device's number in this file, given at first sight."""
@@ -207,90 +188,6 @@ class Cycle:
             assert known is not None
             self._journal.devices[token] = known
         return known
-
-    def identify(
-        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, seq: Int64, received_ns: Int64,
-        value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32],
-    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:  # fmt: skip
-        """Recognise readings by (device, vital, source_time_ns, seq): masks of duplicates and of revisions.
-
-        ``device`` holds numbers of :meth:`device_id`. New identities and new values are recorded. Rows past the newest
-        record of their stream are taken for new and recorded together; when that meets one that is known, and for all
-        other rows (resends and resyncs), each is looked up.
-        """
-        stored = _comparable(value, flags)
-        keys = (source_time_ns, device, vital, seq)
-        past = self._past_newest(device, vital, source_time_ns, received_ns) & ~_repeated(keys)
-        cells = list(zip(*(column.tolist() for column in keys), stored.tolist(), strict=True))
-        if not self._insert(list(compress(cells, past.tolist()))):
-            past[:] = False
-        duplicate, revision = np.zeros(len(value), bool), np.zeros(len(value), bool)
-        for row in np.flatnonzero(~past).tolist():
-            duplicate[row], revision[row] = self._compare(*cells[row])
-        return duplicate, revision
-
-    def _insert(self, cells: Sequence[tuple[int, int, int, int, float]]) -> bool:
-        """Record identities, all or none; False when one of them is known."""
-        if not cells:
-            return True
-        self._sql.execute("SAVEPOINT identities")
-        added = self._sql.executemany("INSERT OR IGNORE INTO identities VALUES(?,?,?,?,?)", cells).rowcount
-        if added != len(cells):
-            self._sql.execute("ROLLBACK TO identities")
-        self._sql.execute("RELEASE identities")
-        return added == len(cells)
-
-    def _compare(self, source_time_ns: int, device: int, vital: int, seq: int, value: float) -> tuple[bool, bool]:
-        key = (source_time_ns, device, vital, seq)
-        found = self._sql.execute(
-            "SELECT value FROM identities WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", key
-        ).fetchone()
-        if found is None:
-            self._sql.execute("INSERT INTO identities VALUES(?,?,?,?,?)", (*key, value))
-            return False, False
-        # SQLite keeps NaN as NULL: a reading without a number equals itself.
-        if found[0] == value or (found[0] is None and np.isnan(value)):
-            return True, False
-        self._sql.execute(
-            "UPDATE identities SET value=? WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", (value, *key)
-        )
-        return False, True
-
-    def withdraw(self, device: Int64, batch: VitalBatch) -> npt.NDArray[np.bool_]:
-        """Record that the identities of ``batch`` are withdrawn, now and for whatever comes later of them; the rows of
-        which that was not known."""
-        fresh = np.zeros(len(batch), bool)
-        keys = zip(*(c.tolist() for c in (batch.source_time_ns, device, batch.vital, batch.seq)), strict=True)
-        for row, key in enumerate(keys):
-            fresh[row] = self._sql.execute("INSERT OR IGNORE INTO retracted VALUES(?,?,?,?)", key).rowcount == 1
-            # An original that comes later is a new version of something that is known.
-            self._sql.execute("INSERT OR IGNORE INTO identities VALUES(?,?,?,?,NULL)", key)
-        return fresh
-
-    def withdrawn(self, device: Int64, batch: VitalBatch) -> npt.NDArray[np.bool_]:
-        """Rows whose identity was withdrawn."""
-        keys = zip(*(c.tolist() for c in (batch.source_time_ns, device, batch.vital, batch.seq)), strict=True)
-        found = (
-            self._sql.execute(
-                "SELECT count(*) FROM retracted WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", key
-            ).fetchone()[0]
-            for key in keys
-        )
-        return np.fromiter(found, bool, len(batch))
-
-    def newest(self, device: Int64, batch: VitalBatch) -> npt.NDArray[np.bool_]:
-        """Rows that no later version of their reading has superseded, and that were not withdrawn."""
-        keys = zip(*(c.tolist() for c in (batch.source_time_ns, device, batch.vital, batch.seq)), strict=True)
-        known = [
-            self._sql.execute(
-                "SELECT value FROM identities WHERE source_time_ns=? AND device=? AND vital=? AND seq=?", key
-            ).fetchone()[0]
-            for key in keys
-        ]
-        value = np.array([np.nan if one is None else one for one in known], np.float64)
-        waits = _comparable(batch.value, batch.flags)
-        same = (value == waits) | (np.isnan(value) & np.isnan(waits))
-        return np.asarray(same & ~self.withdrawn(device, batch))
 
     def batches_after(self, position: int) -> Iterator[VitalBatch]:
         """Readings in the log after ``position``, those of this transaction included."""
@@ -309,20 +206,6 @@ class Cycle:
         ).rowcount
         if changed != 1:
             raise PositionConflict("wearers", 0, 1)
-
-    def _past_newest(
-        self, device: Int64, vital: npt.NDArray[np.uint16], source_time_ns: Int64, received_ns: Int64
-    ) -> npt.NDArray[np.bool_]:
-        newest = self._journal.newest
-        streams, row_stream = np.unique(device * CODE_SPACE + vital, return_inverse=True)
-        names = streams.tolist()
-        before = np.array([newest.get(stream, NO_TIME) for stream in names], dtype=np.int64)
-        past = source_time_ns > before[row_stream]
-        # A clock that is years ahead for one reading would make all that follow it look old.
-        credible = source_time_ns <= received_ns + _AHEAD_NS
-        np.maximum.at(before, row_stream[credible], source_time_ns[credible])
-        newest.update(zip(names, before.tolist(), strict=True))
-        return np.asarray(past, dtype=np.bool_)
 
     def append(self, entry: Entry) -> int:
         """Append a derived entry to the vitals stream."""
@@ -377,22 +260,3 @@ class Cycle:
         """Take an item out of quarantine; False when somebody did before."""
         closed = self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (_number(ident),)).rowcount
         return closed == 1
-
-
-def _comparable(value: npt.NDArray[np.float64], flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
-    """Values as identities hold them: without a number, below and above the range are two different values."""
-    sides = np.where(flags & Flag.BELOW_RANGE, -np.inf, np.where(flags & Flag.ABOVE_RANGE, np.inf, np.nan))
-    return np.where(np.isnan(value), sides, value)
-
-
-def _repeated(keys: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
-    """Rows whose key stands more than once in the batch."""
-    order = np.lexsort(keys)
-    same = np.ones(max(len(order) - 1, 0), bool)
-    for column in keys:
-        ordered = column[order]
-        same &= ordered[1:] == ordered[:-1]
-    repeated = np.zeros(len(order), bool)
-    repeated[order[1:][same]] = True
-    repeated[order[:-1][same]] = True
-    return repeated

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.adapter import Columns, SourceClock
-from ingest.placing import clocks, walls
+from ingest.placing import clocks, repeated, walls
 from ingest.placing.wear import EVER, NEVER, WearTable
 from vitals.glossary import Basis, Described, Flag
 from vitals.model import UNASSIGNED
-from vitals.times import DAY_NS, NO_TIME
+from vitals.times import DAY_NS, MINUTE_NS, NO_TIME
 
 AFTER_KEY = "after_ns"
 """Context key of a reading of unknown time: it was measured after this instant, and before it arrived."""
@@ -44,6 +44,7 @@ class Placed:
     out of line with their number. ``after_ns`` bounds an unknown time from below, ``NO_TIME`` where nothing does.
     ``stated_ns`` is the instant that the device's clock states, in the zone of its wearer; the earliest one that it can
     mean where no zone is known.
+    ``hour`` holds the ``repeated.Pass`` of wall times in an hour that the end of summer time repeats.
     """
 
     time_ns: Int64
@@ -56,6 +57,7 @@ class Placed:
     odd: Bools
     after_ns: Int64
     stated_ns: Int64
+    hour: npt.NDArray[np.int8]
 
     def take(self, rows: Bools) -> "Placed":
         """The placing of ``rows``."""
@@ -78,7 +80,7 @@ def place(
     out = Placed(
         shown_ns, np.full(rows, Basis.DEVICE, np.uint8), columns.tz_min.copy(), np.zeros(rows, np.uint32),
         np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8), np.zeros(rows, bool),
-        np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64), shown_ns.copy(),
+        np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64), shown_ns.copy(), np.zeros(rows, np.int8),
     )  # fmt: skip
     live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
     instant = (clock == SourceClock.INSTANT) | hub
@@ -90,7 +92,7 @@ def place(
     by_time(out, live | (instant & ~unset & ~future), device, worn)
     readable = np.flatnonzero(wall & ~unset)
     if len(readable):
-        future[readable] = _walls(out, readable, day[readable], device[readable], received_ns[readable], worn)
+        future[readable] = _walls(out, readable, day[readable], device[readable], received_ns[readable], worn, columns)
     _untrusted(out, unset | future, device, received_ns, worn)
     _timeless(out, clock == SourceClock.STORED, received_ns, Unplaced.NO_TIME)
     if after_ns is not None:
@@ -223,7 +225,9 @@ def _timeless(out: Placed, rows: Bools, received_ns: Int64, why: Unplaced) -> No
     out.reason[rows] = _CODE[why]
 
 
-def _walls(out: Placed, index: Int64, day: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> Bools:
+def _walls(
+    out: Placed, index: Int64, day: Bools, device: Int64, received_ns: Int64, worn: WearTable, columns: Columns
+) -> Bools:
     """Rows with wall time: read in the zone of each assignment, kept where one holds. Returns the future ones.
 
     ``day``, ``device`` and ``received_ns`` are those of the rows ``index``.
@@ -238,8 +242,22 @@ def _walls(out: Placed, index: Int64, day: Bools, device: Int64, received_ns: In
     touched = fit.patient != UNASSIGNED
     out.reason[index] = np.where(touched, _CODE[Unplaced.TWO_WEARERS], _CODE[Unplaced.NO_WEARER])
     best = fit.best
-    out.time_ns[index], out.tz_min[index] = best.time_ns, best.tz_min
+    _tell_passes(out, index, best, received_ns, columns, ~day)
     out.basis[index] = np.where(day, np.uint8(Basis.DAY), best.basis)
     soonest_ns = np.where(best.basis == Basis.UNKNOWN, best.early_ns, best.time_ns)
-    out.stated_ns[index] = soonest_ns
+    out.stated_ns[index] = np.where(best.basis == Basis.UNKNOWN, best.early_ns, out.time_ns[index])
     return np.asarray(soonest_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
+
+
+def _tell_passes(
+    out: Placed, index: Int64, best: walls.Reading, received_ns: Int64, columns: Columns, instant: Bools
+) -> None:
+    """Times of rows with wall time, in the repeated hour by the pass that they are of."""
+    early_ns = np.where(instant & (best.basis == Basis.DEVICE_ASSUMED_ZONE), best.early_ns, best.late_ns)
+    hour = repeated.passes(columns, index, early_ns, best.late_ns, best.time_ns, received_ns)
+    first, second = hour == repeated.Pass.FIRST, hour == repeated.Pass.SECOND
+    out.hour[index] = hour
+    out.time_ns[index] = np.where(first, early_ns, np.where(second, best.late_ns, best.time_ns))
+    # Wall time is the instant plus the offset: the offset falls by as much as the instant rises.
+    moved_min = (best.time_ns - out.time_ns[index]) // MINUTE_NS
+    out.tz_min[index] = (best.tz_min + moved_min).astype(np.int16)

@@ -30,6 +30,8 @@ WANTED: Final = [
     *(f"N3{letter}" for letter in "abcdef"),
     "N8a", "N8b", "N8c", "N9a", "N9b", "N9c",
     *(f"N1{letter}" for letter in "abcdefghi"),
+    *(f"N2{letter}" for letter in "abcde"),
+    *(f"N7{letter}" for letter in "abcd"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from ingest.journal.identities import SCHEMA, Cycle, Journal
+from ingest.journal.recognition import Origins
 from ingest.journal.tally import COUNTS, Tally
 from tests.ingest.ingest_world import World, spo2
 from tests.support import SECOND, FakeClock
@@ -63,10 +64,12 @@ class Ledger:
             device, vital, time, seq, value, flags = zip(*rows, strict=True)
             numbers = np.array([cycle.device_id(token) for token in device], np.int64)
             times = np.array(time, np.int64)
-            duplicate, revision = cycle.identify(
+            none = np.zeros(len(rows), np.int64)
+            duplicate, revision, stored_seq = cycle.identify(
                 numbers, np.array(vital, np.uint16), times, np.array(seq, np.int64), np.full(len(rows), NOW, np.int64),
-                np.array(value, np.float64), np.array(flags, np.uint32),
+                np.array(value, np.float64), np.array(flags, np.uint32), Origins(none, none, none.astype(bool)),
             )  # fmt: skip
+            assert stored_seq.tolist() == list(seq), "without documents readings keep their numbers"
             if fail:
                 raise Broken
         assert not (duplicate & revision).any()

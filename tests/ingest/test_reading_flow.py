@@ -39,7 +39,7 @@ def test_a_message_becomes_readings_of_who_wears_the_device(world: World) -> Non
         assert row["time_ns"] == row["source_time_ns"] == now_ns // 1_000_000 * 1_000_000
         assert row["message"] == 1 << 16
     batch = next(entry for entry in world.entries() if isinstance(entry, VitalBatch))
-    assert (batch.provenance.first, batch.provenance.last, batch.provenance.adapter_version) == (1, 1, 1)
+    assert (batch.provenance.first, batch.provenance.last, batch.provenance.adapter_version) == (1, 1, 2)
     assert batch.patients == (patient,)
     assert world.store.rows() == 2
     assert world.service.ledger("d").readings.stored == 2
@@ -140,7 +140,7 @@ def test_a_new_value_is_a_revision_that_is_judged_while_it_is_current(world: Wor
     patient = world.worn("d")
     time = world.clock.now_ns()
     for value in (97, 91, 97):
-        world.send(world.message("d", spo2(value, time)))
+        world.send(world.message("d", spo2(value, time, 1)))
         world.drain()
     assert [row["flags"] for row in world.rows()] == [Flag(0), Flag.REVISION, Flag.REVISION]
     assert not Flag.REVISION & NOT_SCORED, "a late one has LATE as well"

@@ -279,4 +279,5 @@ ADAPTER = records.adapter(
         "metrics": "vitals of further metrics, as name=vital pairs with commas between them",
     },
     {"metrics": JsonRecords(("data", "metrics"), array=False, inner="data")},
+    polled=False,
 )

@@ -35,13 +35,14 @@ class _Status(NamedTuple):
     flags: int = 0
     is_withheld: bool = False
     is_noted: bool = True
+    is_correction: bool = False
 
 
 _STATUSES: Final[Mapping[str, _Status]] = MappingProxyType(
     {
         "final": _Status(is_noted=False),
-        "amended": _Status(),
-        "corrected": _Status(),
+        "amended": _Status(is_correction=True),
+        "corrected": _Status(is_correction=True),
         "preliminary": _Status(_ESTIMATED),
         "entered-in-error": _Status(_RETRACTED),
         "cancelled": _Status(_RETRACTED),
@@ -99,6 +100,7 @@ class _Measurement:
     rule: _Status
     at: EffectiveTime
     seq: int
+    document: int
     flags: int
     quality: _Quality
     context: dict[str, Any]
@@ -116,10 +118,21 @@ def _seq(resource: Node, source: ObservationSource, at: EffectiveTime) -> int:
         if value:
             values_given.append((system, value))
     if values_given:
-        key = next((one for one in values_given if one[0] == _PHD_IDENTIFIER), values_given[0])
-        digest = hashlib.blake2b("|".join(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        return -1 - (int.from_bytes(digest, "big") >> 1)
+        return _hashed(*next((one for one in values_given if one[0] == _PHD_IDENTIFIER), values_given[0]))
     return source.message.ordinal * _ENTRIES + source.entry if at.clock is SourceClock.NONE else 0
+
+
+def _hashed(*parts: str) -> int:
+    digest = hashlib.blake2b("|".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return -1 - (int.from_bytes(digest, "big") >> 1)
+
+
+def _document(resource: Node, source: ObservationSource, seq: int) -> int:
+    """What tells two measurements of one time apart where no identifier does: the resource's id, else the message."""
+    if seq:
+        return 0
+    own = resource.get("id")
+    return _hashed(source.message.device, own) if own and isinstance(own, str) else source.message.ordinal
 
 
 def _is_test(resource: Node, prefix: str) -> bool:
@@ -181,7 +194,9 @@ def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) ->
             if code is not None:
                 context[key] = code
     quality = _quality(resource, prefix, source.status_code)
-    return _Measurement(source, out, status, rule, at, _seq(resource, source, at), flags, quality, context)
+    seq = _seq(resource, source, at)
+    document = _document(resource, source, seq)
+    return _Measurement(source, out, status, rule, at, seq, document, flags, quality, context)
 
 
 def _note(found: list[Coding], node: Node, prefix: str, measurement: _Measurement) -> None:
@@ -275,6 +290,7 @@ def _add(node: Node, meaning: Meaning, prefix: str, own: _Quality, measurement: 
         measurement.out.readings.add(
             measurement.source.index, vital, found.value, found.unit, at.time_ns, clock=at.clock, seq=measurement.seq,
             ended_ns=at.ended_ns, tz_min=at.tz_min, flags=flags | found.flags, context=context,
+            document=measurement.document, correction=measurement.rule.is_correction,
         )  # fmt: skip
     measurement.vitals.add(vital)
 
@@ -294,6 +310,7 @@ def _add_samples(samples: Samples, vital: int, prefix: str, flags: int, why: str
         measurement.out.readings.add(
             measurement.source.index, vital, value, samples.unit, moments[place], clock=at.clock, seq=measurement.seq,
             tz_min=at.tz_min, flags=flags | side, context=limited if side else context,
+            document=measurement.document, correction=measurement.rule.is_correction,
         )  # fmt: skip
 
 

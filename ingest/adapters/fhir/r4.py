@@ -6,7 +6,8 @@ patient is never read from the payload: attribution is by device. Of free text, 
 Identity (device-formats.md 4.4): the effective time as sent, and ``seq``: a hash below 0 of the sender's identifier,
 an opaque key, where there is one, else 0. Without any time the receipt time, and ``ordinal * 4096 + entry`` for want
 of an identifier. A corrected Observation keeps its identity and is a revision; one ``entered-in-error`` or
-``cancelled`` gives the same rows RETRACTED.
+``cancelled`` gives the same rows RETRACTED. Without an identifier two values of one time under two resource ids, or
+without an id in two messages, are two measurements.
 
 A bad Observation is rejected alone; of one with a bad component the rest is kept. Resources that are no Observation,
 and components that name neither a vital sign nor a public code, are ignored and counted.
@@ -163,7 +164,10 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
         if out.problems:
             rejects.append(_reject(index, out.problems))
             out.problems = []
-    return Decoded(out.readings.build(), out.events, rejects, out.ignored)
+    readings = out.readings
+    return Decoded(
+        readings.build(), out.events, rejects, out.ignored, readings.documents(), readings.corrections()
+    )  # fmt: skip
 
 
 _DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -177,7 +181,7 @@ def _setting(context: Context, name: str) -> str:
 
 ADAPTER = Adapter(
     name="fhir",
-    version=1,
+    version=2,
     title="FHIR R4 Observation",
     kinds=MappingProxyType(
         {

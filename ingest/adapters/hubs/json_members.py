@@ -49,6 +49,7 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )  # fmt: skip
 STATUSES: Final = ("final", "corrected", "deleted")
+CORRECTED: Final = "corrected"
 DELETED: Final = "deleted"
 _LONGEST: Final = 128
 _TIME: Final = (

@@ -12,9 +12,10 @@ Optional members (``json_members``): ``end``, ``statistic``, ``manual``, ``sampl
 left out and counted like an unknown member; the reading stays. ``device_time_zone`` makes an instant of a time without
 an offset; an hour that the zone's clocks show twice or skip stays wall time.
 
-Identity: the time (UTC, or wall time read as UTC) and ``seq``, 0 when there is none, or the hash of ``external_id`` in
-its place. A correction repeats the time and the id of what it corrects. ``deleted`` withdraws the reading and needs
-neither ``value`` nor ``unit``.
+Identity: the time as sent (UTC, or wall time read as UTC) and ``seq``, 0 when there is none, or the hash of
+``external_id`` in its place. Without either, two values of one time in different messages are two measurements, in one
+message the later is a revision. A correction repeats the time and the id of what it corrects. ``deleted`` withdraws the
+reading and needs neither ``value`` nor ``unit``.
 
 Most messages take a typed decode that builds no intermediate objects. Whatever that cannot vouch for, a duplicate
 included, is decoded again step by step, where each fault gets its reason and path.
@@ -29,7 +30,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
-from ingest.adapters.hubs.json_members import DELETED, MEMBERS, WALL, Extras, read, time
+from ingest.adapters.hubs.json_members import CORRECTED, DELETED, MEMBERS, WALL, Extras, read, time
 from ingest.adapters.reading.json_document import Repeated, number, parse
 from ingest.files.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, VITALS, accepts
@@ -276,7 +277,12 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
             if reject is not None:
                 rejects.append(reject)
         rows += good
-    return Decoded(_columns(rows, extras), rejects=rejects, unknown_members=unknown)
+    columns = _columns(rows, extras)
+    ordinal = np.array([message.ordinal for message in messages], np.int64)
+    document = np.where(columns.seq == 0, ordinal[columns.message], 0)
+    correction = np.zeros(len(columns), np.bool_)
+    correction[[row for row, extra in extras.items() if extra.context.get("status") == CORRECTED]] = True
+    return Decoded(columns, rejects=rejects, unknown_members=unknown, document=document, correction=correction)
 
 
 ADAPTER = Adapter(

@@ -7,7 +7,9 @@ confirmation, and the device event ``unit_suspect`` says so. Free text, the name
 never copied.
 
 Identity: ``date``, else ``sysTime``, else ``dateString``, with ``seq`` 0. The server keys entries by time and type; it
-adds ``sysTime`` when it stores one, so that only ``date`` is the same in what was pushed and what is pulled.
+adds ``sysTime`` when it stores one, so that only ``date`` is the same in what was pushed and what is pulled. A new
+value for a time is a revision under the same ``identifier`` or ``_id`` or in the same message, else another
+measurement.
 """
 
 import re
@@ -82,6 +84,7 @@ class _Entry(msgspec.Struct, rename="camel", gc=False):
     device: str | None = None
     app: str | None = None
     identifier: str | None = None
+    stored_id: Any = msgspec.field(name="_id", default=None)
 
 
 def _date(date: float | str) -> tuple[int, int | None]:
@@ -179,7 +182,14 @@ def _add(entry: _Entry, output: RecordOutput) -> None:
         elif value == output.choice("high_code", _HIGH_CODES, "401"):
             flags |= records.ABOVE_RANGE
     vital = _ISF if is_sensor else _BLOOD
-    output.add(vital, value, unit, time_ns, clock=clock, tz_min=tz_min, flags=flags, context=context)
+    output.add(vital, value, unit, time_ns, clock=clock, tz_min=tz_min, flags=flags, context=context,
+               document=_document(entry, output))  # fmt: skip
+
+
+def _document(entry: _Entry, output: RecordOutput) -> int:
+    """The entry's own id, else the message."""
+    own = entry.identifier or entry.stored_id
+    return records.text_id(output.message.device, own) if own and isinstance(own, str) else output.message.ordinal
 
 
 def _read(content: Any, output: RecordOutput) -> None:
@@ -208,5 +218,5 @@ ADAPTER = records.adapter(
         "high_code": "`sgv` that means above the sensor's range: 401 (default) or none",
     },
     {"entries": JsonRecords()},
-    version=2,
+    version=3,
 )

@@ -142,12 +142,12 @@ class RecordOutput:
     def add(
         self, vital: int, value: float, unit: int, time_ns: int, *, clock: SourceClock = SourceClock.INSTANT,
         seq: int = 0, ended_ns: int = NO_TIME, tz_min: int = 0, statistic: Statistic = Statistic.SINGLE,
-        flags: int = 0, context: Mapping[str, Any] | None = None,
+        flags: int = 0, context: Mapping[str, Any] | None = None, document: int = 0,
     ) -> None:  # fmt: skip
         """Add a reading of the message; arguments as ``ReadingsBuilder.add``."""
         self.readings.add(
             self._index, vital, value, unit, time_ns, clock=clock, seq=seq, ended_ns=ended_ns, tz_min=tz_min,
-            statistic=statistic, flags=flags, context=context,
+            statistic=statistic, flags=flags, context=context, document=document,
         )  # fmt: skip
 
     def event(
@@ -172,17 +172,18 @@ def decode_each(messages: Sequence[Message], contexts: Sequence[Context], reader
             output.rejects.append(Reject(index, Reason.UNKNOWN_KIND))
         else:
             output.read(index, message, context.settings, reader)
-    return Decoded(output.readings.build(), output.events, output.rejects, output.unknown)
+    readings = output.readings
+    return Decoded(readings.build(), output.events, output.rejects, output.unknown, readings.documents())
 
 
 def adapter(
     name: str, title: str, kinds: Mapping[str, str], vitals: frozenset[str],
     decode: Callable[[Sequence[Message], Sequence[Context]], Decoded], settings: Mapping[str, str],
-    files: Mapping[str, JsonRecords], *, version: int = 1,
+    files: Mapping[str, JsonRecords], *, version: int = 1, polled: bool = True,
 ) -> Adapter:  # fmt: skip
-    """An adapter of vendor JSON."""
+    """An adapter of vendor JSON, which is asked of the vendor's service unless a device or app sends it."""
     return Adapter(name, version, title, MappingProxyType(dict(kinds)), vitals, decode, MAX_PAYLOAD,
-                   MappingProxyType(dict(settings)), MappingProxyType(dict(files)))  # fmt: skip
+                   MappingProxyType(dict(settings)), MappingProxyType(dict(files)), polled=polled)  # fmt: skip
 
 
 def text_id(device: str, text: str) -> int:
