@@ -24,8 +24,8 @@ def report(**covered: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_every_package_has_a_floor() -> None:
-    assert set(floors.FLOORS) == set(PACKAGES)
+def test_floors_are_of_packages() -> None:
+    assert set(floors.FLOORS) == {"vitals", "device_gateway", "ingest"} <= set(PACKAGES)
 
 
 def test_lines_and_branches_count() -> None:
@@ -46,6 +46,6 @@ def test_a_package_that_was_not_run_is_at_nothing() -> None:
 
 def test_the_command_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "coverage.json"
-    path.write_text(json.dumps(report(alerts=1)))
+    path.write_text(json.dumps(report(ingest=1)))
     assert floors.main(path) == 1
-    assert "alerts: 0.5 % covered" in capsys.readouterr().err
+    assert "ingest: 0.5 % covered" in capsys.readouterr().err
