@@ -71,7 +71,7 @@ def place(
     arrival is untrusted: such a row takes its arrival for its time, on an unknown basis. ``after_ns`` bounds rows
     without a usable time, where it is known (else ``NO_TIME``). ``worn`` is not changed.
     """
-    # Step 1: device-formats.md 8.3.1. Begin with the time as sent.
+    # Step 1: device-formats.md 8.3, step 1. Begin with the time as sent.
     rows, clock = len(columns), columns.clock
     shown_ns = np.minimum(shown_ns, clocks.LATEST_NS)
     out = Placed(
@@ -79,7 +79,7 @@ def place(
         np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8), np.zeros(rows, bool),
         np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64),
     )  # fmt: skip
-    # Step 2: 8.3.1. Live rows take their arrival, rows with an instant the instant.
+    # Step 2: 8.3, step 1. Live rows take their arrival, rows with an instant the instant.
     live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
     instant = (clock == SourceClock.INSTANT) | hub
     day = clock == SourceClock.DAY
@@ -95,14 +95,14 @@ def place(
     # Step 4: 8.1, "clock never set" and "future times". Such times are untrusted.
     _untrusted(out, unset | future, device, received_ns, worn)
     _timeless(out, clock == SourceClock.STORED, received_ns, Unplaced.NO_TIME)
-    # Step 5: 8.3.5. Bounds that are known from before.
+    # Step 5: 8.3, step 5. Bounds that are known from before.
     if after_ns is not None:
         out.after_ns = after_ns
         bounded = after_ns != NO_TIME
         out.reason[bounded] = _CODE[Unplaced.CLOCK_RESET]
         _between(out, bounded, device, received_ns, worn)
-    # Step 6: 8.3.4. Records are compared with the newest trusted record of their device. Odd ones are bounded (8.3.5),
-    # and corrected where a shift is proved (8.3.3).
+    # Step 6: 8.3, step 4. Records are compared with the newest trusted record of their device. Odd ones are
+    # bounded (8.3, step 5), and corrected where a shift is proved (8.3, step 3).
     numbered = (clock == SourceClock.WALL) & (columns.seq > 0)
     out.trusted = numbered & (out.basis != Basis.UNKNOWN) & (out.patient != UNASSIGNED)
     if wall.any():

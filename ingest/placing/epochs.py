@@ -89,9 +89,9 @@ class DeviceClock:
 
     def shift_ns(self, seq: int, source_ns: int, received_ns: int) -> int | None:
         """What to add to the time as sent; None where nothing is known."""
-        # Step 1: device-formats.md 8.3.1. A record that came before keeps its first arrival.
+        # Step 1: device-formats.md 8.3, step 1. A record that came before keeps its first arrival.
         arrived_ns = self.odd.get((seq, source_ns), received_ns)
-        # Step 2: 8.3.3. A shift applies to the records of its own epoch; the newest epoch comes first.
+        # Step 2: 8.3, step 3. A shift applies to the records of its own epoch; the newest epoch comes first.
         for epoch, (last, last_ns) in zip(reversed(self.epochs), reversed(self.reached), strict=True):
             if epoch.from_seq <= seq <= last and epoch.first_ns <= source_ns <= last_ns:
                 return epoch.shift_ns if source_ns + epoch.shift_ns <= arrived_ns + FUTURE_TOLERANCE_NS else None
@@ -103,7 +103,7 @@ class DeviceClock:
 
     def see(self, seq: int, source_ns: int, arrived_ns: int) -> Learned:
         """Take in an odd record. A known record changes nothing."""
-        # Step 1: keep the record with its first arrival (device-formats.md 8.3.1).
+        # Step 1: keep the record with its first arrival (device-formats.md 8.3, step 1).
         record = (seq, source_ns)
         if record in self.odd:
             return Learned([], False)
@@ -111,10 +111,10 @@ class DeviceClock:
         self.unknown.add(record)
         insort(self.newest, record)
         del self.newest[:-_COMPARED]
-        # Step 2: it may extend a known epoch (8.3.3).
+        # Step 2: it may extend a known epoch (8.3, step 3).
         before = len(self.epochs)
         self._reach(record)
-        # Step 3: otherwise it may prove a new shift together with another odd record (8.3.2).
+        # Step 3: otherwise it may prove a new shift together with another odd record (8.3, step 2).
         if self.shift_ns(*record, arrived_ns) is None:
             pair = self._pair(*record)
             if pair is not None:
@@ -152,7 +152,7 @@ class DeviceClock:
         """The epoch that this record and another odd record prove."""
         mine_ns = self.odd[seq, source_ns] - source_ns
         for other in reversed(self.newest):
-            # Step 1: both took equally long to arrive and lie further apart than one upload (device-formats.md 8.3.2).
+            # Step 1: both arrived equally late and lie further apart than one upload (device-formats.md 8.3, step 2).
             other_ns = self.odd[other] - other[1]
             (low, low_ns), (high, high_ns) = sorted((other, (seq, source_ns)))
             if low == high or high_ns - low_ns < SPAN_NS or abs(mine_ns - other_ns) > LIVE_TOLERANCE_NS:
@@ -184,7 +184,7 @@ class DeviceClock:
         return seq, source_ns
 
     def _extend(self) -> None:
-        """Extend each epoch back over records whose numbers have no gap (device-formats.md 8.3.3)."""
+        """Extend each epoch back over records whose numbers have no gap (device-formats.md 8.3, step 3)."""
         for epoch in list(self.epochs):
             first, first_ns = self._chain(epoch.from_seq, epoch.first_ns)
             longer = epoch._replace(from_seq=first, first_ns=first_ns)

@@ -53,7 +53,7 @@ class Fit:
         """Compare ``rows`` with each assignment of their device, one column of the table at a time."""
         column = 0
         while len(rows):
-            # Step 1: device-formats.md 8.3.3. Read the wall time in the zone of the assignment.
+            # Step 1: device-formats.md 8.3, step 3. Read the wall time in the zone of the assignment.
             number = device[rows]
             reading = self._read(rows, worn.zone[number, column], worn)
             early, late = reading.early_ns, reading.late_ns
@@ -110,7 +110,7 @@ def read(
     first_wall_ns: Int64, last_wall_ns: Int64, received_ns: Int64, zone: npt.NDArray[np.int16], worn: WearTable
 ) -> Reading:
     """Wall times, each read in its zone or in none; ``last_wall_ns`` is the end of a day, else ``first_wall_ns``."""
-    # Step 1: device-formats.md 8.3.3. A time without a zone is live if it is near its arrival; else its zone is any.
+    # Step 1: device-formats.md 8.3, step 3. A time that is near its arrival is live; else its zone can be any.
     live = (np.abs(received_ns - first_wall_ns) <= clocks.LIVE_TOLERANCE_NS) & (first_wall_ns == last_wall_ns)
     early = np.where(live, first_wall_ns, clocks.anywhere(first_wall_ns).early_ns)
     late = np.where(live, first_wall_ns, clocks.anywhere(last_wall_ns).late_ns)
