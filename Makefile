@@ -45,7 +45,7 @@ lint: $(VENV)/.installed
 chaos: $(VENV)/.installed
 	VITALGATE_CHAOS_ROUNDS=100 $(PYTEST) tests/deploy/test_chaos.py
 
-MUTANTS ?= --count 8 --seed 1
+MUTANTS ?= --count 3 --minutes 12
 mutants: $(VENV)/.installed
 	$(BIN)/python -m tests.mutants $(MUTANTS)
 

@@ -1,7 +1,8 @@
 """Device and time to patient, or *unassigned* (promise 4): who wore the device when it was measured.
 
-A row's time is read in the zone of each assignment of its device, and the row is given to the one person who wore the
-device at every instant that it can mean. No such person, or two: the row waits as unassigned with a reason.
+A row's time is read in the zone of each assignment of its device. The row belongs to the patient who wore the device at
+every instant that the time can mean. If there is no such patient, or more than one, the row waits as unassigned with a
+reason.
 """
 
 from dataclasses import dataclass, fields
@@ -75,6 +76,7 @@ def place(
     arrival is untrusted: such a row takes its arrival for its time, on an unknown basis. ``after_ns`` bounds rows
     without a usable time, where it is known (else ``NO_TIME``). ``worn`` is not changed.
     """
+    # Step 1: device-formats.md 8.3, step 1. Begin with the time as sent.
     rows, clock = len(columns), columns.clock
     shown_ns = np.minimum(shown_ns, clocks.LATEST_NS)
     out = Placed(
@@ -82,6 +84,7 @@ def place(
         np.full(rows, UNASSIGNED, np.int32), np.full(rows, _CODE[Unplaced.NO_WEARER], np.uint8), np.zeros(rows, bool),
         np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64), shown_ns.copy(), np.zeros(rows, np.int8),
     )  # fmt: skip
+    # Step 2: 8.3, step 1. Live rows take their arrival, rows with an instant the instant.
     live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
     instant = (clock == SourceClock.INSTANT) | hub
     day = clock == SourceClock.DAY
@@ -90,16 +93,21 @@ def place(
     out.basis[live], out.basis[hub] = Basis.RECEIVED, Basis.HUB
     future = instant & (shown_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
     by_time(out, live | (instant & ~unset & ~future), device, worn)
+    # Step 3: 8.1, "no zone in the data". Wall times are read in the zone of each assignment.
     readable = np.flatnonzero(wall & ~unset)
     if len(readable):
         future[readable] = _walls(out, readable, day[readable], device[readable], received_ns[readable], worn, columns)
+    # Step 4: 8.1, "clock never set" and "future times". Such times are untrusted.
     _untrusted(out, unset | future, device, received_ns, worn)
     _timeless(out, clock == SourceClock.STORED, received_ns, Unplaced.NO_TIME)
+    # Step 5: 8.3, step 5. Bounds that are known from before.
     if after_ns is not None:
         out.after_ns = after_ns
         bounded = after_ns != NO_TIME
         out.reason[bounded] = _CODE[Unplaced.CLOCK_RESET]
         _between(out, bounded, device, received_ns, worn)
+    # Step 6: 8.3, step 4. Records are compared with the newest trusted record of their device. Odd ones are
+    # bounded (8.3, step 5), and corrected where a shift is proved (8.3, step 3).
     numbered = (clock == SourceClock.WALL) & (columns.seq > 0)
     out.trusted = numbered & (out.basis != Basis.UNKNOWN) & (out.patient != UNASSIGNED)
     if wall.any():
@@ -118,7 +126,7 @@ def place(
 
 
 def _known_odd(columns: Columns, device: Int64, rows: Bools, worn: WearTable) -> Bools:
-    """``rows`` of devices whose clock was reset before that are out of line with what is known since."""
+    """``rows`` that are out of line, of devices whose clock was reset before."""
     odd = np.zeros(len(columns), bool)
     if worn.clocks:
         for row in np.flatnonzero(rows & np.isin(device, list(worn.clocks))).tolist():
@@ -129,9 +137,9 @@ def _known_odd(columns: Columns, device: Int64, rows: Bools, worn: WearTable) ->
 
 
 def _between(out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> None:
-    """Rows measured between ``after_ns`` and arrival: given to the person who wore the device over all that time.
+    """Assign rows measured between ``after_ns`` and arrival to the patient who wore the device over all that time.
 
-    Where the gateway's own clock went back, arrival stands before the other bound: then over the time between the two.
+    If the server's clock was set back, arrival lies before ``after_ns``: the time between the two counts.
     """
     index = np.flatnonzero(rows)
     early_ns = np.minimum(out.after_ns[index], received_ns[index])
@@ -151,7 +159,7 @@ def worn_over(early_ns: Int64, late_ns: Int64, device: Int64, worn: WearTable) -
 
 
 def _correct(out: Placed, columns: Columns, device: Int64, received_ns: Int64, worn: WearTable) -> None:
-    """Odd rows of a known shift: at their corrected time, whoever wore the device then."""
+    """Correct the time of odd rows whose shift is known, and assign them to the wearer at that time."""
     if not worn.clocks:
         return
     known = np.zeros(len(columns), bool)
@@ -172,19 +180,24 @@ def _heads_before(columns: Columns, device: Int64, trusted: Bools, worn: WearTab
 
     Rows that are resets themselves lie before the head, so that they never raise it and need no second look.
     """
+    # Step 1: without a trusted row in this batch the table's heads stand.
     time_ns, seq = worn.head_time_ns[device], worn.head_seq[device]
     index = np.flatnonzero(trusted)
     if not len(index):
         return time_ns, seq
+    # Step 2: rank the trusted rows by time and number, from 1; other rows have rank 0.
     order = index[np.lexsort((columns.seq[index], columns.source_time_ns[index]))]
     rank = np.zeros(len(device), np.int64)
     rank[order] = np.arange(1, len(order) + 1)
+    # Step 3: the running maximum of the ranks within each device. Devices are segments of one array, each of which
+    # begins above all ranks of the one before.
     by_device = np.argsort(device, kind="stable")
     segment = device[by_device] * (len(order) + 1)
     newest = np.maximum.accumulate(rank[by_device] + segment)
     before = np.concatenate(([0], newest[:-1])) - segment
-    # What a device before this one has left in the running maximum lies below its segment.
+    # Step 4: the maximum before a row, which lies below the segment if it comes from another device.
     rank[by_device] = np.maximum(before, 0)
+    # Step 5: the newer of the table's head and the batch's.
     found = order[rank - 1]
     found_ns, found_seq = columns.source_time_ns[found], columns.seq[found]
     newer = (rank > 0) & ((seq == NEVER) | (found_ns > time_ns) | ((found_ns == time_ns) & (found_seq > seq)))
@@ -192,7 +205,7 @@ def _heads_before(columns: Columns, device: Int64, trusted: Bools, worn: WearTab
 
 
 def by_time(out: Placed, rows: Bools, device: Int64, worn: WearTable) -> None:
-    """Give rows to whoever wore the device at ``time_ns``."""
+    """Assign rows to the patient who wore the device at ``time_ns``."""
     index = np.flatnonzero(rows)
     for column in range(worn.first_ns.shape[1]):
         index = index[worn.parts[device[index]] > column]
@@ -202,7 +215,7 @@ def by_time(out: Placed, rows: Bools, device: Int64, worn: WearTable) -> None:
 
 
 def _untrusted(out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn: WearTable) -> None:
-    """Rows measured at an unknown time before arrival: given to the only person who wore the device until then."""
+    """Assign rows measured at an unknown time before arrival to the only patient who wore the device until then."""
     if not rows.any():
         return
     out.time_ns[rows] = received_ns[rows]
@@ -216,7 +229,7 @@ def _untrusted(out: Placed, rows: Bools, device: Int64, received_ns: Int64, worn
 
 
 def _timeless(out: Placed, rows: Bools, received_ns: Int64, why: Unplaced) -> None:
-    """Rows of which only the order is known: a person decides whose they are."""
+    """Leave rows of which only the order is known unassigned: a person decides whose they are."""
     out.time_ns[rows] = received_ns[rows]
     out.basis[rows] = Basis.UNKNOWN
     out.tz_min[rows] = 0
@@ -228,19 +241,22 @@ def _timeless(out: Placed, rows: Bools, received_ns: Int64, why: Unplaced) -> No
 def _walls(
     out: Placed, index: Int64, day: Bools, device: Int64, received_ns: Int64, worn: WearTable, columns: Columns
 ) -> Bools:
-    """Rows with wall time: read in the zone of each assignment, kept where one holds. Returns the future ones.
+    """Read the wall times of rows in the zone of each assignment, and assign the rows. Returns the future ones.
 
     ``day``, ``device`` and ``received_ns`` are those of the rows ``index``.
     """
     first_wall_ns = out.time_ns[index]
     last_wall_ns = np.where(day, first_wall_ns + DAY_NS - 1, first_wall_ns)
+    # Step 1: compare with each assignment, then with the time that moves skipped.
     fit = walls.Fit(first_wall_ns, last_wall_ns, received_ns)
     fit.compare(np.arange(len(index)), device, worn)
     fit.bridge(np.flatnonzero(fit.patient == UNASSIGNED), device, worn)
+    # Step 2: promise 4. A row that only one patient can have measured is assigned.
     sure = (fit.patient != UNASSIGNED) & fit.alone
     out.patient[index] = np.where(sure, fit.patient, UNASSIGNED)
     touched = fit.patient != UNASSIGNED
     out.reason[index] = np.where(touched, _CODE[Unplaced.TWO_WEARERS], _CODE[Unplaced.NO_WEARER])
+    # Step 3: the reading taken, whoever it belongs to.
     best = fit.best
     _tell_passes(out, index, best, received_ns, columns, ~day)
     out.basis[index] = np.where(day, np.uint8(Basis.DAY), best.basis)

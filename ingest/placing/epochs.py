@@ -1,12 +1,16 @@
-"""What is known of a device's clock after it was reset: records out of line, and shifts that live records prove.
+"""Knowledge of a device's clock after a reset: records that are out of line, and shifts that live records prove.
 
-Records whose number rises while their time falls (or lies before 2010, or far ahead of arrival) are *odd*. Their shift
-is learned from live ones among them (device-formats.md 8.3): two records of different times that took the same time to
-arrive, and than which none of their line arrived sooner, were both sent as they were measured. A shift holds between
-such a pair, back from it as far as numbers follow each other and times never fall, and on from it to the newest record
-that was live by the same shift: what comes from memory after that waits for the next live one, since the clock may
-have been reset again. Odd records and epochs are only ever added, so a record gets the same corrected time whenever
-and in whatever batch it comes again.
+A record is *odd* if its number rises while its time falls, or if its time lies before 2010 or far ahead of arrival. Two
+odd records prove a shift (device-formats.md 8.3) if they were measured at different times, took equally long to arrive,
+and no other record of their line took less: both were then sent as they were measured. The shift holds
+
+- between the two records;
+- before them, as far back as numbers have no gap and times never fall;
+- after them, up to the newest record that was live by the same shift. A later record from the device's memory waits for
+  the next live one, because the clock may have been reset again.
+
+Odd records and epochs are added and never removed, so a record that comes again, in any batch, gets the same corrected
+time.
 """
 
 from bisect import insort
@@ -18,9 +22,9 @@ from ingest.placing.clocks import FUTURE_TOLERANCE_NS, LIVE_TOLERANCE_NS, RESET_
 from vitals.times import MINUTE_NS
 
 HUB_KEY = "hub_time_ns"
-"""Context key by which a hub says when it took a record in; it stands for arrival."""
+"""Context key of the time at which a hub received a record; it replaces the arrival."""
 SPAN_NS = 10 * MINUTE_NS
-"""Two records of one upload arrive together: only what lies further apart than any tolerance proves something."""
+"""Least time between two records that prove a shift: records of one upload arrive together and prove nothing."""
 _HUB_BEHIND_NS = 31 * 86_400_000_000_000
 _COMPARED = 64
 """How many of the newest odd records a new one is compared with."""
@@ -42,7 +46,7 @@ class Epoch(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """What an odd record taught: new epochs, and whether the time of other records is known by it."""
+    """The result of one odd record: new epochs, and whether the time of other records is known by them."""
 
     epochs: list[Epoch]
     others: bool
@@ -71,13 +75,13 @@ class DeviceClock:
     newest: list[Record] = field(default_factory=list)
 
     def copy(self) -> "DeviceClock":
-        """The same knowledge, to be learned on from here."""
+        """An independent copy."""
         return DeviceClock(
             self.odd.copy(), self.epochs.copy(), self.reached.copy(), self.unknown.copy(), self.newest.copy()
         )
 
     def is_odd(self, seq: int, source_ns: int, head_ns: int) -> bool:
-        """Whether a record is one of the odd ones, or older than a later one of them."""
+        """Whether a record is odd, or precedes an odd record: far behind ``head_ns``, a lower number, no later time."""
         if (seq, source_ns) in self.odd:
             return True
         late = source_ns < head_ns - RESET_LEAP_NS
@@ -85,17 +89,21 @@ class DeviceClock:
 
     def shift_ns(self, seq: int, source_ns: int, received_ns: int) -> int | None:
         """What to add to the time as sent; None where nothing is known."""
+        # Step 1: device-formats.md 8.3, step 1. A record that came before keeps its first arrival.
         arrived_ns = self.odd.get((seq, source_ns), received_ns)
+        # Step 2: 8.3, step 3. A shift applies to the records of its own epoch; the newest epoch comes first.
         for epoch, (last, last_ns) in zip(reversed(self.epochs), reversed(self.reached), strict=True):
             if epoch.from_seq <= seq <= last and epoch.first_ns <= source_ns <= last_ns:
                 return epoch.shift_ns if source_ns + epoch.shift_ns <= arrived_ns + FUTURE_TOLERANCE_NS else None
+            # Step 3: a record past the epoch has its shift only if it is live by it.
             live = abs(arrived_ns - source_ns - epoch.shift_ns) <= LIVE_TOLERANCE_NS
             if live and seq > last and source_ns >= last_ns:
                 return epoch.shift_ns
         return None
 
     def see(self, seq: int, source_ns: int, arrived_ns: int) -> Learned:
-        """Take in an odd record. One that is known changes nothing."""
+        """Take in an odd record. A known record changes nothing."""
+        # Step 1: keep the record with its first arrival (device-formats.md 8.3, step 1).
         record = (seq, source_ns)
         if record in self.odd:
             return Learned([], False)
@@ -103,13 +111,16 @@ class DeviceClock:
         self.unknown.add(record)
         insort(self.newest, record)
         del self.newest[:-_COMPARED]
+        # Step 2: it may extend a known epoch (8.3, step 3).
         before = len(self.epochs)
         self._reach(record)
+        # Step 3: otherwise it may prove a new shift together with another odd record (8.3, step 2).
         if self.shift_ns(*record, arrived_ns) is None:
             pair = self._pair(*record)
             if pair is not None:
                 self._add(pair)
             self._extend()
+        # Step 4: records whose time is known now are no longer unknown.
         found = (
             {one for one in self.unknown if self.shift_ns(*one, self.odd[one]) is not None} if self.epochs else set()
         )
@@ -130,7 +141,7 @@ class DeviceClock:
             self._reach(record)
 
     def _reach(self, record: Record) -> None:
-        """A live record by the shift of an epoch, past its newest one, is its newest."""
+        """Make a record the newest of an epoch if it lies past the epoch's newest and is live by its shift."""
         delay_ns = self.odd[record] - record[1]
         for number, epoch in enumerate(self.epochs):
             seq, source_ns = self.reached[number]
@@ -138,20 +149,22 @@ class DeviceClock:
                 self.reached[number] = record
 
     def _pair(self, seq: int, source_ns: int) -> Epoch | None:
-        """The epoch that this record and another one of its line prove."""
+        """The epoch that this record and another odd record prove."""
         mine_ns = self.odd[seq, source_ns] - source_ns
         for other in reversed(self.newest):
+            # Step 1: both arrived equally late and lie further apart than one upload (device-formats.md 8.3, step 2).
             other_ns = self.odd[other] - other[1]
             (low, low_ns), (high, high_ns) = sorted((other, (seq, source_ns)))
             if low == high or high_ns - low_ns < SPAN_NS or abs(mine_ns - other_ns) > LIVE_TOLERANCE_NS:
                 continue
+            # Step 2: no record of their line arrived sooner, so that neither comes from the device's memory.
             shift_ns = min(mine_ns, other_ns)
             if self._soonest(low, low_ns, high, high_ns) >= shift_ns - LIVE_TOLERANCE_NS:
                 return Epoch(low, low_ns, high, high_ns, shift_ns)
         return None
 
     def _soonest(self, low: int, low_ns: int, high: int, high_ns: int) -> int:
-        """The least time from record to arrival on the line of a pair: between them, and without a gap before."""
+        """The least time from record to arrival between the records of a pair and on the unbroken line before it."""
         first, first_ns = self._chain(low, low_ns)
         line = (
             arrived_ns - source_ns
@@ -171,7 +184,7 @@ class DeviceClock:
         return seq, source_ns
 
     def _extend(self) -> None:
-        """Let epochs reach back as far as records follow each other."""
+        """Extend each epoch back over records whose numbers have no gap (device-formats.md 8.3, step 3)."""
         for epoch in list(self.epochs):
             first, first_ns = self._chain(epoch.from_seq, epoch.first_ns)
             longer = epoch._replace(from_seq=first, first_ns=first_ns)
@@ -182,7 +195,7 @@ class DeviceClock:
 def clocks_of(
     odd: Iterable[tuple[str, int, int, int]], epochs: Iterable[tuple[str, int, int, int, int, int]]
 ) -> dict[str, DeviceClock]:
-    """Clocks by device token, from what the journal keeps in the order it was learned."""
+    """Clocks by device token, from the journal's odd records and epochs in the order in which they were learned."""
     found: dict[str, DeviceClock] = {}
     for token, seq, source_ns, arrived_ns in odd:
         found.setdefault(token, DeviceClock()).odd[seq, source_ns] = arrived_ns

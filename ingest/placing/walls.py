@@ -25,14 +25,18 @@ class Reading:
     tz_min: npt.NDArray[np.int16]
 
     def put(self, rows: Int64, other: "Reading", which: Bools) -> None:
-        """Replace ``rows[which]`` by what ``other``, as long as ``rows``, says of them."""
+        """Replace ``rows[which]`` by ``other[which]``; ``other`` is as long as ``rows``."""
         for name in ("early_ns", "late_ns", "time_ns", "basis", "tz_min"):
             getattr(self, name)[rows[which]] = getattr(other, name)[which]
 
 
 class Fit:
-    """What the assignments say of wall times: ``patient`` is one whose assignment a row can lie in, ``alone`` that it
-    can lie in nobody else's and not outside either, ``best`` the reading taken."""
+    """Wall times compared with the assignments of their device.
+
+    ``patient`` is a patient whose assignment a row can lie in, ``UNASSIGNED`` where there is none. ``alone`` is True
+    where the row can lie neither in another patient's assignment nor outside every assignment. ``best`` is the reading
+    taken.
+    """
 
     def __init__(self, first_wall_ns: Int64, last_wall_ns: Int64, received_ns: Int64) -> None:
         count = len(first_wall_ns)
@@ -46,25 +50,33 @@ class Fit:
         )  # fmt: skip
 
     def compare(self, rows: Int64, device: Int64, worn: WearTable) -> None:
-        """Look for ``rows`` in each assignment of their device."""
+        """Compare ``rows`` with each assignment of their device, one column of the table at a time."""
         column = 0
         while len(rows):
+            # Step 1: device-formats.md 8.3, step 3. Read the wall time in the zone of the assignment.
             number = device[rows]
             reading = self._read(rows, worn.zone[number, column], worn)
             early, late = reading.early_ns, reading.late_ns
+            # Step 2: the row touches the assignment if any of its instants lies in it, and is inside if all of them lie
+            # in the unbroken stretch of the patient.
             touches = (late >= worn.first_ns[number, column]) & (early < worn.end_ns[number, column])
             inside = (early >= worn.worn_from_ns[number, column]) & (late < worn.worn_to_ns[number, column])
+            # Step 3: keep the reading where it is the best one so far.
             self._offer(rows, reading, worn.patient[number, column], touches, inside)
             column += 1
             rows = rows[worn.parts[number] > column]
 
     def bridge(self, rows: Int64, device: Int64, worn: WearTable) -> None:
-        """Look for ``rows`` between the parts of one stretch: wall time that a patient's move skipped, read in the zone
-        that was left."""
+        """Look for ``rows`` between the parts of one stretch: a patient's move to another zone skips wall time.
+
+        Such a time is read in the zone that the patient left.
+        """
         for column in range(1, worn.first_ns.shape[1]):
+            # Step 1: rows of devices whose patient moved between the column before and this one.
             rows = rows[worn.parts[device[rows]] > column]
             moved = worn.worn_from_ns[device[rows], column] < worn.first_ns[device[rows], column]
             at_move, number = rows[moved], device[rows[moved]]
+            # Step 2: the move skipped the wall time if it lies after the move in the old zone and before it in the new.
             left = self._read(at_move, worn.zone[number, column - 1], worn)
             reached = self._read(at_move, worn.zone[number, column], worn)
             move_ns = worn.first_ns[number, column]
@@ -80,10 +92,12 @@ class Fit:
     def _offer(
         self, rows: Int64, reading: Reading, patient: npt.NDArray[np.int32], touches: Bools, inside: Bools
     ) -> None:
+        # Step 1: one patient alone remains if no other patient's assignment is touched, and none in part.
         known = self.patient[rows]
         self.alone[rows] &= ~touches | (inside & ((known == UNASSIGNED) | (known == patient)))
         self.patient[rows[touches]] = patient[touches]
-        # Of several readings for one patient (a move), as of two in a repeated hour: the later that is not ahead.
+        # Step 2: rank the readings of a row: a known zone first, then a time that is not ahead of arrival. Of two equal
+        # ones (a move, a repeated hour) the later is taken.
         ahead = reading.time_ns > self._received_ns[rows] + clocks.FUTURE_TOLERANCE_NS
         rank = (touches * (1 + 2 * (reading.basis != Basis.UNKNOWN) + ~ahead)).astype(np.int8)
         later = reading.time_ns > self.best.time_ns[rows]
@@ -95,14 +109,16 @@ class Fit:
 def read(
     first_wall_ns: Int64, last_wall_ns: Int64, received_ns: Int64, zone: npt.NDArray[np.int16], worn: WearTable
 ) -> Reading:
-    """Wall times from ``first_wall_ns`` to ``last_wall_ns`` (the same but for days), each in its zone or in none."""
+    """Wall times, each read in its zone or in none; ``last_wall_ns`` is the end of a day, else ``first_wall_ns``."""
+    # Step 1: device-formats.md 8.3, step 3. A time that is near its arrival is live; else its zone can be any.
     live = (np.abs(received_ns - first_wall_ns) <= clocks.LIVE_TOLERANCE_NS) & (first_wall_ns == last_wall_ns)
     early = np.where(live, first_wall_ns, clocks.anywhere(first_wall_ns).early_ns)
     late = np.where(live, first_wall_ns, clocks.anywhere(last_wall_ns).late_ns)
     basis = np.where(live, Basis.RECEIVED, Basis.UNKNOWN).astype(np.uint8)
-    # Without a zone the wall time stands for itself, but nothing was measured after it arrived.
+    # Step 2: without a zone the wall time is taken as UTC, but no later than the arrival.
     time_ns = np.where(live, first_wall_ns, np.minimum(first_wall_ns, received_ns))
     tz_min = np.zeros(len(zone), np.int16)
+    # Step 3: with a zone, the nearest past of the instants that the wall time names, and all of a day.
     for number in np.unique(zone[zone != NO_ZONE]):
         rows = zone == number
         instants = clocks.in_zone(first_wall_ns[rows], worn.zones[number])

@@ -1,4 +1,4 @@
-"""Who wore each device from when to when, as arrays that attribution reads."""
+"""The wearers of each device over time, as arrays that attribution reads."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,13 +30,14 @@ class WearTable:
     """
 
     def __init__(self, devices: Sequence[Device], assignments: Iterable[Assignment]) -> None:
+        # Step 1: sort the assignments of each device by time.
         self.rows = {device.id: row for row, device in enumerate(devices)}
         self.patients: list[str] = []
         self.zones: list[str] = []
         worn: list[list[Assignment]] = [[] for _ in devices]
         for assignment in sorted(assignments, key=_starts):
             worn[self.rows[assignment.device]].append(assignment)
-        # The last row serves devices that the registry does not know: never worn.
+        # Step 2: allocate one row per device. The last row, never worn, serves devices that the registry does not know.
         shape = (len(devices) + 1, max([len(items) for items in worn], default=0) or 1)
         self.first_ns, self.worn_from_ns = (np.full(shape, NEVER, np.int64) for _ in range(2))
         self.end_ns, self.worn_to_ns = (np.full(shape, EVER, np.int64) for _ in range(2))
@@ -44,11 +45,12 @@ class WearTable:
         self.patient = np.full(shape, UNASSIGNED, np.int32)
         self.parts, self.wearers = (np.zeros(shape[0], np.int32) for _ in range(2))
         self.clocks: dict[int, DeviceClock] = {}
-        """Of the devices whose clock was ever reset, by row."""
+        """Clocks of the devices whose clock was ever reset, by row."""
         self.ahead: dict[str, AheadClock] = {}
-        """Of the devices whose clock is ahead, by token."""
+        """Clocks of the devices whose clock is ahead, by token."""
         self.head_time_ns = np.zeros(shape[0], np.int64)
         self.head_seq = np.full(shape[0], NEVER, np.int64)
+        # Step 3: fill the rows in.
         self._fill(worn, [device.zone for device in devices])
 
     def _fill(self, worn: list[list[Assignment]], device_zone: list[str | None]) -> None:
@@ -57,18 +59,21 @@ class WearTable:
         for row, items in enumerate(worn):
             self.parts[row] = len(items)
             self.wearers[row] = len({item.patient for item in items})
+            # Step 1: the part that each assignment covers, within the whole stretch of its patient.
             spans = _stretches(items)
             for column, item in enumerate(items):
                 self.first_ns[row, column], self.end_ns[row, column] = _bounds(item)
                 self.worn_from_ns[row, column], self.worn_to_ns[row, column] = spans[column]
                 self.patient[row, column] = patients.setdefault(item.patient, len(patients))
+            # Step 2: device-formats.md 8.1, "no zone in the data". The assignment's zone comes before the device's. A
+            # device that nobody wears has its own zone, too.
             for column, zone in enumerate([item.zone or device_zone[row] for item in items] or [device_zone[row]]):
                 if zone is not None:
                     self.zone[row, column] = zones.setdefault(zone, len(zones))
         self.patients, self.zones = list(patients), list(zones)
 
     def row(self, device: str) -> int:
-        """The device's row; that of never-worn devices when the registry does not know it."""
+        """The device's row; the row of never-worn devices if the registry does not know the device."""
         return self.rows.get(device, len(self.parts) - 1)
 
     def ahead_ns(self, devices: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -77,7 +82,7 @@ class WearTable:
         return np.array([0 if clock is None else clock.correction_ns for clock in known], np.int64)
 
     def clock_of(self, device: str) -> DeviceClock:
-        """A copy of what is known of a device's clock, to be learned about."""
+        """A copy of a device's clock; the caller may add to it."""
         known = self.clocks.get(self.row(device))
         return DeviceClock() if known is None else known.copy()
 
@@ -88,7 +93,7 @@ class WearTable:
         return other
 
     def learn(self, learned: Mapping[str, DeviceClock]) -> None:
-        """Take over clocks that became known better."""
+        """Replace the clocks of these devices."""
         self.clocks.update({self.row(device): clock for device, clock in learned.items()})
 
     def trust(self, heads: Mapping[str, Head]) -> None:
@@ -108,15 +113,17 @@ def _bounds(assignment: Assignment) -> tuple[int, int]:
 
 
 def _stretches(items: list[Assignment]) -> list[tuple[int, int]]:
-    """For each assignment of a device, by time: from when to when its patient wore the device without a break."""
+    """The unbroken stretch, as (first, end), in which the patient of each assignment of a device wore it."""
     spans: list[tuple[int, int]] = []
     unbroken: list[int] = []
     for column, item in enumerate(items):
+        # Step 1: an assignment continues the stretch of the same patient if it begins where that one ended.
         first, end = _bounds(item)
         if unbroken and items[column - 1].patient == item.patient and spans[-1][1] == first:
             first = spans[-1][0]
         else:
             unbroken = []
+        # Step 2: all assignments of the stretch get its new end.
         unbroken.append(column)
         spans.append((first, end))
         for earlier in unbroken:

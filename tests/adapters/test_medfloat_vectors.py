@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ingest.adapters.ble.medfloat import FLOAT_SPECIALS, SFLOAT, SFLOAT_SPECIALS, float32
+from ingest.adapters.ble.medfloat import FLOAT_SPECIALS, SFLOAT, SFLOAT_SPECIALS, float32, scaled_sfloat
 from tests.support import FIXTURES
 
 FLOATS = json.loads((FIXTURES / "gatt" / "floats.json").read_text())
@@ -82,3 +82,8 @@ def test_a_special_mantissa_with_another_exponent_is_a_number() -> None:
     assert SFLOAT[0xF7FF] == 204.7
     assert float32(0xFF7FFFFF) == 838860.7
     assert sum(not math.isfinite(value) for value in SFLOAT) == len(SFLOAT_SPECIALS) == 5
+
+
+def test_the_table_holds_what_each_word_decodes_to() -> None:
+    words = range(1 << 16)
+    assert [repr(SFLOAT[word]) for word in words] == [repr(scaled_sfloat(word, 0)) for word in words]

@@ -35,7 +35,9 @@ async def load_while_killing(running: Running, publishers: list[Publisher]) -> l
     choose = random.Random(SEED)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(publisher.run(stop, PAUSE_S)) for publisher in publishers]
-    await asyncio.sleep(2.0)
+    async with asyncio.timeout(60):
+        while not all(publisher.acked for publisher in publishers):
+            await asyncio.sleep(0.05)
     killed = []
     for _ in range(ROUNDS):
         victims = choose.choice((["gateway"], ["core"], ["gateway", "core"]))

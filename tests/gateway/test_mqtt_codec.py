@@ -174,6 +174,12 @@ def test_other_protocols_are_turned_away(data: bytes) -> None:
         codec.version_of(data)
 
 
+def test_a_connack_without_decisions_of_the_server_states_the_largest_values() -> None:
+    packet, _ = mqtt5.read(codec.connack_v5(Code.SUCCESS))  # type: ignore[arg-type]
+    assert isinstance(packet, mqtt5.ConnAckPacket)
+    assert (packet.receive_max, packet.topic_alias_max, packet.max_packet_size) == (65535, 0, None)
+
+
 def test_server_packets_of_mqtt_5_read_back_through_the_library() -> None:
     wire = b"".join([
         codec.connack_v5(

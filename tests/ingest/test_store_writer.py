@@ -25,6 +25,8 @@ class ShyStore(DuckDBStore):
 
     fails = ""
     calls = 0
+    asked = 0
+    """How often its position was asked for while it was away."""
 
     def write(self, batches: Sequence[VitalBatch], *, expected: int, position: int) -> None:
         self.calls += 1
@@ -36,6 +38,7 @@ class ShyStore(DuckDBStore):
 
     def position(self) -> int:
         if self.fails == "away":
+            self.asked += 1
             raise BackendError("store: away", retryable=True)
         return super().position()
 
@@ -170,7 +173,7 @@ def test_a_store_that_fails_is_waited_for(site: Site, fails: str) -> None:
             site.append(10, 10)
             calls = site.store.calls
             # Its position cannot even be asked for: that must not end the thread.
-            assert not stop.wait(0.7)
+            eventually(lambda: site.store.asked >= 2, what="it is asked again")
             assert (thread.is_alive(), site.store.calls) == (True, calls)
         site.store.fails = ""
         expected = [float(n) for n in range(20 if fails == "away" else 10)]

@@ -70,7 +70,19 @@ def float32(word: int) -> float:
     return _decode(word, 24, 8, FLOAT_SPECIALS)
 
 
-SFLOAT: Final[tuple[float, ...]] = tuple(_decode(word, 12, 4, SFLOAT_SPECIALS) for word in range(1 << 16))
+def _all_sfloats() -> tuple[float, ...]:
+    """As ``_decode`` of each word, one exponent after the other: every import builds the table."""
+    mantissas = (*range(2048), *range(-2048, 0))
+    values: list[float] = []
+    for exponent in (*range(8), *range(-8, 0)):
+        power = 10 ** abs(exponent)
+        values += [float(one * power) for one in mantissas] if exponent >= 0 else [one / power for one in mantissas]
+    for word, special in SFLOAT_SPECIALS.items():
+        values[word] = _NO_NUMBER.get(special, _NAN)
+    return tuple(values)
+
+
+SFLOAT: Final[tuple[float, ...]] = _all_sfloats()
 """SFLOAT word -> float64; infinities for over and under range, NaN for the other specials."""
 
 
