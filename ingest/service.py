@@ -18,7 +18,8 @@ from ingest.adapter import Adapter, Context
 from ingest.corrections import Archive
 from ingest.journal import unknown_codes, worklist
 from ingest.journal.ahead_clocks import ahead_clocks, keep_ahead_clocks
-from ingest.journal.identities import LARGEST_ID, Cycle, Journal
+from ingest.journal.cursors import LARGEST_ID, place
+from ingest.journal.identities import Cycle, Journal
 from ingest.journal.lives import LifeJournal
 from ingest.journal.tally import Tally, ledger_of
 from ingest.marks import followed_ns, marks_of
@@ -288,7 +289,7 @@ class IngestService:
     # What people ask (vitals.ports.IngestView)
 
     def quarantine(self, *, after: str = "", limit: int = 100) -> list[QuarantineItem]:
-        return self._journal.quarantine(_place(after), limit)
+        return self._journal.quarantine(place(after), limit)
 
     def quarantine_item(self, ident: str) -> QuarantineItem:
         return self._journal.quarantine_item(ident)[0]
@@ -325,10 +326,10 @@ class IngestService:
         return done
 
     def unknown_codes(self, *, device: str | None = None, after: str = "", limit: int = 100) -> list[UnknownCode]:
-        return unknown_codes.listed(self._journal.log.query, device, _place(after), limit)
+        return unknown_codes.listed(self._journal.log.query, device, place(after), limit)
 
     def unassigned(self, *, after: str = "", limit: int = 100) -> list[UnassignedItem]:
-        return worklist.listed(self._journal.log.query, _place(after), limit)
+        return worklist.listed(self._journal.log.query, place(after), limit)
 
     def unassigned_item(self, ident: str) -> tuple[UnassignedItem, VitalBatch]:
         return worklist.shown(self._journal.log.query, ident)
@@ -387,7 +388,7 @@ class IngestService:
             return self._commit(undo)
 
     def device_events(self, device: str, *, after: str = "", limit: int = 100) -> list[ToldEvent]:
-        return self._lives.events(device, _place(after) if after else LARGEST_ID, limit)
+        return self._lives.events(device, place(after) if after else LARGEST_ID, limit)
 
     def processed(self) -> Processed:
         return self._lives.processed()
@@ -397,12 +398,3 @@ def _bounded(rows: list[LogRow]) -> list[LogRow]:
     """The first rows that fit in a cycle, at least one."""
     ends = list(accumulate(len(row.body) for row in rows))
     return rows[: max(1, bisect_right(ends, BYTES_PER_CYCLE))]
-
-
-def _place(cursor: str) -> int:
-    """The id that a page before ended with; raises ``InvalidRequest`` for what no page ends with."""
-    if not cursor:
-        return 0
-    if not cursor.isdecimal() or int(cursor) > LARGEST_ID:
-        raise InvalidRequest("cursor", "is not of this list")
-    return int(cursor)

@@ -303,17 +303,16 @@ def scan_rows(
             rule, kind = rule_of[slot], kinds[rule_of[slot]]
             # Step 4a: a plain limit (no median, no hours of the day) is compared here, everything else by ``judge``.
             plain = kind == _LIMIT and (medians[rule] <= 1 or not single) and from_min[rule] == to_min[rule]
-            beyond, measured, verdict = False, value, -1
+            beyond, measured, verdict, newest_ns = False, value, -1, last_time_ns[slot]
             if plain:
                 verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
             # Step 4b: only a row that is not older than the slot's newest one is judged; a newest one that lies ahead
             # of this row's receipt was taken by a clock that has been set back since, and silences nothing. A severe
             # older row is reviewed.
-            newer = time_ns >= last_time_ns[slot] or last_time_ns[slot] > received[row]
-            follows = newer and (single or kind == _LIMIT)
+            follows = (single or kind == _LIMIT) and (time_ns >= newest_ns or newest_ns > received[row])
             if follows and not (plain and verdict < 0):
-                if time_ns < last_time_ns[slot]:
-                    step_back(slots, slot, last_time_ns[slot] - time_ns)
+                if time_ns < newest_ns:
+                    step_back(slots, slot, newest_ns - time_ns)
                 last_time_ns[slot] = time_ns
                 if stale[slot] != 0:
                     count = _heard(slots, slot, rows, row, out, count)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ingest.journal import recognition
+from ingest.journal.cursors import row_of
 from ingest.journal.recognition import Recogniser
 from ingest.journal.tally import COUNTS, Tally
 from ingest.placing.epochs import DeviceClock, Epoch, clocks_of
@@ -68,7 +69,6 @@ CREATE TABLE IF NOT EXISTS unknown_codes(
 """
 STREAM = "vitals"
 _CONTEXT = b"quarantine"
-LARGEST_ID = 2**63 - 1
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -149,18 +149,12 @@ class Journal:
         rows = self.log.query(
             "SELECT id, device, adapter, adapter_version, kind, reason, detail, received_ns, size, "
             "payload, message, open FROM quarantine WHERE id = ?",
-            (_number(ident),),
+            (row_of(ident),),
         )
         if not rows:
             raise NotFound("quarantine item", ident)
         row = rows[0]
         return _item(row, self._sealer.open(row[9], _CONTEXT)), int(row[10]), bool(row[11])
-
-
-def _number(ident: str) -> int:
-    """The row that an item's id names; -1, which no row has, for what is no id."""
-    number = int(ident) if ident.isdecimal() else -1
-    return number if number <= LARGEST_ID else -1
 
 
 def _item(row: Sequence[Any], payload: bytes = b"") -> QuarantineItem:
@@ -258,5 +252,5 @@ class Cycle(Recogniser):
 
     def close_item(self, ident: str) -> bool:
         """Take an item out of quarantine; False when somebody did before."""
-        closed = self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (_number(ident),)).rowcount
+        closed = self._sql.execute("UPDATE quarantine SET open=0 WHERE id=? AND open", (row_of(ident),)).rowcount
         return closed == 1

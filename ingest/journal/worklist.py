@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from ingest.journal.cursors import row_of
 from vitals import encoding
 from vitals.errors import NotFound
 from vitals.model import VitalBatch
@@ -20,7 +21,6 @@ from vitals.records import UnassignedItem
 
 _COLUMNS = "id, device, readings, reason, first_ns, last_ns, received_ns"
 _OPEN = "id NOT IN (SELECT item FROM resolutions)"
-_LARGEST_ID = 2**63 - 1
 
 Query = Callable[[str, Sequence[object]], list[tuple[Any, ...]]]
 """Reads rows of the file outside of any transaction."""
@@ -61,7 +61,7 @@ def listed(query: Query, after: int, limit: int) -> list[UnassignedItem]:
 
 def shown(query: Query, ident: str) -> tuple[UnassignedItem, VitalBatch]:
     """An open item and its readings; raises ``NotFound``."""
-    rows = query(f"{_WHOLE} AND id=?", (_number(ident),))
+    rows = query(f"{_WHOLE} AND id=?", (row_of(ident),))
     if not rows:
         raise NotFound("unassigned item", ident)
     held = _opened(rows[0])
@@ -70,7 +70,7 @@ def shown(query: Query, ident: str) -> tuple[UnassignedItem, VitalBatch]:
 
 def held(sql: Connection, ident: str) -> HeldItem:
     """The same, in a transaction."""
-    row = sql.execute(f"{_WHOLE} AND id=?", (_number(ident),)).fetchone()
+    row = sql.execute(f"{_WHOLE} AND id=?", (row_of(ident),)).fetchone()
     if row is None:
         raise NotFound("unassigned item", ident)
     return _opened(row)
@@ -111,7 +111,7 @@ def take(sql: Connection, item: HeldItem, rows: npt.NDArray[np.bool_]) -> None:
 
 def resolve(sql: Connection, ident: str, outcome: str, patient: str | None, author: str, at_ns: int) -> None:
     """Close an item: who decided what."""
-    sql.execute("INSERT INTO resolutions VALUES(?,?,?,?,?)", (_number(ident), outcome, patient, author, at_ns))
+    sql.execute("INSERT INTO resolutions VALUES(?,?,?,?,?)", (row_of(ident), outcome, patient, author, at_ns))
 
 
 def _summary(batch: VitalBatch, reason: str) -> tuple[int, str, int, int, int, bytes]:
@@ -119,9 +119,3 @@ def _summary(batch: VitalBatch, reason: str) -> tuple[int, str, int, int, int, b
         len(batch), reason, int(batch.time_ns.min()), int(batch.time_ns.max()), int(batch.received_ns.max()),
         encoding.encode(batch),
     )  # fmt: skip
-
-
-def _number(ident: str) -> int:
-    """The row that an item's id names; -1, which no row has, for what is no id."""
-    number = int(ident) if ident.isdecimal() else -1
-    return number if number <= _LARGEST_ID else -1
