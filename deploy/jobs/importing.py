@@ -12,9 +12,11 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from deploy.layout import Layout
 from deploy.processes.control import ApiClient, options
@@ -225,7 +227,7 @@ def tell_refused(
     done again with each record of a refused payload by itself. ``like`` is a message of the device and kind."""
 
     def rejects(piece: Piece) -> Sequence[Reject]:
-        message = replace(like, kind=piece.kind, payload=piece.payload, received_ns=time.time_ns())
+        message = msgspec.structs.replace(like, kind=piece.kind, payload=piece.payload, received_ns=time.time_ns())
         return decode(adapter, [message], [context]).rejects
 
     with open_source(file, cut.member) as source:

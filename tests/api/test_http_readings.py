@@ -330,6 +330,7 @@ class TestSeries:
         for number, at in enumerate(("2023-10-28T21:59:59Z", "2023-10-28T22:00:00Z", "2023-10-29T22:59:59Z")):
             body = f'{{"vital":"spo2","value":{95 + number},"unit":"%","time":"{at}"}}'
             world.receive(device, body.encode())
+        world.stored()
         series = world.api("viewer").get(f"/patients/{patient}/readings", vital="spo2", resolution="1d")
         assert series["time"] == ["2023-10-27T22:00:00Z", "2023-10-28T22:00:00Z"]
         assert series["count"] == [1, 2]

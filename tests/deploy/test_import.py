@@ -121,7 +121,7 @@ def test_a_control_character_in_a_name_costs_nothing_and_a_broken_record_itself(
     patient = running.get("devices/phone")["patient"]
 
     def values() -> Any:
-        return running.get(f"patients/{patient}/readings?vital=heart_rate&resolution=raw")["value"]
+        return running.get(f"patients/{patient}/readings", vital="heart_rate", resolution="raw")["value"]
 
     assert values() == expected["readings"]
     file = tmp_path / "export.xml"
