@@ -204,7 +204,7 @@ class IngestService:
         self._worn.clocks = {
             self._worn.rows[token]: clock for token, clock in known.items() if token in self._worn.rows
         }
-        self._worn.ahead = ahead_clocks(self._journal.log)
+        self._worn.ahead = ahead_clocks(self._journal.log.query)
         self._contexts = {
             device.id: Context(device.zone, {**device.settings, **self._given.get(device.id, {})}) for device in devices
         }
@@ -373,7 +373,7 @@ class IngestService:
         return self._lives.state(device)
 
     def device_clock(self, device: str) -> AheadState:
-        return ahead_clocks(self._journal.log, device).get(device, AheadClock()).state()
+        return ahead_clocks(self._journal.log.query, device).get(device, AheadClock()).state()
 
     def undo_clock(self, device: str, reason: str, *, author: str) -> AheadState:
         def undo(cycle: Cycle) -> AheadState:

@@ -30,7 +30,7 @@ def uptime_ns() -> int:
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class Step(NamedTuple):
+class ClockStep(NamedTuple):
     """The wall clock was moved by ``moved_ns``. Not ``settled``: it was noticed, and is not followed yet. ``settled``:
     it is followed from now on, by 0 when it was taken back."""
 
@@ -70,22 +70,22 @@ class SteadyClock:
             self.look()
         return up_ns + self._offset_ns
 
-    def look(self) -> list[Step]:
+    def look(self) -> list[ClockStep]:
         """What happened to the wall clock since the last look: a step noticed, followed, or taken back."""
         with self._lock:
             up_ns, moved_ns = self._uptime_ns(), self._moved()
             if abs(moved_ns) < STEP_NS:
                 self._offset_ns += moved_ns
                 returned, self._noticed = self._noticed is not None, None
-                return [Step(0, True)] if returned else []
+                return [ClockStep(0, True)] if returned else []
             if self._noticed is None or abs(moved_ns - self._noticed[0]) >= STEP_NS:
                 self._noticed = (moved_ns, up_ns)
-                return [Step(moved_ns, False)]
+                return [ClockStep(moved_ns, False)]
             if up_ns - self._noticed[1] < SETTLE_NS:
                 return []
             self._offset_ns += moved_ns
             self._noticed, self._followed_ns = None, up_ns
-            return [Step(moved_ns, True)]
+            return [ClockStep(moved_ns, True)]
 
     def turning(self) -> bool:
         """Whether a step is followed about now: another process may still, or already, go by the other time."""

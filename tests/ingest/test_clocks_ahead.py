@@ -168,7 +168,7 @@ def test_a_directory_of_before_has_no_such_clocks_and_opens(world: World) -> Non
     with world.log.transaction() as tx:
         tx.connection.execute("DROP TABLE ahead_clocks")
     world.restart()
-    assert ahead_clocks(world.log) == {}
+    assert ahead_clocks(world.log.query) == {}
     teach(world, 20 * MINUTE)
 
 

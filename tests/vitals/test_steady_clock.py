@@ -2,7 +2,7 @@
 
 import pytest
 
-from vitals.steady import SETTLE_NS, STEP_NS, SteadyClock, Step, uptime_ns
+from vitals.steady import SETTLE_NS, STEP_NS, ClockStep, SteadyClock, uptime_ns
 from vitals.times import HOUR_NS, SECOND_NS
 
 START_NS = 1_700_000_000 * SECOND_NS
@@ -44,12 +44,12 @@ def test_a_step_is_told_when_it_is_noticed_and_when_it_is_followed(step_ns: int)
     clock = machine.clock(follows=False)
     assert clock.look() == []
     machine.moved_ns = step_ns
-    assert clock.look() == [Step(step_ns, False)]
+    assert clock.look() == [ClockStep(step_ns, False)]
     machine.passes(SETTLE_NS - 1)
     assert (clock.look(), clock.now_ns()) == ([], START_NS + machine.up_ns)
     machine.passes(1)
     assert clock.now_ns() == START_NS + machine.up_ns, "only a look follows it"
-    assert (clock.look(), clock.now_ns()) == ([Step(step_ns, True)], machine.wall_ns())
+    assert (clock.look(), clock.now_ns()) == ([ClockStep(step_ns, True)], machine.wall_ns())
     assert clock.look() == []
 
 
@@ -60,7 +60,7 @@ def test_a_step_that_is_taken_back_changes_nothing() -> None:
     clock.look()
     machine.passes(SETTLE_NS // 2)
     machine.moved_ns = SECOND_NS
-    assert (clock.look(), clock.now_ns()) == ([Step(0, True)], machine.wall_ns())
+    assert (clock.look(), clock.now_ns()) == ([ClockStep(0, True)], machine.wall_ns())
     machine.passes(SETTLE_NS)
     assert clock.look() == []
 
@@ -72,11 +72,11 @@ def test_another_step_begins_the_wait_anew() -> None:
     clock.look()
     machine.passes(SETTLE_NS - 1)
     machine.moved_ns = 2 * HOUR_NS
-    assert clock.look() == [Step(2 * HOUR_NS, False)]
+    assert clock.look() == [ClockStep(2 * HOUR_NS, False)]
     machine.passes(SETTLE_NS - 1)
     assert clock.look() == []
     machine.passes(1)
-    assert clock.look() == [Step(2 * HOUR_NS, True)]
+    assert clock.look() == [ClockStep(2 * HOUR_NS, True)]
 
 
 def test_the_slow_correction_of_a_time_service_is_followed() -> None:
