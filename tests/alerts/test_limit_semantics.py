@@ -64,7 +64,7 @@ def test_rows_that_are_not_scored_neither_raise_nor_clear(flag: Flag) -> None:
     [
         {"patient": None}, {"patient": "p_other"}, {"basis": int(Basis.DAY)}, {"basis": int(Basis.UNKNOWN)},
         {"time_ns": NO_TIME},
-        {"statistic": int(Statistic.MEAN)}, {"vital": "pulse_rate"}, {"value": math.nan},
+        {"statistic": int(Statistic.MINIMUM)}, {"vital": "pulse_rate"}, {"value": math.nan},
     ],
     ids=str,
 )  # fmt: skip
