@@ -8,6 +8,7 @@ import pytest
 
 from ingest.adapters.hl7 import mdc
 
+REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
 CASES: Final = Path(__file__).parent / "cases" / "hl7v2"
 STATED: Final = {
     "clinical.md 1.1": {
@@ -31,10 +32,21 @@ STATED: Final = {
 """The numbers and reference names as those pages state them, copied by hand from the pages, not from the table."""
 
 
+def section(source: str) -> str:
+    """The text of a section: ``interop.md 2.2``."""
+    page, number = source.split()
+    text = (REFERENCE / page).read_text(encoding="utf-8")
+    found = re.search(rf"^### {re.escape(number)} .*?(?=^##)", text, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[0]
+
+
 @pytest.mark.parametrize("code", mdc.CODES, ids=lambda code: str(code.number))
-def test_a_code_is_stated_by_its_source(code: mdc.Code) -> None:
+def test_a_code_is_stated_by_its_source(code: mdc.MdcCode) -> None:
     if not code.source.startswith("case "):
         assert code.name.removeprefix("MDC_") == STATED[code.source][code.number]
+        if ".md" in code.source:
+            assert re.search(rf"\b{code.number}\b|/ {code.number % 10}\b", section(code.source))
         return
     text = (CASES / code.source.removeprefix("case ") / "input.hl7").read_text(encoding="latin-1")
     if code.name:

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ingest.adapters.hl7.mdc import METRICS, NAMES, Meaning, Metric, meaning
+from ingest.adapters.hl7.mdc import METRICS, NAMES, Agreement, Metric, agreed
 from vitals.catalog import BY_CODE, BY_KEY, VITALS, accepts
 from vitals.units import UNIT_BY_NAME
 
@@ -233,9 +233,9 @@ def _mdc(code: str, name: str, system: str) -> Coded | None:
         return None
     # The second component of an MDIL triple is a label of the monitor, no reference name.
     if system == _HEXADECIMAL_SYSTEM:
-        found = Meaning(METRICS.get(number))
+        found = Agreement(METRICS.get(number))
     else:
-        found = meaning(number, said, is_other=number in _STRUCTURE or number in _UNITS)
+        found = agreed(number, said, is_other=number in _STRUCTURE or number in _UNITS)
     conflict = found.perhaps if found.contradicts else None
     return Coded(number, "", found.metric, number in PANELS and conflict is None, said, conflict)
 

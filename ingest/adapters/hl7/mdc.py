@@ -33,7 +33,7 @@ class Metric(NamedTuple):
     context: Mapping[str, str] = MappingProxyType({})
 
 
-class Code(NamedTuple):
+class MdcCode(NamedTuple):
     """One row: ``name`` is empty where the sources give the number alone; ``source`` states the row."""
 
     number: int
@@ -42,9 +42,9 @@ class Code(NamedTuple):
     source: str
 
 
-def _row(number: int, name: str, key: str, source: str, flags: Flag = Flag(0), **context: str) -> Code:
+def _row(number: int, name: str, key: str, source: str, flags: Flag = Flag(0), **context: str) -> MdcCode:
     metric = Metric(BY_KEY[key].code, int(flags), MappingProxyType(context))
-    return Code(number, name and f"MDC_{name}", metric, source)
+    return MdcCode(number, name and f"MDC_{name}", metric, source)
 
 
 CODES: Final = (
@@ -123,7 +123,7 @@ NAMES: Final[Mapping[str, int]] = MappingProxyType(
 """Reference names to numbers: vitals, the panel of a cuff, and rhythms."""
 
 
-class Meaning(NamedTuple):
+class Agreement(NamedTuple):
     """``metric`` is what a number and a name mean together, None for no vital sign.
 
     ``contradicts`` is True when they are those of two things. Then there is no metric, and ``perhaps`` lists the vitals
@@ -135,7 +135,7 @@ class Meaning(NamedTuple):
     perhaps: tuple[int, ...] = ()
 
 
-def meaning(number: int, name: str, *, is_other: bool = False) -> Meaning:
+def agreed(number: int, name: str, *, is_other: bool = False) -> Agreement:
     """What a number and a reference name mean together. The number decides; a number that no row has, and that is not
     that of something else (``is_other``: a panel, a device, a unit), leaves the meaning to the name.
 
@@ -143,19 +143,21 @@ def meaning(number: int, name: str, *, is_other: bool = False) -> Meaning:
     """
     by_number = METRICS.get(number)
     if is_setting(name):
-        return Meaning(None, contradicts=by_number is not None)
+        return Agreement(None, contradicts=by_number is not None)
     named = NAMES.get(name)
     by_name = METRICS.get(named) if named is not None else None
     if by_number is None:
         if is_other and by_name is not None:
-            return Meaning(None, contradicts=True, perhaps=(by_name.vital,))
-        return Meaning(by_name)
+            return Agreement(None, contradicts=True, perhaps=(by_name.vital,))
+        return Agreement(by_name)
     if by_name is None:
-        return Meaning(None, contradicts=True, perhaps=(by_number.vital,)) if named is not None else Meaning(by_number)
+        return (
+            Agreement(None, contradicts=True, perhaps=(by_number.vital,)) if named is not None else Agreement(by_number)
+        )
     if by_number.vital != by_name.vital or by_number.flags != by_name.flags:
-        return Meaning(None, contradicts=True, perhaps=(by_number.vital, by_name.vital))
+        return Agreement(None, contradicts=True, perhaps=(by_number.vital, by_name.vital))
     both = {key: word for key, word in by_number.context.items() if by_name.context.get(key) == word}
-    return Meaning(by_number._replace(context=MappingProxyType(both)))
+    return Agreement(by_number._replace(context=MappingProxyType(both)))
 
 
 def is_setting(name: str) -> bool:
