@@ -145,7 +145,7 @@ def test_try_shows_what_a_code_map_leaves_unknown_in_captured_messages(tmp_path:
         (["try", "json", "--payload", "-", "--set", "quirk"], 2, "--set: KEY=VALUE"),
         (["try", "json", "--payload", "-", "--code-map", "codes.toml"], 2, "--code-map: json has none"),
         (["try", "hl7v2", "--payload", "-", "--code-map", "codes.toml"], 2, "--code-map: codes.toml: cannot be read"),
-        (["try", "ble_plx", "--payload", "-", "--kind", "2a5e", "--captured"], 2, "--captured: no kind of file"),
+        (["try", "ble_plx", "--payload", "-", "--kind", "odd", "--captured"], 2, "--captured: no kind of file"),
         (["try", "ble_plx", "--payload", "-"], 2, "--kind: one of 2a5e, 2a5f"),
         (["new", "Bad-Name"], 2, "NAME: a-z"),
         (["new", "json"], 2, "NAME: json is taken"),
