@@ -59,7 +59,7 @@ def test_a_protocol_is_not_tried_on_those_it_is_not_for() -> None:
 def test_what_a_rule_reads_is_one_vital_of_each_part() -> None:
     heart = rule_set("candidate", SHIPPED["heart_failure"], ["p_1"], known(p_1={}), at(0))
     reads = {watched.rule: watched.vitals for watched in heart.watched}
-    pulses = codes("heart_rate", "pulse_rate", "pulse_rate_nibp")
+    pulses = codes("heart_rate", "pulse_rate", "pulse_rate_nibp", "pulse_rate_art")
     assert reads["heart_failure:H1"] == (codes("weight"),)
     assert reads["heart_failure:H5-low"] == (pulses,)
     assert reads["heart_failure:H5-low-symptoms"] == (pulses, codes("symptoms"))

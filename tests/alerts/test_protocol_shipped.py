@@ -177,7 +177,8 @@ def test_saturation_is_watched_in_every_context(age: str, scale: int, oxygen: st
     found = compile_protocols(adopted(SHIPPED["copd"]), context)
     urgent = [rule.face.name for rule in found.rules if rule.spec.severity == 1]
     assert urgent == (["copd:P1-red-target"] if scale == 2 else ["copd:P1-red"])
-    assert len(found.rules) + len(found.gated) == len(SHIPPED["copd"].rules) + 1  # P5-hr is watched on two vitals.
+    # P5-hr and P5-rr are each watched on two vitals.
+    assert len(found.rules) + len(found.gated) == len(SHIPPED["copd"].rules) + 2
 
 
 def test_noise_is_kept_away_by_the_median_and_a_true_fall_is_not_cancelled_by_one_reading() -> None:
@@ -194,6 +195,7 @@ def test_some_rules_are_for_hours_of_the_day() -> None:
     assert hours == {
         "copd:P5-hr": (1320, 420), "copd:P5-hr@pulse_rate": (1320, 420), "rhythm:R3": (420, 1320),
         "rhythm:R3@pulse_rate": (420, 1320), "rhythm:R3@pulse_rate_nibp": (420, 1320),
+        "rhythm:R3@pulse_rate_art": (420, 1320),
     }  # fmt: skip
 
 

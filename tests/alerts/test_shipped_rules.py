@@ -1,6 +1,6 @@
 """Every shipped rule through the engine: what raises it, how it reads, and that what it says ends it does."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -132,7 +132,8 @@ def pulse(rule: str, severity: int, value: float, line: str, back: float, ends: 
 
 
 PULSES = (("", "heart_rate", "Heart rate"), ("@pulse_rate", "pulse_rate", "Pulse rate (oximeter)"),
-          ("@pulse_rate_nibp", "pulse_rate_nibp", "Pulse rate (cuff)"))  # fmt: skip
+          ("@pulse_rate_nibp", "pulse_rate_nibp", "Pulse rate (cuff)"),
+          ("@pulse_rate_art", "pulse_rate_art", "Pulse rate (arterial line)"))  # fmt: skip
 
 
 def rhythm(
@@ -271,7 +272,32 @@ COMBINED = [
            rows(vital, 106, 106, start=900), "one part is over of: Heart rate 111 /min or more")
       for also, vital, name in PULSES),
 ]  # fmt: skip
-CASES = [*LIMITED, *PULSE, *DERIVED, *COMBINED]
+OTHER_METHODS = {
+    "bp_sys": ("bp_art_sys", "Systolic blood pressure", "Systolic pressure (arterial line)"),
+    "bp_dia": ("bp_art_dia", "Diastolic blood pressure", "Diastolic pressure (arterial line)"),
+    "resp_rate": ("resp_rate_vent", "Respiratory rate", "Respiratory rate (ventilator)"),
+}
+
+
+def by_other_method(case: Case, *, combined: bool) -> Iterator[Case]:
+    """The same case on the vital sign of another method, if the rule is also on one."""
+    first = case.begin[0][1]
+    if first not in OTHER_METHODS:
+        return
+    vital, name, other = OTHER_METHODS[first]
+    begin, end = ([(at_s, vital if key == first else key, value) for at_s, key, value in part]
+                  for part in (case.begin, case.end))  # fmt: skip
+    title, colon, rest = case.text.partition(": ") if combined else ("", "", case.text)
+    text = f"{title} ({other}){colon}{rest}" if combined else rest
+    resolves = f"{case.resolves.rstrip('.')} ({other})." if combined else case.resolves
+    yield Case(f"{case.rule}@{vital}", case.severity, begin, text.replace(f"{name} ", f"{other} "), end, resolves)
+
+
+OTHERS = [
+    *(one for case in LIMITED for one in by_other_method(case, combined=False)),
+    *(one for case in COMBINED for one in by_other_method(case, combined=True)),
+]
+CASES = [*LIMITED, *PULSE, *DERIVED, *COMBINED, *OTHERS]
 SILENT = [("diabetes:D7", CGM, 3600), ("diabetes:D7-long", CGM, 21_600), ("heart_failure:H8", "weight", 172_800)]
 
 

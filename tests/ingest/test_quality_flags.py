@@ -22,6 +22,11 @@ RANGES = {
     "bp_mean": ((25, 250), (40, 200)),
     "bp_avg_sys": ((40, 300), (60, 260)),
     "bp_avg_dia": ((20, 200), (30, 160)),
+    "bp_art_sys": ((40, 300), (60, 260)),
+    "bp_art_dia": ((20, 200), (30, 160)),
+    "bp_art_mean": ((25, 250), (40, 200)),
+    "pulse_rate_art": ((20, 300), (30, 220)),
+    "resp_rate_vent": ((2, 80), (4, 60)),
     "temp": ((25, 45), (32, 42.5)),
     "glucose_bg": ((10, 1500), (20, 800)),
     "glucose_isf": ((20, 600), (40, 400)),
@@ -150,6 +155,8 @@ def cross(*rows: tuple[int, str, float] | tuple[int, str, float, int]) -> list[F
 def test_pulse_pressure(systolic: float, diastolic: float, flag: Flag) -> None:
     assert cross((0, "bp_sys", systolic), (0, "bp_dia", diastolic)) == [flag, flag]
     assert cross((0, "bp_dia", diastolic), (0, "bp_sys", systolic)) == [flag, flag], "in any order"
+    assert cross((0, "bp_art_sys", systolic), (0, "bp_art_dia", diastolic)) == [flag, flag], "of an arterial line too"
+    assert cross((0, "bp_art_sys", systolic), (0, "bp_dia", diastolic)) == [NONE, NONE], "but not of two methods"
 
 
 @pytest.mark.parametrize(
