@@ -32,7 +32,8 @@ class SourceClock(IntEnum):
     NONE = 2
     """No usable time, live: ``source_time_ns`` is the receipt time and ``seq`` the message ordinal."""
     DAY = 3
-    """A day only: ``source_time_ns`` is midnight of that day read as UTC."""
+    """A day only: ``source_time_ns`` is midnight of that day read as UTC. With ``ended_ns`` the payload says the offset
+    too: both are instants, at which the day began and ended."""
     STORED = 4
     """No usable time and the device says that it comes from its memory: order is known, the instant is not."""
     HUB = 5
@@ -157,12 +158,17 @@ class ReadingsBuilder:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The result of a micro-batch. A message may give readings and a reject: its good parts are kept."""
+    """The result of a micro-batch. A message may give readings and a reject: its good parts are kept.
+
+    ``unknown_members`` counts members that no field of the adapter reads, ``left_out`` those that only add context to a
+    reading and cannot be read: they never cost the value beside them.
+    """
 
     batch: Columns
     events: Sequence[DeviceEvent] = ()
     rejects: Sequence[Reject] = ()
     unknown_members: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)

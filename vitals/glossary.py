@@ -212,6 +212,7 @@ class EventKind(Described):
     FAULT_OVER = "fault_over", "a fault of the device is over, named in `detail`"
     BATTERY_LOW = "battery_low", "the battery fell below the device's threshold, or the device said that it is low"
     BATTERY_OK = "battery_ok", "the battery is no longer low"
+    UNKNOWN_CODE = "unknown_code", "a value came under a code that is not known: see the worklist of unknown codes"
 
 
 class ControlKind(Described):

@@ -40,9 +40,10 @@ def try_payload(
     ``zone`` is the IANA zone of that person and of the device's clock, ``settings`` the device's model settings.
 
     Returns:
-        ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_members", "duplicates"}``. Readings
-        have the contract's shape without the patient; one that would wait on the unassigned worklist says why as
-        ``unassigned``. ``duplicates`` counts readings that the payload holds more than once.
+        ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_members", "left_out",
+        "duplicates"}``. Readings have the contract's shape without the patient; one that would wait on the unassigned
+        worklist says why as ``unassigned``. ``left_out`` counts members of context that cannot be read, ``duplicates`` readings that the
+        payload holds more than once.
 
     Raises:
         InvalidRequest: no such zone.
@@ -82,6 +83,7 @@ def _shown(out: Outcome) -> Json:
         "events": [_event(event) for event in out.events],
         "rejects": [{"reason": held.reason.value, "detail": held.detail} for held in out.held],
         "unknown_members": out.unknown_members,
+        "left_out": out.left_out,
         "duplicates": out.tally.total("repeated"),
     }
 

@@ -78,11 +78,12 @@ def place(
         np.zeros(rows, bool), np.full(rows, NO_TIME, np.int64),
     )  # fmt: skip
     live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
-    instant = (clock == SourceClock.INSTANT) | hub
-    day = clock == SourceClock.DAY
+    bounded_day = (clock == SourceClock.DAY) & (columns.ended_ns != NO_TIME)
+    instant = (clock == SourceClock.INSTANT) | hub | bounded_day
+    day = (clock == SourceClock.DAY) & ~bounded_day
     wall = (clock == SourceClock.WALL) | day
     unset = (instant | wall) & (shown_ns < clocks.PLAUSIBLE_FROM_NS)
-    out.basis[live], out.basis[hub] = Basis.RECEIVED, Basis.HUB
+    out.basis[live], out.basis[hub], out.basis[bounded_day] = Basis.RECEIVED, Basis.HUB, Basis.DAY
     future = instant & (shown_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
     by_time(out, live | (instant & ~unset & ~future), device, worn)
     readable = np.flatnonzero(wall & ~unset)
