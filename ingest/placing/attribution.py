@@ -82,7 +82,7 @@ def place(
     instant = (clock == SourceClock.INSTANT) | hub | bounded_day
     day = (clock == SourceClock.DAY) & ~bounded_day
     wall = (clock == SourceClock.WALL) | day
-    unset = (instant | wall) & (shown_ns < clocks.PLAUSIBLE_FROM_NS)
+    unset = (instant | wall) & clocks.unset(shown_ns, columns.context)
     out.basis[live], out.basis[hub], out.basis[bounded_day] = Basis.RECEIVED, Basis.HUB, Basis.DAY
     future = instant & (shown_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
     by_time(out, live | (instant & ~unset & ~future), device, worn)

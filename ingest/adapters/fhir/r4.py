@@ -8,8 +8,11 @@ an opaque key, where there is one, else 0. Without any time the receipt time, an
 of an identifier. A corrected Observation keeps its identity and is a revision; one ``entered-in-error`` or
 ``cancelled`` gives the same rows RETRACTED.
 
-A bad Observation is rejected alone; of one with a bad component the rest is kept. Resources that are no Observation,
-and components that name neither a vital sign nor a public code, are ignored and counted.
+A bad Observation is rejected alone; of one with a bad component the rest is kept. Members that only add to a value
+(identifier, interpretation, body site, other components) are left out and counted when they cannot be read. Resources
+that are no vital sign, and components that name neither a vital sign nor a public code, are ignored and counted; a
+number under an unknown public code is told on the worklist of unknown codes. Members of a panel (``hasMember``) are
+read where they stand: as entries of the Bundle, or contained in the panel. A battery level is an event.
 """
 
 from collections.abc import Mapping, Sequence
@@ -133,6 +136,9 @@ def _add_document(source: ObservationSource, out: ObservationOutput) -> None:
     if not isinstance(tree, dict):
         raise DecodeError(Reason.BAD_TYPE, "$")
     kind = _resource_type(tree, "")
+    if kind not in {_OBSERVATION, _BUNDLE}:
+        out.ignored += 1
+        return
     if kind not in accepted:
         raise DecodeError(Reason.BAD_VALUE, "resourceType")
     if kind == _BUNDLE:
@@ -163,7 +169,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
         if out.problems:
             rejects.append(_reject(index, out.problems))
             out.problems = []
-    return Decoded(out.readings.build(), out.events, rejects, out.ignored)
+    return Decoded(out.readings.build(), out.events, rejects, out.ignored, out.left_out)
 
 
 _DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -177,7 +183,7 @@ def _setting(context: Context, name: str) -> str:
 
 ADAPTER = Adapter(
     name="fhir",
-    version=1,
+    version=2,
     title="FHIR R4 Observation",
     kinds=MappingProxyType(
         {

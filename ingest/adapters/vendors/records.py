@@ -57,7 +57,6 @@ _MISSING: Final = "Object missing required field `"
 _MEMBERS: Final[dict[type[msgspec.Struct], frozenset[str]]] = {}
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 _Choice = TypeVar("_Choice")
-_Sent = TypeVar("_Sent")
 _Taken = TypeVar("_Taken")
 _UNREADABLE: Final = object()
 
@@ -171,7 +170,7 @@ class RecordOutput:
             self.problem(problem)
         return record
 
-    def aside(self, sent: _Sent | None, member: str, read: Callable[[_Sent, str], _Taken]) -> _Taken | None:
+    def aside(self, sent: Any, member: str, read: Callable[[Any, str], _Taken]) -> _Taken | None:
         """``read(sent, member)`` for a member that only adds context; None, and counted, when it cannot be read."""
         if sent is None:
             return None
