@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code, vital_code
+from ingest.adapters.reading.marks import without_marks
 from ingest.adapters.reading.timestamps import parse_rfc3339
 from ingest.files.splitting import CsvRows
 from vitals.errors import DecodeError
@@ -99,7 +100,7 @@ def _text(payload: bytes) -> str:
     if not payload:
         raise DecodeError(Reason.EMPTY)
     try:
-        return payload.decode("utf-8-sig")
+        return without_marks(payload).decode("utf-8")
     except UnicodeDecodeError as error:
         raise DecodeError(Reason.MALFORMED, f"not UTF-8 at byte {error.start}") from None
 

@@ -10,9 +10,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from vitals.catalog import BY_CODE, BY_KEY, VITALS, accepts
+from ingest.adapters.reading.observation_codes import LOINC_ALSO
+from ingest.adapters.reading.units import MDC_UNIT_NAMES, unit_of
+from vitals.catalog import BY_KEY, VITALS
 from vitals.glossary import Flag
-from vitals.units import UNIT_BY_NAME
 
 
 class Metric(NamedTuple):
@@ -51,7 +52,8 @@ METRICS: Final[Mapping[int, Metric]] = MappingProxyType(
 PANELS: Final = frozenset({vital.mdc for vital in VITALS if vital.panel and vital.mdc is not None})
 LOINC: Final[Mapping[str, Metric]] = MappingProxyType(
     # A code that several vitals share means the first, the plain one: 8867-4 is a heart rate.
-    {code: Metric(vital.code) for vital in reversed(VITALS) for code in vital.loinc if not vital.panel}
+    {code: _metric(also.vital, **also.context) for code, also in LOINC_ALSO.items() if not BY_KEY[also.vital].panel}
+    | {code: Metric(vital.code) for vital in reversed(VITALS) for code in vital.loinc if not vital.panel}
 )
 PANEL_LOINC: Final = frozenset({code for vital in VITALS if vital.panel for code in vital.loinc})
 
@@ -106,52 +108,6 @@ _NAMES: Final[Mapping[str, int]] = MappingProxyType(
     }
 )
 """Reference names of clinical.md 1.1 and interop.md 2.2 to numbers."""
-_UNITS: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        262688: "%",
-        264864: "/min",
-        264928: "/min",
-        266016: "mm[Hg]",
-        265987: "kPa",
-        268192: "Cel",
-        266560: "[degF]",
-        264274: "mg/dL",
-        266866: "mmol/L",
-        263875: "kg",
-        263904: "[lb_av]",
-        263441: "cm",
-        263520: "[in_i]",
-        264096: "kg/m2",
-        265216: "L/min",
-        263744: "L",
-        264338: "ms",
-        264320: "s",
-        268800: "{steps}",
-    }
-)
-_UNIT_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "MDC_DIM_PERCENT": "%",
-        "MDC_DIM_BEAT_PER_MIN": "/min",
-        "MDC_DIM_RESP_PER_MIN": "/min",
-        "MDC_DIM_MMHG": "mm[Hg]",
-        "MDC_DIM_KILO_PASCAL": "kPa",
-        "MDC_DIM_DEGC": "Cel",
-        "MDC_DIM_FAHR": "[degF]",
-        "MDC_DIM_MILLI_G_PER_DL": "mg/dL",
-        "MDC_DIM_MILLI_MOLE_PER_L": "mmol/L",
-        "MDC_DIM_KILO_G": "kg",
-        "MDC_DIM_LB": "[lb_av]",
-        "MDC_DIM_CENTI_M": "cm",
-        "MDC_DIM_INCH": "[in_i]",
-        "MDC_DIM_KG_PER_M_SQ": "kg/m2",
-        "MDC_DIM_L_PER_MIN": "L/min",
-        "MDC_DIM_L": "L",
-        "MDC_DIM_MILLI_SEC": "ms",
-        "MDC_DIM_SEC": "s",
-        "MDC_DIM_STEP": "{steps}",
-    }
-)
 PROFILES: Final[Mapping[int, str]] = MappingProxyType(
     {
         528388: "oximeter",
@@ -259,15 +215,13 @@ def observation(parts: tuple[str, ...]) -> Coded | None:
 @lru_cache(maxsize=4096)
 def unit(vital: int, parts: tuple[str, ...]) -> int | None:
     """The unit that the components of OBX-6 name, None when none of them measures ``vital``."""
-    measured = BY_CODE[vital]
     for code, name, _system in _triples(parts):
-        candidates = [_UNIT_NAMES.get(code), _UNIT_NAMES.get(name), code]
         number = mdc_number(code)
-        if number is not None:
-            candidates.insert(0, _UNITS.get(number if number > 0xFFFF else _UNIT_PARTITION | number))
-        for ucum in candidates:
-            if ucum and accepts(measured, ucum):
-                return UNIT_BY_NAME[ucum].code
+        term = "" if number is None else str(number if number > 0xFFFF else _UNIT_PARTITION | number)
+        for spelling in (term, code, MDC_UNIT_NAMES.get(name, "")):
+            found = unit_of(vital, spelling)
+            if found is not None:
+                return found
     return None
 
 

@@ -2,7 +2,8 @@
 
 Layout (CONTRACTS, "JSON"): ``{"vital","value","unit","time","seq"?}``, an array of such objects, or
 ``{"readings":[…]}``. ``vital`` is a catalogue key that is no panel and no score. ``unit`` is UCUM or a known spelling
-that fits the vital; it is never assumed. ``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time.
+that fits the vital; it is never assumed. ``time`` is RFC 3339 (``+0100`` for an offset is taken too) or epoch
+milliseconds, also as text of digits; without an offset it is wall time. A ``seq`` that is no whole number is left out.
 ``value`` is a finite number, and for a coded vital one of its code words. Unknown members are ignored and counted. A
 member given twice makes its reading unreadable: which of the two was meant is a guess.
 
@@ -22,7 +23,8 @@ from msgspec import UNSET, UnsetType
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
 from ingest.adapters.reading.json_document import Repeated, number, parse
-from ingest.adapters.reading.timestamps import from_milliseconds, parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_epoch, parse_time
+from ingest.adapters.reading.units import unit_of
 from ingest.files.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
@@ -77,11 +79,11 @@ _BACKSLASH: Final = ord("\\")
 _COLON: Final = ord(":")
 
 
-def _time(time: int | str) -> tuple[int, int]:
+def _time(time: float | str) -> tuple[int, int]:
     """Nanoseconds, and the offset or ``_WALL``; raises ``ValueError``."""
-    if isinstance(time, int):
-        return from_milliseconds(time), 0
-    time_ns, offset = parse_rfc3339(time)
+    if not isinstance(time, str) or time[4:5] != "-":
+        return parse_epoch(time), 0
+    time_ns, offset = parse_time(time)
     return time_ns, _WALL if offset is None else offset
 
 
@@ -133,7 +135,7 @@ def _code(item: dict[str, Any], codes: Mapping[str, float], path: str) -> float:
 
 def _slow_time(item: dict[str, Any], path: str) -> tuple[int, int]:
     time = item["time"]
-    if isinstance(time, bool) or not isinstance(time, int | str):
+    if isinstance(time, bool) or not isinstance(time, int | float | str):
         raise DecodeError(Reason.BAD_TYPE, f"{path}.time")
     try:
         return _time(time)
@@ -141,13 +143,11 @@ def _slow_time(item: dict[str, Any], path: str) -> tuple[int, int]:
         raise DecodeError(Reason.BAD_TIME, f"{path}.time") from None
 
 
-def _seq(item: dict[str, Any], path: str) -> int:
+def _seq(item: dict[str, Any]) -> tuple[int, int]:
+    """The number of the reading, and 1 when it is left out because it is no whole number of 64 bits."""
     seq = item.get("seq", 0)
-    if isinstance(seq, bool) or not isinstance(seq, int):
-        raise DecodeError(Reason.BAD_TYPE, f"{path}.seq")
-    if not _SEQ_MIN <= seq <= _SEQ_MAX:
-        raise DecodeError(Reason.BAD_VALUE, f"{path}.seq")
-    return seq
+    is_number = isinstance(seq, int) and not isinstance(seq, bool) and _SEQ_MIN <= seq <= _SEQ_MAX
+    return (seq, 0) if is_number else (0, 1)
 
 
 def _series(item: dict[str, Any], path: str) -> _Series:
@@ -158,13 +158,17 @@ def _series(item: dict[str, Any], path: str) -> _Series:
     if vital not in BY_KEY or BY_KEY[vital].panel or BY_KEY[vital].derived:
         raise DecodeError(Reason.UNKNOWN_VITAL, f"{path}.vital")
     series = _SERIES.get((vital, unit))
-    if series is None:
+    if series is not None:
+        return series
+    measured = BY_KEY[vital]
+    code = None if measured.values else unit_of(measured.code, unit)
+    if code is None:
         raise DecodeError(Reason.UNKNOWN_UNIT, f"{path}.unit")
-    return series
+    return _Series(measured.code, code, {})
 
 
-def _slow_row(index: int, item: Any, path: str) -> _Row:
-    """One reading, or the ``DecodeError`` that says what is wrong with it."""
+def _slow_row(index: int, item: Any, path: str) -> tuple[_Row, int]:
+    """One reading and the number of members left out, or the ``DecodeError`` that says what is wrong with it."""
     if not isinstance(item, dict):
         raise DecodeError(Reason.BAD_TYPE, path)
     if isinstance(item, Repeated):
@@ -174,7 +178,8 @@ def _slow_row(index: int, item: Any, path: str) -> _Row:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
     series = _series(item, path)
     value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
-    return (index, series.vital, series.unit, *_slow_time(item, path), _seq(item, path), value)
+    seq, left_out = _seq(item)
+    return (index, series.vital, series.unit, *_slow_time(item, path), seq, value), left_out
 
 
 def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
@@ -194,27 +199,29 @@ def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
 _MEMBERS: Final = frozenset(_Reading.__struct_fields__)
 
 
-def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int]:
-    """Rows, the reject and the number of unknown members of a message, step by step."""
+def _slow(index: int, payload: bytes) -> tuple[list[_Row], Reject | None, int, int]:
+    """Rows, the reject and the numbers of members unknown and left out of a message, step by step."""
     rows: list[_Row] = []
     problems: list[DecodeError] = []
-    unknown = 0
+    unknown = left_out = 0
     try:
         items, unknown = _items(parse(payload))
     except DecodeError as problem:
-        return rows, Reject(index, problem.reason, problem.detail), unknown
+        return rows, Reject(index, problem.reason, problem.detail), unknown, left_out
     for path, item in items:
         if isinstance(item, dict):
             unknown += len(item.keys() - _MEMBERS)
         try:
-            rows.append(_slow_row(index, item, path))
+            row, unread = _slow_row(index, item, path)
+            rows.append(row)
+            left_out += unread
         except DecodeError as problem:
             problems.append(problem)
     if not problems:
-        return rows, None, unknown
+        return rows, None, unknown, left_out
     first, others = problems[0], len(problems) - 1
     detail = f"{first.detail}; {others} more" if others else first.detail
-    return rows, Reject(index, first.reason, detail), unknown
+    return rows, Reject(index, first.reason, detail), unknown, left_out
 
 
 def _columns(rows: list[_Row]) -> Columns:
@@ -243,24 +250,25 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
     """Readings as sent; a message with a bad reading keeps its good ones and is rejected once."""
     rows: list[_Row] = []
     rejects: list[Reject] = []
-    unknown = 0
+    unknown = left_out = 0
     for index, message in enumerate(messages):
         if message.kind:
             rejects.append(Reject(index, Reason.UNKNOWN_KIND))
             continue
         good = _fast(index, message.payload)
         if good is None:
-            good, reject, ignored = _slow(index, message.payload)
+            good, reject, ignored, unread = _slow(index, message.payload)
             unknown += ignored
+            left_out += unread
             if reject is not None:
                 rejects.append(reject)
         rows += good
-    return Decoded(_columns(rows), rejects=rejects, unknown_members=unknown)
+    return Decoded(_columns(rows), rejects=rejects, unknown_members=unknown, left_out=left_out)
 
 
 ADAPTER = Adapter(
     name="json",
-    version=1,
+    version=2,
     title="Readings as JSON",
     kinds=MappingProxyType({"": "one reading, an array of readings, or an object with the member readings"}),
     vitals=frozenset(vital.key for vital in VITALS if not vital.panel and not vital.derived),

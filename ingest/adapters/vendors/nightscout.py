@@ -41,6 +41,7 @@ _MOST_MMOL_L: Final = 22.25
 """400 mg/dL, the top of a sensor's range: a larger number is no mmol/L."""
 _LEAST_MMOL_L: Final = 2.2
 """40 mg/dL, the foot of it."""
+_LEAST_READING_MMOL_L: Final = 1.2
 _SUSPECT: Final = int(Flag.SUSPECT)
 _CODES: Final[Mapping[float, str]] = MappingProxyType(
     {
@@ -222,6 +223,9 @@ def _add(entry: _Entry, output: RecordOutput) -> None:
         if not sensed.is_value:
             return
         unit, flags = sensed.unit, flags | sensed.flags
+        if unit == _MMOL_L and value < _LEAST_READING_MMOL_L:
+            # As a number it would be set aside as impossible, and nobody would look.
+            context["sent"], value = value, records.NO_NUMBER
     output.add(vital, value, unit, time_ns, clock=clock, tz_min=tz_min, flags=flags, context=context)
 
 
