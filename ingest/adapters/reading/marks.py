@@ -7,6 +7,6 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 def without_marks(payload: bytes) -> bytes:
     """``payload`` without a UTF-8 byte order mark in front and NUL bytes behind."""
-    if payload.startswith(_BYTE_ORDER_MARK):
+    while payload.startswith(_BYTE_ORDER_MARK):
         payload = payload[len(_BYTE_ORDER_MARK) :]
     return payload.rstrip(b"\0")
