@@ -347,3 +347,17 @@ def test_a_batch_of_many_messages_keeps_them_apart() -> None:
 def test_a_full_bundle_fits_the_payload_limit_and_the_limit_the_packet_limit() -> None:
     assert r4.ADAPTER.max_payload == 255 * 1024
     assert len(dumped(bundle(*[pressure()] * 200))) < r4.ADAPTER.max_payload
+
+
+def test_members_of_a_panel_are_read_where_they_stand() -> None:
+    sys = {**observation("8480-6", valueQuantity=quantity(191, "mm[Hg]")), "id": "s"}
+    dia = {**observation("8462-4", valueQuantity=quantity(122, "mm[Hg]")), "id": "d"}
+    panel = {**pressure(component=None), "hasMember": [{"reference": "#s"}, {"reference": "#d"}]}
+    inside = [{key: value for key, value in one.items() if not key.startswith("effective")} for one in (sys, dia)]
+    decoded = read({**panel, "contained": [*inside, {"resourceType": "Patient", "id": "p"}]})
+    assert not decoded.rejects
+    assert decoded.batch.value.tolist() == [191.0, 122.0]
+    assert len(set(decoded.batch.source_time_ns.tolist())) == 1
+    beside = read(bundle({**panel, "hasMember": [{"reference": "Observation/s"}]}, sys, dia))
+    assert not beside.rejects
+    assert beside.batch.value.tolist() == [191.0, 122.0]

@@ -27,6 +27,7 @@ WANTED: Final = [
     *(f"G6{letter}" for letter in "abcde"),
     *(f"G5{letter}" for letter in "abcde"),
     *(f"N1{letter}" for letter in "abcd"),
+    "N4a", "N4b", "N4c", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
