@@ -52,7 +52,11 @@ METRICS: Final[Mapping[int, Metric]] = MappingProxyType(
 PANELS: Final = frozenset({vital.mdc for vital in VITALS if vital.panel and vital.mdc is not None})
 LOINC: Final[Mapping[str, Metric]] = MappingProxyType(
     # A code that several vitals share means the first, the plain one: 8867-4 is a heart rate.
-    {code: _metric(also.vital, **also.context) for code, also in LOINC_ALSO.items() if not BY_KEY[also.vital].panel}
+    {
+        code: Metric(BY_KEY[also.vital].code, 0, also.context)
+        for code, also in LOINC_ALSO.items()
+        if not BY_KEY[also.vital].panel
+    }
     | {code: Metric(vital.code) for vital in reversed(VITALS) for code in vital.loinc if not vital.panel}
 )
 PANEL_LOINC: Final = frozenset({code for vital in VITALS if vital.panel for code in vital.loinc})
