@@ -42,8 +42,8 @@ def try_payload(
     Returns:
         ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_members", "left_out",
         "duplicates"}``. Readings have the contract's shape without the patient; one that would wait on the unassigned
-        worklist says why as ``unassigned``. ``left_out`` counts members of context that cannot be read, ``duplicates`` readings that the
-        payload holds more than once.
+        worklist says why as ``unassigned``. ``left_out`` counts members of context that cannot be read,
+        ``duplicates`` readings that the payload holds more than once.
 
     Raises:
         InvalidRequest: no such zone.

@@ -124,6 +124,28 @@ def parse_time(text: str) -> tuple[int, int | None]:
         return parse_rfc3339(_plain(text))
 
 
+_OFFSET: Final = re.compile(r"([+-])(\d\d):?([0-5]\d)|([+-]?\d{1,2}(?:\.\d{1,2})?)", re.ASCII)
+_LARGEST_OFFSET_MIN: Final = 14 * 60
+
+
+def parse_offset(sent: float | str) -> int | None:
+    """Minutes east of UTC of ``"-0800"``, ``-8`` or ``"-8"`` hours; None for an empty text.
+
+    Raises:
+        ValueError: not an offset, or more than 14 hours.
+    """
+    if sent == "":
+        return None
+    if isinstance(sent, str):
+        found = _OFFSET.fullmatch(sent)
+        if found is None:
+            raise ValueError("not an offset")
+        sent = float(found[4]) if found[4] else float(f"{found[1]}1") * (int(found[2]) + int(found[3]) / 60)
+    if not abs(sent) * 60 <= _LARGEST_OFFSET_MIN:
+        raise ValueError("more than 14 hours")
+    return round(sent * 60)
+
+
 _DIGITS: Final = re.compile(r"-?\d{9,16}(?:\.\d{1,9})?", re.ASCII)
 
 

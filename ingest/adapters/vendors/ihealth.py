@@ -8,7 +8,6 @@ Identity (device-formats.md 8.4): the instant and ``seq`` the hash of ``DataID``
 ``context["changed_ms"]``. Worked: MDate 1442491463 with -0800 is 2015-09-17T20:04:23Z.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
+from ingest.adapters.reading.timestamps import parse_offset
 from ingest.adapters.vendors import records as vendor_json
 from ingest.adapters.vendors.records import RecordOutput, epoch_ms, finite, whole
 from ingest.files.json_splitting import JsonRecords
@@ -45,8 +45,6 @@ _MEALS: Final = frozenset(
 ) | {"midnight", "at_midnight", "bedtime"}
 _DRUGS: Final = frozenset({"before_taking_pills", "after_taking_pills"})
 _SOURCES: Final[Mapping[str, int]] = MappingProxyType({"FromDevice": 0, "Manual": vendor_json.MANUAL})
-_TEXT_ZONE: Final = re.compile(r"([+-])(\d\d):?([0-5]\d)|([+-]?\d{1,2}(?:\.\d{1,2})?)", re.ASCII)
-_LARGEST_ZONE_MIN: Final = 14 * 60
 _COMMON: Final = {
     "data_id": "DataID", "m_date": "MDate", "time_zone": "TimeZone", "last_change_time": "LastChangeTime",
     "data_source": "DataSource", "note": "Note", "lat": "Lat", "lon": "Lon",
@@ -178,24 +176,10 @@ class _Taken(NamedTuple):
 
 
 def _zone_min(zone: float | str, member: str) -> int | None:
-    """Minutes east of UTC of ``"-0800"``, ``-8`` or ``"-8"``; None for an empty text."""
-    if isinstance(zone, str):
-        if not zone:
-            return None
-        match = _TEXT_ZONE.fullmatch(zone)
-        if match is None:
-            raise DecodeError(Reason.BAD_VALUE, member)
-        if match[4] is None:
-            minutes = int(match[2]) * 60 + int(match[3])
-            return _checked_zone(-minutes if match[1] == "-" else minutes, member)
-        zone = float(match[4])
-    return _checked_zone(round(finite(zone, member) * 60), member)
-
-
-def _checked_zone(minutes: int, member: str) -> int:
-    if abs(minutes) > _LARGEST_ZONE_MIN:
-        raise DecodeError(Reason.BAD_VALUE, member)
-    return minutes
+    try:
+        return parse_offset(zone)
+    except ValueError:
+        raise DecodeError(Reason.BAD_VALUE, member) from None
 
 
 def _changed_ns(time_s: int, member: str) -> int:
