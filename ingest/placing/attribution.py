@@ -106,8 +106,7 @@ def place(
         # Trusted time is wall time: the instant lies at most so much before it.
         out.after_ns[reset] = head_time_ns[reset] - clocks.EAST_NS
         _between(out, reset, device, received_ns, worn)
-        far = shown_ns > received_ns + clocks.RESET_LEAP_NS
-        out.odd = numbered & (reset | unset | (future & far))
+        out.odd = numbered & (reset | unset | (future & (shown_ns > received_ns + clocks.RESET_LEAP_NS)))
         out.trusted &= ~reset
         _correct(out, columns, device, received_ns, worn)
     return out
