@@ -32,7 +32,8 @@ class SourceClock(IntEnum):
     NONE = 2
     """No usable time, live: ``source_time_ns`` is the receipt time and ``seq`` the message ordinal."""
     DAY = 3
-    """A day only: ``source_time_ns`` is midnight of that day read as UTC."""
+    """A day only: ``source_time_ns`` is midnight of that day read as UTC. With ``ended_ns`` the payload says the offset
+    too: both are instants, at which the day began and ended."""
     STORED = 4
     """No usable time and the device says that it comes from its memory: order is known, the instant is not."""
     HUB = 5
@@ -186,12 +187,16 @@ class Decoded:
     ``document`` has one number per reading: a hash of the control or document id of its message, 0 without one. A
     re-send repeats it; a later measurement has another. ``correction`` is True for a reading that the source marks as
     the correction of an earlier one. Either is None when it says nothing of any reading.
+
+    ``unknown_members`` counts members that no field of the adapter reads, ``left_out`` those that only add context to a
+    reading and cannot be read: they never cost the value beside them.
     """
 
     batch: Columns
     events: Sequence[DeviceEvent] = ()
     rejects: Sequence[Reject] = ()
     unknown_members: int = 0
+    left_out: int = 0
     document: npt.NDArray[np.int64] | None = None
     correction: npt.NDArray[np.bool_] | None = None
 

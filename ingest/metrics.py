@@ -26,6 +26,10 @@ class IngestMetrics:
             "vitalgate_unknown_members", "Members of payloads that no adapter field reads", ("adapter",),
             registry=registry,
         )  # fmt: skip
+        self._left_out = Counter(
+            "vitalgate_members_left_out", "Members that only add context to a reading and cannot be read",
+            ("adapter",), registry=registry,
+        )  # fmt: skip
         self.stage = Histogram(
             "vitalgate_stage_seconds", "Time from receipt to the end of a stage", ("stage",), buckets=STAGE_BUCKETS,
             registry=registry,
@@ -44,3 +48,5 @@ class IngestMetrics:
                 self._readings.labels(adapter, result).inc(totals[name])
         if out.unknown_members:
             self._ignored.labels(adapter).inc(out.unknown_members)
+        if out.left_out:
+            self._left_out.labels(adapter).inc(out.left_out)

@@ -59,6 +59,7 @@ class Outcome:
     withdrawn: list[VitalBatch] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     unknown_members: int = 0
+    left_out: int = 0
     heads: dict[str, Head] = field(default_factory=dict)
     clocks: dict[str, Lesson] = field(default_factory=dict)
     ahead: dict[str, AheadClock] = field(default_factory=dict)
@@ -120,6 +121,7 @@ def run(
     decoded = decode(adapter, good, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.unknown_members += decoded.unknown_members
+    out.left_out += decoded.left_out
     columns, senders = decoded.batch, _senders(good, adapter.polled)
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
@@ -172,6 +174,7 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
         (*left.events, *right.events),
         (*left.rejects, *moved),
         left.unknown_members + right.unknown_members,
+        left.left_out + right.left_out,
         _beside(left.document, right.document, left, right),
         _beside(left.correction, right.correction, left, right),
     )

@@ -76,13 +76,13 @@ class Vital:
         return max(int(window), self.staleness_ns(mode))
 
 
-_PER_MIN = ("{beats}/min", "{beat}/min", "bpm")
+_PER_MIN = ("{beats}/min", "{beat}/min", "bpm", "/s")
 _PULSE = ("<=40", ">=131")
 _PRESSURE = ("kPa",)
 _GLUCOSE = ("mmol/L", "kg/L", "mol/L")
 
 VITALS: tuple[Vital, ...] = (
-    Vital(1, "heart_rate", "Heart rate", ("8867-4",), 147842, "/min", _PER_MIN, (20, 300), (30, 220),
+    Vital(1, "heart_rate", "Heart rate", ("8867-4",), 147842, "/min", _PER_MIN, (0, 300), (30, 220),
           urgent=_PULSE),
     Vital(2, "pulse_rate", "Pulse rate (oximeter)", ("8889-8", "8867-4"), 149530, "/min", _PER_MIN, (20, 300),
           (30, 220), urgent=_PULSE),
@@ -90,7 +90,7 @@ VITALS: tuple[Vital, ...] = (
           urgent=_PULSE),
     Vital(4, "spo2", "Oxygen saturation", ("59408-5", "2708-6"), 150456, "%", ("{fraction}",), (50, 100), (70, 100),
           urgent=("<=91", "")),
-    Vital(5, "resp_rate", "Respiratory rate", ("9279-1",), 151562, "/min", ("{breaths}/min",), (2, 80), (4, 60),
+    Vital(5, "resp_rate", "Respiratory rate", ("9279-1",), 151562, "/min", ("{breaths}/min", "/s"), (0, 80), (4, 60),
           urgent=("<=8", ">=25")),
     Vital(6, "bp", "Blood pressure panel", ("85354-9",), 150020, "mm[Hg]", panel=("bp_sys", "bp_dia", "bp_mean")),
     Vital(7, "bp_sys", "Systolic blood pressure", ("8480-6",), 150021, "mm[Hg]", _PRESSURE, (40, 300), (60, 260),
@@ -117,7 +117,8 @@ VITALS: tuple[Vital, ...] = (
           (20, 800), urgent=("<54", ">400"), other_codes=MappingProxyType({"undetermined_plasma": 160368})),
     Vital(17, "weight", "Body weight", ("29463-7",), 188736, "kg", ("g", "[lb_av]", "[stone_av]"), (20, 500),
           staleness_spot_h=48.0, paging_age_spot_h=24.0),
-    Vital(18, "height", "Body height", ("8302-2",), 188740, "cm", ("m", "[in_i]"), staleness_spot_h=8760.0),
+    Vital(18, "height", "Body height", ("8302-2",), 188740, "cm", ("m", "[in_i]", "[ft_i]"),
+          staleness_spot_h=8760.0),
     Vital(19, "bmi", "Body mass index", ("39156-5",), 188752, "kg/m2", (), (8, 100), (12, 70),
           staleness_spot_h=48.0, paging_age_spot_h=24.0),
     Vital(20, "body_fat", "Body fat", ("41982-0",), 188748, "%", ("{fraction}",), (0, 100), staleness_spot_h=48.0),

@@ -21,6 +21,7 @@ KPA_TO_MMHG = 7.500616827
 LB_TO_KG = 0.45359237
 STONE_TO_KG = 6.35029318
 INCH_TO_CM = 2.54
+FOOT_TO_CM = 30.48
 _DECIMALS = 9
 # One less: the way back multiplies what the way there rounded.
 _BACK_DECIMALS = 8
@@ -70,6 +71,8 @@ UNITS: tuple[Unit, ...] = (
     Unit(29, "{code}", ("code",)),
     Unit(30, "{score}", ("score",)),
     Unit(31, "{uses}/d", ("uses/d",)),
+    Unit(32, "/s", ("count/s",)),
+    Unit(33, "[ft_i]", ("ft",)),
 )
 
 UNIT_BY_CODE: Mapping[int, Unit] = MappingProxyType({unit.code: unit for unit in UNITS})
@@ -96,8 +99,10 @@ _LINEAR: Mapping[tuple[str, str], tuple[float, float, bool]] = MappingProxyType(
         ("[stone_av]", "kg"): _scaled(STONE_TO_KG),
         ("m", "cm"): (100.0, 0.0, _POWER),
         ("[in_i]", "cm"): _scaled(INCH_TO_CM),
+        ("[ft_i]", "cm"): _scaled(FOOT_TO_CM),
         ("s", "ms"): (1000.0, 0.0, _POWER),
         ("L/s", "L/min"): _scaled(60.0),
+        ("/s", "/min"): _scaled(60.0),
         ("mL", "L"): (0.001, 0.0, _POWER),
     }
 )

@@ -196,6 +196,7 @@ def _print(result: Mapping[str, Any]) -> None:
             console.print(f"{title}: none")
     for count, words in (
         (result["duplicates"], "readings that are in it twice"), (result["unknown_members"], "unknown members"),
+        (result["left_out"], "members beside values that cannot be read and are left out"),
     ):  # fmt: skip
         if count:
             console.print(f"{count} {words}")

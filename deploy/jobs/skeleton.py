@@ -176,6 +176,7 @@ _EXPECTED: Final = """{
  "events": [],
  "rejects": [],
  "unknown_members": 0,
+ "left_out": 0,
  "duplicates": 0
 }
 """

@@ -47,9 +47,10 @@ def try_payload(
 
     Returns:
         ``{"adapter", "version", "kind", "readings", "events", "rejects", "unknown_codes", "unknown_members",
-        "duplicates"}``. ``unknown_codes`` are the codes that are no vital sign here, with their counts. Readings have
-        the contract's shape without the patient; one that would wait on the unassigned worklist says why as
-        ``unassigned``. ``duplicates`` counts readings that the payload holds more than once.
+        "left_out", "duplicates"}``. ``unknown_codes`` are the codes that are no vital sign here, with their counts.
+        Readings have the contract's shape without the patient; one that would wait on the unassigned worklist says why
+        as ``unassigned``. ``left_out`` counts members of context that cannot be read, ``duplicates`` readings that the
+        payload holds more than once.
 
     Raises:
         InvalidRequest: no such zone, or files of this kind are not cut.
@@ -101,6 +102,7 @@ def _shown(out: Outcome) -> Json:
         "rejects": [{"reason": held.reason.value, "detail": held.detail} for held in out.held],
         "unknown_codes": _codes(out.events),
         "unknown_members": out.unknown_members,
+        "left_out": out.left_out,
         "duplicates": out.tally.total("repeated"),
     }
 

@@ -86,11 +86,12 @@ def place(
     )  # fmt: skip
     # Step 2: 8.3, step 1. Live rows take their arrival, rows with an instant the instant.
     live, hub = clock == SourceClock.NONE, clock == SourceClock.HUB
-    instant = (clock == SourceClock.INSTANT) | hub
-    day = clock == SourceClock.DAY
+    bounded_day = (clock == SourceClock.DAY) & (columns.ended_ns != NO_TIME)
+    instant = (clock == SourceClock.INSTANT) | hub | bounded_day
+    day = (clock == SourceClock.DAY) & ~bounded_day
     wall = (clock == SourceClock.WALL) | day
-    unset = (instant | wall) & (shown_ns < clocks.PLAUSIBLE_FROM_NS)
-    out.basis[live], out.basis[hub] = Basis.RECEIVED, Basis.HUB
+    unset = (instant | wall) & clocks.unset(shown_ns, columns.context)
+    out.basis[live], out.basis[hub], out.basis[bounded_day] = Basis.RECEIVED, Basis.HUB, Basis.DAY
     future = instant & (shown_ns > received_ns + clocks.FUTURE_TOLERANCE_NS)
     by_time(out, live | (instant & ~unset & ~future), device, worn)
     # Step 3: 8.1, "no zone in the data". Wall times are read in the zone of each assignment.
@@ -118,8 +119,7 @@ def place(
         # Trusted time is wall time: the instant lies at most so much before it.
         out.after_ns[reset] = head_time_ns[reset] - clocks.EAST_NS
         _between(out, reset, device, received_ns, worn)
-        far = shown_ns > received_ns + clocks.RESET_LEAP_NS
-        out.odd = numbered & (reset | unset | (future & far))
+        out.odd = numbered & (reset | unset | (future & (shown_ns > received_ns + clocks.RESET_LEAP_NS)))
         out.trusted &= ~reset
         _correct(out, columns, device, received_ns, worn)
     return out

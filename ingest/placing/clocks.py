@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 OFFSET_KEY = "time_offset_min"
 """Context key by which an adapter says how far the user-facing time is from the base time (device-formats.md 2.2)."""
+STATED_KEY = "stated_time"
+"""Context key of a reading whose time a record states: it may be of any year, for no clock of a device gave it."""
 FUTURE_TOLERANCE_NS = 5 * MINUTE_NS
 """A time further ahead of arrival than this is a clock fault (clinical.md 1.3)."""
 LIVE_TOLERANCE_NS = 2 * MINUTE_NS
@@ -99,6 +101,14 @@ def shown(source_time_ns: Int64, context: Mapping[int, Mapping[str, Any]]) -> In
         if OFFSET_KEY in items:
             out[row] += int(items[OFFSET_KEY]) * MINUTE_NS
     return out
+
+
+def unset(shown_ns: Int64, context: Mapping[int, Mapping[str, Any]]) -> npt.NDArray[np.bool_]:
+    """Rows whose time is that of a clock that was never set; a time that a record states is not (``STATED_KEY``)."""
+    early = shown_ns < PLAUSIBLE_FROM_NS
+    for row in np.flatnonzero(early).tolist() if context else ():
+        early[row] = STATED_KEY not in context.get(row, {})
+    return early
 
 
 def ends(length_ns: Int64, time_ns: Int64, ended_ns: Int64) -> Int64:

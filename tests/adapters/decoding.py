@@ -130,6 +130,7 @@ def shown(decoded: Decoded) -> dict[str, Any]:
         ],
         "rejects": [{"reason": reject.reason.value, "detail": reject.detail} for reject in decoded.rejects],
         "unknown_members": decoded.unknown_members,
+        **({"left_out": decoded.left_out} if decoded.left_out else {}),
     }
 
 

@@ -155,7 +155,7 @@ def test_an_unclosed_quote_never_loses_rows_in_silence() -> None:
         (b'"Index', Reason.MALFORMED),
         (HEADER + b"\xff\xfe", Reason.MALFORMED),
         (SAMPLE.decode("utf-8-sig").encode("utf-16"), Reason.MALFORMED),
-        (b"\x00" * (1 << 20), Reason.MALFORMED),
+        (b"\x00" * (1 << 20), Reason.MISSING_FIELD),
     ],
 )
 def test_a_payload_without_a_usable_header(payload: bytes, reason: Reason) -> None:

@@ -68,7 +68,11 @@ def encoded(measured: Measured) -> dict[str, Any]:
 @st.composite
 def measurements(draw: st.DrawFn) -> Measured:
     name = draw(st.sampled_from(sorted(VERSIONS)))
-    form = "start" if name == "step-count" else draw(st.sampled_from(["point", "start and end", "start", "end"]))
+    form = (
+        "start"
+        if name in {"step-count", "sleep-duration"}
+        else draw(st.sampled_from(["point", "start and end", "start", "end"]))
+    )
     return Measured(
         name,
         draw(st.sampled_from(VERSIONS[name])),

@@ -12,6 +12,7 @@ from ingest import pipeline
 from ingest.adapter import Context, Decoded, SourceClock
 from tests.adapters.decoding import ADAPTERS, assert_sound, decode, decode_all, message, shown
 from tests.adapters.vendor_documents import SAMPLES, Sample, copied, dumped, follow
+from vitals.catalog import BY_CODE
 from vitals.glossary import Flag, Reason
 
 FIELDS = [
@@ -86,8 +87,62 @@ def test_members_that_are_not_required_may_be_missing(sample: Sample) -> None:
         assert not check(sample, sample.changed({}, without=member)).rejects, member
 
 
-@pytest.mark.parametrize(("sample", "member"), FIELDS)
-def test_a_member_of_a_wrong_type_hurts_its_record_alone(sample: Sample, member: str) -> None:
+MAIN = {
+    "dexcom": {"value", "unit"},
+    "nightscout": {"sgv", "mbg", "units", "isValid"},
+    "withings": {"measures", "deleted"},
+    "fitbit": {"minutes"},
+    "ihealth": set(),
+    "health_auto_export": {"totalSleep", "asleep", "startDate", "qty", "value", "units", "data"},
+}
+"""Members beside the required ones without which a record means something else."""
+VALUES_BESIDE = {
+    "fitbit": {"bmi", "fat", "min", "max"},
+    "ihealth": {"HR", "BMI", "FatValue"},
+    "health_auto_export": {"Min", "Avg", "Max"},
+}
+"""Optional members that are values of their own."""
+
+
+def _is_context(sample: Sample, member: str) -> bool:
+    return member not in sample.required | MAIN[sample.adapter] | VALUES_BESIDE.get(sample.adapter, set())
+
+
+def main_values(decoded: Decoded) -> list[tuple[Any, ...]]:
+    """Everything of the readings but the time zone, identity and flags that members of context may add."""
+    batch = decoded.batch
+    ids = [BY_CODE[code].key for code in batch.vital.tolist()]
+    return list(zip(ids, batch.value.tolist(), batch.unit.tolist(), batch.statistic.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sample", "member"),
+    [field for field in FIELDS if _is_context(*field.values)],  # type: ignore[arg-type]
+)
+def test_a_member_of_context_that_cannot_be_read_leaves_every_value_in_place(sample: Sample, member: str) -> None:
+    right = sample.record[member]
+    whole = check(sample, sample.payload())
+    for wrong in ({"a": 1}, [[1]], "no such thing", math.nan, 10**30):
+        if isinstance(wrong, str) and isinstance(right, str) and member not in TIMES:
+            continue  # any text is one
+        decoded = check(sample, sample.changed({member: wrong}))
+        assert not decoded.rejects, wrong
+        assert main_values(decoded) == main_values(whole), wrong
+        if isinstance(wrong, dict | list) and (sample.adapter, member) not in OPEN:
+            assert decoded.left_out == 1, wrong
+
+
+TIMES = {"displayTime", "dateString", "sysTime", "TimeZone", "endTime", "sleepStart", "sleepEnd", "endDate"}
+"""Members of context that are times, as text."""
+OPEN = {("fitbit", "value")}
+"""Members that may hold an object."""
+
+
+@pytest.mark.parametrize(
+    ("sample", "member"),
+    [field for field in FIELDS if not _is_context(*field.values)],  # type: ignore[arg-type]
+)
+def test_a_main_member_of_a_wrong_type_hurts_its_record_alone(sample: Sample, member: str) -> None:
     right = sample.record[member]
     for wrong in ({"a": 1}, [[1]], True, 1.5, "x"):
         if type(wrong) is type(right) or (isinstance(wrong, float) and isinstance(right, int | float)):

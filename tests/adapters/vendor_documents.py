@@ -186,7 +186,7 @@ SAMPLES = (
     Sample("health_auto_export", "metrics", _metrics("resting_heart_rate", "bpm", ITEM), _ITEMS, frozenset({"date"})),
     Sample("health_auto_export", "metrics", _metrics("blood_pressure", "mmHg", PRESSURE_ITEM), _ITEMS,
            frozenset({"date", "systolic", "diastolic"})),
-    Sample("health_auto_export", "metrics", _metrics("sleep_analysis", "hr", NIGHT), _ITEMS, frozenset({"date"})),
+    Sample("health_auto_export", "metrics", _metrics("sleep_analysis", "hr", NIGHT), _ITEMS, frozenset()),
     Sample("health_auto_export", "metrics", _metrics("sleep_analysis", "hr", STAGE), _ITEMS,
            frozenset({"qty", "value"}), frozenset({"startDate"})),
     Sample("health_auto_export", "metrics", _metrics("heart_rate", "bpm", ITEM, 2), _METRIC,

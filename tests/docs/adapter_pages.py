@@ -209,6 +209,8 @@ def _results(expected: Mapping[str, Any]) -> list[str]:
         parts.append(table(("reject", "detail"), rows))
     if expected["unknown_members"]:
         parts.append(f"Ignored and counted: {expected['unknown_members']}.")
+    if expected.get("left_out"):
+        parts.append(f"Left out because it cannot be read, and counted: {expected['left_out']}.")
     return parts or ["Nothing comes out, and nothing is rejected."]
 
 

@@ -12,11 +12,11 @@ INF = float("inf")
 NONE = Flag(0)
 RANGES = {
     # key: (implausible outside), (suspect outside)
-    "heart_rate": ((20, 300), (30, 220)),
+    "heart_rate": ((0, 300), (30, 220)),
     "pulse_rate": ((20, 300), (30, 220)),
     "pulse_rate_nibp": ((20, 300), (30, 220)),
     "spo2": ((50, 100), (70, 100)),
-    "resp_rate": ((2, 80), (4, 60)),
+    "resp_rate": ((0, 80), (4, 60)),
     "bp_sys": ((40, 300), (60, 260)),
     "bp_dia": ((20, 200), (30, 160)),
     "bp_mean": ((25, 250), (40, 200)),
@@ -63,7 +63,7 @@ def flags_of(key: str, value: float, statistic: Statistic = Statistic.SINGLE) ->
 @pytest.mark.parametrize("statistic", Statistic)
 def test_ranges_are_those_of_values_not_of_their_spread_or_number(statistic: Statistic) -> None:
     spread = statistic.name in {"COUNT", "STANDARD_DEVIATION", "VARIANCE", "QUARTILE_DEVIATION"}
-    assert flags_of("heart_rate", 5.0, statistic) == (NONE if spread else Flag.IMPLAUSIBLE)
+    assert flags_of("heart_rate", 350.0, statistic) == (NONE if spread else Flag.IMPLAUSIBLE)
 
 
 def test_every_vital_is_in_the_table() -> None:
@@ -197,3 +197,9 @@ def test_nothing_to_check() -> None:
     assert cross((0, "weight", 80), (0, "temp", 37)) == [NONE, NONE]
     empty = np.empty(0, np.int64)
     assert len(quality.cross_flags(empty, empty, empty.astype(np.uint16), empty.astype(np.float64))) == 0
+
+
+@pytest.mark.parametrize("vital", ["heart_rate", "resp_rate"])
+def test_a_rate_of_zero_is_a_value_that_asks_for_a_look(vital: str) -> None:
+    """Asystole and apnoea are no sentinels; urgency does not fall towards zero."""
+    assert [flags_of(vital, value) for value in (0.0, 1.0, 3.0)] == [Flag.SUSPECT] * 3

@@ -31,7 +31,8 @@ OTHER_LOINC = {
 }
 EXTRA_ACCEPTED = {
     # Spellings of the same unit that devices send.
-    "heart_rate": {"{beat}/min"}, "pulse_rate": {"{beat}/min"}, "pulse_rate_nibp": {"{beat}/min"},
+    "heart_rate": {"{beat}/min", "/s"}, "pulse_rate": {"{beat}/min", "/s"}, "pulse_rate_nibp": {"{beat}/min", "/s"},
+    "resp_rate": {"/s"}, "height": {"[ft_i]"},
     # The Bluetooth glucose profile carries kg/L and mol/L (device-formats.md); moles have rows of their own here.
     "glucose_bg": {"kg/L", "mol/L"}, "glucose_isf": {"kg/L", "mol/L"}, "glucose": {"kg/L", "mol/L", "mmol/L"},
     # Ratios come as fractions too.
@@ -50,7 +51,7 @@ NO_KEY_ROWS = {
 UNITS_BY_WORD = {"(components)": "mm[Hg]", "code A/C/V/P/U": "{code}", "coded": "{code}"}
 RANGES_OF_THE_CATALOGUE_ALONE = {
     # As in the row of the same kind of rate, pressure or sample.
-    "pulse_rate_nibp": "heart_rate", "bp_avg_sys": "bp_sys", "bp_avg_dia": "bp_dia", "glucose": "glucose_bg",
+    "pulse_rate_nibp": "pulse_rate", "bp_avg_sys": "bp_sys", "bp_avg_dia": "bp_dia", "glucose": "glucose_bg",
 }  # fmt: skip
 BOUNDS_BY_DEFINITION = {
     # A percentage, or the share of oxygen in air and above: no clinical claim.

@@ -9,8 +9,8 @@ A device that says its clock is not set has no usable one: after a restart it ma
 must not pass for an old one. A value from storage without a usable time is STORED: it happened, but not now.
 
 A finger that is out is 127 % or 255 or 511 /min on many oximeters, or 0 in both fields (device-formats.md 2.13). These
-are no values: the field is absent, so is the SpO2 beside a pulse rate that is none, and the event ``sensor_off`` says
-why.
+are no values: the field is absent, so are SpO2 and perfusion beside a pulse rate that is none, and the event
+``sensor_off`` says why.
 
 Fast and slow averages are context of the normal value, not readings of their own.
 """
@@ -226,7 +226,7 @@ def _add(
         output.sfloat(packet, _SPO2, spo2_word, _PERCENT, *identity, flags, spo2_context)
     if not pulse_off:
         output.sfloat(packet, _PULSE_RATE, pulse_word, _PER_MINUTE, *identity, flags, pulse_context)
-    if index_at:
+    if index_at and not pulse_off:
         output.sfloat(packet, _PERF_INDEX, gatt.word(payload, index_at), _PERCENT, *identity, flags, context)
 
 
@@ -245,7 +245,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_plx",
-    version=3,
+    version=4,
     title="Bluetooth pulse oximeter",
     kinds=carriage.kinds({"2a5e": "PLX Spot-check Measurement", "2a5f": "PLX Continuous Measurement"}),
     vitals=frozenset({"spo2", "pulse_rate", "perf_index"}),

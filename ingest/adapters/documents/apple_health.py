@@ -25,7 +25,9 @@ from xml.parsers import expat
 import numpy as np
 
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock, unit_code, vital_code
-from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339
+from ingest.adapters.reading.marks import without_marks
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339, parse_time
+from ingest.adapters.reading.units import unit_of
 from ingest.files.xml_splitting import XmlRecords, without_controls
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason, Statistic
@@ -34,7 +36,6 @@ from vitals.times import MINUTE_NS, NO_TIME, SECOND_NS
 
 _MAX_DEPTH: Final = 8
 _NUMBER: Final = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
-_MOLAR: Final = re.compile(r"mmol<[\d.]{1,24}>/L", re.ASCII)
 _FRACTION: Final = unit_code("{fraction}")
 _PERCENT: Final = unit_code("%")
 _SECONDS: Final = unit_code("s")
@@ -43,32 +44,15 @@ _HOURS: Final = {f" {hour:02}": hour * 60 * MINUTE_NS for hour in range(24)}
 _MINUTES: Final = {f":{minute:02}": minute * MINUTE_NS for minute in range(60)}
 _SECOND: Final = {f":{second:02}": second * SECOND_NS for second in range(60)}
 
-_Unit = tuple[int, float]
-"""Unit code, and what a value is multiplied with to be in it."""
-
-
-def _units(*names: str, **spelt: str) -> Mapping[str, _Unit]:
-    return {name: (unit_code(name), 1.0) for name in names} | {
-        name: (unit_code(unit), 1.0) for name, unit in spelt.items()
-    }
-
-
-_PER_MIN: Final = _units("count/min")
-_PRESSURE: Final = _units("mmHg", "kPa")
-_SHARE: Final = _units("%")
-_VOLUME: Final = _units("L", "mL")
-
-
 # Plain numbers: numpy takes enumerations in one by one.
 _SINGLE: Final = int(Statistic.SINGLE)
 _SUM: Final = int(Statistic.SUM)
 
 
 class _Kind(NamedTuple):
-    """What a quantity type is: vital, units by spelling, and what its value is over an interval."""
+    """What a quantity type is: its vital, and what its value is over an interval."""
 
     vital: int
-    units: Mapping[str, _Unit]
     statistic: int = _SINGLE
 
 
@@ -76,22 +60,22 @@ _QUANTITIES: Final[Mapping[str, _Kind]] = MappingProxyType(
     {
         f"HKQuantityTypeIdentifier{name}": kind
         for name, kind in {
-            "HeartRate": _Kind(vital_code("heart_rate"), _PER_MIN),
-            "OxygenSaturation": _Kind(vital_code("spo2"), _SHARE),
-            "BloodPressureSystolic": _Kind(vital_code("bp_sys"), _PRESSURE),
-            "BloodPressureDiastolic": _Kind(vital_code("bp_dia"), _PRESSURE),
-            "RespiratoryRate": _Kind(vital_code("resp_rate"), _PER_MIN),
-            "BodyTemperature": _Kind(vital_code("temp"), _units("degC", "degF", "K")),
-            "BloodGlucose": _Kind(vital_code("glucose"), _units("mg/dL", "mmol/L")),
-            "BodyMass": _Kind(vital_code("weight"), _units("kg", "g", "lb", "st")),
-            "Height": _Kind(vital_code("height"), {**_units("cm", "m", "in"), "ft": (unit_code("in"), 12.0)}),
-            "BodyMassIndex": _Kind(vital_code("bmi"), _units(count="kg/m2")),
-            "BodyFatPercentage": _Kind(vital_code("body_fat"), _SHARE),
-            "HeartRateVariabilitySDNN": _Kind(vital_code("hrv_sdnn"), _units("ms")),
-            "PeakExpiratoryFlowRate": _Kind(vital_code("pef"), _units("L/min", "L/s")),
-            "ForcedExpiratoryVolume1": _Kind(vital_code("fev1"), _VOLUME),
-            "ForcedVitalCapacity": _Kind(vital_code("fvc"), _VOLUME),
-            "StepCount": _Kind(vital_code("steps"), _units(count="{steps}"), _SUM),
+            "HeartRate": _Kind(vital_code("heart_rate")),
+            "OxygenSaturation": _Kind(vital_code("spo2")),
+            "BloodPressureSystolic": _Kind(vital_code("bp_sys")),
+            "BloodPressureDiastolic": _Kind(vital_code("bp_dia")),
+            "RespiratoryRate": _Kind(vital_code("resp_rate")),
+            "BodyTemperature": _Kind(vital_code("temp")),
+            "BloodGlucose": _Kind(vital_code("glucose")),
+            "BodyMass": _Kind(vital_code("weight")),
+            "Height": _Kind(vital_code("height")),
+            "BodyMassIndex": _Kind(vital_code("bmi")),
+            "BodyFatPercentage": _Kind(vital_code("body_fat")),
+            "HeartRateVariabilitySDNN": _Kind(vital_code("hrv_sdnn")),
+            "PeakExpiratoryFlowRate": _Kind(vital_code("pef")),
+            "ForcedExpiratoryVolume1": _Kind(vital_code("fev1")),
+            "ForcedVitalCapacity": _Kind(vital_code("fvc")),
+            "StepCount": _Kind(vital_code("steps"), _SUM),
         }.items()
     }
 )
@@ -150,11 +134,19 @@ def _offset_min(text: str) -> int:
     return offset
 
 
+def _spoken(text: str) -> tuple[int, int]:
+    """A time as a phone of another language writes it (12-hour clock, narrow spaces); its offset must be there."""
+    time_ns, offset = parse_time(text)
+    if offset is None:
+        raise ValueError("no offset")
+    return time_ns, offset
+
+
 def _time(text: str, field: str) -> tuple[int, int]:
     """Nanoseconds and offset of ``2024-03-10 07:30:00 -0500``; a whole second takes four look-ups."""
-    if len(text) != _TIME_LENGTH:
-        raise DecodeError(Reason.BAD_TIME, field)
     try:
+        if len(text) != _TIME_LENGTH:
+            return _spoken(text)
         offset = _offset_min(text[19:])
         clock = _HOURS[text[10:13]] + _MINUTES[text[13:16]] + _SECOND[text[16:19]]
         time_ns = _day_ns(text[:10]) + clock - offset * MINUTE_NS
@@ -172,14 +164,11 @@ def _number(attributes: Mapping[str, str]) -> float:
     return float(text)
 
 
-def _unit(attributes: Mapping[str, str], units: Mapping[str, _Unit]) -> _Unit:
-    name = attributes["unit"]
-    known = units.get(name)
-    if known is None and _MOLAR.fullmatch(name):
-        known = units.get("mmol/L")
-    if known is None:
+def _unit(attributes: Mapping[str, str], vital: int) -> int:
+    unit = unit_of(vital, attributes["unit"])
+    if unit is None:
         raise DecodeError(Reason.UNKNOWN_UNIT, "unit")
-    return known
+    return unit
 
 
 class _Fragment:
@@ -265,8 +254,8 @@ class _Fragment:
             value = (end_ns - start_ns) / 1e9
         else:
             vital, statistic = kind.vital, kind.statistic
-            unit, factor = _unit(attributes, kind.units)
-            sent, value = unit, _number(attributes) * factor
+            unit = sent = _unit(attributes, kind.vital)
+            value = _number(attributes)
             if unit == _PERCENT and (self._percent == "fraction" or (self._percent == "auto" and value <= 1)):
                 unit = _FRACTION
             elif vital == _GLUCOSE:
@@ -299,7 +288,7 @@ def _parse(payload: bytes, fragment: _Fragment) -> None:
     parser.StartDoctypeDeclHandler = _refuse("a document type declaration")
     parser.EntityDeclHandler = _refuse("an entity declaration")
     try:
-        parser.Parse(without_controls(payload), True)
+        parser.Parse(without_controls(without_marks(payload)), True)
     except expat.ExpatError:
         fragment.problem(DecodeError(Reason.MALFORMED, f"not XML at byte {parser.ErrorByteIndex}"))
     except DecodeError as problem:

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code, vital_code
+from ingest.adapters.reading.marks import without_marks
 from ingest.adapters.reading.timestamps import parse_rfc3339
 from ingest.files.splitting import CsvRows
 from vitals.errors import DecodeError
@@ -121,7 +122,7 @@ def _text(payload: bytes) -> str:
     """The text; bytes that are no UTF-8 are lone surrogates, which no cell that is read may hold."""
     if not payload:
         raise DecodeError(Reason.EMPTY)
-    text = payload.decode("utf-8-sig", "surrogateescape")
+    text = without_marks(payload).decode("utf-8", "surrogateescape")
     found = _NO_UTF8.search(text.partition("\n")[0])
     if found:
         raise DecodeError(Reason.MALFORMED, f"header: not UTF-8 at character {found.start()}")

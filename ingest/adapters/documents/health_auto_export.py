@@ -10,25 +10,23 @@ Identity (device-formats.md 5): ``date`` and ``seq`` made of the hash of ``sourc
 sends each day again; a total that has grown is a revision.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from ingest.adapter import Context, Decoded, unit_code, vital_code
-from ingest.adapters.reading.timestamps import parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_time
+from ingest.adapters.reading.units import unit_of
 from ingest.adapters.vendors import records
 from ingest.adapters.vendors.records import RecordOutput, finite
 from ingest.files.json_splitting import JsonRecords
-from vitals.catalog import BY_KEY, accepts
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
 from vitals.model import Message
-from vitals.times import NO_TIME
-from vitals.units import UNIT_BY_NAME
+from vitals.times import HOUR_NS, NO_TIME
 
 _NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -40,7 +38,6 @@ _NAMES: Final[Mapping[str, str]] = MappingProxyType(
 )  # fmt: skip
 _PRESSURE: Final = "blood_pressure"
 _EVENTS: Final = frozenset({"resting_heart_rate", "walking_heart_rate_average"})
-_UNIT_NAMES: Final[Mapping[str, str]] = MappingProxyType({"hr": "h", "count": "{steps}", "kg/m²": "kg/m2"})
 _SYS: Final = vital_code("bp_sys")
 _DIA: Final = vital_code("bp_dia")
 _SLEEP: Final = vital_code("sleep")
@@ -52,8 +49,9 @@ _ASLEEP: Final[Mapping[str, str]] = MappingProxyType(
     {"core": "core", "deep": "deep", "rem": "rem", "asleep": "asleep", "unspecified": "asleep"}
 )
 _NOT_ASLEEP: Final[Mapping[str, str]] = MappingProxyType({"awake": "sleep_awake", "inbed": "sleep_in_bed"})
-_DATE: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ([+-]\d\d)(\d\d)", re.ASCII)
+_DAY_LENGTH: Final = len("2024-03-10")
 _STATISTIC_BITS: Final = 4
+_LONGEST_NIGHT_NS: Final = 24 * HOUR_NS
 
 
 class _Root(msgspec.Struct, gc=False):
@@ -66,6 +64,7 @@ class _Data(msgspec.Struct, gc=False):
 
 
 class _Metric(msgspec.Struct, gc=False):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"units"})
     name: str
     data: list[Any]
     units: str | None = None
@@ -74,6 +73,7 @@ class _Metric(msgspec.Struct, gc=False):
 class _Item(
     msgspec.Struct, rename={"meal_time": "mealTime", "minimum": "Min", "mean": "Avg", "maximum": "Max"}, gc=False
 ):
+    MEASURES: ClassVar[frozenset[str]] = frozenset({"qty", "Min", "Avg", "Max"})
     date: str
     qty: float | None = None
     minimum: float | None = None
@@ -91,6 +91,7 @@ class _PressureItem(msgspec.Struct, gc=False):
 
 
 class _SleepItem(msgspec.Struct, rename="camel", gc=False):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"totalSleep", "asleep", "startDate", "qty", "value"})
     date: str | None = None
     total_sleep: float | None = None
     asleep: float | None = None
@@ -119,14 +120,13 @@ def _more_names(text: str) -> Mapping[str, str]:
 
 def _time(text: str, member: str) -> tuple[int, int]:
     """Nanoseconds and offset of a date text. Worked: 2024-03-10 07:30:00 -0500 is 12:30Z, -300."""
-    match = _DATE.fullmatch(text)
     try:
-        if match is not None:
-            time_ns, offset = parse_rfc3339(f"{match[1]}{match[2]}:{match[3]}")
-            return time_ns, offset or 0
+        time_ns, offset = parse_time(text)
     except ValueError:
-        pass
-    raise DecodeError(Reason.BAD_TIME, member)
+        offset = None
+    if offset is None:
+        raise DecodeError(Reason.BAD_TIME, member)
+    return time_ns, offset
 
 
 def _seq(source: str | None, statistic: Statistic, output: RecordOutput) -> int:
@@ -136,17 +136,10 @@ def _seq(source: str | None, statistic: Statistic, output: RecordOutput) -> int:
     return records.text_id(output.message.device, source) >> _STATISTIC_BITS << _STATISTIC_BITS | statistic
 
 
-@lru_cache(maxsize=1024)
-def _unit(key: str, name: str) -> int | None:
-    """Code of the unit that the app calls ``name`` when it measures the vital ``key``."""
-    name = _UNIT_NAMES.get(name, name)
-    return UNIT_BY_NAME[name].code if accepts(BY_KEY[key], name) else None
-
-
 def _metric_unit(metric: _Metric, key: str, output: RecordOutput) -> int:
     if metric.units is None:
         raise DecodeError(Reason.MISSING_FIELD, ".units")
-    unit = _unit(key, metric.units)
+    unit = unit_of(vital_code(key), metric.units)
     if unit is None:
         raise DecodeError(Reason.UNKNOWN_UNIT, ".units")
     if key == "spo2" and output.choice("spo2", {"percent": False, "fraction": True}, "percent"):
@@ -157,12 +150,12 @@ def _metric_unit(metric: _Metric, key: str, output: RecordOutput) -> int:
 def _add_item(item: _Item, key: str, unit: int, output: RecordOutput) -> None:
     time_ns, tz_min = _time(item.date, ".date")
     parts = [
-        (finite(value, f".{member}"), statistic)
-        for member, value, statistic in (
+        (member, sent, statistic)
+        for member, sent, statistic in (
             ("qty", item.qty, _ONE.get(key, Statistic.SINGLE)), ("Avg", item.mean, Statistic.MEAN),
             ("Min", item.minimum, Statistic.MINIMUM), ("Max", item.maximum, Statistic.MAXIMUM),
         )
-        if value is not None
+        if sent is not None
     ]  # fmt: skip
     if not parts:
         raise DecodeError(Reason.MISSING_FIELD, ".qty")
@@ -170,8 +163,10 @@ def _add_item(item: _Item, key: str, unit: int, output: RecordOutput) -> None:
     if item.meal_time is not None:
         word = item.meal_time.lower()
         context["meal"] = word.replace(" ", "_") if word in _MEALS else "other"
-    for value, statistic in parts:
-        seq = _seq(item.source, statistic, output)
+    for member, sent, statistic in parts:
+        value, seq = output.measure(sent, f".{member}"), _seq(item.source, statistic, output)
+        if value is None:
+            continue
         output.add(
             vital_code(key), value, unit, time_ns, seq=seq, tz_min=tz_min, statistic=statistic, context=context
         )  # fmt: skip
@@ -179,38 +174,50 @@ def _add_item(item: _Item, key: str, unit: int, output: RecordOutput) -> None:
 
 def _add_pressure(item: _PressureItem, unit: int, output: RecordOutput) -> None:
     time_ns, tz_min = _time(item.date, ".date")
-    systolic, diastolic = finite(item.systolic, ".systolic"), finite(item.diastolic, ".diastolic")
     seq = _seq(item.source, Statistic.SINGLE, output)
-    for vital, value in ((_SYS, systolic), (_DIA, diastolic)):
-        output.add(vital, value, unit, time_ns, seq=seq, tz_min=tz_min)
+    for vital, sent, member in ((_SYS, item.systolic, ".systolic"), (_DIA, item.diastolic, ".diastolic")):
+        value = output.measure(sent, member)
+        if value is not None:
+            output.add(vital, value, unit, time_ns, seq=seq, tz_min=tz_min)
 
 
 def _add_sleep(item: _SleepItem, unit: int, output: RecordOutput) -> None:
     if item.start_date is not None:
         _add_stage(item, item.start_date, unit, output)
         return
-    if item.date is None:
-        raise DecodeError(Reason.MISSING_FIELD, ".date")
-    time_ns, tz_min = _time(item.date, ".date")
+    start = output.aside(item.sleep_start, ".sleepStart", _time)
+    end = output.aside(item.sleep_end, ".sleepEnd", _time)
+    time_ns, tz_min, ended_ns = _night(item, start, end)
     total = item.asleep if item.total_sleep is None else item.total_sleep
     if total is None:
         raise DecodeError(Reason.MISSING_FIELD, ".totalSleep")
     context: dict[str, Any] = {}
-    for name, value in (("core", item.core), ("deep", item.deep), ("rem", item.rem), ("awake", item.awake),
-                        ("in_bed", item.in_bed)):  # fmt: skip
+    for name, sent in (("core", item.core), ("deep", item.deep), ("rem", item.rem), ("awake", item.awake),
+                       ("in_bed", item.in_bed)):  # fmt: skip
+        value = output.aside(sent, f".{name}", finite)
         if value is not None:
-            context[name] = finite(value, f": {name}")
-    for name, text, member in (("start_ms", item.sleep_start, ".sleepStart"), ("end_ms", item.sleep_end, ".sleepEnd")):
-        if text is not None:
-            context[name] = _time(text, member)[0] // 1_000_000
+            context[name] = value
+    for name, time in (("start_ms", start), ("end_ms", end)):
+        if time is not None:
+            context[name] = time[0] // 1_000_000
     seq = _seq(item.source, Statistic.SUM, output)
-    output.add(_SLEEP, finite(total, ".totalSleep"), unit, time_ns, seq=seq, tz_min=tz_min, statistic=Statistic.SUM,
-               context=context)  # fmt: skip
+    output.add(_SLEEP, finite(total, ".totalSleep"), unit, time_ns, seq=seq, ended_ns=ended_ns, tz_min=tz_min,
+               statistic=Statistic.SUM, context=context)  # fmt: skip
+
+
+def _night(item: _SleepItem, start: tuple[int, int] | None, end: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Time, offset and end of a night's totals: ``date``, or where that is only a day its ``sleepStart``."""
+    if item.date is not None and len(item.date) > _DAY_LENGTH:
+        return *_time(item.date, ".date"), NO_TIME
+    if start is None:
+        raise DecodeError(Reason.MISSING_FIELD if item.date is None else Reason.BAD_TIME, ".date")
+    is_night = end is not None and 0 < end[0] - start[0] <= _LONGEST_NIGHT_NS
+    return *start, end[0] if end is not None and is_night else NO_TIME
 
 
 def _add_stage(item: _SleepItem, start: str, unit: int, output: RecordOutput) -> None:
     time_ns, tz_min = _time(start, ".startDate")
-    ended_ns = NO_TIME if item.end_date is None else _time(item.end_date, ".endDate")[0]
+    ended = output.aside(item.end_date, ".endDate", _time)
     for name, member in (("qty", item.qty), ("value", item.value)):
         if member is None:
             raise DecodeError(Reason.MISSING_FIELD, f".{name}")
@@ -221,8 +228,8 @@ def _add_stage(item: _SleepItem, start: str, unit: int, output: RecordOutput) ->
     if word not in _ASLEEP:
         raise DecodeError(Reason.BAD_VALUE, ".value")
     seq = _seq(item.source, Statistic.SINGLE, output)
-    output.add(_SLEEP, hours, unit, time_ns, seq=seq, tz_min=tz_min, statistic=Statistic.SUM, ended_ns=ended_ns,
-               context={"stage": _ASLEEP[word]})  # fmt: skip
+    output.add(_SLEEP, hours, unit, time_ns, seq=seq, tz_min=tz_min, statistic=Statistic.SUM,
+               ended_ns=NO_TIME if ended is None else ended[0], context={"stage": _ASLEEP[word]})  # fmt: skip
 
 
 def _add_event(item: _Item, name: str, output: RecordOutput) -> None:
@@ -279,5 +286,6 @@ ADAPTER = records.adapter(
         "metrics": "vitals of further metrics, as name=vital pairs with commas between them",
     },
     {"metrics": JsonRecords(("data", "metrics"), array=False, inner="data")},
+    version=2,
     polled=False,
 )

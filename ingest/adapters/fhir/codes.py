@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from ingest.adapter import unit_code, vital_code
-from vitals.catalog import BY_KEY, VITALS, accepts
+from ingest.adapter import vital_code
+from ingest.adapters.reading.observation_codes import BATTERY_MDC, LOINC_ALSO, MDC_ALSO, AlsoNamed
+from vitals.catalog import BY_KEY, VITALS
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.units import UNIT_BY_NAME
@@ -43,11 +44,7 @@ def mdc_forms(code: int) -> Iterable[str]:
         yield str(term)
 
 
-_GENERIC: Final = frozenset({"8867-4", "2339-0", 160_020, 160_364, 160_368})
-_LOINC_ALSO: Final = MappingProxyType({"55284-4": "bp"})
-_MDC_ALSO: Final = MappingProxyType({160_020: "glucose", 150_301: "bp_sys", 150_303: "bp_mean", 160_208: "glucose",
-                                     160_192: "glucose_bg", 160_196: "glucose_bg", 160_200: "glucose_bg",
-                                     160_204: "glucose_bg"})  # fmt: skip
+_GENERIC: Final = frozenset({"8867-4", "2339-0", "15074-8", 160_020, 160_364, 160_368})
 _CONTROL_SOLUTION: Final = 160_208
 _SAMPLES: Final = MappingProxyType(
     {
@@ -66,14 +63,15 @@ def _mdc_meaning(code: int, vital: int, site: str | None) -> Meaning:
 
 
 def _meanings() -> dict[Coding, Meaning]:
-    loincs = [(loinc, vital.key) for vital in VITALS for loinc in vital.loinc] + list(_LOINC_ALSO.items())
+    loincs = [(loinc, AlsoNamed(vital.key)) for vital in VITALS for loinc in vital.loinc] + list(LOINC_ALSO.items())
     mdcs = [(vital.mdc, vital.key, None) for vital in VITALS if vital.mdc is not None]
-    mdcs += [(code, key, None) for code, key in _MDC_ALSO.items()]
+    mdcs += [(code, also.vital, None) for code, also in MDC_ALSO.items()]
     others = [(code, vital.key, word) for vital in VITALS if not vital.values
               for word, code in vital.other_codes.items()]  # fmt: skip
     out: dict[Coding, Meaning] = {}
-    for loinc, key in loincs:
-        out.setdefault((LOINC, loinc), Meaning(vital_code(key), loinc in _GENERIC))
+    for loinc, also in loincs:
+        meaning = Meaning(vital_code(also.vital), loinc in _GENERIC, context=also.context)
+        out.setdefault((LOINC, loinc), meaning)
     for code, key, word in (*mdcs, *others):
         site = word if key == "temp" else None
         for form in mdc_forms(code):
@@ -83,27 +81,6 @@ def _meanings() -> dict[Coding, Meaning]:
 
 MEANINGS: Final[Mapping[Coding, Meaning]] = MappingProxyType(_meanings())
 
-_MDC_UNITS: Final = MappingProxyType(
-    {
-        262_688: "%", 264_864: "/min", 264_928: "/min", 266_016: "mm[Hg]", 265_987: "kPa", 263_875: "kg",
-        263_904: "[lb_av]", 264_274: "mg/dL", 266_866: "mmol/L", 268_192: "Cel", 266_560: "[degF]", 264_096: "kg/m2",
-        265_216: "L/min", 263_744: "L", 264_338: "ms", 264_320: "s", 268_800: "{steps}", 263_441: "cm",
-        263_520: "[in_i]",
-    }
-)  # fmt: skip
-UNITS: Final[Mapping[str, str]] = MappingProxyType(
-    {name: unit.ucum for name, unit in UNIT_BY_NAME.items()} | {str(code): name for code, name in _MDC_UNITS.items()}
-)
-"""Every spelling of a unit, 32-bit MDC codes among them, to its UCUM name."""
-UNITS_OF: Final[Mapping[int, Mapping[str, int]]] = MappingProxyType(
-    {
-        vital.code: MappingProxyType(
-            {name: unit_code(ucum) for name, ucum in UNITS.items() if accepts(vital, ucum) and not vital.values}
-        )
-        for vital in VITALS
-    }
-)
-"""Vital code -> spelling -> code of each unit that measures it; coded vitals and panels have none."""
 CANONICAL: Final[Mapping[int, int]] = MappingProxyType({vital.code: UNIT_BY_NAME[vital.unit].code for vital in VITALS})
 PANELS: Final[Mapping[int, tuple[int, ...]]] = MappingProxyType(
     {vital.code: tuple(vital_code(key) for key in vital.panel) for vital in VITALS if vital.panel}
@@ -148,6 +125,7 @@ INTERPRETATIONS: Final = frozenset({"N", "L", "H", "LL", "HH", "A", "AA", "<", "
 MODALITIES: Final = MappingProxyType(
     {form: word for code, word in ((150_580, "fast"), (150_584, "slow"), (150_588, "spot")) for form in mdc_forms(code)}
 )
+BATTERY: Final = frozenset((MDC, form) for form in mdc_forms(BATTERY_MDC))
 SUPPLEMENTAL_TYPES: Final = frozenset(mdc_forms(68_193))
 COINCIDENT: Final = frozenset((MDC, form) for code in (67_975, 68_226, 67_983, 68_072) for form in mdc_forms(code))
 """Coincident time stamp: absolute, base offset, relative and high-resolution device clocks (4.3)."""

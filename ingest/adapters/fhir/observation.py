@@ -2,13 +2,14 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ingest.adapter import ReadingsBuilder, SourceClock
-from ingest.adapters.fhir import codes, times, values
+from ingest.adapters.fhir import beside, codes, times, values
+from ingest.adapters.fhir.beside import ObservationQuality
 from ingest.adapters.fhir.codes import Coding, Meaning, Node, member, required
 from ingest.adapters.fhir.times import Coincident, EffectiveTime
 from ingest.adapters.fhir.values import DataAbsent, Samples, Value
@@ -23,6 +24,7 @@ _RETRACTED: Final = int(Flag.RETRACTED)
 _ESTIMATED: Final = int(Flag.ESTIMATED)
 _TEST_DATA: Final = int(Flag.TEST_DATA)
 _NAN: Final = float("nan")
+_T = TypeVar("_T")
 _ENTRIES: Final = 4096
 """More than a Bundle within ``max_payload`` can have."""
 _PHD_IDENTIFIER: Final = "http://hl7.org/fhir/uv/phd/StructureDefinition/PhdBaseObservation"
@@ -67,27 +69,22 @@ class ObservationSource:
 
 @dataclass(slots=True)
 class ObservationOutput:
-    """What a micro-batch gives; ``problems`` are those of one message, ``ignored`` counts what was passed over."""
+    """What a micro-batch gives; ``problems`` are those of one message, ``ignored`` counts what was passed over,
+    ``left_out`` members that only add to a value and cannot be read."""
 
     readings: ReadingsBuilder = field(default_factory=ReadingsBuilder)
     events: list[DeviceEvent] = field(default_factory=list)
     problems: list[DecodeError] = field(default_factory=list)
     ignored: int = 0
+    left_out: int = 0
 
-
-@dataclass(slots=True)
-class _Quality:
-    """What interpretations and status bits say of a value.
-
-    ``bits`` are words of the measurement status, ``absent`` those of them that leave no value to use, ``flags`` what
-    they mean; ``sides`` is the flag of a value out of range.
-    """
-
-    flags: int = 0
-    sides: int = 0
-    words: list[str] = field(default_factory=list)
-    bits: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
+    def aside(self, read: Callable[..., _T], *of: Any) -> _T | None:
+        """What ``read(*of)`` finds in a member that only adds to a value; None, and counted, when it cannot be read."""
+        try:
+            return read(*of)
+        except DecodeError:
+            self.left_out += 1
+            return None
 
 
 @dataclass(slots=True)
@@ -102,21 +99,14 @@ class _Measurement:
     seq: int
     document: int
     flags: int
-    quality: _Quality
+    quality: ObservationQuality
     context: dict[str, Any]
     vitals: set[int] = field(default_factory=set)
 
 
-def _seq(resource: Node, source: ObservationSource, at: EffectiveTime) -> int:
+def _seq(values_given: list[tuple[str, str]], source: ObservationSource, at: EffectiveTime) -> int:
     """Below 0 for an identifier: records of a wall clock that count from 0 are ordered by their number, hashes are
     not."""
-    values_given: list[tuple[str, str]] = []
-    for number, item in enumerate(codes.objects(resource, "identifier", source.prefix)):
-        system, value = item.get("system", ""), item.get("value", "")
-        if not isinstance(system, str) or not isinstance(value, str):
-            raise DecodeError(Reason.BAD_TYPE, f"{source.prefix}identifier[{number}]")
-        if value:
-            values_given.append((system, value))
     if values_given:
         return _hashed(*next((one for one in values_given if one[0] == _PHD_IDENTIFIER), values_given[0]))
     return source.message.ordinal * _ENTRIES + source.entry if at.clock is SourceClock.NONE else 0
@@ -135,41 +125,6 @@ def _document(resource: Node, source: ObservationSource, seq: int) -> int:
     return _hashed(source.message.device, own) if own and isinstance(own, str) else source.message.ordinal
 
 
-def _is_test(resource: Node, prefix: str) -> bool:
-    meta = member(resource, "meta", dict, prefix)
-    if meta is None or "security" not in meta:
-        return False
-    return any(item.get("code") == "HTEST" for item in codes.objects(meta, "security", f"{prefix}meta."))
-
-
-def _quality(node: Node, prefix: str, status_code: str) -> _Quality:
-    """Known codes of a node's interpretations: ``H``, ``<``, bits of the measurement status."""
-    quality = _Quality()
-    if "interpretation" in node:
-        for number, concept in enumerate(codes.objects(node, "interpretation", prefix)):
-            for coding in codes.codings_of(concept, f"{prefix}interpretation[{number}]."):
-                if coding[1] in codes.INTERPRETATIONS:
-                    quality.words.append(coding[1])
-                    quality.sides |= codes.SIDES.get(coding[1], 0)
-                _note_bit(coding, True, quality, status_code)
-    return quality
-
-
-def _note_bit(coding: Coding, is_set: bool, quality: _Quality, status_code: str) -> bool:
-    """Take a coding for a bit of the measurement status; False when it is none."""
-    code, _, number = coding[1].rpartition(".")
-    bit = codes.STATUS_BITS.get(number)
-    if bit is None or code != status_code:
-        return False
-    if not is_set:
-        return True
-    quality.bits.append(bit.word)
-    quality.flags |= bit.flags
-    if bit.is_absent:
-        quality.absent.append(bit.word)
-    return True
-
-
 def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) -> _Measurement:
     """Status, time, identity and quality of an Observation."""
     prefix = source.prefix
@@ -179,7 +134,7 @@ def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) ->
         raise DecodeError(Reason.BAD_VALUE, f"{prefix}status")
     at = times.when(resource, prefix, source.message.received_ns)
     if "derivedFrom" in resource:
-        references = times.references(resource, prefix)
+        references = out.aside(times.references, resource, prefix) or ()
         at = times.checked(at, [source.clocks[one] for one in references if one in source.clocks])
     if rule.flags & _RETRACTED and at.clock is SourceClock.NONE:
         # Nothing tells which reading is meant.
@@ -187,14 +142,12 @@ def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) ->
     context: dict[str, Any] = dict(at.context)
     if rule.is_noted:
         context["status"] = status
-    flags = rule.flags | at.flags | (_TEST_DATA if _is_test(resource, prefix) else 0)
-    for name, key in (("bodySite", "body_site"), ("method", "method")):
-        if name in resource:
-            code = codes.safe(codes.codings(resource, name, prefix))
-            if code is not None:
-                context[key] = code
-    quality = _quality(resource, prefix, source.status_code)
-    seq = _seq(resource, source, at)
+    is_test = out.aside(beside.is_test, resource, prefix)
+    flags = rule.flags | at.flags | (_TEST_DATA if is_test else 0)
+    context |= out.aside(beside.coded, resource, "bodySite", "body_site", prefix) or {}
+    context |= out.aside(beside.coded, resource, "method", "method", prefix) or {}
+    quality = out.aside(beside.quality, resource, prefix, source.status_code) or ObservationQuality()
+    seq = _seq(out.aside(beside.identifiers, resource, prefix) or [], source, at)
     document = _document(resource, source, seq)
     return _Measurement(source, out, status, rule, at, seq, document, flags, quality, context)
 
@@ -210,12 +163,28 @@ def _note(found: list[Coding], node: Node, prefix: str, measurement: _Measuremen
             name, value = "modality", modality
     if isinstance(value, bool):
         quality, status_code = measurement.quality, measurement.source.status_code
-        if any(_note_bit(coding, value, quality, status_code) for coding in found):
+        if any(beside.note_bit(coding, value, quality, status_code) for coding in found):
             return
     if name is None or value is None:
         measurement.out.ignored += 1
     else:
         measurement.context[name] = value
+
+
+def _aside(found: list[Coding], node: Node, prefix: str, measurement: _Measurement) -> None:
+    """Keep a value of no vital with the readings beside it where it can be read."""
+    measurement.out.aside(_note, found, node, prefix, measurement)
+
+
+def _unknown(found: list[Coding], resource: Node, measurement: _Measurement) -> None:
+    """An Observation of no vital sign: counted, and a number is told on the worklist by its code, if that is public."""
+    source, out = measurement.source, measurement.out
+    out.ignored += 1
+    name = codes.safe(found) or "code of no public system"
+    value = out.aside(values.other, resource, source.prefix)
+    if isinstance(value, dict):
+        _tell(source, out, EventKind.UNKNOWN_CODE, f"{name} {value.get('unit', '')}".strip(),
+              source.message.received_ns, value["value"])  # fmt: skip
 
 
 def _tell(source: ObservationSource, out: ObservationOutput, kind: EventKind, detail: str, time_ns: int,
@@ -259,7 +228,7 @@ def _found(node: Node, vital: int, prefix: str, measurement: _Measurement) -> Va
     raise DecodeError(Reason.MISSING_FIELD, f"{prefix}value[x]")
 
 
-def _add(node: Node, meaning: Meaning, prefix: str, own: _Quality, measurement: _Measurement) -> None:
+def _add(node: Node, meaning: Meaning, prefix: str, own: ObservationQuality, measurement: _Measurement) -> None:
     """The readings or events of an Observation's own value or of a component."""
     vital = meaning.vital
     if vital in measurement.vitals:
@@ -325,7 +294,7 @@ def _components(resource: Node, measurement: _Measurement) -> list[tuple[Node, M
             found = codes.codings_of(required(component, "code", dict, prefix), f"{prefix}code.")
             meaning = codes.meaning(found)
             if meaning is None:
-                _note(found, component, prefix, measurement)
+                _aside(found, component, prefix, measurement)
             else:
                 known.append((component, meaning, prefix))
         except DecodeError as problem:
@@ -340,9 +309,9 @@ def _add_main(resource: Node, found: list[Coding], main: Meaning | None, has_par
     has_value = "dataAbsentReason" in resource or values.value_name(resource, prefix) is not None
     if main is None:
         if not has_parts:
-            raise DecodeError(Reason.UNKNOWN_VITAL, f"{prefix}code")
-        if has_value:
-            _note(found, resource, prefix, measurement)
+            _unknown(found, resource, measurement)
+        elif has_value:
+            _aside(found, resource, prefix, measurement)
         return
     is_retracted = measurement.rule.flags & _RETRACTED
     if main.vital not in codes.PANELS:
@@ -367,6 +336,31 @@ def _add_clock(resource: Node, source: ObservationSource, out: ObservationOutput
         _tell(source, out, EventKind.CONTEXT, "clock_shift_s", received_ns, clock.shift_s)
 
 
+def _add_battery(resource: Node, source: ObservationSource, out: ObservationOutput) -> None:
+    """A level of the battery is an event of the device."""
+    if required(resource, "status", str, source.prefix) in {"entered-in-error", "cancelled"}:
+        return
+    at = times.when(resource, source.prefix, source.message.received_ns)
+    time_ns = at.time_ns if at.clock is SourceClock.INSTANT else source.message.received_ns
+    _tell(source, out, EventKind.BATTERY, "", time_ns, values.percent(resource, source.prefix))
+
+
+def _add_contained(resource: Node, source: ObservationSource, out: ObservationOutput) -> None:
+    """Members of a panel that stand in the panel itself; what they do not say of time and status is the panel's."""
+    members = {node.get("reference") for node in codes.objects(resource, "hasMember", source.prefix)}
+    shared = {name: value for name, value in resource.items() if name == "status" or name.startswith("effective")}
+    for number, inner in enumerate(codes.objects(resource, "contained", source.prefix)):
+        if inner.get("resourceType") != "Observation" or f"#{inner.get('id')}" not in members:
+            continue
+        has_time = any(name.startswith("effective") for name in inner)
+        given = {"status": shared.get("status")} if has_time else shared
+        place = replace(source, prefix=f"{source.prefix}contained[{number}].")
+        try:
+            add_observation({**given, **inner}, place, out)
+        except DecodeError as problem:
+            out.problems.append(problem)
+
+
 def add_observation(resource: Node, source: ObservationSource, out: ObservationOutput) -> None:
     """Everything that an Observation gives; bad components are noted in ``out.problems``.
 
@@ -378,6 +372,9 @@ def add_observation(resource: Node, source: ObservationSource, out: ObservationO
     if not codes.COINCIDENT.isdisjoint(found):
         _add_clock(resource, source, out)
         return
+    if not codes.BATTERY.isdisjoint(found):
+        _add_battery(resource, source, out)
+        return
     measurement = _begin(resource, source, out)
     before = len(out.problems)
     parts = _components(resource, measurement)
@@ -387,10 +384,12 @@ def add_observation(resource: Node, source: ObservationSource, out: ObservationO
         _add_main(resource, found, main, has_parts, measurement)
     except DecodeError as problem:
         out.problems.append(problem)
+    if "hasMember" in resource and "contained" in resource:
+        _add_contained(resource, source, out)
     is_panel = main is not None and main.vital in codes.PANELS
     for component, meaning, inner in parts:
         try:
-            own = _quality(component, inner, source.status_code)
+            own = out.aside(beside.quality, component, inner, source.status_code) or ObservationQuality()
             if is_panel and not own.words:
                 own.words = measurement.quality.words
             _add(component, meaning, inner, own, measurement)

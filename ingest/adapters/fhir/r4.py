@@ -9,8 +9,11 @@ of an identifier. A corrected Observation keeps its identity and is a revision; 
 ``cancelled`` gives the same rows RETRACTED. Without an identifier two values of one time under two resource ids, or
 without an id in two messages, are two measurements.
 
-A bad Observation is rejected alone; of one with a bad component the rest is kept. Resources that are no Observation,
-and components that name neither a vital sign nor a public code, are ignored and counted.
+A bad Observation is rejected alone; of one with a bad component the rest is kept. Members that only add to a value
+(identifier, interpretation, body site, other components) are left out and counted when they cannot be read. Resources
+that are no vital sign, and components that name neither a vital sign nor a public code, are ignored and counted; a
+number under an unknown public code is told on the worklist of unknown codes. Members of a panel (``hasMember``) are
+read where they stand: as entries of the Bundle, or contained in the panel. A battery level is an event.
 """
 
 from collections.abc import Mapping, Sequence
@@ -134,6 +137,9 @@ def _add_document(source: ObservationSource, out: ObservationOutput) -> None:
     if not isinstance(tree, dict):
         raise DecodeError(Reason.BAD_TYPE, "$")
     kind = _resource_type(tree, "")
+    if kind not in {_OBSERVATION, _BUNDLE}:
+        out.ignored += 1
+        return
     if kind not in accepted:
         raise DecodeError(Reason.BAD_VALUE, "resourceType")
     if kind == _BUNDLE:
@@ -166,8 +172,8 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
             out.problems = []
     readings = out.readings
     return Decoded(
-        readings.build(), out.events, rejects, out.ignored, readings.documents(), readings.corrections()
-    )  # fmt: skip
+        readings.build(), out.events, rejects, out.ignored, out.left_out, readings.documents(), readings.corrections()
+    )
 
 
 _DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 from ingest.adapter import SourceClock
 from ingest.adapters.fhir import codes
 from ingest.adapters.fhir.codes import Node, member, required
-from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339
+from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS, parse_rfc3339, parse_time
+from ingest.placing.clocks import PLAUSIBLE_FROM_NS, STATED_KEY
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.times import DAY_NS, MINUTE_NS, NO_TIME, SECOND_NS
@@ -53,13 +54,22 @@ def stamp(text: object, path: str) -> Stamp:
     """A dateTime of any precision.
 
     A day is DAY. A month or year is STORED at its first day: it names no day to count the value on. A time of day
-    without an offset is WALL. ``-00:00`` is UTC with the local offset unknown, noted in the context.
+    without an offset is WALL. ``-00:00`` is UTC with the local offset unknown, noted in the context. A time of any
+    year is kept as stated.
     """
     if not isinstance(text, str):
         raise DecodeError(Reason.BAD_TYPE, path)
+    read = _read(text, path)
+    if read.time_ns < PLAUSIBLE_FROM_NS:
+        # A record says so, no clock: results of years ago are written today.
+        return read._replace(context={**read.context, STATED_KEY: True})
+    return read
+
+
+def _read(text: str, path: str) -> Stamp:
     try:
         if len(text) > 10:
-            time_ns, offset = parse_rfc3339(text)
+            time_ns, offset = parse_time(text)
             if offset is None:
                 return Stamp(time_ns, SourceClock.WALL)
             if offset == 0 and text.endswith("-00:00"):

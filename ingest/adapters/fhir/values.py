@@ -7,9 +7,11 @@ from typing import Any, Final, NamedTuple
 
 from ingest.adapters.fhir import codes
 from ingest.adapters.fhir.codes import Node, member, required
-from vitals.catalog import BY_CODE
+from ingest.adapters.reading.units import ucum_of, unit_of
+from vitals.catalog import BY_CODE, BY_KEY
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
+from vitals.units import UNIT_BY_CODE, to_canonical
 
 VALUES: Final = (
     "valueQuantity", "valueCodeableConcept", "valueSampledData", "valueInteger", "valueString", "valueBoolean",
@@ -23,6 +25,8 @@ _LARGEST: Final = 1e12
 """No measurement, in whatever unit, is a larger number, and conversion keeps it finite."""
 _MS_NS: Final = 1e6
 _COUNTED: Final = "{steps}"
+_SHARE: Final = BY_KEY["fio2"].code
+"""A vital that is a share, for the units of one."""
 _BELOW: Final = int(Flag.BELOW_RANGE)
 _ABOVE: Final = int(Flag.ABOVE_RANGE)
 _NAN: Final = float("nan")
@@ -77,7 +81,7 @@ def _unit(node: Node, vital: int, prefix: str) -> int:
     text = node[name]
     if not isinstance(text, str):
         raise DecodeError(Reason.BAD_TYPE, prefix + name)
-    unit = codes.UNITS_OF[vital].get(text)
+    unit = None if BY_CODE[vital].values else unit_of(vital, text)
     if unit is None:
         raise DecodeError(Reason.UNKNOWN_UNIT, prefix + name)
     return unit
@@ -155,9 +159,19 @@ def _samples(node: Node, vital: int, prefix: str, tokens: str) -> Samples:
 def _absent(node: Node, vital: int, prefix: str) -> Value | DataAbsent:
     found = [code for _, code in codes.codings(node, "dataAbsentReason", prefix)]
     reason = next((code for code in found if code in codes.ABSENT), "other")
-    if reason in codes.SIDES and vital in codes.UNITS_OF and codes.UNITS_OF[vital]:
+    if reason in codes.SIDES and not BY_CODE[vital].values and not BY_CODE[vital].panel:
         return Value(_NAN, codes.CANONICAL[vital], codes.SIDES[reason])
     return DataAbsent(reason)
+
+
+def percent(node: Node, prefix: str) -> float:
+    """The Quantity of an Observation that is no vital sign, in percent."""
+    path = f"{prefix}valueQuantity."
+    quantity = required(node, "valueQuantity", dict, prefix)
+    unit = unit_of(_SHARE, member(quantity, "code" if "code" in quantity else "unit", str, path) or "")
+    if unit is None:
+        raise DecodeError(Reason.UNKNOWN_UNIT, f"{path}code")
+    return float(to_canonical(finite(quantity, "value", path), UNIT_BY_CODE[unit].ucum, "%"))
 
 
 def value_name(node: Node, prefix: str) -> str | None:
@@ -221,8 +235,9 @@ def _other_quantity(quantity: Node, prefix: str) -> dict[str, Any]:
     unit = member(quantity, "code" if "code" in quantity else "unit", str, prefix) or ""
     comparator = member(quantity, "comparator", str, prefix)
     out: dict[str, Any] = {"value": finite(quantity, "value", prefix)}
-    if unit in codes.UNITS:
-        out["unit"] = codes.UNITS[unit]
+    ucum = ucum_of(unit)
+    if ucum is not None:
+        out["unit"] = ucum
     if comparator in codes.SIDES:
         out["comparator"] = comparator
     return out

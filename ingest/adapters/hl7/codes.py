@@ -6,7 +6,6 @@ Sources: device-formats.md 6.3 and 6.4, clinical.md 1.1, interop.md 2.2. A code 
 may be that of an MDC code by chance.
 """
 
-import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -15,14 +14,20 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ingest.adapters.hl7.mdc import METRICS, NAMES, Agreement, Metric, agreed
-from vitals.catalog import BY_CODE, BY_KEY, VITALS, accepts
-from vitals.units import UNIT_BY_NAME
+from ingest.adapters.reading.observation_codes import LOINC_ALSO
+from ingest.adapters.reading.units import MDC_UNIT_NAMES, MDC_UNITS, unit_of
+from vitals.catalog import BY_KEY, VITALS
 
 _RHYTHM: Final = BY_KEY["ecg_rhythm"]
 PANELS: Final = frozenset({vital.mdc for vital in VITALS if vital.panel and vital.mdc is not None})
 LOINC: Final[Mapping[str, Metric]] = MappingProxyType(
     # A code that several vitals share means the first, the plain one: 8867-4 is a heart rate.
-    {code: Metric(vital.code) for vital in reversed(VITALS) for code in vital.loinc if not vital.panel}
+    {
+        code: Metric(BY_KEY[also.vital].code, 0, also.context)
+        for code, also in LOINC_ALSO.items()
+        if not BY_KEY[also.vital].panel
+    }
+    | {code: Metric(vital.code) for vital in reversed(VITALS) for code in vital.loinc if not vital.panel}
 )
 PANEL_LOINC: Final = frozenset({code for vital in VITALS if vital.panel for code in vital.loinc})
 
@@ -32,63 +37,6 @@ ABSOLUTE_TIME: Final = 67975
 """The device's clock, beside the hub's in OBX-14."""
 MODALITY: Final = 68193
 NO_TIME_SYNC: Final = 532224
-_UNITS: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        262688: "%",
-        264864: "/min",
-        264928: "/min",
-        266016: "mm[Hg]",
-        265987: "kPa",
-        268192: "Cel",
-        266560: "[degF]",
-        264274: "mg/dL",
-        266866: "mmol/L",
-        263875: "kg",
-        263904: "[lb_av]",
-        263441: "cm",
-        263520: "[in_i]",
-        264096: "kg/m2",
-        265216: "L/min",
-        263744: "L",
-        264338: "ms",
-        264320: "s",
-        268800: "{steps}",
-    }
-)
-_UNIT_NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "MDC_DIM_PERCENT": "%",
-        "MDC_DIM_BEAT_PER_MIN": "/min",
-        "MDC_DIM_RESP_PER_MIN": "/min",
-        "MDC_DIM_MMHG": "mm[Hg]",
-        "MDC_DIM_KILO_PASCAL": "kPa",
-        "MDC_DIM_DEGC": "Cel",
-        "MDC_DIM_FAHR": "[degF]",
-        "MDC_DIM_MILLI_G_PER_DL": "mg/dL",
-        "MDC_DIM_MILLI_MOLE_PER_L": "mmol/L",
-        "MDC_DIM_KILO_G": "kg",
-        "MDC_DIM_LB": "[lb_av]",
-        "MDC_DIM_CENTI_M": "cm",
-        "MDC_DIM_INCH": "[in_i]",
-        "MDC_DIM_KG_PER_M_SQ": "kg/m2",
-        "MDC_DIM_L_PER_MIN": "L/min",
-        "MDC_DIM_L": "L",
-        "MDC_DIM_MILLI_SEC": "ms",
-        "MDC_DIM_SEC": "s",
-        "MDC_DIM_STEP": "{steps}",
-    }
-)
-_SPELLINGS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        **{name.lower(): unit.ucum for name, unit in UNIT_BY_NAME.items()},
-        **dict.fromkeys(("rpm", "br/min", "1/min"), "/min"),
-        "mm hg": "mm[Hg]",
-        "ºc": "Cel",
-        "%o2": "%",
-        "%spo2": "%",
-    }
-)
-"""Units as people type them, in lower case."""
 PROFILES: Final[Mapping[int, str]] = MappingProxyType(
     {
         528388: "oximeter",
@@ -235,14 +183,14 @@ def _mdc(code: str, name: str, system: str) -> Coded | None:
     if system == _HEXADECIMAL_SYSTEM:
         found = Agreement(METRICS.get(number))
     else:
-        found = agreed(number, said, is_other=number in _STRUCTURE or number in _UNITS)
+        found = agreed(number, said, is_other=number in _STRUCTURE or number in MDC_UNITS)
     conflict = found.perhaps if found.contradicts else None
     return Coded(number, "", found.metric, number in PANELS and conflict is None, said, conflict)
 
 
 def is_structure(coded: Coded) -> bool:
     """Whether a code names a device, a panel, a status word or another row that is no measurement."""
-    return coded.panel or coded.number in _STRUCTURE or coded.number in _UNITS
+    return coded.panel or coded.number in _STRUCTURE or coded.number in MDC_UNITS
 
 
 def local_label(parts: Sequence[str]) -> str:
@@ -258,29 +206,14 @@ def local_label(parts: Sequence[str]) -> str:
 @lru_cache(maxsize=4096)
 def unit(vital: int, parts: tuple[str, ...]) -> int | None:
     """The unit that the components of OBX-6 name, None when none of them measures ``vital``."""
-    measured = BY_CODE[vital]
     for code, name, system in triples(parts):
-        for ucum in _unit_names(code, name, system):
-            if accepts(measured, ucum):
-                return UNIT_BY_NAME[ucum].code
+        number = mdc_number(code, system=system)
+        term = "" if number is None else str(number if number > 0xFFFF else _UNIT_PARTITION | number)
+        for spelling in (term, code, MDC_UNIT_NAMES.get(name, "")):
+            found = unit_of(vital, spelling)
+            if found is not None:
+                return found
     return None
-
-
-def _unit_names(code: str, name: str, system: str) -> Iterator[str]:
-    number = mdc_number(code, system=system)
-    if number is not None:
-        yield _UNITS.get(number if number > 0xFFFF else _UNIT_PARTITION | number, "")
-    yield _UNIT_NAMES.get(code, "")
-    yield _UNIT_NAMES.get(name, "")
-    yield code
-    yield _SPELLINGS.get(_typed(code), "")
-
-
-def _typed(text: str) -> str:
-    """A unit in lower case; payloads are read byte by byte, so a degree sign may be two bytes of UTF-8."""
-    with contextlib.suppress(UnicodeError):
-        text = text.encode("latin-1").decode()
-    return text.strip().lower()
 
 
 def rhythm(number: int) -> str:

@@ -3,9 +3,10 @@
 Layout (CONTRACTS, "JSON"): ``{"vital","value","unit","time","seq"?}``, an array of such objects, or
 ``{"readings":[…]}``; ``/schemas/json-reading.json`` of a running pipeline is its JSON Schema. ``vital`` is a catalogue
 key that is no panel and no score. ``unit`` is UCUM or a known spelling that fits the vital; it is never assumed.
-``time`` is RFC 3339 or epoch milliseconds; without an offset it is wall time. ``value`` is a finite number, and for a
-coded vital one of its code words. Unknown members are ignored and counted. A member given twice makes its reading
-unreadable: which of the two was meant is a guess.
+``time`` is RFC 3339 (``+0100`` for an offset is taken too) or epoch milliseconds, also as text of digits; without an
+offset it is wall time. A ``seq`` that is no whole number is left out. ``value`` is a finite number, and for a coded
+vital one of its code words. Unknown members are ignored and counted. A member given twice makes its reading unreadable:
+which of the two was meant is a guess.
 
 Optional members (``json_members``): ``end``, ``statistic``, ``manual``, ``sample``, ``meal``, ``posture``, ``site``,
 ``external_id``, ``status`` (``final``, ``corrected``, ``deleted``), ``device_time_zone``. One that cannot be read is
@@ -32,6 +33,7 @@ from msgspec import UNSET, UnsetType
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
 from ingest.adapters.hubs.json_members import CORRECTED, DELETED, MEMBERS, WALL, Extras, read, time
 from ingest.adapters.reading.json_document import Repeated, number, parse
+from ingest.adapters.reading.units import unit_of
 from ingest.files.json_splitting import JsonRecords
 from vitals.catalog import BY_KEY, VITALS, accepts
 from vitals.errors import DecodeError
@@ -140,13 +142,11 @@ def _slow_time(item: dict[str, Any], path: str) -> tuple[int, int]:
         raise DecodeError(Reason.BAD_TIME, f"{path}.time") from None
 
 
-def _seq(item: dict[str, Any], path: str) -> int:
+def _seq(item: dict[str, Any]) -> tuple[int, int]:
+    """The number of the reading, and 1 when it is left out because it is no whole number of 64 bits."""
     seq = item.get("seq", 0)
-    if isinstance(seq, bool) or not isinstance(seq, int):
-        raise DecodeError(Reason.BAD_TYPE, f"{path}.seq")
-    if not SEQ_MIN <= seq <= SEQ_MAX:
-        raise DecodeError(Reason.BAD_VALUE, f"{path}.seq")
-    return seq
+    is_number = isinstance(seq, int) and not isinstance(seq, bool) and SEQ_MIN <= seq <= SEQ_MAX
+    return (seq, 0) if is_number else (0, 1)
 
 
 def _series(item: dict[str, Any], path: str) -> _Series:
@@ -158,9 +158,13 @@ def _series(item: dict[str, Any], path: str) -> _Series:
     if vital not in BY_KEY or BY_KEY[vital].panel or BY_KEY[vital].derived:
         raise DecodeError(Reason.UNKNOWN_VITAL, f"{path}.vital")
     series = SERIES.get((vital, unit))
-    if series is None:
+    if series is not None:
+        return series
+    measured = BY_KEY[vital]
+    code = None if measured.values else unit_of(measured.code, unit)
+    if code is None:
         raise DecodeError(Reason.UNKNOWN_UNIT, f"{path}.unit")
-    return series
+    return _Series(measured.code, code, {})
 
 
 def _slow_row(index: int, item: Any, path: str) -> tuple[_Row, Extras, int]:
@@ -179,11 +183,11 @@ def _slow_row(index: int, item: Any, path: str) -> tuple[_Row, Extras, int]:
         value = _NAN
     else:
         value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
-    sent, seq = _slow_time(item, path), _seq(item, path)
+    sent, (seq, unread) = _slow_time(item, path), _seq(item)
     extras, left_out = read(item, *sent)
     if extras.seq is not None:
         seq = extras.seq
-    return (index, series.vital, series.unit, extras.time_ns, extras.offset, seq, value), extras, left_out
+    return (index, series.vital, series.unit, extras.time_ns, extras.offset, seq, value), extras, left_out + unread
 
 
 def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
@@ -203,33 +207,33 @@ def _items(document: Any) -> tuple[list[tuple[str, Any]], int]:
 _MEMBERS: Final = frozenset(_Reading.__struct_fields__) | MEMBERS.keys()
 
 
-def _slow(index: int, payload: bytes) -> tuple[list[_Row], list[Extras], Reject | None, int]:
-    """Rows, what their optional members say, the reject, and the number of members left out of a message, step by
-    step."""
+def _slow(index: int, payload: bytes) -> tuple[list[_Row], list[Extras], Reject | None, int, int]:
+    """Rows, what their optional members say, the reject and the numbers of members unknown and left out of a message,
+    step by step."""
     rows: list[_Row] = []
     extras: list[Extras] = []
     problems: list[DecodeError] = []
-    unknown = 0
+    unknown = left_out = 0
     try:
         items, unknown = _items(parse(payload))
     except DecodeError as problem:
-        return rows, extras, Reject(index, problem.reason, problem.detail), unknown
+        return rows, extras, Reject(index, problem.reason, problem.detail), unknown, left_out
     for path, item in items:
         if isinstance(item, dict):
             unknown += len(item.keys() - _MEMBERS)
         try:
-            row, extra, left_out = _slow_row(index, item, path)
+            row, extra, unread = _slow_row(index, item, path)
         except DecodeError as problem:
             problems.append(problem)
         else:
             rows.append(row)
             extras.append(extra)
-            unknown += left_out
+            left_out += unread
     if not problems:
-        return rows, extras, None, unknown
+        return rows, extras, None, unknown, left_out
     first, others = problems[0], len(problems) - 1
     detail = f"{first.detail}; {others} more" if others else first.detail
-    return rows, extras, Reject(index, first.reason, detail), unknown
+    return rows, extras, Reject(index, first.reason, detail), unknown, left_out
 
 
 def _columns(rows: list[_Row], extras: Mapping[int, Extras]) -> Columns:
@@ -264,15 +268,16 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
     rows: list[_Row] = []
     extras: dict[int, Extras] = {}
     rejects: list[Reject] = []
-    unknown = 0
+    unknown = left_out = 0
     for index, message in enumerate(messages):
         if message.kind:
             rejects.append(Reject(index, Reason.UNKNOWN_KIND))
             continue
         good = _fast(index, message.payload)
         if good is None:
-            good, noted, reject, ignored = _slow(index, message.payload)
+            good, noted, reject, ignored, unread = _slow(index, message.payload)
             unknown += ignored
+            left_out += unread
             extras.update(enumerate(noted, len(rows)))
             if reject is not None:
                 rejects.append(reject)
@@ -282,7 +287,7 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
     document = np.where(columns.seq == 0, ordinal[columns.message], 0)
     correction = np.zeros(len(columns), np.bool_)
     correction[[row for row, extra in extras.items() if extra.context.get("status") == CORRECTED]] = True
-    return Decoded(columns, rejects=rejects, unknown_members=unknown, document=document, correction=correction)
+    return Decoded(columns, (), rejects, unknown, left_out, document, correction)
 
 
 ADAPTER = Adapter(

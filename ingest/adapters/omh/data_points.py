@@ -2,8 +2,10 @@
 
 Layout: ``{"header", "body"}`` or a body alone, one or an array of them. The kind names the schema of a body
 (``blood-glucose-4.0``, or ``blood-glucose`` for any version); a header names its own, and both must agree. What the
-schemas forbid makes a data point unreadable; its neighbours in the array are kept. Members that a schema does not name
-are ignored and counted. Nothing of ``user_id``, ``source_name`` and other members that may name a person is copied.
+schemas forbid in values and times makes a data point unreadable; its neighbours in the array are kept. What only adds
+to a value (words of a body, members of a header beside ``schema_id``) is left out and counted when it cannot be read.
+Units are taken in other spellings too. Members that a schema does not name are ignored and counted. Nothing of
+``user_id``, ``source_name`` and other members that may name a person is copied.
 
 Times: ``date_time`` and the start of ``time_interval``, whose end is ``ended_ns``; an end at the start is a point. A
 date with a part of the day is a day. Without an offset a time is wall time, since producers often mean that, or UTC as
@@ -28,7 +30,16 @@ from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, S
 from ingest.adapters.omh import header as omh_header
 from ingest.adapters.omh import times
 from ingest.adapters.omh.header import NO_HEADER, Header
-from ingest.adapters.omh.schemas import SCHEMAS, STATISTICS, VITAL_BY_SAMPLE, SchemaRules, SchemaUnit, SchemaValue, Word
+from ingest.adapters.omh.schemas import (
+    SCHEMAS,
+    STATISTICS,
+    VITAL_BY_SAMPLE,
+    SchemaRules,
+    SchemaUnit,
+    SchemaValue,
+    Word,
+    spelled,
+)
 from ingest.adapters.omh.times import Notes, When
 from ingest.adapters.reading.json_document import members, number, one_of, parse, required, text
 from ingest.files.json_splitting import JsonRecords
@@ -66,7 +77,7 @@ def _quantity(body: dict[str, Any], path: str, value: SchemaValue, notes: Notes)
     pair = members(found, path)
     amount = number(required(pair, "value", path), f"{path}.value")
     word = text(required(pair, "unit", path), f"{path}.unit")
-    unit = value.units.get(word)
+    unit = value.units.get(word) or spelled(value, word)
     if unit is None:
         raise DecodeError(Reason.UNKNOWN_UNIT, f"{path}.unit")
     notes.unknown += len(pair) - 2
@@ -98,6 +109,16 @@ def _word(found: Any, path: str, word: Word) -> str:
     return note
 
 
+def _note(found: Any, path: str, word: Word, notes: Notes) -> None:
+    """Keep a word beside the values. What cannot be read is left out, unless it decides which vital is meant."""
+    try:
+        notes.context[word.key] = _word(found, path, word)
+    except DecodeError:
+        if word.key == "sample":
+            raise
+        notes.left_out += 1
+
+
 def _statistic(body: dict[str, Any], path: str, notes: Notes) -> tuple[Statistic, int]:
     """The statistic, and its number in identities."""
     if _STATISTIC not in body:
@@ -125,14 +146,19 @@ def _read_body(body: dict[str, Any], path: str, rules: SchemaRules, is_utc: bool
     amounts = []
     for value in rules.values:
         if value.member in body:
-            amounts.append(_amount(body, path, value, statistic, notes))
             known.add(value.member)
+            try:
+                amounts.append(_amount(body, path, value, statistic, notes))
+            except DecodeError as problem:
+                if value.required:
+                    raise
+                notes.problem = problem
         elif value.required:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}{value.member}")
     for name, found in body.items():
         word = rules.words.get(name)
         if word is not None:
-            notes.context[word.key] = _word(found, f"{path}{name}", word)
+            _note(found, f"{path}{name}", word, notes)
         elif name not in known:
             notes.unknown += 1
     when = times.read(body, path, rules, is_utc, notes)
@@ -148,6 +174,7 @@ class _Output:
         self.events: list[DeviceEvent] = []
         self.rejects: list[Reject] = []
         self.unknown = 0
+        self.left_out = 0
 
     def add(self, index: int, message: Message, place: int, header: Header, body: _Body, notes: Notes) -> None:
         """Add a data point that is right in every way, the ``place``-th of its message."""
@@ -157,6 +184,7 @@ class _Output:
         sample = notes.context.get("sample")
         vital_of_sample = None if sample is None else VITAL_BY_SAMPLE[sample]
         self.unknown += header.unknown + notes.unknown
+        self.left_out += header.left_out + notes.left_out
         for amount in body.amounts:
             context = {**header.context, **notes.context}
             if amount.reported is not None:
@@ -206,6 +234,8 @@ def _add_point(payload: _Payload, item: Any, place: int, where: str, output: _Ou
         raise DecodeError(Reason.MISSING_FIELD, f"{prefix}header")
     body = _read_body(point, prefix, rules, payload.settings.get("zoneless") == "utc", notes)
     output.add(payload.number, payload.message, place, header, body, notes)
+    if notes.problem is not None:
+        raise notes.problem
 
 
 def _add_payload(payload: _Payload, output: _Output) -> None:
@@ -235,7 +265,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
             _add_payload(_Payload(index, message, _ASKED[message.kind], context.settings), output)
         except DecodeError as problem:
             output.rejects.append(Reject(index, problem.reason, problem.detail))
-    return Decoded(output.readings.build(), output.events, output.rejects, output.unknown)
+    return Decoded(output.readings.build(), output.events, output.rejects, output.unknown, output.left_out)
 
 
 def _kinds() -> dict[str, tuple[SchemaRules | None, str]]:
@@ -253,7 +283,7 @@ _ASKED: Final = {kind: rules for kind, (rules, _) in _kinds().items()}
 
 ADAPTER = Adapter(
     name="omh",
-    version=1,
+    version=2,
     title="Open mHealth and IEEE 1752.1 data points",
     kinds=MappingProxyType({kind: sentence for kind, (_, sentence) in _kinds().items()}),
     vitals=frozenset(

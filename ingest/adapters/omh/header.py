@@ -1,6 +1,7 @@
 """Headers of Open mHealth data points: version 1.0 to 1.2, and IEEE 1752.1 style (device-formats.md 3.1).
 
-Which members an IEEE 1752.1 header must have is unconfirmed; the setting ``ieee_header`` lists them. A header of that
+A member beside ``schema_id`` that cannot be read is left out and counted: no value is lost for it. Which members an
+IEEE 1752.1 header must have is unconfirmed; the setting ``ieee_header`` lists them. A header of that
 style is told by a member that only it has.
 """
 
@@ -25,6 +26,7 @@ class Header(NamedTuple):
     seq: int = 0
     flags: int = 0
     unknown: int = 0
+    left_out: int = 0
 
 
 NO_HEADER: Final = Header(None, MappingProxyType({}))
@@ -57,8 +59,6 @@ def _schema(header: dict[str, Any], path: str, asked: SchemaRules | None) -> tup
         version = f"{version}.0" if isinstance(version, int) else str(version)
     elif not isinstance(version, str):
         raise DecodeError(Reason.BAD_TYPE, f"{path}.version")
-    if "url" in schema_id:
-        text(schema_id["url"], f"{path}.url")
     if name not in SCHEMAS:
         raise DecodeError(Reason.UNKNOWN_KIND, f"{path}.name")
     rules = SCHEMAS[name][-1] if namespace == "ieee" else RULES.get((name, version))
@@ -72,41 +72,43 @@ def _schema(header: dict[str, Any], path: str, asked: SchemaRules | None) -> tup
     return rules, len(schema_id.keys() - _SCHEMA_ID)
 
 
-def _provenance(header: dict[str, Any], path: str, context: dict[str, Any]) -> tuple[int, int]:
-    """Flags and unknown members of ``acquisition_provenance``; its times go to the context."""
+def _times(found: dict[str, Any], names: Mapping[str, str], path: str, context: dict[str, Any]) -> int:
+    """Put times, as sent, into the context; the number of those that cannot be read."""
+    left_out = 0
+    for name, key in names.items():
+        if name in found:
+            try:
+                instant(found[name], f"{path}.{name}")
+                context[key] = found[name]
+            except DecodeError:
+                left_out += 1
+    return left_out
+
+
+def _modality(found: dict[str, Any]) -> tuple[int, int]:
+    """Flags of the modality, and 1 when it cannot be read."""
+    word = found.get("modality", "sensed")
+    return (_MODALITIES[word], 0) if isinstance(word, str) and word in _MODALITIES else (0, 1)
+
+
+def _provenance(header: dict[str, Any], path: str, context: dict[str, Any]) -> tuple[int, int, int]:
+    """Flags, unknown members and members left out of ``acquisition_provenance``; its times go to the context."""
     path = f"{path}.{_PROVENANCE}"
-    provenance = members(header[_PROVENANCE], path)
-    required(provenance, "source_name", path)
-    for name in _PROVENANCE_TEXTS:
-        if name in provenance:
-            text(provenance[name], f"{path}.{name}")
-    for name, key in _PROVENANCE_TIMES.items():
-        if name in provenance:
-            instant(provenance[name], f"{path}.{name}")
-            context[key] = provenance[name]
-    flags = 0
-    if "modality" in provenance:
-        flags = _MODALITIES[one_of(provenance["modality"], f"{path}.modality", _MODALITIES)]
-    return flags, len(provenance.keys() - _PROVENANCE_MEMBERS)
+    try:
+        provenance = members(header[_PROVENANCE], path)
+    except DecodeError:
+        return 0, 0, 1
+    left_out = _times(provenance, _PROVENANCE_TIMES, path, context)
+    left_out += sum(not isinstance(provenance.get(name, ""), str) for name in _PROVENANCE_TEXTS)
+    flags, unread = _modality(provenance)
+    return flags, len(provenance.keys() - _PROVENANCE_MEMBERS), left_out + unread
 
 
-def _check_ieee(header: dict[str, Any], path: str) -> int:
-    """Check the members that only IEEE 1752.1 headers have; the flags of the modality."""
-    if "external_datasheets" in header:
-        sheets = header["external_datasheets"]
-        if not isinstance(sheets, list):
-            raise DecodeError(Reason.BAD_TYPE, f"{path}.external_datasheets")
-        for place, item in enumerate(sheets):
-            at = f"{path}.external_datasheets[{place}]"
-            sheet = members(item, at)
-            for name in ("datasheet_type", "datasheet_reference"):
-                if name in sheet:
-                    text(sheet[name], f"{at}.{name}")
-    if "acquisition_rate" in header:
-        members(header["acquisition_rate"], f"{path}.acquisition_rate")
-    if "modality" not in header:
-        return 0
-    return _MODALITIES[one_of(header["modality"], f"{path}.modality", _MODALITIES)]
+def _check_ieee(header: dict[str, Any]) -> tuple[int, int]:
+    """Flags of the modality of an IEEE 1752.1 header, and its members that cannot be read."""
+    sheets, rate = header.get("external_datasheets", []), header.get("acquisition_rate", {})
+    flags, left_out = _modality(header)
+    return flags, left_out + (not isinstance(sheets, list)) + (not isinstance(rate, dict))
 
 
 def read(value: Any, path: str, asked: SchemaRules | None, settings: Mapping[str, str]) -> Header:
@@ -117,21 +119,19 @@ def read(value: Any, path: str, asked: SchemaRules | None, settings: Mapping[str
         if name not in header:
             raise DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
     rules, unknown = _schema(header, path, asked)
-    for name in _TEXTS:
-        if name in header:
-            text(header[name], f"{path}.{name}")
     context: dict[str, Any] = {}
-    for name, key in _TIMES.items():
-        if name in header:
-            instant(header[name], f"{path}.{name}")
-            context[key] = header[name]
-    flags = _check_ieee(header, path) if is_ieee else 0
+    left_out = _times(header, _TIMES, path, context)
+    left_out += sum(not isinstance(header.get(name, ""), str) for name in _TEXTS)
+    flags = 0
+    if is_ieee:
+        flags, unread = _check_ieee(header)
+        left_out += unread
     if _PROVENANCE in header:
-        more_flags, more_unknown = _provenance(header, path, context)
-        flags, unknown = flags | more_flags, unknown + more_unknown
+        more_flags, more_unknown, unread = _provenance(header, path, context)
+        flags, unknown, left_out = flags | more_flags, unknown + more_unknown, left_out + unread
     ident = header.get("uuid") or header.get("id")
     seq = 0
-    if ident:
+    if ident and isinstance(ident, str):
         digest = blake2b(ident.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         seq = -1 - (int.from_bytes(digest, "big") >> 1)
-    return Header(rules, context, seq, flags, unknown + len(header.keys() - _HEADER))
+    return Header(rules, context, seq, flags, unknown + len(header.keys() - _HEADER), left_out)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from ingest.adapter import unit_code, vital_code
+from ingest.adapters.reading.units import unit_of
 from vitals.catalog import BY_CODE
 from vitals.glossary import Statistic
 from vitals.times import HOUR_NS
@@ -67,6 +68,12 @@ def _value(member: str, key: str, units: Mapping[str, tuple[str, float]], **more
     vital = vital_code(key)
     spelled = {word: _unit(vital, *unit) for word, unit in units.items()}
     return SchemaValue(member, vital, MappingProxyType(spelled), **more)
+
+
+def spelled(value: SchemaValue, word: str) -> SchemaUnit | None:
+    """The unit that a producer writes otherwise than the schemas do, None when it names no unit of the vital."""
+    code = unit_of(value.vital, word)
+    return None if code is None else _unit(value.vital, UNIT_BY_CODE[code].ucum)
 
 
 def _as_is(*names: str) -> dict[str, tuple[str, float]]:
@@ -199,8 +206,9 @@ _VERSIONS: Final[tuple[SchemaRules, ...]] = (
     SchemaRules("step-count", "2.0", _STEPS_PLAIN, {}, True, interval_only=True),
     SchemaRules("step-count", "3.0", _STEPS, {}, True, interval_only=True),
     SchemaRules("rr-interval", "1.0", _INTERVAL, {}, False),
-    SchemaRules("sleep-duration", "1.0", _ASLEEP, {}, False),
-    SchemaRules("sleep-duration", "2.0", _ASLEEP, {}, True),
+    # No version forbids a point in time in so many words; a duration has none.
+    SchemaRules("sleep-duration", "1.0", _ASLEEP, {}, False, interval_only=True),
+    SchemaRules("sleep-duration", "2.0", _ASLEEP, {}, True, interval_only=True),
 )  # fmt: skip
 """Versions of a schema in rising order. The ones with ``parts_of_day=False`` take the time frame of IEEE 1752.1."""
 

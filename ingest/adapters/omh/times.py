@@ -17,13 +17,16 @@ _ABSENT: Final = object()
 
 
 class Notes:
-    """What is found beside values and times: a reading's context, and the number of unknown members."""
+    """What is found beside values and times: a reading's context, the numbers of members unknown and left out, and what
+    is wrong with a value that the others do without."""
 
-    __slots__ = ("context", "unknown")
+    __slots__ = ("context", "left_out", "problem", "unknown")
 
     def __init__(self) -> None:
         self.context: dict[str, Any] = {}
         self.unknown = 0
+        self.left_out = 0
+        self.problem: DecodeError | None = None
 
 
 class When(NamedTuple):

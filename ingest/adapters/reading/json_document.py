@@ -5,10 +5,12 @@ The readers of parts raise ``DecodeError`` with the part's path, which quotes na
 
 import json
 import math
+import re
 from collections.abc import Container
-from typing import Any
+from typing import Any, Final
 
-from ingest.adapters.reading.timestamps import parse_rfc3339
+from ingest.adapters.reading.marks import without_marks
+from ingest.adapters.reading.timestamps import parse_time
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
 
@@ -25,8 +27,32 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
+_TOKEN: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*"|(?<![\w.])(-?)(nan|inf(?:inity)?)(?![\w.])', re.IGNORECASE | re.ASCII | re.DOTALL
+)
+
+
+def _constant(found: re.Match[str]) -> str:
+    if found[2] is None:
+        return found[0]
+    return "NaN" if found[2].lower() == "nan" else f"{found[1]}Infinity"
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError:
+        # C and Python print ``nan`` and ``inf``, which would cost the document all of its other values.
+        respelled = _TOKEN.sub(_constant, text)
+        if respelled == text:
+            raise
+    return _DECODER.decode(respelled)
+
+
 def parse(payload: bytes) -> Any:
     """The document of a payload; its objects are ``dict``, or ``Repeated``. Numbers may be NaN or infinite.
+
+    A byte order mark before the document and NUL bytes behind it are not part of it.
 
     Raises:
         DecodeError: EMPTY, or MALFORMED with the place.
@@ -34,7 +60,7 @@ def parse(payload: bytes) -> Any:
     if not payload:
         raise DecodeError(Reason.EMPTY)
     try:
-        return _DECODER.decode(payload.decode("utf-8"))
+        return _decoded(without_marks(payload).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise DecodeError(Reason.MALFORMED, f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -91,9 +117,9 @@ def one_of(value: Any, path: str, allowed: Container[str]) -> str:
 
 
 def instant(value: Any, path: str) -> tuple[int, int | None]:
-    """An RFC 3339 time as ``timestamps.parse_rfc3339`` gives it; else BAD_TYPE or BAD_TIME."""
+    """A time as ``timestamps.parse_time`` gives it; else BAD_TYPE or BAD_TIME."""
     time = text(value, path)
     try:
-        return parse_rfc3339(time)
+        return parse_time(time)
     except ValueError:
         raise DecodeError(Reason.BAD_TIME, path) from None

@@ -1,8 +1,13 @@
-"""RFC 3339 timestamps to int64 nanoseconds, strictly.
+"""Times of payloads to int64 nanoseconds: one reader for all adapters.
+
+``parse_time`` takes RFC 3339 and what devices, phones and people write for it: offsets without a colon or minutes,
+missing seconds, 12-hour times, narrow spaces. A text that can be read in two ways is refused: ``01/02/2024`` is no
+time. ``parse_epoch`` takes epoch milliseconds as a whole number, with a fraction, or as text of digits.
 
 Readings of a batch share minutes and zone suffixes, so both parts are memoised; texts that do not parse never are.
 """
 
+import math
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -70,6 +75,99 @@ def parse_rfc3339(text: str) -> tuple[int, int | None]:
     if EARLIEST_NS <= time_ns <= LATEST_NS:
         return time_ns, offset
     raise ValueError("outside the years 1678 to 2261")
+
+
+_WRITTEN: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[Tt]| +)(\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
+    r"(?: *([AaPp])\.?[Mm]\.?)?(?: *([Zz]|[Uu][Tt][Cc]|[Gg][Mm][Tt])| *([+-]\d\d)(?::?(\d\d)(?::?(\d\d))?)?)?",
+    re.ASCII,
+)
+_SPACES: Final = str.maketrans(dict.fromkeys("\u00a0\u2007\u2009\u202f", " ") | {"\u2212": "-"})
+_NOON: Final = 12
+
+
+@lru_cache(maxsize=4096)
+def _plain(text: str) -> str:
+    """``text`` as RFC 3339 writes it, the offset to the minute; raises ``ValueError`` for no time."""
+    found = _WRITTEN.fullmatch(text.translate(_SPACES).strip())
+    if found is None:
+        raise ValueError("not a time")
+    day, hour_text, minute, second, fraction, half, utc, zone_hour, zone_minute, zone_second = found.groups()
+    hour = int(hour_text)
+    if half is not None:
+        if not 1 <= hour <= _NOON:
+            raise ValueError("not an hour of twelve")
+        hour = hour % _NOON + (_NOON if half in "pP" else 0)
+    elif len(hour_text) == 1:
+        raise ValueError("not an hour")
+    offset = "Z" if utc else ""
+    if zone_hour:
+        # Offsets such as -06:59:58 occur (device-formats.md 5.1): the seconds are drift.
+        minutes = round(int(zone_hour[1:]) * 60 + int(zone_minute or 0) + int(zone_second or 0) / 60)
+        if int(zone_minute or 0) > 59 or int(zone_second or 0) > 59:
+            raise ValueError("not an offset")
+        offset = f"{zone_hour[0]}{minutes // 60:02}:{minutes % 60:02}"
+    return f"{day}T{hour:02}:{minute}:{second or '00'}{f'.{fraction}' if fraction else ''}{offset}"
+
+
+def parse_time(text: str) -> tuple[int, int | None]:
+    """Nanoseconds since the epoch and the offset in minutes, as :func:`parse_rfc3339`, of a time as it is written.
+
+    Worked: ``2024-09-21 7:57:00 am +1000`` is 2024-09-20T21:57:00Z, 600.
+
+    Raises:
+        ValueError: not a time, no such day, or outside the years 1678 to 2261.
+    """
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        return parse_rfc3339(_plain(text))
+
+
+_OFFSET: Final = re.compile(r"([+-])(\d\d):?([0-5]\d)|([+-]?\d{1,2}(?:\.\d{1,2})?)", re.ASCII)
+_LARGEST_OFFSET_MIN: Final = 14 * 60
+
+
+def parse_offset(sent: float | str) -> int | None:
+    """Minutes east of UTC of ``"-0800"``, ``-8`` or ``"-8"`` hours; None for an empty text.
+
+    Raises:
+        ValueError: not an offset, or more than 14 hours.
+    """
+    if sent == "":
+        return None
+    if isinstance(sent, str):
+        found = _OFFSET.fullmatch(sent)
+        if found is None:
+            raise ValueError("not an offset")
+        sent = float(found[4]) if found[4] else float(f"{found[1]}1") * (int(found[2]) + int(found[3]) / 60)
+    if not abs(sent) * 60 <= _LARGEST_OFFSET_MIN:
+        raise ValueError("more than 14 hours")
+    return round(sent * 60)
+
+
+_DIGITS: Final = re.compile(r"-?\d{9,16}(?:\.\d{1,9})?", re.ASCII)
+
+
+def parse_epoch(sent: int | float | str) -> int:
+    """Nanoseconds of epoch milliseconds: a number, with a fraction or without, or its digits as text.
+
+    Raises:
+        ValueError: text that is not digits alone, NaN, or outside the years 1678 to 2261.
+    """
+    if isinstance(sent, str):
+        if not _DIGITS.fullmatch(sent):
+            raise ValueError("not digits")
+        whole, _, fraction = sent.partition(".")
+        part_ns = int(fraction[:6].ljust(6, "0")) if fraction else 0
+        return from_milliseconds(int(whole)) + (-part_ns if sent[0] == "-" else part_ns)
+    if isinstance(sent, int):
+        return from_milliseconds(sent)
+    if not math.isfinite(sent):
+        raise ValueError("not a number")
+    milliseconds = math.floor(sent)
+    # A float of this size has no more than a few digits behind the point: the rest is noise of its binary form.
+    return from_milliseconds(milliseconds) + round((sent - milliseconds) * 1_000) * 1_000
 
 
 def from_milliseconds(milliseconds: int) -> int:

@@ -11,11 +11,12 @@ Identity (device-formats.md 8.4): ``systemTime`` as sent, and ``seq`` the hash o
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
 from ingest.adapter import Context, Decoded, unit_code, vital_code
+from ingest.adapters.reading.units import unit_of
 from ingest.adapters.vendors import records as vendor_json
 from ingest.adapters.vendors.records import RecordOutput, finite, iso_time, whole
 from ingest.files.json_splitting import JsonRecords
@@ -25,24 +26,20 @@ from vitals.model import Message
 from vitals.times import DAY_S, SECOND_NS
 
 _ISF: Final = vital_code("glucose_isf")
-_UNITS: Final[Mapping[str, int]] = MappingProxyType({name: unit_code(name) for name in ("mg/dL", "mmol/L")})
-_RATE_UNITS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "mg/dL/min": "mg/dL/min",
-        "mmol/L/min": "mmol/L/min",
-    }
-)
+_MG_DL: Final = unit_code("mg/dL")
+_RATE_UNITS: Final[Mapping[str, str]] = MappingProxyType({name.lower(): name for name in ("mg/dL/min", "mmol/L/min")})
 _STATUS_FLAGS: Final[Mapping[str, int]] = MappingProxyType(
     {"low": vendor_json.BELOW_RANGE, "high": vendor_json.ABOVE_RANGE, "ok": 0, "unknown": 0}
 )
 _DISPLAYS: Final = frozenset({"iOS", "android", "receiver"})
 _GENERATION: Final = re.compile(r"unknown|g\d{1,2}", re.ASCII)
-_DISPLAY_TIME: Final = re.compile(r"(.{16}.*?)(Z|([+-])([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?)?", re.ASCII)
+_DISPLAY_TIME: Final = re.compile(r"(.{16}.*?) ?([Zz]|([+-])([01]\d|2[0-3])(?::?([0-5]\d))?(?::([0-5]\d))?)?", re.ASCII)
 _HALF_HOUR_S: Final = 1_800
 _ZONES_S: Final = (-12.25 * 3_600, 14.25 * 3_600)
 
 
 class _Page(msgspec.Struct, rename="camel", gc=False):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"recordType", "recordVersion"})
     records: list[Any]
     record_type: str | None = None
     record_version: str | None = None
@@ -50,6 +47,7 @@ class _Page(msgspec.Struct, rename="camel", gc=False):
 
 
 class _Egv(msgspec.Struct, rename="camel", gc=False):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"value", "unit"})
     system_time: str
     display_time: str | None = None
     record_id: str | None = None
@@ -65,17 +63,17 @@ class _Egv(msgspec.Struct, rename="camel", gc=False):
     display_device: str | None = None
 
 
-def _zone(time_ns: int, text: str) -> tuple[int, int, int]:
+def _zone(time_ns: int, text: str, member: str) -> tuple[int, int, int]:
     """Zone of the shown clock in minutes, days and seconds that it is off beside that.
 
     Worked: 08:00 shown at 12:00Z is (-240, 0, 0); 08:00:05 is (-240, 0, 5); a day ahead of that (-240, 1, 5).
     """
     match = _DISPLAY_TIME.fullmatch(text)
     if match is None:
-        raise DecodeError(Reason.BAD_TIME, ".displayTime")
-    wall_ns, offset = iso_time(match[1], ".displayTime")
+        raise DecodeError(Reason.BAD_TIME, member)
+    wall_ns, offset = iso_time(match[1], member)
     if offset is not None:
-        raise DecodeError(Reason.BAD_TIME, ".displayTime")
+        raise DecodeError(Reason.BAD_TIME, member)
     shown_s = round((wall_ns - time_ns) / SECOND_NS)
     if match[2] is None:
         days = 0 if _ZONES_S[0] <= shown_s <= _ZONES_S[1] else round(shown_s / DAY_S)
@@ -83,7 +81,9 @@ def _zone(time_ns: int, text: str) -> tuple[int, int, int]:
     else:
         # Offsets such as -06:59:58 occur: the seconds are drift.
         sign, hours, minutes, seconds = match.group(3, 4, 5, 6)
-        zone_s = 0 if sign is None else round((int(hours) * 3_600 + int(minutes) * 60 + int(seconds or 0)) / 60) * 60
+        zone_s = (
+            0 if sign is None else round((int(hours) * 3_600 + int(minutes or 0) * 60 + int(seconds or 0)) / 60) * 60
+        )
         zone_s = -zone_s if sign == "-" else zone_s
     rest_s = shown_s - zone_s
     days = round(rest_s / DAY_S)
@@ -95,15 +95,17 @@ def _context(egv: _Egv, output: RecordOutput) -> dict[str, Any]:
     arrow = vendor_json.trend(egv.trend)
     if arrow is not None:
         context["trend"] = arrow
-    if egv.trend_rate is not None:
-        context["trend_rate"] = finite(egv.trend_rate, ".trendRate")
-        context["trend_rate_unit"] = _RATE_UNITS.get(egv.rate_unit or "", "other")
+    trend_rate = output.aside(egv.trend_rate, ".trendRate", finite)
+    if trend_rate is not None:
+        context["trend_rate"] = trend_rate
+        context["trend_rate_unit"] = _RATE_UNITS.get((egv.rate_unit or "").lower(), "other")
     if egv.status is not None and egv.status != "ok":
         context["status"] = egv.status if egv.status in _STATUS_FLAGS else "other"
     if egv.transmitter_id is not None:
         context["transmitter"] = vendor_json.token(output.message.device, egv.transmitter_id)
-    if egv.transmitter_ticks is not None:
-        context["transmitter_ticks"] = whole(egv.transmitter_ticks, ".transmitterTicks")
+    ticks = output.aside(egv.transmitter_ticks, ".transmitterTicks", whole)
+    if ticks is not None:
+        context["transmitter_ticks"] = ticks
     if egv.transmitter_generation is not None:
         known = _GENERATION.fullmatch(egv.transmitter_generation)
         context["transmitter_generation"] = egv.transmitter_generation if known else "other"
@@ -114,20 +116,20 @@ def _context(egv: _Egv, output: RecordOutput) -> dict[str, Any]:
 
 def _value(egv: _Egv) -> tuple[float, int]:
     """Number and unit code; NaN for a value out of range that came without a number."""
+    unit = None if egv.unit is None else unit_of(_ISF, egv.unit)
     if egv.value is None:
-        return vendor_json.NO_NUMBER, _UNITS.get(egv.unit or "", _UNITS["mg/dL"])
+        return vendor_json.NO_NUMBER, _MG_DL if unit is None else unit
     value = finite(egv.value, ".value")
-    if egv.unit is None:
-        raise DecodeError(Reason.MISSING_FIELD, ".unit")
-    if egv.unit not in _UNITS:
-        raise DecodeError(Reason.UNKNOWN_UNIT, ".unit")
-    return value, _UNITS[egv.unit]
+    if unit is None:
+        raise DecodeError(Reason.MISSING_FIELD if egv.unit is None else Reason.UNKNOWN_UNIT, ".unit")
+    return value, unit
 
 
 def _add(egv: _Egv, output: RecordOutput) -> None:
     time_ns, _ = iso_time(egv.system_time, ".systemTime")
-    zone_min, days, drift_s = (0, 0, 0) if egv.display_time is None else _zone(time_ns, egv.display_time)
-    flags = _STATUS_FLAGS.get(egv.status or "ok", 0)
+    shown = output.aside(egv.display_time, ".displayTime", lambda text, member: _zone(time_ns, text, member))
+    zone_min, days, drift_s = shown or (0, 0, 0)
+    flags = _STATUS_FLAGS.get((egv.status or "ok").lower(), 0)
     value, unit = _value(egv)
     context = _context(egv, output)
     if drift_s:
@@ -173,4 +175,5 @@ ADAPTER = vendor_json.adapter(
     decode,
     {},
     {"egvs": JsonRecords(("records",), array=False)},
+    version=2,
 )

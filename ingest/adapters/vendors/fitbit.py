@@ -12,7 +12,7 @@ never passes for the first value of its day; weights and sleeps have the hash of
 import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,7 @@ _LONGEST_INTERVAL: Final = 86_400
 class _HeartPage(
     msgspec.Struct, rename={"days": "activities-heart", "intraday": "activities-heart-intraday"}, gc=False
 ):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"activities-heart-intraday"})
     days: list[Any]
     intraday: Any = None
 
@@ -85,6 +86,7 @@ class _HeartSummary(msgspec.Struct, rename="camel", gc=False):
 
 
 class _OxygenDay(msgspec.Struct, rename="camel", gc=False):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"minutes"})
     date_time: str
     minutes: list[Any] | None = None
     value: Any = None
@@ -96,6 +98,7 @@ class _OxygenMinute(msgspec.Struct, gc=False):
 
 
 class _OxygenSummary(msgspec.Struct, gc=False):
+    MEASURES: ClassVar[frozenset[str]] = frozenset({"min", "max"})
     avg: float
     min: float | None = None
     max: float | None = None
@@ -114,6 +117,7 @@ class _WeightPage(msgspec.Struct, gc=False):
 
 
 class _Weight(msgspec.Struct, rename="camel", gc=False):
+    MEASURES: ClassVar[frozenset[str]] = frozenset({"bmi", "fat"})
     date: str
     time: str
     weight: float
@@ -141,6 +145,7 @@ class _Sleep(msgspec.Struct, rename="camel", gc=False):
 
 
 class _TemperaturePage(msgspec.Struct, rename="camel", gc=False):
+    MEASURES: ClassVar[frozenset[str]] = frozenset({"tempCore", "tempSkin"})
     temp_core: list[Any] | None = None
     temp_skin: list[Any] | None = None
 
@@ -202,6 +207,12 @@ def _intraday(content: Any, days: list[str], member: str, series: _Series, outpu
     output.each(intraday.dataset, f".{member}-intraday.dataset", _Point, add)
 
 
+def _resting(value: Any, member: str, output: RecordOutput) -> float | None:
+    """The resting heart rate of a day's summary; an answer by interval has a number there, as text."""
+    summary = output.typed(value, _HeartSummary, member)
+    return output.aside(summary.resting_heart_rate, f"{member}.restingHeartRate", finite)
+
+
 def _read_heart(content: Any, output: RecordOutput) -> None:
     page = output.typed(content, _HeartPage)
     days: list[str] = []
@@ -209,10 +220,9 @@ def _read_heart(content: Any, output: RecordOutput) -> None:
     def add_day(day: _Day) -> None:
         _day_ns(day.date_time, ".dateTime")
         days.append(day.date_time)
-        summary = _HeartSummary() if day.value is None else output.typed(day.value, _HeartSummary, ".value")
-        if summary.resting_heart_rate is not None:
-            value = finite(summary.resting_heart_rate, ".value.restingHeartRate")
-            output.event(EventKind.CONTEXT, "resting_heart_rate", vital=_HEART, value=value)
+        resting = output.aside(day.value, ".value", lambda value, member: _resting(value, member, output))
+        if resting is not None:
+            output.event(EventKind.CONTEXT, "resting_heart_rate", vital=_HEART, value=resting)
 
     output.each(page.days, ".activities-heart", _Day, add_day)
     if page.intraday is not None:
@@ -258,14 +268,11 @@ def _read_spo2(content: Any, output: RecordOutput) -> None:
             raise DecodeError(Reason.MISSING_FIELD, ".minutes")
         if day.value is not None:
             summary = output.typed(day.value, _OxygenSummary, ".value")
-            parts = [
-                (finite(value, f".value.{name}"), statistic)
-                for name, value, statistic in (("avg", summary.avg, Statistic.MEAN),
-                    ("min", summary.min, Statistic.MINIMUM), ("max", summary.max, Statistic.MAXIMUM))
-                if value is not None
-            ]  # fmt: skip
-            for value, statistic in parts:
-                _summary(output, _SPO2, value, _PERCENT, day_ns, statistic)
+            for name, sent, statistic in (("avg", summary.avg, Statistic.MEAN),
+                    ("min", summary.min, Statistic.MINIMUM), ("max", summary.max, Statistic.MAXIMUM)):  # fmt: skip
+                value = output.measure(sent, f".value.{name}")
+                if value is not None:
+                    _summary(output, _SPO2, value, _PERCENT, day_ns, statistic)
         output.each(day.minutes or [], ".minutes", _OxygenMinute, add_minute)
 
     if isinstance(content, list):
@@ -292,14 +299,11 @@ def _read_weight(content: Any, output: RecordOutput) -> None:
         seq, context = _log_id(weight.log_id, output), {}
         if weight.source is not None:
             context["source"] = weight.source if weight.source in _SCALES else "other"
-        parts = [
-            (vital, finite(value, f".{name}"), part_unit)
-            for name, vital, value, part_unit in (("weight", _WEIGHT, weight.weight, unit),
-                ("bmi", _BMI, weight.bmi, _KG_M2), ("fat", _FAT, weight.fat, _PERCENT))
-            if value is not None
-        ]  # fmt: skip
-        for vital, value, part_unit in parts:
-            output.add(vital, value, part_unit, time_ns, clock=clock, seq=seq, context=context)
+        for name, vital, sent, part_unit in (("weight", _WEIGHT, weight.weight, unit),
+                ("bmi", _BMI, weight.bmi, _KG_M2), ("fat", _FAT, weight.fat, _PERCENT)):  # fmt: skip
+            value = output.measure(sent, f".{name}")
+            if value is not None:
+                output.add(vital, value, part_unit, time_ns, clock=clock, seq=seq, context=context)
 
     output.each(output.typed(content, _WeightPage).weight, ".weight", _Weight, add)
 
@@ -308,16 +312,18 @@ def _read_sleep(content: Any, output: RecordOutput) -> None:
     def add(sleep: _Sleep) -> None:
         time_ns, clock = _at(sleep.start_time, ".startTime", output)
         context: dict[str, Any] = {}
-        ended_ns = NO_TIME if sleep.end_time is None else iso_time(sleep.end_time, ".endTime")[0]
-        for name, value in (("time_in_bed_min", sleep.time_in_bed), ("awake_min", sleep.minutes_awake),
+        ended = output.aside(sleep.end_time, ".endTime", iso_time)
+        for name, sent in (("time_in_bed_min", sleep.time_in_bed), ("awake_min", sleep.minutes_awake),
                             ("efficiency", sleep.efficiency)):  # fmt: skip
+            value = output.aside(sent, f".{name}", finite)
             if value is not None:
-                context[name] = finite(value, f": {name}")
+                context[name] = value
         if sleep.is_main_sleep is not None:
             context["main"] = sleep.is_main_sleep
         output.add(
             _SLEEP, finite(sleep.minutes_asleep, ".minutesAsleep"), _MINUTES, time_ns, clock=clock,
-            seq=_log_id(sleep.log_id, output), ended_ns=ended_ns, statistic=Statistic.SUM, context=context,
+            seq=_log_id(sleep.log_id, output), ended_ns=NO_TIME if ended is None else ended[0],
+            statistic=Statistic.SUM, context=context,
         )  # fmt: skip
 
     output.each(output.typed(content, _SleepPage).sleep, ".sleep", _Sleep, add)
@@ -378,4 +384,5 @@ ADAPTER = records.adapter(
         "steps": JsonRecords(("activities-steps-intraday", "dataset"), array=False),
         "temperature": JsonRecords(array=False),
     },
+    version=2,
 )  # fmt: skip

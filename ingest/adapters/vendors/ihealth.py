@@ -1,14 +1,13 @@
 """``ihealth``: lists of the open API v2, by kind (device-formats.md 5.9).
 
 ``MDate`` is an epoch number made from **local** wall time: the instant is ``MDate`` minus ``TimeZone``, and without a
-time zone ``MDate`` is wall time. Zero means that a value is missing. Units are codes on the list. Places (``Lat``,
-``Lon``) are never copied.
+time zone ``MDate`` is wall time. Activity is that of the local day of ``MDate``. Zero means that a value is missing.
+Units are codes on the list. Places (``Lat``, ``Lon``) are never copied.
 
 Identity (device-formats.md 8.4): the instant and ``seq`` the hash of ``DataID``, 0 without one. ``LastChangeTime`` is
 ``context["changed_ms"]``. Worked: MDate 1442491463 with -0800 is 2015-09-17T20:04:23Z.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple
@@ -16,13 +15,14 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
+from ingest.adapters.reading.timestamps import parse_offset
 from ingest.adapters.vendors import records as vendor_json
 from ingest.adapters.vendors.records import RecordOutput, epoch_ms, finite, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason, Statistic
 from vitals.model import Message
-from vitals.times import NO_TIME
+from vitals.times import DAY_NS, DAY_S, MINUTE_NS, NO_TIME, SECOND_NS
 
 _PRESSURES: Final[Mapping[str, int]] = MappingProxyType({"mm[Hg]": unit_code("mm[Hg]"), "kPa": unit_code("kPa")})
 _GLUCOSES: Final[Mapping[str, int]] = MappingProxyType({"mg/dL": unit_code("mg/dL"), "mmol/L": unit_code("mmol/L")})
@@ -45,8 +45,6 @@ _MEALS: Final = frozenset(
 ) | {"midnight", "at_midnight", "bedtime"}
 _DRUGS: Final = frozenset({"before_taking_pills", "after_taking_pills"})
 _SOURCES: Final[Mapping[str, int]] = MappingProxyType({"FromDevice": 0, "Manual": vendor_json.MANUAL})
-_TEXT_ZONE: Final = re.compile(r"([+-])(\d\d):?([0-5]\d)|([+-]?\d{1,2}(?:\.\d{1,2})?)", re.ASCII)
-_LARGEST_ZONE_MIN: Final = 14 * 60
 _COMMON: Final = {
     "data_id": "DataID", "m_date": "MDate", "time_zone": "TimeZone", "last_change_time": "LastChangeTime",
     "data_source": "DataSource", "note": "Note", "lat": "Lat", "lon": "Lon",
@@ -66,6 +64,7 @@ class _Record(msgspec.Struct, rename=_COMMON, gc=False, kw_only=True):
 
 
 class _Pressure(_Record, rename={"hp": "HP", "lp": "LP", "hr": "HR", "is_arr": "IsArr", "bpl": "BPL"}, kw_only=True):
+    MEASURES: ClassVar[frozenset[str]] = frozenset({"HR"})
     hp: float
     lp: float
     hr: float = 0.0
@@ -82,6 +81,7 @@ class _Glucose(
 
 
 class _Oxygen(_Record, rename={"bo": "BO", "hr": "HR"}, kw_only=True):
+    MEASURES: ClassVar[frozenset[str]] = frozenset({"HR"})
     bo: float
     hr: float = 0.0
 
@@ -94,6 +94,7 @@ class _Weight(
     },
     kw_only=True,
 ):  # fmt: skip
+    MEASURES: ClassVar[frozenset[str]] = frozenset({"BMI", "FatValue"})
     weight_value: float
     bmi: float = 0.0
     fat_value: float = 0.0
@@ -141,6 +142,10 @@ class _Page(
 ):  # fmt: skip
     """A page of any kind; its counters do not always equal the length of the list and are not read."""
 
+    DECIDES: ClassVar[frozenset[str]] = frozenset(
+        {"BPDataList", "BPUnit", "BGDataList", "BGUnit", "BODataList", "WeightDataList", "WeightUnit", "ARDataList",
+         "SRDataList"}
+    )  # fmt: skip
     bp: list[Any] | None = None
     bp_unit: int | None = None
     glucose: list[Any] | None = None
@@ -170,36 +175,26 @@ class _Taken(NamedTuple):
     context: dict[str, Any]
 
 
-def _zone_min(zone: float | str) -> int | None:
-    """Minutes east of UTC of ``"-0800"``, ``-8`` or ``"-8"``; None for an empty text."""
-    if isinstance(zone, str):
-        if not zone:
-            return None
-        match = _TEXT_ZONE.fullmatch(zone)
-        if match is None:
-            raise DecodeError(Reason.BAD_VALUE, ".TimeZone")
-        if match[4] is None:
-            minutes = int(match[2]) * 60 + int(match[3])
-            return _checked_zone(-minutes if match[1] == "-" else minutes)
-        zone = float(match[4])
-    return _checked_zone(round(finite(zone, ".TimeZone") * 60))
+def _zone_min(zone: float | str, member: str) -> int | None:
+    try:
+        return parse_offset(zone)
+    except ValueError:
+        raise DecodeError(Reason.BAD_VALUE, member) from None
 
 
-def _checked_zone(minutes: int) -> int:
-    if abs(minutes) > _LARGEST_ZONE_MIN:
-        raise DecodeError(Reason.BAD_VALUE, ".TimeZone")
-    return minutes
+def _changed_ns(time_s: int, member: str) -> int:
+    return epoch_ms(time_s * 1_000, member)
 
 
 def _taken(record: _Record, output: RecordOutput) -> _Taken:
-    zone = None if record.time_zone is None else _zone_min(record.time_zone)
+    zone = output.aside(record.time_zone, ".TimeZone", _zone_min)
     time_ns = epoch_ms((record.m_date - 60 * (zone or 0)) * 1_000, f".{record.time_member}")
     flags = _SOURCES.get(record.data_source or "FromDevice")
     context: dict[str, Any] = {}
     if flags is None:
         flags, context["data_source"] = 0, "other"
-    if record.last_change_time is not None:
-        changed_ns = epoch_ms(record.last_change_time * 1_000, ".LastChangeTime")
+    changed_ns = output.aside(record.last_change_time, ".LastChangeTime", _changed_ns)
+    if changed_ns is not None:
         context["changed_ms"] = changed_ns // 1_000_000
         if zone is not None and time_ns - changed_ns > vendor_json.TOLERANCE_NS:
             flags |= vendor_json.CLOCK_SUSPECT
@@ -214,25 +209,33 @@ def _add(
     output: RecordOutput, taken: _Taken, values: Iterable[tuple[int, float, int, str]], *,
     statistic: Statistic = Statistic.SINGLE, ended_ns: int = NO_TIME,
 ) -> None:  # fmt: skip
-    """Add ``(vital, value, unit, member)`` that are not zero; an event when all are."""
-    series = [(vital, finite(value, f".{member}"), unit) for vital, value, unit, member in values]
+    """Add ``(vital, value, unit, member)`` that are not zero; an event when all are. One that is no number is told
+    alone."""
+    series = [(vital, output.measure(value, f".{member}"), unit) for vital, value, unit, member in values]
     for vital, value, unit in series:
         if value:
             output.add(
                 vital, value, unit, taken.time_ns, clock=taken.clock, seq=taken.seq, tz_min=taken.tz_min,
                 statistic=statistic, flags=taken.flags, ended_ns=ended_ns, context=taken.context,
             )  # fmt: skip
-    if not any(value for _, value, _ in series):
+    if all(value == 0 for _, value, _ in series):
         time_ns = taken.time_ns if taken.clock is SourceClock.INSTANT else None
         output.event(EventKind.VALUE_ABSENT, "zero", time_ns, vital=series[0][0])
+
+
+def _note(taken: _Taken, others: Iterable[tuple[str, float]], output: RecordOutput) -> None:
+    """Keep numbers of no vital beside the reading."""
+    found = {name: output.aside(value, f".{name}", finite) for name, value in others if value}
+    taken.context.update({name: value for name, value in found.items() if value is not None})
 
 
 def _pressure(record: _Pressure, unit: int, output: RecordOutput) -> None:
     taken = _taken(record, output)
     if record.is_arr is not None and record.is_arr in _RHYTHMS:
         taken.context["pulse_rhythm"] = _RHYTHMS[record.is_arr]
-    if record.bpl is not None:
-        taken.context["bp_level"] = whole(record.bpl, ".BPL")
+    level = output.aside(record.bpl, ".BPL", whole)
+    if level is not None:
+        taken.context["bp_level"] = level
     _add(output, taken, ((_SYS, record.hp, unit, "HP"), (_DIA, record.lp, unit, "LP"),
                          (_CUFF, record.hr, _PER_MIN, "HR")))  # fmt: skip
 
@@ -261,22 +264,25 @@ def _weight(record: _Weight, unit: int, output: RecordOutput) -> None:
         values.append((_FAT, record.fat_value, _PERCENT, "FatValue"))
     else:
         others.append(("fat_value", record.fat_value))
-    taken.context.update({name: finite(value, f": {name}") for name, value in others if value})
+    _note(taken, others, output)
     _add(output, taken, values)
 
 
 def _activity(record: _Activity, unit: int, output: RecordOutput) -> None:
+    """Steps are those of the local day of ``MDate``, whatever its time of day."""
     taken = _taken(record, output)
-    others = (("calories", record.calories), ("distance", record.distance))
-    taken.context.update({name: finite(value, f": {name}") for name, value in others if value})
-    _add(output, taken, ((_STEPS, record.steps, unit, "Steps"),), statistic=Statistic.SUM)
+    _note(taken, (("calories", record.calories), ("distance", record.distance)), output)
+    midnight_ns = record.m_date // DAY_S * DAY_S * SECOND_NS - taken.tz_min * MINUTE_NS
+    ended_ns = NO_TIME if taken.clock is SourceClock.WALL else midnight_ns + DAY_NS
+    day = taken._replace(time_ns=midnight_ns, clock=SourceClock.DAY)
+    _add(output, day, ((_STEPS, record.steps, unit, "Steps"),), statistic=Statistic.SUM, ended_ns=ended_ns)
 
 
 def _sleep(record: _Sleep, unit: int, output: RecordOutput) -> None:
     taken = _taken(record, output)
     end_ns = epoch_ms((record.end_time - 60 * taken.tz_min) * 1_000, ".EndTime")
     others = (("efficiency", record.efficiency), ("awaken", record.awaken), ("fall_sleep", record.fall_sleep))
-    taken.context.update({name: finite(value, f": {name}") for name, value in others if value})
+    _note(taken, others, output)
     _add(output, taken, ((_SLEEP, record.slept, unit, "HoursSlept"),), statistic=Statistic.SUM, ended_ns=end_ns)
 
 
@@ -385,4 +391,5 @@ ADAPTER = vendor_json.adapter(
         "spo2": JsonRecords(("BODataList",), array=False), "weight": JsonRecords(("WeightDataList",), array=False),
         "activity": JsonRecords(("ARDataList",), array=False), "sleep": JsonRecords(("SRDataList",), array=False),
     },
+    version=2,
 )  # fmt: skip

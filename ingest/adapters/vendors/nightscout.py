@@ -1,10 +1,12 @@
 """``nightscout``: entries of API v1 and v3, one or an array (device-formats.md 5.2).
 
 ``sgv`` is sensor glucose, ``mbg`` a meter's, both in mg/dL unless ``units`` says mmol; ``cal`` is skipped. A whole
-sensor value of 20 to 39 mg/dL is below the sensor's range; one under 20 is an error code. A fraction under 22.3 that
-claims to be mg/dL is mmol/L in all likelihood: it is read as mmol/L, flagged suspect, so that a low one asks for
-confirmation, and the device event ``unit_suspect`` says so. Free text, the name of the uploading phone among it, is
-never copied.
+sensor value of 20 to 39 mg/dL is below the sensor's range. One under 20 is an error code, or, where the codes are not
+known, an unknown code of the worklist. A fraction under 39 that claims to be mg/dL is a doubt about the unit: up to
+22.25 it is read as mmol/L, flagged suspect, so that a low one asks for confirmation, and the device event
+``unit_suspect`` says so. Free text, the name of the uploading phone among it, is never copied.
+
+``date``, ``dateString`` and ``sysTime`` say the same: one that can be read is enough.
 
 Identity: ``date``, else ``sysTime``, else ``dateString``, with ``seq`` 0. The server keys entries by time and type; it
 adds ``sysTime`` when it stores one, so that only ``date`` is the same in what was pushed and what is pulled. A new
@@ -12,16 +14,18 @@ value for a time is a revision under the same ``identifier`` or ``_id`` or in th
 measurement.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
+from ingest.adapters.reading.units import unit_of
 from ingest.adapters.vendors import records
-from ingest.adapters.vendors.records import RecordOutput, epoch_ms, finite, iso_time, whole
+from ingest.adapters.vendors.records import RecordOutput, epoch_time, finite, iso_time, whole
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
@@ -30,14 +34,16 @@ from vitals.model import Message
 _ISF: Final = vital_code("glucose_isf")
 _BLOOD: Final = vital_code("glucose_bg")
 _MG_DL: Final = unit_code("mg/dL")
-_UNITS: Final[Mapping[str, int]] = MappingProxyType(
-    {**dict.fromkeys(("mg", "mg/dl"), _MG_DL), **dict.fromkeys(("mmol", "mmol/l"), unit_code("mmol/L"))}
-)
+_MMOL_L: Final = unit_code("mmol/L")
+_SHORT_UNITS: Final[Mapping[str, int]] = MappingProxyType({"mg": _MG_DL, "mmol": _MMOL_L})
 _LOW: Final = 39
 _LOWEST_VALUE: Final = 20
 """No error code is this high: a sensor that sends 20 to 38 measured a real low."""
 _MOST_MMOL_L: Final = 22.25
 """400 mg/dL, the top of a sensor's range: a larger number is no mmol/L."""
+_LEAST_MMOL_L: Final = 2.2
+"""40 mg/dL, the foot of it."""
+_LEAST_READING_MMOL_L: Final = 1.2
 _SUSPECT: Final = int(Flag.SUSPECT)
 _CODES: Final[Mapping[float, str]] = MappingProxyType(
     {
@@ -66,6 +72,7 @@ _OFFSET_LIMIT_MIN: Final = 24 * 60
 
 
 class _Entry(msgspec.Struct, rename="camel", gc=False):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"sgv", "mbg", "units", "isValid"})
     type: str
     sgv: float | str | None = None
     mbg: float | str | None = None
@@ -87,33 +94,39 @@ class _Entry(msgspec.Struct, rename="camel", gc=False):
     stored_id: Any = msgspec.field(name="_id", default=None)
 
 
-def _date(date: float | str) -> tuple[int, int | None]:
+def _date(date: float | str, member: str) -> tuple[int, int | None]:
     """Nanoseconds and offset of ``date``: epoch milliseconds, seconds or ISO text."""
-    if isinstance(date, str):
-        return iso_time(date, ".date")
-    number = finite(date, ".date")
-    return epoch_ms(round(number * 1_000 if abs(number) < _SECONDS_BELOW else number), ".date"), 0
+    if not isinstance(date, str):
+        number = finite(date, member)
+        return epoch_time(number * 1_000 if abs(number) < _SECONDS_BELOW else number, member), 0
+    return iso_time(date, member) if date[4:5] == "-" else (epoch_time(date, member), 0)
 
 
-def _times(entry: _Entry) -> list[tuple[int, int | None]]:
+def _times(entry: _Entry, output: RecordOutput) -> list[tuple[int, int | None]]:
     """Time and offset of each member that gives one, the one that identifies the entry first."""
-    times = [] if entry.date is None else [_date(entry.date)]
-    for text, member in ((entry.sys_time, ".sysTime"), (entry.date_string, ".dateString")):
-        if text is not None:
-            times.append(iso_time(text, member))
+    found = (
+        output.aside(entry.date, ".date", _date),
+        output.aside(entry.sys_time, ".sysTime", iso_time),
+        output.aside(entry.date_string, ".dateString", iso_time),
+    )
+    times = [time for time in found if time is not None]
     if not times:
-        raise DecodeError(Reason.MISSING_FIELD, ".date")
+        given = entry.date is not None or entry.sys_time is not None or entry.date_string is not None
+        raise DecodeError(Reason.BAD_TIME if given else Reason.MISSING_FIELD, ".date")
     return times
 
 
-def _offset_min(entry: _Entry, times: list[tuple[int, int | None]]) -> int:
-    """``utcOffset``, or else the offset that one of the times carries."""
-    if entry.utc_offset is None:
-        return next((offset for _, offset in times if offset), 0)
-    offset = round(finite(entry.utc_offset, ".utcOffset"))
+def _stated_offset(minutes: float, member: str) -> int:
+    offset = round(finite(minutes, member))
     if abs(offset) > _OFFSET_LIMIT_MIN:
-        raise DecodeError(Reason.BAD_VALUE, ".utcOffset")
+        raise DecodeError(Reason.BAD_VALUE, member)
     return offset
+
+
+def _offset_min(entry: _Entry, times: list[tuple[int, int | None]], output: RecordOutput) -> int:
+    """``utcOffset``, or else the offset that one of the times carries."""
+    offset = output.aside(entry.utc_offset, ".utcOffset", _stated_offset)
+    return next((offset for _, offset in times if offset), 0) if offset is None else offset
 
 
 def _glucose(sent: float | str | None, member: str) -> tuple[float, int]:
@@ -130,17 +143,19 @@ def _glucose(sent: float | str | None, member: str) -> tuple[float, int]:
     return records.NO_NUMBER, flags
 
 
-def _context(entry: _Entry) -> dict[str, Any]:
+def _context(entry: _Entry, output: RecordOutput) -> dict[str, Any]:
     context: dict[str, Any] = {}
     arrow = records.trend(entry.direction)
     if arrow is not None:
         context["trend"] = arrow
     for name, value in (("noise", entry.noise), ("filtered", entry.filtered), ("unfiltered", entry.unfiltered),
                         ("rssi", entry.rssi)):  # fmt: skip
-        if value is not None:
-            context[name] = finite(value, f".{name}")
-    if entry.srv_modified is not None:
-        context["changed_ms"] = whole(entry.srv_modified, ".srvModified")
+        number = output.aside(value, f".{name}", finite)
+        if number is not None:
+            context[name] = number
+    changed_ms = output.aside(entry.srv_modified, ".srvModified", whole)
+    if changed_ms is not None:
+        context["changed_ms"] = changed_ms
     return context
 
 
@@ -150,38 +165,70 @@ def _quality(entry: _Entry, output: RecordOutput) -> int:
     return flags | records.RETRACTED if entry.is_valid is False else flags
 
 
+def _unit(entry: _Entry) -> int:
+    text = entry.units or "mg"
+    unit = _SHORT_UNITS.get(text.strip().lower()) or unit_of(_ISF, text)
+    if unit is None:
+        raise DecodeError(Reason.UNKNOWN_UNIT, ".units")
+    return unit
+
+
+class _Sensed(NamedTuple):
+    """What a sensor's number in mg/dL means: its unit and flags, and the event that is told beside it or instead."""
+
+    unit: int = _MG_DL
+    flags: int = 0
+    event: tuple[EventKind, str] | None = None
+    is_value: bool = True
+
+
+def _sensed(value: float, high_code: float) -> _Sensed:
+    """Worked: 35 is below the sensor's range, 5 an error, 4 an unknown code, 2.4 is 2.4 mmol/L in doubt."""
+    if value % 1 and value < _LOW:
+        # No sensor sends fractions of a mg/dL: read as mmol/L where that is possible, confirmed before it is believed.
+        is_molar = value <= _MOST_MMOL_L
+        flags = _SUSPECT | (records.BELOW_RANGE if not is_molar or value < _LEAST_MMOL_L else 0)
+        return _Sensed(_MMOL_L if is_molar else _MG_DL, flags, (EventKind.SENSOR_STATUS, "unit_suspect"))
+    if value in _CODES:
+        return _Sensed(event=(EventKind.VALUE_ABSENT, _CODES[value]), is_value=False)
+    if value < _LOWEST_VALUE:
+        return _Sensed(event=(EventKind.UNKNOWN_CODE, f"sgv:{value:g}"), is_value=False)
+    if value <= _LOW:
+        return _Sensed(flags=records.BELOW_RANGE)
+    return _Sensed(flags=records.ABOVE_RANGE if value == high_code else 0)
+
+
 def _add(entry: _Entry, output: RecordOutput) -> None:
     if entry.type == "cal":
         return
     if entry.type not in {"sgv", "mbg"}:
         raise DecodeError(Reason.UNKNOWN_VITAL, ".type")
-    unit = _UNITS.get((entry.units or "mg").lower())
-    if unit is None:
-        raise DecodeError(Reason.UNKNOWN_UNIT, ".units")
-    times = _times(entry)
+    unit = _unit(entry)
+    times = _times(entry, output)
     time_ns, offset = times[0]
     is_sensor = entry.type == "sgv"
     value, flags = _glucose(entry.sgv if is_sensor else entry.mbg, f".{entry.type}")
-    context, tz_min = _context(entry), _offset_min(entry, times)
+    context, tz_min = _context(entry, output), _offset_min(entry, times, output)
     flags |= _quality(entry, output)
     clock = SourceClock.WALL if offset is None else SourceClock.INSTANT
+    told_ns = None if offset is None else time_ns
     instants = [instant for instant, zone in times if zone is not None]
     if instants and max(instants) - min(instants) > records.TOLERANCE_NS:
         flags |= records.CLOCK_SUSPECT
-        output.event(EventKind.CLOCK_FAULT, "times_differ", None if offset is None else time_ns)
-    if is_sensor and unit == _MG_DL:
-        if value % 1 and value <= _MOST_MMOL_L:
-            flags, unit = flags | _SUSPECT, _UNITS["mmol"]
-            output.event(EventKind.SENSOR_STATUS, "unit_suspect", None if offset is None else time_ns)
-        elif value < _LOWEST_VALUE:
-            detail = _CODES.get(value, f"error_code_{value:g}")
-            output.event(EventKind.VALUE_ABSENT, detail, None if offset is None else time_ns, vital=_ISF)
-            return
-        elif value <= _LOW:
-            flags |= records.BELOW_RANGE
-        elif value == output.choice("high_code", _HIGH_CODES, "401"):
-            flags |= records.ABOVE_RANGE
+        output.event(EventKind.CLOCK_FAULT, "times_differ", told_ns)
     vital = _ISF if is_sensor else _BLOOD
+    if is_sensor and unit == _MG_DL and not math.isnan(value):
+        sensed = _sensed(value, output.choice("high_code", _HIGH_CODES, "401"))
+        if sensed.event is not None:
+            kind, detail = sensed.event
+            told = value if kind is EventKind.UNKNOWN_CODE else None
+            output.event(kind, detail, told_ns, vital=0 if sensed.is_value else vital, value=told)
+        if not sensed.is_value:
+            return
+        unit, flags = sensed.unit, flags | sensed.flags
+        if unit == _MMOL_L and value < _LEAST_READING_MMOL_L:
+            # As a number it would be set aside as impossible, and nobody would look.
+            context["sent"], value = value, records.NO_NUMBER
     output.add(vital, value, unit, time_ns, clock=clock, tz_min=tz_min, flags=flags, context=context,
                document=_document(entry, output))  # fmt: skip
 
@@ -218,5 +265,5 @@ ADAPTER = records.adapter(
         "high_code": "`sgv` that means above the sensor's range: 401 (default) or none",
     },
     {"entries": JsonRecords()},
-    version=3,
+    version=4,
 )

@@ -4,6 +4,11 @@ A vendor's answer is one document with lists of records. Each record is converte
 bad one is rejected alone with its path (``$.records[3].value``) and the others are kept. Members that no Struct names
 are counted. Free text, names of phones and apps, places and user ids are never copied: what tells two sources apart
 goes into ``seq`` or a token as a hash.
+
+An optional member of a Struct only adds context, unless the Struct says otherwise: one that cannot be read is left out
+and counted, and the values beside it are kept. ``DECIDES`` names optional members without which a value has another
+meaning (they reject the record), ``MEASURES`` those that are values of their own (they are told as a problem, and the
+others of the record are kept).
 """
 
 import math
@@ -17,7 +22,7 @@ import msgspec
 
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock
 from ingest.adapters.reading.json_document import Repeated, parse
-from ingest.adapters.reading.timestamps import from_milliseconds, parse_rfc3339
+from ingest.adapters.reading.timestamps import from_milliseconds, parse_epoch, parse_time
 from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason, Statistic
@@ -52,6 +57,8 @@ _MISSING: Final = "Object missing required field `"
 _MEMBERS: Final[dict[type[msgspec.Struct], frozenset[str]]] = {}
 _Record = TypeVar("_Record", bound=msgspec.Struct)
 _Choice = TypeVar("_Choice")
+_Taken = TypeVar("_Taken")
+_UNREADABLE: Final = object()
 
 
 def _fault(text: str, member: str) -> DecodeError:
@@ -67,6 +74,21 @@ def _members(kind: type[msgspec.Struct]) -> frozenset[str]:
     return _MEMBERS.setdefault(kind, frozenset(kind.__struct_encode_fields__))
 
 
+def _optional(kind: type[msgspec.Struct]) -> list[tuple[str, Any]]:
+    """Name and type of the members that a record may lack without being another one."""
+    decides: frozenset[str] = getattr(kind, "DECIDES", frozenset())
+    found = msgspec.structs.fields(kind)
+    return [(one.encode_name, one.type) for one in found if not one.required and one.encode_name not in decides]
+
+
+def _readable(value: Any, kind: Any, *, strict: bool) -> Any:
+    """``value`` as ``kind``, or ``_UNREADABLE``; not strict: a number as text is one."""
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return _UNREADABLE
+
+
 class RecordOutput:
     """Collects what the messages of a micro-batch give. ``message`` and ``settings`` are those of the one that is being
     read. Details of a ``DecodeError`` raised in a reader are paths below the record: ``.value``."""
@@ -79,6 +101,7 @@ class RecordOutput:
         self.events: list[DeviceEvent] = []
         self.rejects: list[Reject] = []
         self.unknown = 0
+        self.left_out = 0
         self._index = 0
         self._trail: list[str | int] = []
         self._problems: list[tuple[Reason, str]] = []
@@ -114,12 +137,58 @@ class RecordOutput:
             raise DecodeError(Reason.MALFORMED, f"{member}: a member is given twice")
         try:
             record = msgspec.convert(item, kind)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            record = self._mended(item, kind, member)
+        self.unknown += len(item.keys() - _members(kind))  # type: ignore[attr-defined]
+        return record
+
+    def _mended(self, item: object, kind: type[_Record], member: str) -> _Record:
+        """``item`` without the members that it can do without and that cannot be read."""
+        problems: list[DecodeError] = []
+        left_out = 0
+        if isinstance(item, dict):
+            measures: frozenset[str] = getattr(kind, "MEASURES", frozenset())
+            item = dict(item)
+            for name, its_type in _optional(kind):
+                if name not in item or _readable(item[name], its_type, strict=True) is not _UNREADABLE:
+                    continue
+                sent = item.pop(name)
+                if name in measures:
+                    problems.append(DecodeError(Reason.BAD_TYPE, f"{member}.{name}"))
+                elif (value := _readable(sent, its_type, strict=False)) is _UNREADABLE:
+                    left_out += 1
+                else:
+                    item[name] = value
+        try:
+            record = msgspec.convert(item, kind)
         except msgspec.ValidationError as error:
             raise _fault(str(error), member) from None
         except UnicodeEncodeError:
             raise DecodeError(Reason.BAD_VALUE, f"{member}: half a surrogate pair in a text") from None
-        self.unknown += len(item.keys() - _members(kind))  # type: ignore[attr-defined]
+        self.left_out += left_out
+        for problem in problems:
+            self.problem(problem)
         return record
+
+    def aside(self, sent: Any, member: str, read: Callable[[Any, str], _Taken]) -> _Taken | None:
+        """``read(sent, member)`` for a member that only adds context; None, and counted, when it cannot be read."""
+        if sent is None:
+            return None
+        try:
+            return read(sent, member)
+        except DecodeError:
+            self.left_out += 1
+            return None
+
+    def measure(self, sent: float | None, member: str) -> float | None:
+        """A number that is a value beside others: None, and told as a problem, when it is no finite number."""
+        if sent is None:
+            return None
+        try:
+            return finite(sent, member)
+        except DecodeError as problem:
+            self.problem(problem)
+            return None
 
     def each(self, items: list[Any], member: str, kind: type[_Record], take: Callable[[_Record], None]) -> None:
         """Give each of ``items`` as ``kind`` to ``take``; one that either refuses is noted alone, with its path."""
@@ -173,7 +242,9 @@ def decode_each(messages: Sequence[Message], contexts: Sequence[Context], reader
         else:
             output.read(index, message, context.settings, reader)
     readings = output.readings
-    return Decoded(readings.build(), output.events, output.rejects, output.unknown, readings.documents())
+    return Decoded(
+        readings.build(), output.events, output.rejects, output.unknown, output.left_out, readings.documents()
+    )
 
 
 def adapter(
@@ -225,12 +296,18 @@ def epoch_ms(milliseconds: int, member: str) -> int:
         raise DecodeError(Reason.BAD_TIME, member) from None
 
 
-def iso_time(text: str, member: str) -> tuple[int, int | None]:
-    """Nanoseconds and offset as ``parse_rfc3339``; seconds may be missing (device-formats.md 5.1)."""
-    if text[16:17] != ":":
-        text = f"{text[:16]}:00{text[16:]}"
+def epoch_time(sent: int | float | str, member: str) -> int:
+    """Nanoseconds of epoch milliseconds as ``parse_epoch`` takes them."""
     try:
-        return parse_rfc3339(text)
+        return parse_epoch(sent)
+    except ValueError:
+        raise DecodeError(Reason.BAD_TIME, member) from None
+
+
+def iso_time(text: str, member: str) -> tuple[int, int | None]:
+    """Nanoseconds and offset as ``parse_time``."""
+    try:
+        return parse_time(text)
     except ValueError:
         raise DecodeError(Reason.BAD_TIME, member) from None
 

@@ -14,7 +14,7 @@ for each vital when it lists no measures.
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -25,7 +25,6 @@ from ingest.files.json_splitting import JsonRecords
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Reason
 from vitals.model import Message
-from vitals.times import SECOND_NS
 
 _SYS: Final = 10
 _DIA: Final = 9
@@ -87,6 +86,7 @@ class _Body(msgspec.Struct, gc=False):
 
 
 class _Group(msgspec.Struct, gc=False):
+    DECIDES: ClassVar[frozenset[str]] = frozenset({"measures", "deleted"})
     grpid: int
     date: int
     attrib: int
@@ -119,6 +119,10 @@ def _number(measure: _Measure) -> float:
     return value / _POWERS[-exponent] if exponent < 0 else float(value * _POWERS[exponent])
 
 
+def _seconds(time_s: int, member: str) -> int:
+    return epoch_ms(time_s * 1_000, member)
+
+
 def _context(group: _Group, attrib: str | None, output: RecordOutput) -> dict[str, Any]:
     context: dict[str, Any] = {}
     if attrib is not None:
@@ -127,13 +131,15 @@ def _context(group: _Group, attrib: str | None, output: RecordOutput) -> dict[st
         ("created_ms", group.created, ".created"),
         ("changed_ms", group.modified, ".modified"),
     ):
-        if time_s is not None:
-            context[name] = epoch_ms(time_s * 1_000, member) // 1_000_000
+        told_ns = output.aside(time_s, member, _seconds)
+        if told_ns is not None:
+            context[name] = told_ns // 1_000_000
     source = group.hash_deviceid or group.deviceid
     if source is not None:
         context["source"] = records.token(output.message.device, source)
-    if group.modelid is not None:
-        context["model"] = whole(group.modelid, ".modelid")
+    model = output.aside(group.modelid, ".modelid", whole)
+    if model is not None:
+        context["model"] = model
     records.note(group.comment, context, output)
     return context
 
@@ -149,11 +155,11 @@ class _Measures:
     def take(self, measure: _Measure) -> None:
         number = _number(measure)
         if measure.type in _TYPES:
-            details = {
-                name: whole(value, f".{name}")
+            found = {
+                name: self._output.aside(value, f".{name}", whole)
                 for name, value in (("algo", measure.algo), ("fm", measure.fm), ("position", measure.position))
-                if value is not None
             }
+            details = {name: value for name, value in found.items() if value is not None}
             if measure.type in self._repeated or self.by_type.pop(measure.type, None) is not None:
                 # Two values of one type at one time: which of them was measured is a guess.
                 self._repeated.add(measure.type)
@@ -184,9 +190,10 @@ def _add(group: _Group, output: RecordOutput) -> None:
     if group.attrib == _AMBIGUOUS and not output.choice("ambiguous_owner", {"reject": False, "accept": True}, "reject"):
         raise DecodeError(Reason.OWNER_AMBIGUOUS, ".attrib")
     flags, attrib = _ATTRIBS[group.attrib]
-    time_ns, seq = epoch_ms(group.date * 1_000, ".date"), whole(group.grpid, ".grpid")
+    time_ns, seq = _seconds(group.date, ".date"), whole(group.grpid, ".grpid")
     context = _context(group, attrib, output)
-    if group.created is not None and time_ns - group.created * SECOND_NS > records.TOLERANCE_NS:
+    created_ms = context.get("created_ms")
+    if created_ms is not None and time_ns - created_ms * 1_000_000 > records.TOLERANCE_NS:
         flags |= records.CLOCK_SUSPECT
         output.event(EventKind.CLOCK_FAULT, "measured_after_upload")
     measures = _Measures(output, time_ns)
@@ -232,4 +239,5 @@ ADAPTER = records.adapter(
         **records.NOTE_SETTING,
     },
     {"getmeas": JsonRecords(("body", "measuregrps"), array=False)},
+    version=2,
 )  # fmt: skip
