@@ -3,7 +3,7 @@
 Each stage is columns in, columns out; the loops here run over adapters, devices and units, never over readings.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ import structlog
 
 from ingest import quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
+from ingest.clock_evidence import arrivals, clock_faults
 from ingest.journal.identities import Held
 from ingest.journal.recognition import Origins, Recognised
 from ingest.journal.tally import Tally
@@ -25,15 +26,14 @@ from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
 from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
 from vitals.currency import OF_INTERVALS
-from vitals.glossary import Basis, EventKind, Flag, Reason
+from vitals.glossary import Basis, Flag, Reason
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
-from vitals.times import NO_TIME, SECOND_NS
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 Mark = TypeVar("Mark", np.int64, np.bool_)
-_NOT_RIGHT = np.uint32(Flag.CLOCK_WRONG | Flag.CLOCK_SUSPECT)
 _log = structlog.get_logger(__name__)
 
 
@@ -140,8 +140,8 @@ def run(
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True
         fresh[columns.message[new]] = True
-        out.events.extend(_clock_faults(settled, good, fresh))
-        out.ahead = taught(worn.ahead, _arrivals(batch, columns, settled, good, fresh & live, worn))
+        out.events.extend(clock_faults(settled, good, fresh))
+        out.ahead = taught(worn.ahead, arrivals(batch, columns, settled, good, fresh & live, worn))
     again = emits & ~fresh
     for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
@@ -195,36 +195,6 @@ def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:
     """Messages that their devices sent as they measured."""
     fresh = not extra & Flag.REPLAYED
     return np.array([fresh and message.kind not in adapter.stored_kinds for message in messages], np.bool_)
-
-
-def _clock_faults(settled: Settled, messages: Sequence[Message], fresh: Bools) -> list[DeviceEvent]:
-    """An event for each new message by which its device's clock is wrong."""
-    return [
-        DeviceEvent(
-            messages[fault.message].device, EventKind.CLOCK_FAULT, messages[fault.message].received_ns, fault.detail,
-            fault.ahead_s, message=messages[fault.message].ordinal,
-        )
-        for fault in settled.faults
-        if fresh[fault.message]
-    ]  # fmt: skip
-
-
-def _arrivals(
-    batch: VitalBatch, columns: Columns, settled: Settled, messages: Sequence[Message], live: Bools, worn: WearTable
-) -> Iterator[tuple[str, int, int | None]]:
-    """How far ahead the clocks of live messages are; of devices whose clock was ahead before, those that are right."""
-    found: dict[int, int | None] = {
-        fault.message: round(fault.ahead_s * SECOND_NS) for fault in settled.faults if fault.ahead_s is not None
-    }
-    if worn.ahead:
-        right = np.isin(batch.basis, (Basis.DEVICE, Basis.DEVICE_ASSUMED_ZONE)) & ((batch.flags & _NOT_RIGHT) == 0)
-        right &= batch.received_ns - batch.time_ns <= clocks.FUTURE_TOLERANCE_NS
-        for number in np.unique(columns.message[right]).tolist():
-            if messages[number].device in worn.ahead:
-                found.setdefault(number, None)
-    for number in sorted(found):
-        if live[number]:
-            yield messages[number].device, messages[number].received_ns, found[number]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,11 +87,8 @@ class Store(Protocol):
         """Log position up to which everything is stored."""
 
     def write(self, batches: Sequence[VitalBatch], *, expected: int, position: int) -> None:
-        """Store batches and move the position in one transaction; raises ``PositionConflict``.
-
-        A row with ``REVISION`` hides what was stored of its identity, whoever had it; with ``RETRACTED`` as well it
-        hides itself too.
-        """
+        """Store batches and move the position in one transaction; raises ``PositionConflict``. A row with ``REVISION``
+        hides what was stored of its identity, whoever had it; with ``RETRACTED`` as well it hides itself too."""
 
     def window(
         self, patient: str, vital: int, start_ns: int, end_ns: int, *, resolution: str = "raw", limit: int = 100_000,
@@ -113,10 +110,8 @@ class Store(Protocol):
         """``latest`` of each of the patients, in one query."""
 
     def trends(self, patients: Collection[str], start_ns: int, end_ns: int, width_ns: int) -> Trends:
-        """Each vital of the patients over ``start_ns <= time < end_ns`` in slots of ``width_ns``, in one query.
-
-        Leaves out what aggregates of ``window`` leave out, and values without a number.
-        """
+        """Each vital of the patients over ``start_ns <= time < end_ns`` in slots of ``width_ns``, in one query. Leaves
+        out what aggregates of ``window`` leave out, and values without a number."""
 
     def held(self, device: str, start_ns: int, end_ns: int) -> VitalBatch:
         """Visible readings of a device, of every patient, with ``start_ns <= time < end_ns`` or of unknown time, in

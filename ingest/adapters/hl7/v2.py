@@ -368,7 +368,12 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
             output.rejects.append(Reject(index, problem.reason, problem.detail))
     readings = output.readings
     return Decoded(
-        readings.build(), output.events, output.rejects, output.unknown, readings.documents(), readings.corrections()
+        readings.build(),
+        output.events,
+        output.rejects,
+        output.unknown,
+        document=readings.documents(),
+        correction=readings.corrections(),
     )
 
 

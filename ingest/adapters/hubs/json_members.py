@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ingest.adapters.reading.timestamps import from_milliseconds, parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_epoch, parse_time
 from vitals.glossary import Flag, Statistic
 from vitals.times import MINUTE_NS, NO_TIME
 
@@ -74,14 +74,14 @@ def time(value: object) -> tuple[int, int]:
     """Nanoseconds, and the offset in minutes or ``WALL``, of RFC 3339 text or epoch milliseconds.
 
     Raises:
-        TypeError: neither a string nor an integer.
+        TypeError: neither a string nor a number.
         ValueError: no such time.
     """
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError("no time")
-    if isinstance(value, int):
-        return from_milliseconds(value), 0
-    time_ns, offset = parse_rfc3339(value)
+    if not isinstance(value, str) or value[4:5] != "-":
+        return parse_epoch(value), 0
+    time_ns, offset = parse_time(value)
     return time_ns, WALL if offset is None else offset
 
 
