@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ingest.adapters.hubs.json_members import MEMBERS
 from ingest.adapters.hubs.json_readings import SERIES
 from ingest.adapters.hubs.json_schema import json_reading_schema
+from ingest.adapters.reading.marks import without_marks
 from tests.adapters.decoding import decode, reading_rows
 from tests.adapters.json_schema_rules import accepts
 from tests.adapters.test_adapter_golden_cases import FOUND, load
@@ -28,7 +29,7 @@ def read(**members: Any) -> tuple[dict[str, Any], int]:
     decoded = decode("json", json.dumps({**GOOD, **members}).encode())
     assert not decoded.rejects
     (row,) = reading_rows(decoded.batch)
-    return row, decoded.unknown_members
+    return row, decoded.left_out
 
 
 def test_every_optional_member_has_its_place() -> None:
@@ -46,7 +47,7 @@ def test_every_optional_member_has_its_place() -> None:
 
 
 BENT: list[tuple[str, Any]] = [
-    ("end", "later"), ("end", None), ("end", True), ("end", 1.5), ("end", 10**18), ("end", "2024-02-30T00:00:00Z"),
+    ("end", "later"), ("end", None), ("end", True), ("end", 10**18), ("end", "2024-02-30T00:00:00Z"),
     ("end", "2024-03-10T07:15:29Z"), ("end", "2024-03-10T09:00:00"),
     ("statistic", "avg"), ("statistic", 1), ("statistic", ["mean"]), ("manual", "yes"), ("manual", 1),
     ("sample", "blood"), ("sample", {}), ("meal", "Brunch"), ("posture", 3), ("site", ""), ("external_id", ""),
@@ -108,7 +109,7 @@ def test_the_devices_zone_makes_an_instant_of_a_time_without_one(
 def fits(document: Any) -> bool:
     """Whether the adapter takes a document as a whole, with nothing left out."""
     decoded = decode("json", json.dumps(document).encode())
-    return not decoded.rejects and not decoded.unknown_members
+    return not (decoded.rejects or decoded.unknown_members or decoded.left_out)
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -183,7 +184,9 @@ def test_the_golden_cases_that_are_taken_whole_fit_the_schema() -> None:
     seen = 0
     for case in FOUND:
         message, _, expected = load(case)
-        if message.adapter == "json" and not expected["rejects"] and not expected["unknown_members"]:
+        left = expected["rejects"] or expected["unknown_members"] or expected.get("left_out")
+        # Bytes around the JSON are no matter of a schema.
+        if message.adapter == "json" and not left and without_marks(message.payload) == message.payload:
             assert accepts(SCHEMA, json.loads(message.payload)), case.name
             seen += 1
     assert seen >= 5

@@ -64,7 +64,7 @@ TIME_SCHEMA: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "anyOf": [
             {"type": "string", "pattern": f"^{_TIME}$"},
-            {"type": "integer", "minimum": _MS[0], "maximum": _MS[1]},
+            {"type": "number", "minimum": _MS[0], "maximum": _MS[1]},
         ],
     }
 )

@@ -32,8 +32,8 @@ def json_reading_schema() -> dict[str, Any]:
     """What a payload of kind "" may be, as JSON Schema (2020-12).
 
     A payload that it accepts is taken as a whole, unless a day does not exist, a zone is unknown, or an ``end`` lies
-    before its ``time``. Of a payload that it refuses, the adapter still takes the readings that can be read: an
-    optional member that cannot be is left out.
+    before its ``time``. Of a payload that it refuses, the adapter still takes the readings that can be read: times
+    and units in other spellings are read, and an optional member that cannot be read is left out.
     """
     reading = {
         "type": "object",
