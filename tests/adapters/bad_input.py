@@ -11,6 +11,7 @@ from msgspec import structs
 
 from ingest import pipeline
 from ingest.adapter import Context, Decoded
+from ingest.adapters.reading.marks import without_marks
 from tests.adapters.decoding import ADAPTERS, assert_sound, reading_rows
 from tests.adapters.test_adapter_golden_cases import FOUND, load
 from vitals.glossary import Reason
@@ -69,7 +70,9 @@ def seeds() -> list[Seed]:
     found: dict[tuple[str, str], tuple[tuple[bool, int], Seed]] = {}
     for case in FOUND:
         message, context, expected = load(case)
-        if expected["rejects"]:
+        plain = without_marks(message.payload)
+        # A document with marks around it would be no document for the tests that change its parts.
+        if expected["rejects"] or (plain != message.payload and plain[:1] in {b"{", b"["}):
             continue
         rows = reading_rows(ADAPTERS[message.adapter].decode([message], [context]).batch)
         key, rank = (message.adapter, message.kind), (not rows, len(message.payload))

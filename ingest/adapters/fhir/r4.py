@@ -106,8 +106,6 @@ def _clocks(entries: Sequence[Any]) -> dict[str, Coincident]:
 
 
 def _add_bundle(bundle: Node, source: ObservationSource, out: ObservationOutput, may_repeat: bool) -> None:
-    if isinstance(bundle, Repeated):
-        raise DecodeError(Reason.MALFORMED, "$: a member is given twice")
     if required(bundle, "type", str, "") not in _BUNDLE_TYPES:
         raise DecodeError(Reason.BAD_VALUE, "type")
     entries = member(bundle, "entry", list, "") or []
@@ -136,6 +134,8 @@ def _add_document(source: ObservationSource, out: ObservationOutput) -> None:
     tree, may_repeat = _read(source.message.payload)
     if not isinstance(tree, dict):
         raise DecodeError(Reason.BAD_TYPE, "$")
+    if isinstance(tree, Repeated):
+        raise DecodeError(Reason.MALFORMED, "$: a member is given twice")
     kind = _resource_type(tree, "")
     if kind not in {_OBSERVATION, _BUNDLE}:
         out.ignored += 1

@@ -27,8 +27,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
+# A string that does not end is taken to the end of the text: looked for from each quote, it would cost the square.
 _TOKEN: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*"|(?<![\w.])(-?)(nan|inf(?:inity)?)(?![\w.])', re.IGNORECASE | re.ASCII | re.DOTALL
+    r'"(?:[^"\\]|\\.)*"?|(?<![\w.])(-?)(nan|inf(?:inity)?)(?![\w.])', re.IGNORECASE | re.ASCII | re.DOTALL
 )
 
 
