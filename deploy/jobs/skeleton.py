@@ -175,6 +175,7 @@ _EXPECTED: Final = """{
  ],
  "events": [],
  "rejects": [],
+ "unknown_codes": [],
  "unknown_members": 0,
  "left_out": 0,
  "duplicates": 0

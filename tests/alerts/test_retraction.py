@@ -103,7 +103,9 @@ def test_the_reading_that_moved_pages_nobody_at_its_new_owner() -> None:
     ward.read(0, 85.0)
     ward.entry(limits_control(1, limit(severity="S1"), patient="p_2"))
     moved = reading(0, 85.0, patient="p_2", flags=int(Flag.REVISION | Flag.LATE))
-    assert kinds(ward.entry(batch(gone(0, 85.0), moved))) == ["retracted", "resolved"]
+    retracted, resolved, review = ward.entry(batch(gone(0, 85.0), moved))
+    assert kinds([retracted, resolved, review]) == ["retracted", "resolved", "raised"]
+    assert (review.patient, review.rule, review.page) == ("p_2", "review:limit:spo2:low:S1", False)
 
 
 @pytest.mark.parametrize("kind", [ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD])

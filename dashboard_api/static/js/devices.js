@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "../vendor/htm-preact.module.js";
 import { all, now } from "./api.js";
-import { age, count, moment, NO_VALUE, words } from "./format.js";
+import { age, count, faultWords, moment, NO_VALUE, words } from "./format.js";
 import { nameOf, onDevice } from "./store.js";
 
 const REFRESH_MS = 15_000;
@@ -12,10 +12,6 @@ const SHOWN = 300;
 const needs = (device) => !device.revoked && (device.overdue || device.battery_low || device.faults.length > 0);
 const byNeed = (a, b) => Number(needs(b)) - Number(needs(a)) || Number(!!a.revoked) - Number(!!b.revoked) || a.device.localeCompare(b.device);
 const ago = (time) => `${age((now() - Date.parse(time)) / 1000)} ago`;
-
-/** "device clock wrong: ahead by 6 min", "sensor status: sensor off". */
-export const faultWords = ({ kind, detail, value }) =>
-  `${words(kind)}: ${words(detail)}${detail === "clock_ahead" && value !== null ? ` by ${age(value)}` : ""}`;
 
 /** What was learned of a clock that is ahead, and what it was learned from. */
 function Learned({ clock }) {

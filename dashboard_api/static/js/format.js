@@ -41,3 +41,7 @@ export const condition = (word) => CONDITIONS[word] ?? words(word ?? "");
 const CLOCK_WORDS = { clock_wrong: "device clock wrong", clock_fault: "device clock wrong", clock_ahead: "ahead", clock_unset: "never set", clock_reset: "was reset" };
 export const words = (flag) => CLOCK_WORDS[flag] ?? flag.replaceAll("_", " ");
 export const count = (number, one, many = `${one}s`) => `${number} ${number === 1 ? one : many}`;
+
+/** "device clock wrong: ahead by 6 min", "sensor status: sensor off". */
+export const faultWords = ({ kind, detail, value }) =>
+  `${words(kind)}: ${words(detail)}${detail === "clock_ahead" && value !== null ? ` by ${age(value)}` : ""}`;

@@ -2,14 +2,32 @@
 
 import { html, render, useEffect, useReducer, useRef, useState } from "../vendor/htm-preact.module.js";
 import { Alerts } from "./alerts.js";
-import { Devices } from "./devices.js";
 import { Keys, Past, Rail, Strip } from "./frame.js";
 import { openAlerts, start, state, subscribe, taken } from "./store.js";
 import { Patient, RANGES } from "./patient.js";
-import { Quarantine } from "./quarantine.js";
 import { SignIn } from "./signin.js";
-import { System } from "./system.js";
 import { Ward } from "./ward.js";
+
+/** A view whose script is loaded when it is opened first. */
+const onDemand = (name, load) => {
+  let Loaded;
+  return () => {
+    const [failed, settle] = useState(false);
+    const [, draw] = useReducer((number) => number + 1, 0);
+    useEffect(() => {
+      if (Loaded) return;
+      load().then((module) => {
+        Loaded = module[name];
+        draw();
+      }, () => settle(true));
+    }, []);
+    if (failed) return html`<p role="alert" class="problem">This view cannot be loaded. Reload the page.</p>`;
+    return Loaded ? html`<${Loaded} />` : null;
+  };
+};
+const Devices = onDemand("Devices", () => import("./devices.js"));
+const Quarantine = onDemand("Quarantine", () => import("./quarantine.js"));
+const System = onDemand("System", () => import("./system.js"));
 
 const THEMES = ["system", "light", "dark"];
 const GO = { w: "#/", a: "#/alerts", d: "#/devices", q: "#/quarantine", s: "#/system" };

@@ -4,8 +4,7 @@ import { html, useEffect, useRef, useState } from "../vendor/htm-preact.module.j
 import { all, get, now } from "./api.js";
 import { AlertList } from "./alerts.js";
 import { Chart } from "./chart.js";
-import { faultWords } from "./devices.js";
-import { age, condition, PRIORITY, unit, value } from "./format.js";
+import { age, condition, faultWords, PRIORITY, unit, value } from "./format.js";
 import { breach, may, onReading, openAlerts, state } from "./store.js";
 import { Value } from "./ward.js";
 import { Enrolled, Watching } from "./watch.js";
