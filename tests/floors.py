@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-FLOORS: Final[Mapping[str, float]] = MappingProxyType({"vitals": 95.0, "device_gateway": 81.5, "ingest": 86.4})
+FLOORS: Final[Mapping[str, float]] = MappingProxyType({"vitals": 95.0, "device_gateway": 81.5, "ingest": 90.4})
 """Per cent of lines and branches together, one point below what the suites in ``.ci/run`` cover."""
 
 
