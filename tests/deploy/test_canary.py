@@ -91,7 +91,9 @@ def test_the_whole_way_is_checked_and_no_list_shows_it(checked: Running) -> None
 
 def test_a_gateway_that_gives_no_answer_is_one_alert_until_it_does(checked: Running) -> None:
     proved(checked)
-    assert evaluated(checked) < (live := eventually(lambda: later(checked, evaluated(checked)), what="time goes on"))
+    assert evaluated(checked) < (
+        live := eventually(lambda: later(checked, evaluated(checked)), within_s=30, what="time goes on")
+    )
     gateway = checked.child("gateway")
     assert gateway is not None
     gateway.send_signal(signal.SIGSTOP)
