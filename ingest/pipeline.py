@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from ingest import quality, quarantine
+from ingest import history, quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
 from ingest.clock_evidence import arrivals, clock_faults
 from ingest.journal.identities import Held
@@ -118,7 +118,8 @@ def run(
     if adapter is None or not good:
         return out
     none = Context()
-    decoded = decode(adapter, good, [contexts.get(message.device, none) for message in good])
+    plain = [history.plain(message) for message in good]
+    decoded = decode(adapter, plain, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.unknown_members += decoded.unknown_members
     out.left_out += decoded.left_out
@@ -140,7 +141,7 @@ def run(
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True
         fresh[columns.message[new]] = True
-        out.events.extend(clock_faults(settled, good, fresh))
+        out.events.extend(clock_faults(settled, good, fresh & ~history.marked(good)))
         out.ahead = taught(worn.ahead, arrivals(batch, columns, settled, good, fresh & live, worn))
     again = emits & ~fresh
     for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
@@ -194,7 +195,8 @@ def _beside(
 def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:
     """Messages that their devices sent as they measured."""
     fresh = not extra & Flag.REPLAYED
-    return np.array([fresh and message.kind not in adapter.stored_kinds for message in messages], np.bool_)
+    sent = np.array([fresh and message.kind not in adapter.stored_kinds for message in messages], np.bool_)
+    return np.asarray(sent & ~history.marked(messages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,7 @@ def _normalise(
     flags = flags | quality.range_flags(columns.vital, value, columns.statistic)
     flags = flags | quality.cross_flags(columns.message, columns.source_time_ns, columns.vital, value)
     flags = flags | quality.late_flags(columns.vital, measured, received, placed.basis, polled=senders.polled)
+    flags[history.marked(messages)[columns.message]] |= np.uint32(Flag.LATE)
     flags[resent & np.isin(columns.clock, (SourceClock.NONE, SourceClock.HUB))] |= np.uint32(Flag.POSSIBLE_DUPLICATE)
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,

@@ -24,6 +24,7 @@ from deploy.settings import Settings
 from ingest.adapter import Adapter, Context, Reject
 from ingest.adapters import load_adapters
 from ingest.files.splitting import Piece, Splitter, open_source
+from ingest.history import MARK as HISTORY
 from ingest.pipeline import decode
 from simulators.publisher import Outgoing, Publisher
 from vitals.errors import BackendError, InvalidRequest
@@ -118,7 +119,7 @@ class _Window:
         """Publish; waits for the oldest when enough are under way."""
         if len(self._waiting) >= UNDER_WAY:
             await self._oldest()
-        message = Outgoing(self.adapter, piece.payload, piece.kind)
+        message = Outgoing(self.adapter, piece.payload, piece.kind + HISTORY)
         self._waiting.append((piece, asyncio.create_task(self.publisher.publish(message))))
         self.counts.messages += 1
 

@@ -213,3 +213,17 @@ def test_a_cuff_with_a_fast_clock(tmp_path: Path) -> None:
         assert faults(bed) == ["clock_ahead"]
         assert [round(told.value or 0) for told in clock_events(bed)] == [ahead_s], "in the zone of the wearer"
         world.close()
+
+
+@pytest.mark.parametrize("ahead_s", [0.0, 86_400.0])
+def test_a_message_of_history_pages_nobody_and_says_nothing_of_the_clock(bed: Bedside, ahead_s: float) -> None:
+    at_ns = bed.world.clock.now_ns() + int(ahead_s * SECOND)
+    told = bed.send(json.dumps(reading("spo2", 70, "%", at_ns)).encode(), kind=":history")
+    assert not urgent(told)
+    assert len(reviews(told)) == 1, "a severe value is looked at"
+    (row,) = bed.world.rows()
+    assert row["flags"] & Flag.LATE
+    assert not row["flags"] & Flag.CLOCK_WRONG
+    assert not faults(bed)
+    bed.wait(1)
+    assert urgent(spo2(bed, 70)), "and hides no reading of now"

@@ -28,7 +28,7 @@ WANTED: Final = [
     *(f"G5{letter}" for letter in "abcdef"),
     *(f"N3{letter}" for letter in "abcdef"),
     "N8a", "N8b", "N8c", "N9a", "N9b", "N9c",
-    *(f"N1{letter}" for letter in "abcdefghi"),
+    *(f"N1{letter}" for letter in "abcdefghij"),
     *(f"N2{letter}" for letter in "abcde"),
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
