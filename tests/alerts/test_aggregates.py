@@ -1,32 +1,20 @@
 """Where a source sends only aggregates the mean decides; a minimum or maximum alone is at most a review."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.alerts.alert_world import limit
-from tests.alerts.test_promise_six import Bedside, limits, urgent
+from tests.alerts.bedside import Bedside, urgent
 from tests.alerts.test_wrong_clocks import reviews, spo2
-from tests.ingest.ingest_world import World
 from tests.support import SECOND
 from vitals.glossary import ControlKind, Flag
 from vitals.model import Control
 from vitals.records import AlertEvent
 
 WATCH = "watch"
-
-
-@pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bedside]:
-    world = World(tmp_path)
-    try:
-        yield Bedside(world, limits("limits"))
-    finally:
-        world.close()
 
 
 def hour(bed: Bedside, ago_s: float = 3600.0, **statistics: float) -> list[AlertEvent]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.alerts.alert_world import Ward, at, limit
-from tests.alerts.test_promise_six import Bedside, limits, urgent
+from tests.alerts.bedside import Bedside, limits, urgent
 from tests.ingest.ingest_world import World, reading
 from tests.support import SECOND, FakeClock
 from vitals.encoding import encode

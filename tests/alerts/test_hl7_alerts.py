@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.alerts.alert_world import limit
+from tests.alerts.bedside import S1, Bedside, Expected, RuleSet, urgent
 from tests.alerts.programme_world import document, enrolled, programme
-from tests.alerts.test_promise_six import S1, Bedside, Expected, RuleSet, urgent
 from tests.ingest.ingest_world import World
 from tests.support import SECOND
 from vitals.glossary import ControlKind, EventKind

@@ -1,16 +1,16 @@
 """Values of one minute, one message after another: a severe one pages or opens a review, whatever came before it."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.adapters.fhir_documents import dumped, quantity, spo2
-from tests.alerts.test_promise_six import Bedside, limits, urgent
+from tests.alerts.bedside import Bedside, urgent
 from tests.alerts.test_wrong_clocks import reviews
-from tests.ingest.ingest_world import World, reading
+from tests.ingest.ingest_world import reading
 from tests.ingest.test_fhir_flow import at
 from tests.support import SECOND
 from vitals.glossary import Flag, Severity
@@ -18,15 +18,6 @@ from vitals.records import AlertEvent
 
 MINUTE_TIMES = Path(__file__).parents[1] / "fixtures" / "hl7_minute_times"
 """A monitor's feed with OBX-14 to the minute: 97, 96, 80, 78 in messages m1 to m4."""
-
-
-@pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bedside]:
-    world = World(tmp_path)
-    try:
-        yield Bedside(world, limits("limits"))
-    finally:
-        world.close()
 
 
 def told(bed: Bedside, device: str, adapter: str, kind: str, payloads: Sequence[bytes]) -> list[list[AlertEvent]]:

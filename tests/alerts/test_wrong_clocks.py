@@ -9,21 +9,12 @@ from typing import Any
 import pytest
 
 from tests.alerts.alert_world import limit
-from tests.alerts.test_promise_six import CONFIRM_S, Bedside, limits, urgent
+from tests.alerts.bedside import CONFIRM_S, Bedside, limits, urgent
 from tests.ingest.ingest_world import World, reading
 from tests.support import SECOND
 from vitals.glossary import Basis, ControlKind, EventKind, Flag, Severity
 from vitals.model import Control, DeviceEvent
 from vitals.records import AlertEvent
-
-
-@pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bedside]:
-    world = World(tmp_path)
-    try:
-        yield Bedside(world, limits("limits"))
-    finally:
-        world.close()
 
 
 def spo2(bed: Bedside, value: float, ahead_s: float = 0.0) -> list[AlertEvent]:

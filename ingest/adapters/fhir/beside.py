@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from ingest.adapters.fhir import codes
 from ingest.adapters.fhir.codes import Coding, Node, member
-from vitals.errors import DecodeError
-from vitals.glossary import Reason
 
 
 @dataclass(slots=True)
@@ -28,14 +26,7 @@ class ObservationQuality:
 
 def identifiers(resource: Node, prefix: str) -> list[tuple[str, str]]:
     """System and value of each identifier that has one."""
-    found: list[tuple[str, str]] = []
-    for number, item in enumerate(codes.objects(resource, "identifier", prefix)):
-        system, value = item.get("system", ""), item.get("value", "")
-        if not isinstance(system, str) or not isinstance(value, str):
-            raise DecodeError(Reason.BAD_TYPE, f"{prefix}identifier[{number}]")
-        if value:
-            found.append((system, value))
-    return found
+    return codes.pairs(resource, "identifier", "value", prefix)
 
 
 def is_test(resource: Node, prefix: str) -> bool:

@@ -203,16 +203,21 @@ def codings(node: Node, name: str, prefix: str) -> list[Coding]:
     return [] if concept is None else codings_of(concept, f"{prefix}{name}.")
 
 
+def pairs(node: Node, name: str, word: str, prefix: str) -> list[Coding]:
+    """System and ``word`` of each object of the list ``name`` that has a ``word``; "" for no system."""
+    out = []
+    for number, item in enumerate(objects(node, name, prefix)):
+        system, value = item.get("system", ""), item.get(word, "")
+        if not isinstance(system, str) or not isinstance(value, str):
+            raise DecodeError(Reason.BAD_TYPE, f"{prefix}{name}[{number}]")
+        if value:
+            out.append((system, value))
+    return out
+
+
 def codings_of(concept: Node, prefix: str) -> list[Coding]:
     """System and code of each coding of a CodeableConcept that has a code; "" for no system."""
-    out = []
-    for number, coding in enumerate(objects(concept, "coding", prefix)):
-        system, code = coding.get("system", ""), coding.get("code", "")
-        if not isinstance(system, str) or not isinstance(code, str):
-            raise DecodeError(Reason.BAD_TYPE, f"{prefix}coding[{number}]")
-        if code:
-            out.append((system, code))
-    return out
+    return pairs(concept, "coding", "code", prefix)
 
 
 def meaning(found: Sequence[Coding]) -> Meaning | None:
