@@ -3,11 +3,10 @@
 import base64
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import numpy as np
-from starlette.responses import Response
 
 from dashboard_api.times import rfc3339_column
 from vitals.catalog import BY_CODE, Vital
@@ -29,6 +28,9 @@ from vitals.times import SECOND_NS, rfc3339
 from vitals.units import UNIT_BY_CODE
 from vitals.vault import Identity
 
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
 Json = dict[str, Any]
 Record = TypeVar("Record")
 
@@ -43,9 +45,11 @@ def to_json(value: object) -> bytes:
     return _encoder.encode(value)
 
 
-def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> "Response":
     """An ``application/json`` response; answers hold health data, so nothing on the way keeps them."""
     kept = {"Cache-Control": "no-store"} | dict(headers or {})
+    from starlette.responses import Response  # noqa: PLC0415 - commands that print shapes start no server
+
     return Response(to_json(value), status, kept, "application/json")
 
 

@@ -119,15 +119,6 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     )
 
 
-def open_journal(folder: Path) -> "Journal":
-    """An empty ingest journal in a separate folder; the caller closes its log."""
-    from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415 - see above
-    from ingest.journal.identities import Journal  # noqa: PLC0415
-
-    log = LocalLog(folder / "vitals.db", CLOCK, schema=JOURNAL_SCHEMA)
-    return Journal(log, Vault.open(folder / "vault.key").zone("quarantine"))
-
-
 def open_ingest(
     raw: LocalLog,
     journal: "Journal",

@@ -3,6 +3,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -102,19 +103,38 @@ def check_config(
         show({"ok": True})
 
 
-def parts() -> tuple[ModuleType, ...]:
-    """Modules that hang their commands on an app with ``register``."""
-    from deploy.cli import adapters, backtest, bench, detect, devices, people, protocols, report, traffic  # noqa: PLC0415 - loads only when the command line does
+OWN = ("up", "check-config")
+"""Commands of this module."""
 
-    return people, protocols, devices, adapters, traffic, report, detect, backtest, bench
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "people": ("token", "patient"),
+    "protocols": ("protocol", "programme", "patient"),
+    "devices": ("device", "quarantine", "unassigned"),
+    "adapters": ("adapter",),
+    "traffic": ("import", "replay", "simulate"),
+    "report": ("report",),
+    "detect": ("detect",),
+    "backtest": ("backtest",),
+    "bench": ("load", "bench"),
+}
+"""Modules of ``deploy.cli`` that hang their commands on an app with ``register``, and the commands of each."""
+
+
+def parts(command: str = "") -> tuple[ModuleType, ...]:
+    """The modules that make up a command; all of them for what is no command, such as ``--help`` or a typing error."""
+    named = [part for part, commands in PARTS.items() if command in commands]
+    if command in OWN:
+        return ()
+    return tuple(import_module(f"deploy.cli.{part}") for part in named or PARTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, or raises ``SystemExit`` with it."""
-    for part in parts():
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    for part in parts(given[0] if given else ""):
         part.register(app)
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="vitalgate")
+        app(args=given, prog_name="vitalgate")
     except VitalgateError as error:
         sys.stderr.write(f"vitalgate: {error}\n")
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))

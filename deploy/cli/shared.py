@@ -34,7 +34,7 @@ def _at(data_dir: Path) -> Layout:
 
 def control(data_dir: Path, config: Path | None) -> AbstractContextManager[Any]:
     """The way into the data directory. Settings and backends load only when no owner runs on it, or with ``config``."""
-    from deploy.processes.control import ask_owner, open_control  # noqa: PLC0415 - httpx
+    from deploy.processes.control import ask_owner, open_control  # noqa: PLC0415 - an HTTP client
 
     layout = _at(data_dir)
     if config is None and layout.lock("owner").held():

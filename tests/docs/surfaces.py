@@ -88,7 +88,7 @@ def exit_codes_block() -> str:
 
 def _openapi() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, open_control(Layout(Path(scratch)), Settings()) as api:
-        document: dict[str, Any] = api.request("GET", "http://local/openapi.json")
+        document: dict[str, Any] = api.request("GET", "/openapi.json")
         return document
 
 
