@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from alerts.rules import spec
+from alerts.rules.coverage import out_of_place
 from alerts.rules.gates import PatientContext, shut
 from alerts.rules.limits import Side
 from alerts.rules.protocol import MonitoringProtocol, patched
@@ -179,6 +180,9 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
     if reason is not None:
         return _Outcome(name, shut=reason)
     face = _face(rule, name, adopted.version, override)
+    ways = [(one, named) for one, named in _variants(rule, face) if out_of_place(one, context) is None]
+    if not ways:
+        return _Outcome(name, shut=out_of_place(rule, context) or "")
     measures = adopted.measures()
     severity = _SEVERITIES[rule.severity]
     if isinstance(rule, SilenceRule):
@@ -191,7 +195,7 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
         if rule.vital is None:
             return _Outcome(name, troubles=(TroubleRule(face, rule.trouble, rule.after_s * _NS, severity),))
         return _Outcome(name, rules=(CompiledRule(face, _technical(rule, rule.vital, measures)),))
-    rules = tuple(_compiled(one, named, severity, measures) for one, named in _variants(rule, face))
+    rules = tuple(_compiled(one, named, severity, measures) for one, named in ways)
     return _Outcome(name, rules=rules)
 
 

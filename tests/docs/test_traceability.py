@@ -32,11 +32,12 @@ WANTED: Final = [
     *(f"N2{letter}" for letter in "abcde"),
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
+    *(f"U2{letter}" for letter in "abcdef"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
     for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines())
-    if re.fullmatch(r"[PMBSFDRGN]\d+[a-z]?", row[0])
+    if re.fullmatch(r"[PMBSFDRGNU]\d+[a-z]?", row[0])
 }
 
 
