@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import Field, field_validator
 
 from alerts.rules.gates import MEMBERS, Gate, Part, PatientContext, contradiction, said, shut
+from alerts.rules.limits import spoken
 from alerts.rules.syntax import ScoreCriterion
 from alerts.rules.types import OPEN, Line, Rule, SilenceRule, TechnicalRule, criteria
 from vitals.catalog import BY_KEY
@@ -27,7 +28,7 @@ MEAN_PRESSURES: Final = frozenset({"bp_mean", "bp_art_mean"})
 _SUPPORTED: Final = "systolic and diastolic pressure, pulse and saturation are not judged with mechanical support"
 
 
-class Refused(Part):
+class RefusedContext(Part):
     """A context that the protocol is not for, and why."""
 
     when: Gate = Field(description="refused where the recorded context is equal")
@@ -58,7 +59,7 @@ class OnlyWhere(Part):
         return key
 
 
-class Watch(NamedTuple):
+class WatchedSide(NamedTuple):
     """Something a rule watches: the type of the rule, the vital sign, and the side (empty for silence and faults)."""
 
     type: str
@@ -66,25 +67,25 @@ class Watch(NamedTuple):
     side: str
 
 
-def watches(rule: Rule) -> Iterator[Watch]:
+def watches(rule: Rule) -> Iterator[WatchedSide]:
     """Everything that ``rule`` watches, each vital sign of ``also_on`` too."""
     if isinstance(rule, SilenceRule | TechnicalRule):
         if rule.vital is not None:
-            yield Watch(rule.type, rule.vital, "")
+            yield WatchedSide(rule.type, rule.vital, "")
         return
     for _, part in criteria(rule):
         if isinstance(part, ScoreCriterion):
-            yield Watch(rule.type, f"{part.score}_red" if part.any_red else part.score, "high")
+            yield WatchedSide(rule.type, f"{part.score}_red" if part.any_red else part.score, "high")
         else:
             for key in (part.vital, *part.also_on):
-                yield Watch(rule.type, key, part.threshold.side.word)
+                yield WatchedSide(rule.type, key, part.threshold.side.word)
 
 
 def gaps(
-    rules: Sequence[Rule], refuses: Sequence[Refused], only_where: Sequence[OnlyWhere]
-) -> Iterator[tuple[Watch, Mapping[str, str | int]]]:
+    rules: Sequence[Rule], refuses: Sequence[RefusedContext], only_where: Sequence[OnlyWhere]
+) -> Iterator[tuple[WatchedSide, Mapping[str, str | int]]]:
     """Every watch that an accepted context leaves out, with the members of that context which the gates ask about."""
-    found: dict[Watch, list[Gates]] = {}
+    found: dict[WatchedSide, list[Gates]] = {}
     for rule in rules:
         for watch in watches(rule):
             found.setdefault(watch, []).append((rule.requires, rule.unless))
@@ -110,17 +111,15 @@ def _combinations(gates: Iterable[Gates]) -> Iterator[dict[str, Any]]:
         yield dict(zip(keys, values, strict=True))
 
 
-def check_gaps(rules: Sequence[Rule], refuses: Sequence[Refused], only_where: Sequence[OnlyWhere]) -> None:
+def check_gaps(rules: Sequence[Rule], refuses: Sequence[RefusedContext], only_where: Sequence[OnlyWhere]) -> None:
     """Refuse rules that leave a gap; raises ``InvalidRequest`` that names the first context left out."""
     for watch, known in gaps(rules, refuses, only_where):
-        name = BY_KEY[watch.vital].name
-        spoken = name[0].lower() + name[1:] if name[1:2].islower() else name
         side = f" ({watch.side})" if watch.side else ""
         where = " and ".join(said(key, value) for key, value in known.items())
         raise InvalidRequest(
             "rules",
-            f"no {watch.type} rule watches {spoken}{side} where {where}: add a rule, refuse the context (refuses), "
-            "or say in which contexts it is watched (only_where)",
+            f"no {watch.type} rule watches {spoken(BY_KEY[watch.vital])}{side} where {where}: add a rule, refuse the "
+            "context (refuses), or say in which contexts it is watched (only_where)",
         )
 
 
@@ -132,16 +131,16 @@ def out_of_place(rule: Rule, context: PatientContext) -> str | None:
     return _SUPPORTED if any(kind == "score" or vital in UNSOUND for kind, vital in seen) else None
 
 
-def _parts(rule: Rule) -> Iterator[Watch]:
+def _parts(rule: Rule) -> Iterator[WatchedSide]:
     """The watches of a rule without those of ``also_on``, which are rules of their own."""
     if isinstance(rule, SilenceRule | TechnicalRule):
         yield from watches(rule)
         return
     for _, part in criteria(rule):
         if isinstance(part, ScoreCriterion):
-            yield Watch("score", part.score, "high")
+            yield WatchedSide("score", part.score, "high")
         else:
-            yield Watch(rule.type, part.vital, part.threshold.side.word)
+            yield WatchedSide(rule.type, part.vital, part.threshold.side.word)
 
 
 def check_support(rules: Iterable[Rule], context: PatientContext) -> None:
@@ -152,7 +151,7 @@ def check_support(rules: Iterable[Rule], context: PatientContext) -> None:
         return
     in_force = (rule for rule in known if shut(rule.requires, rule.unless, context) is None)
     watched = {watch for rule in in_force for watch in watches(rule)}
-    if any(Watch("limit", key, "low") in watched for key in MEAN_PRESSURES):
+    if any(WatchedSide("limit", key, "low") in watched for key in MEAN_PRESSURES):
         return
     raise InvalidRequest(
         "programmes",

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from alerts.rules.coverage import OnlyWhere, Refused, check_gaps
+from alerts.rules.coverage import OnlyWhere, RefusedContext, check_gaps
 from alerts.rules.gates import Part, PatientContext, exclusive, said, shut
 from alerts.rules.limits import Side
 from alerts.rules.syntax import Criterion, DeviationCriterion, ScoreCriterion, TrendCriterion, measurable
@@ -76,7 +76,7 @@ class MonitoringProtocol(Part):
     )
     score: ScoreSettings | None = Field(default=None, description="computes scores, with these assumptions")
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=MAX_RULES, strict=False, description="the rules")
-    refuses: tuple[Refused, ...] = Field(
+    refuses: tuple[RefusedContext, ...] = Field(
         default=(), max_length=MAX_RULES, strict=False, description="contexts that the protocol is not for, and why"
     )
     only_where: tuple[OnlyWhere, ...] = Field(
