@@ -96,7 +96,7 @@ def gaps(
             continue
         wanted = declared.get((watch.vital, watch.side), (OPEN, OPEN))
         for known in _combinations([*ways, wanted, *refused]):
-            context = PatientContext()._replace(**known)
+            context = PatientContext("adult")._replace(**known)
             if contradiction(context) or any(shut(*gates, context) is None for gates in refused):
                 continue
             if shut(*wanted, context) is None and all(shut(*gates, context) is not None for gates in ways):
@@ -104,8 +104,8 @@ def gaps(
 
 
 def _combinations(gates: Iterable[Gates]) -> Iterator[dict[str, Any]]:
-    """Every combination of values of the members that these gates ask about."""
-    asked = {key for pair in gates for gate in pair for key, _ in gate.asked()}
+    """Every combination of values of the members that these gates ask about; protocols are for adults only."""
+    asked = {key for pair in gates for gate in pair for key, _ in gate.asked()} - {"age_band"}
     keys = [key for key in MEMBERS if key in asked]
     for values in product(*(MEMBERS[key] for key in keys)):
         yield dict(zip(keys, values, strict=True))

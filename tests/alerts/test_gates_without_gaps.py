@@ -154,6 +154,7 @@ def test_a_gap_is_refused_with_the_context_that_is_not_watched(rules: tuple[dict
     [
         ((LOW, {**ON_AIR, "id": "B", "severity": "S1", "at_or_below": 85}), {}),
         (({**LOW, "unless": {"oxygen": "yes"}}, {**LOW, "id": "B", "requires": {"oxygen": "yes"}}), {}),
+        (({**LOW, "requires": {"age_band": "adult"}},), {}),
         (({**LOW, "unless": {"oxygen": "yes"}},), {"refuses": [{"when": {"oxygen": "yes"}, "reason": "no oxygen"}]}),
         ((PREGNANT_NOT,), {"only_where": [{"vital": "news2", "side": "high", "unless": {"pregnancy": "yes"},
                                            "reason": "not for pregnancy"}]}),
