@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 
 from alerts.rules.compile import Adopted
-from alerts.rules.gates import AgeBand, Known, PatientContext
+from alerts.rules.gates import AgeBand, Known, PatientContext, contradiction
 from alerts.rules.protocol import MonitoringProtocol, parse_protocol
 from vitals.context import USUAL_SPO2
 from vitals.errors import InvalidRequest
@@ -168,8 +168,11 @@ def patch(override: OverrideBody) -> str:
 
 
 def read_context(body: Mapping[str, Any]) -> ContextBody:
-    """Body of a ``context`` control; raises ``InvalidRequest``."""
+    """Body of a ``context`` control; raises ``InvalidRequest``, also where it contradicts itself."""
     read = _convert(body, ContextBody)
+    contradicting = contradiction(read.context)
+    if contradicting is not None:
+        raise InvalidRequest(*contradicting)
     least, most = USUAL_SPO2
     if read.usual_spo2 and not least <= read.usual_spo2 <= most:
         raise InvalidRequest("usual_spo2", f"is outside of {least} to {most} %; 0 where none is recorded")

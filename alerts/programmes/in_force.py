@@ -13,7 +13,7 @@ import msgspec
 from alerts.programmes.bodies import ContextBody, EnrolmentBody, ProgrammeVersion, patch
 from alerts.rules.compile import Adopted, RuleOverride, compile_protocols
 from alerts.rules.coverage import check_support
-from alerts.rules.gates import PatientContext, contradiction
+from alerts.rules.gates import PatientContext
 from alerts.rules.protocol import (
     MonitoringProtocol,
     check_complete,
@@ -258,14 +258,11 @@ class Programmes:
         _check_overrides(body, protocols)
 
     def check_context(self, body: ContextBody) -> None:
-        """Refuse an old version, a context that contradicts itself or that protocols of the patient are not for;
-        raises ``InvalidRequest`` with the member."""
+        """Refuse an old version, and a context that protocols of the patient are not for; raises ``InvalidRequest``
+        with the member."""
         version = self.context_version(body.patient)
         if body.version <= version:
             raise InvalidRequest("version", f"was changed meanwhile: version {version} is in force")
-        contradicting = contradiction(body.context)
-        if contradicting is not None:
-            raise InvalidRequest(*contradicting)
         enrolment = self._enrolments.get(body.patient)
         protocols = _protocols(self._newest(enrolment.programmes if enrolment else ()))
         for protocol in protocols:
