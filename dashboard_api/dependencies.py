@@ -85,6 +85,9 @@ class RulebookView(Protocol):
         """``{"name", "title", "rules", "document"}``; raises ``InvalidRequest`` with the path of the first wrong
         member."""
 
+    def check(self, document: object) -> dict[str, Any]:
+        """Like ``read`` for a protocol that may be adopted: a gap raises ``InvalidRequest`` too."""
+
     def diff(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         """What changes from one document to the other, as sentences; raises ``InvalidRequest``."""
 

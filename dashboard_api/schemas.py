@@ -131,7 +131,8 @@ class Enrolment(Body):
 
 
 class ClinicalContext(Body):
-    """``spo2_scale`` 2 only where a clinician has set a target of 88 to 92 %; 0: never set."""
+    """Members of ``vitals.context``. ``spo2_scale`` 2 only where a clinician has set a target of 88 to 92 %; 0: never
+    set. ``usual_spo2`` in %; 0: none recorded."""
 
     age_band: Literal["unknown", "under_16", "adult"]
     pregnancy: Known
@@ -139,6 +140,11 @@ class ClinicalContext(Body):
     spo2_scale: Literal[0, 1, 2]
     known_af: Known
     usual_confusion: bool = False
+    postpartum: Known = "unknown"
+    mechanical_support: Known = "unknown"
+    trained_or_paced: Known = "unknown"
+    usual_spo2: Annotated[int, Field(ge=0, le=100)] = 0
+    treatment_limits: Known = "unknown"
     reason: Reasoned
     version: Version | None = None
 

@@ -9,7 +9,7 @@ from alerts.programmes.bodies import read_enrolment
 from alerts.programmes.decisions import history, programmes_of, read_version
 from alerts.rules.limits import Limit, Side, parse_limits, rule_id, sides, written
 from alerts.rules.own import silence_rule
-from alerts.rules.protocol import MonitoringProtocol, document, parse_protocol, patched, shipped
+from alerts.rules.protocol import MonitoringProtocol, check_complete, document, parse_protocol, patched, shipped
 from alerts.rules.types import Rule
 from alerts.rules.words import difference, rule_words, span
 from vitals.catalog import BY_KEY
@@ -27,6 +27,13 @@ _DECIMALS: Final = 9
 def read(payload: object) -> Json:
     """A protocol in words; raises ``InvalidRequest`` with the path of the first wrong member."""
     return _shown(parse_protocol(payload))
+
+
+def check(payload: object) -> Json:
+    """A protocol that may be adopted, in words; raises ``InvalidRequest``, also where it leaves a gap."""
+    parsed = parse_protocol(payload)
+    check_complete(parsed)
+    return _shown(parsed)
 
 
 def protocol(name: str) -> Json:
@@ -49,6 +56,7 @@ class Rulebook:
         self._book, self._clock = book, clock
 
     read = staticmethod(read)
+    check = staticmethod(check)
     protocol = staticmethod(protocol)
     diff = staticmethod(diff)
 

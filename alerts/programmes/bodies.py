@@ -10,8 +10,9 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 
 from alerts.rules.compile import Adopted
-from alerts.rules.gates import AgeBand, Known, PatientContext
+from alerts.rules.gates import AgeBand, Known, PatientContext, contradiction
 from alerts.rules.protocol import MonitoringProtocol, parse_protocol
+from vitals.context import USUAL_SPO2
 from vitals.errors import InvalidRequest
 
 MAX_PROTOCOLS: Final = 16
@@ -63,7 +64,7 @@ class EnrolmentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ContextBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of a ``context`` control: the whole clinical context of a patient."""
+    """Body of a ``context`` control: the whole clinical context of a patient, members of ``vitals.context``."""
 
     patient: _Word
     version: _Version
@@ -74,13 +75,16 @@ class ContextBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spo2_scale: Literal[0, 1, 2] = 0
     known_af: Known = "unknown"
     usual_confusion: bool = False
+    postpartum: Known = "unknown"
+    mechanical_support: Known = "unknown"
+    trained_or_paced: Known = "unknown"
+    usual_spo2: Annotated[int, msgspec.Meta(ge=0, le=100)] = 0
+    treatment_limits: Known = "unknown"
 
     @property
     def context(self) -> PatientContext:
-        """What rules ask about."""
-        return PatientContext(
-            self.age_band, self.pregnancy, self.oxygen, self.spo2_scale, self.known_af, self.usual_confusion
-        )
+        """The members that rules and scores ask about."""
+        return PatientContext(**{key: getattr(self, key) for key in PatientContext._fields})
 
 
 class StatusBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -164,8 +168,15 @@ def patch(override: OverrideBody) -> str:
 
 
 def read_context(body: Mapping[str, Any]) -> ContextBody:
-    """Body of a ``context`` control; raises ``InvalidRequest``."""
-    return _convert(body, ContextBody)
+    """Body of a ``context`` control; raises ``InvalidRequest``, also where it contradicts itself."""
+    read = _convert(body, ContextBody)
+    contradicting = contradiction(read.context)
+    if contradicting is not None:
+        raise InvalidRequest(*contradicting)
+    least, most = USUAL_SPO2
+    if read.usual_spo2 and not least <= read.usual_spo2 <= most:
+        raise InvalidRequest("usual_spo2", f"is outside of {least} to {most} %; 0 where none is recorded")
+    return read
 
 
 def read_status(body: Mapping[str, Any]) -> StatusBody:

@@ -5,15 +5,25 @@ overrides of single rules. :class:`Programmes` is state without a clock: times c
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from alerts.programmes.bodies import ContextBody, EnrolmentBody, ProgrammeVersion, patch
 from alerts.rules.compile import Adopted, RuleOverride, compile_protocols
+from alerts.rules.coverage import check_support
 from alerts.rules.gates import PatientContext
-from alerts.rules.protocol import MonitoringProtocol, check_enrolment, check_rules, document, parse_protocol, patched
+from alerts.rules.protocol import (
+    MonitoringProtocol,
+    check_complete,
+    check_enrolment,
+    check_rules,
+    document,
+    parse_protocol,
+    patched,
+    unfit,
+)
 from alerts.rules.spec import Compiled
 from alerts.rules.types import Rule
 from vitals.errors import InvalidRequest
@@ -200,14 +210,20 @@ class Programmes:
         return self._contexts.get(patient, _UNKNOWN)[0]
 
     def check_programme(self, body: ProgrammeVersion) -> None:
-        """Refuse a version that is not new, or would watch an enrolled patient twice; raises ``InvalidRequest``."""
+        """Refuse a version that is not new, leaves a gap, or does not fit an enrolled patient; raises
+        ``InvalidRequest``."""
         name = body.adopted.programme
         if body.adopted.version <= self.version(name):
             raise InvalidRequest("version", f"was changed meanwhile: version {self.version(name)} is the newest")
+        for number, protocol in enumerate(body.adopted.protocols):
+            try:
+                check_complete(protocol)
+            except InvalidRequest as error:
+                raise InvalidRequest(f"protocols[{number}].{error.field}", _problem(error)) from error
         for patient in self._enrolled({name}):
             others = self._adopted(one for one in self._enrolments[patient].programmes if one != name)
             try:
-                check_enrolment(_protocols((*others, body.adopted)), self.context(patient))
+                _check_fit(_protocols((*others, body.adopted)), self.context(patient))
             except InvalidRequest as error:
                 raise InvalidRequest("protocols", f"of a patient who is enrolled: {_problem(error)}") from error
 
@@ -235,22 +251,28 @@ class Programmes:
             if name not in self._programmes:
                 raise InvalidRequest(f"programmes[{number}]", f"there is no programme {name}")
         protocols = _protocols(self._newest(body.programmes))
-        check_enrolment(protocols, self.context(body.patient))
+        _check_fit(protocols, self.context(body.patient))
         for number, override in enumerate(body.overrides):
             if override.until_ns is not None and override.until_ns <= time_ns:
                 raise InvalidRequest(f"overrides[{number}].until_ns", "is not in the future")
         _check_overrides(body, protocols)
 
     def check_context(self, body: ContextBody) -> None:
-        """Refuse an old version, and a context that protocols of the patient are not for; raises ``InvalidRequest``."""
+        """Refuse an old version, and a context that protocols of the patient are not for; raises ``InvalidRequest``
+        with the member."""
         version = self.context_version(body.patient)
         if body.version <= version:
             raise InvalidRequest("version", f"was changed meanwhile: version {version} is in force")
         enrolment = self._enrolments.get(body.patient)
+        protocols = _protocols(self._newest(enrolment.programmes if enrolment else ()))
+        for protocol in protocols:
+            found = unfit(protocol, body.context)
+            if found is not None:
+                raise InvalidRequest(found[0], f"end the enrolment first: {found[1]}")
         try:
-            check_enrolment(_protocols(self._newest(enrolment.programmes if enrolment else ())), body.context)
+            check_support(_rules(protocols), body.context)
         except InvalidRequest as error:
-            raise InvalidRequest("age_band", f"end the enrolment first: {_problem(error)}") from error
+            raise InvalidRequest("mechanical_support", f"change the enrolment first: {_problem(error)}") from error
 
     def _newest(self, programmes: Iterable[str]) -> tuple[Adopted, ...]:
         return tuple(self._programmes[name].versions[-1].adopted for name in programmes if name in self._programmes)
@@ -319,6 +341,15 @@ def _unreviewed(known: _Programme) -> ProgrammeVersion | None:
 
 def _protocols(adopted: Iterable[Adopted]) -> list[MonitoringProtocol]:
     return [protocol for one in adopted for protocol in one.protocols]
+
+
+def _rules(protocols: Iterable[MonitoringProtocol]) -> list[Rule]:
+    return [rule for protocol in protocols for rule in protocol.rules]
+
+
+def _check_fit(protocols: Sequence[MonitoringProtocol], context: PatientContext) -> None:
+    check_enrolment(protocols, context)
+    check_support(_rules(protocols), context)
 
 
 def _problem(error: InvalidRequest) -> str:

@@ -5,12 +5,13 @@ not say is filled in from clinical.md 4.7 (owner, time to act) and 5.3 (delays, 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from alerts.rules import spec
+from alerts.rules.coverage import out_of_place
 from alerts.rules.gates import PatientContext, shut
 from alerts.rules.limits import Side
 from alerts.rules.protocol import MonitoringProtocol, patched
@@ -32,6 +33,7 @@ from alerts.rules.syntax import (
     TrendCriterion,
 )
 from alerts.rules.types import CombinationRule, ForecastRule, Rule, SilenceRule, TechnicalRule, cause_of, criteria
+from alerts.rules.variants import variants
 from alerts.scores.tables import SOURCES
 from vitals.catalog import BY_KEY, Vital
 from vitals.errors import InvalidRequest
@@ -179,6 +181,9 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
     if reason is not None:
         return _Outcome(name, shut=reason)
     face = _face(rule, name, adopted.version, override)
+    ways = list(variants(rule, face, context))
+    if not ways:
+        return _Outcome(name, shut=out_of_place(rule, context) or "")
     measures = adopted.measures()
     severity = _SEVERITIES[rule.severity]
     if isinstance(rule, SilenceRule):
@@ -191,7 +196,7 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
         if rule.vital is None:
             return _Outcome(name, troubles=(TroubleRule(face, rule.trouble, rule.after_s * _NS, severity),))
         return _Outcome(name, rules=(CompiledRule(face, _technical(rule, rule.vital, measures)),))
-    rules = tuple(_compiled(one, named, severity, measures) for one, named in _variants(rule, face))
+    rules = tuple(_compiled(one, named, severity, measures) for one, named in ways)
     return _Outcome(name, rules=rules)
 
 
@@ -212,21 +217,6 @@ def _face(rule: Rule, name: str, version: int, override: int) -> RuleFace:
         technical=rule.severity == "T" or isinstance(rule, SilenceRule | TechnicalRule),
         advice=rule.advice, override=override,
     )  # fmt: skip
-
-
-def _variants(rule: Any, face: RuleFace) -> Iterator[tuple[Any, RuleFace]]:
-    """The rule itself, and one for each vital of ``also_on``: ``rhythm:R1@pulse_rate``."""
-    yield rule, face
-    parts = rule.members if isinstance(rule, CombinationRule) else (rule,)
-    for number, part in enumerate(parts):
-        for key in getattr(part, "also_on", ()):
-            other = part.model_copy(update={"vital": key})
-            named = face._replace(name=f"{face.name}@{key}", title=f"{face.title} ({BY_KEY[key].name})")
-            if isinstance(rule, CombinationRule):
-                members = (*rule.members[:number], other, *rule.members[number + 1 :])
-                yield rule.model_copy(update={"members": members}), named
-            else:
-                yield other, named
 
 
 def _compiled(rule: Any, face: RuleFace, severity: int, measures: Mapping[str, str]) -> CompiledRule:

@@ -10,6 +10,8 @@ from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vitals.context import CONTEXT_BY_KEY
+
 AgeBand = Literal["unknown", "under_16", "adult"]
 Known = Literal["unknown", "no", "yes"]
 
@@ -21,7 +23,10 @@ class Part(BaseModel):
 
 
 class PatientContext(NamedTuple):
-    """What rules ask about a patient; ``spo2_scale`` 0 was never set. Hashable, and equal contexts share rules."""
+    """What rules and scores ask about a patient, members of ``vitals.context``; ``spo2_scale`` 0 was never set.
+
+    Hashable, and equal contexts share rules. Snapshots hold the values in this order: new members go to the end.
+    """
 
     age_band: AgeBand = "unknown"
     pregnancy: Known = "unknown"
@@ -29,50 +34,41 @@ class PatientContext(NamedTuple):
     spo2_scale: int = 0
     known_af: Known = "unknown"
     usual_confusion: bool = False
+    postpartum: Known = "unknown"
+    mechanical_support: Known = "unknown"
+    trained_or_paced: Known = "unknown"
 
 
 class Gate(Part):
     """Values of the clinical context; a member that is not given does not matter."""
 
-    age_band: Literal["under_16", "adult"] | None = Field(default=None, description="age group")
-    pregnancy: Literal["no", "yes"] | None = Field(default=None, description="pregnancy")
-    oxygen: Literal["no", "yes"] | None = Field(default=None, description="oxygen")
-    spo2_scale: Literal[1, 2] | None = Field(default=None, description="oxygen saturation scale")
-    known_af: Literal["no", "yes"] | None = Field(default=None, description="known atrial fibrillation")
+    age_band: Literal["under_16", "adult"] | None = Field(default=None, description=CONTEXT_BY_KEY["age_band"].asks)
+    pregnancy: Literal["no", "yes"] | None = Field(default=None, description=CONTEXT_BY_KEY["pregnancy"].asks)
+    oxygen: Literal["no", "yes"] | None = Field(default=None, description=CONTEXT_BY_KEY["oxygen"].asks)
+    spo2_scale: Literal[1, 2] | None = Field(default=None, description=CONTEXT_BY_KEY["spo2_scale"].asks)
+    known_af: Literal["no", "yes"] | None = Field(default=None, description=CONTEXT_BY_KEY["known_af"].asks)
+    postpartum: Literal["no", "yes"] | None = Field(default=None, description=CONTEXT_BY_KEY["postpartum"].asks)
+    mechanical_support: Literal["no", "yes"] | None = Field(
+        default=None, description=CONTEXT_BY_KEY["mechanical_support"].asks
+    )
+    trained_or_paced: Literal["no", "yes"] | None = Field(
+        default=None, description=CONTEXT_BY_KEY["trained_or_paced"].asks
+    )
 
     def asked(self) -> list[tuple[str, str | int]]:
         """(member, wanted value) of what matters, in the order of the members."""
         return [(key, value) for key in type(self).model_fields if (value := getattr(self, key)) is not None]
 
 
-UNSET: Final[Mapping[str, str | int]] = MappingProxyType(
-    {key: PatientContext._field_defaults[key] for key in Gate.model_fields}
+MEMBERS: Final[Mapping[str, tuple[str | int, ...]]] = MappingProxyType(
+    {key: tuple(CONTEXT_BY_KEY[key].values) for key in Gate.model_fields}
 )
-"""The value of each member while nobody has recorded it."""
-
-
-_SAID: Final[Mapping[tuple[str, str | int], str]] = MappingProxyType({
-    ("age_band", "under_16"): "the patient is under 16",
-    ("age_band", "adult"): "the patient is an adult",
-    ("age_band", "unknown"): "it is not recorded whether the patient is an adult",
-    ("pregnancy", "no"): "the patient is not pregnant",
-    ("pregnancy", "yes"): "the patient is pregnant",
-    ("pregnancy", "unknown"): "it is not recorded whether the patient is pregnant",
-    ("oxygen", "no"): "the patient gets no oxygen",
-    ("oxygen", "yes"): "the patient gets oxygen",
-    ("oxygen", "unknown"): "it is not recorded whether the patient gets oxygen",
-    ("spo2_scale", 1): "the patient has the usual saturation target",
-    ("spo2_scale", 2): "the patient has a saturation target of 88 to 92 %",
-    ("spo2_scale", 0): "it is not recorded which saturation target the patient has",
-    ("known_af", "no"): "the patient has no known atrial fibrillation",
-    ("known_af", "yes"): "the patient has known atrial fibrillation",
-    ("known_af", "unknown"): "it is not recorded whether the patient has atrial fibrillation",
-})  # fmt: skip
+"""The values of each member that rules ask about, beginning with that while nobody has recorded it."""
 
 
 def said(key: str, value: str | int) -> str:
     """A value of the context as people say it: ``the patient gets no oxygen``."""
-    return _SAID[key, value]
+    return CONTEXT_BY_KEY[key].values[value]
 
 
 def shut(requires: Gate, unless: Gate, context: PatientContext) -> str | None:
@@ -83,6 +79,13 @@ def shut(requires: Gate, unless: Gate, context: PatientContext) -> str | None:
     for key, unwanted in unless.asked():
         if getattr(context, key) == unwanted:
             return said(key, unwanted)
+    return None
+
+
+def contradiction(context: PatientContext) -> tuple[str, str] | None:
+    """The member of a context that contradicts another, and why; None where they go together."""
+    if context.pregnancy == "yes" and context.postpartum == "yes":
+        return "postpartum", "contradicts pregnancy: record one of the two"
     return None
 
 

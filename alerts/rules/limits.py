@@ -211,6 +211,12 @@ def _rounded(value: float, unit: str, limit: float) -> str:
     return shown
 
 
+def spoken(vital: Vital) -> str:
+    """A vital's name inside of a sentence: ``oxygen saturation``, ``NEWS2 score``."""
+    name = vital.name
+    return name[0].lower() + name[1:] if name[1].islower() else name
+
+
 def _word(vital: Vital, code: float) -> str:
     return vital.values[int(code)] if code in range(len(vital.values)) else f"code {code:g}"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from alerts.rules.limits import Limit, Side, compile_limit, rule_id
+from alerts.rules.limits import Limit, Side, compile_limit, rule_id, spoken
 from alerts.rules.spec import CompiledRule, CompiledSilence, RuleFace
 from alerts.rules.types import CAUSES
 from vitals.catalog import BY_CODE, BY_KEY
@@ -38,10 +38,8 @@ def limit_rules(limits: Sequence[Limit], version: int) -> list[CompiledRule]:
 
 def describe_silence(vital: int, window_ns: int) -> str:
     """Worked: ``No interstitial glucose (CGM) for 60 min``, ``No body weight for 48 h``."""
-    name = BY_CODE[vital].name
-    spoken = name[0].lower() + name[1:] if name[1].islower() else name
     span = f"{window_ns // MINUTE_NS} min" if window_ns < 2 * HOUR_NS else f"{window_ns // HOUR_NS} h"
-    return f"No {spoken} for {span}"
+    return f"No {spoken(BY_CODE[vital])} for {span}"
 
 
 def silence_rule(vital: int, version: int) -> CompiledSilence:

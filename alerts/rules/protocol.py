@@ -14,10 +14,12 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from alerts.rules.gates import Part, PatientContext, exclusive
+from alerts.rules.coverage import OnlyWhere, RefusedContext, check_gaps
+from alerts.rules.gates import Part, PatientContext, exclusive, said, shut
 from alerts.rules.limits import Side
 from alerts.rules.syntax import Criterion, DeviationCriterion, ScoreCriterion, TrendCriterion, measurable
 from alerts.rules.types import (
+    OPEN,
     RULE_TYPES,
     CombinationRule,
     DeviationRule,
@@ -74,6 +76,13 @@ class MonitoringProtocol(Part):
     )
     score: ScoreSettings | None = Field(default=None, description="computes scores, with these assumptions")
     rules: tuple[Rule, ...] = Field(min_length=1, max_length=MAX_RULES, strict=False, description="the rules")
+    refuses: tuple[RefusedContext, ...] = Field(
+        default=(), max_length=MAX_RULES, strict=False, description="contexts that the protocol is not for, and why"
+    )
+    only_where: tuple[OnlyWhere, ...] = Field(
+        default=(), max_length=MAX_RULES, strict=False,
+        description="vital signs that are watched on one side in some contexts only, and why",
+    )  # fmt: skip
     left_out: tuple[LeftOut, ...] = Field(
         default=(), max_length=MAX_RULES, strict=False, description="rules of the source that are left out, and why"
     )
@@ -174,7 +183,9 @@ def load_protocol(path: Path) -> MonitoringProtocol:
 
 def _from_toml(name: str, data: bytes) -> MonitoringProtocol:
     try:
-        return parse_protocol(tomllib.loads(data.decode()))
+        protocol = parse_protocol(tomllib.loads(data.decode()))
+        check_complete(protocol)
+        return protocol
     except InvalidRequest as error:
         raise InvalidRequest(f"{name}: {error.field}", str(error).removeprefix(f"{error.field}: ")) from error
     except ValueError as error:
@@ -190,18 +201,39 @@ def shipped() -> tuple[MonitoringProtocol, ...]:
 
 
 def check_enrolment(protocols: Iterable[MonitoringProtocol], context: PatientContext) -> None:
-    """Refuse protocols that are not for this patient, or that come twice; raises ``InvalidRequest``.
-
-    A protocol for adults wants an adult: a child or an unknown age is refused (DESIGN section 8).
-    """
+    """Refuse protocols that are not for this patient, or that come twice; raises ``InvalidRequest``."""
     names: set[str] = set()
     for protocol in protocols:
         if protocol.name in names:
             raise InvalidRequest("programmes", f"{protocol.name} would watch the patient twice")
         names.add(protocol.name)
-        if context.age_band not in protocol.ages:
-            age = "is not recorded" if context.age_band == "unknown" else "is under 16"
-            raise InvalidRequest("programmes", f"{protocol.name} is for adults: the patient's age group {age}")
+        found = unfit(protocol, context)
+        if found is not None:
+            raise InvalidRequest("programmes", found[1])
+
+
+def unfit(protocol: MonitoringProtocol, context: PatientContext) -> tuple[str, str] | None:
+    """The member of the context for which a protocol is not for the patient, and why; None where it is.
+
+    A protocol for adults wants an adult: a child or an unknown age is refused (DESIGN section 8).
+    """
+    if context.age_band not in protocol.ages:
+        age = "is not recorded" if context.age_band == "unknown" else "is under 16"
+        return "age_band", f"{protocol.name} is for adults: the patient's age group {age}"
+    for one in protocol.refuses:
+        if shut(one.when, OPEN, context) is None:
+            asked = one.when.asked()
+            because = " and ".join(said(key, value) for key, value in asked)
+            return asked[0][0], f"{protocol.name} is refused, as {because}: {one.reason}"
+    return None
+
+
+def check_complete(protocol: MonitoringProtocol) -> None:
+    """Refuse a protocol that leaves a vital sign unwatched in a context that it accepts; raises ``InvalidRequest``.
+
+    Asked before a protocol is adopted. A protocol that was adopted before this check was made stays in force.
+    """
+    check_gaps(protocol.rules, protocol.refuses, protocol.only_where)
 
 
 def _check_names(protocol: MonitoringProtocol) -> None:

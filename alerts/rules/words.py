@@ -5,12 +5,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from alerts.rules.compile import RECHECK_S, ROLES, SLA_S, specs_of
+from alerts.rules.coverage import OnlyWhere
 from alerts.rules.gates import Gate, said
-from alerts.rules.limits import Side, written
+from alerts.rules.limits import Side, spoken, written
 from alerts.rules.protocol import MonitoringProtocol
 from alerts.rules.spec import Kind, Op, RuleFace, RuleSpec
 from alerts.rules.types import CombinationRule, Rule, SilenceRule, TechnicalRule, cause_of
-from vitals.catalog import BY_CODE, BY_KEY, Vital
+from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Mode, Severity
 from vitals.units import UNIT_BY_CODE, from_canonical
 
@@ -24,12 +25,6 @@ _TROUBLES: Final[Mapping[str, str]] = MappingProxyType({
     "gateway": "a device is offline",
 })  # fmt: skip
 _AS_MEASURED: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-def spoken(vital: Vital) -> str:
-    """A vital's name inside of a sentence: ``oxygen saturation``, ``NEWS2 score``."""
-    name = vital.name
-    return name[0].lower() + name[1:] if name[1].islower() else name
 
 
 def span(seconds: float) -> str:
@@ -71,7 +66,7 @@ def _ended(rule: Rule, measures: Mapping[str, str]) -> str:
     return _end(found[0], "it") if found else "the device says so"
 
 
-def _for_whom(rule: Rule) -> str:
+def _for_whom(rule: Rule | OnlyWhere) -> str:
     requires, unless = _gate(rule.requires, " and "), _gate(rule.unless, " or ")
     return (f"; only where {requires}" if requires else "") + (f"; not where {unless}" if unless else "")
 
@@ -285,7 +280,21 @@ def _document_changes(old: MonitoringProtocol, new: MonitoringProtocol) -> list[
             lines.append(f"scores: {word} is {'assumed' if now else 'not assumed any more'}")
     for member in ("title", "advice", "disclaimer", "source"):
         lines += _changed(f"{member}: ", getattr(old, member), getattr(new, member))
-    return lines
+    before, after = _exceptions(old), _exceptions(new)
+    return (
+        lines
+        + [line for line in after if line not in before]
+        + [f"removed: {line}" for line in before if line not in after]
+    )
+
+
+def _exceptions(protocol: MonitoringProtocol) -> list[str]:
+    """``refused where the patient gets oxygen: why``, ``NEWS2 score (high) is watched, not where ...: why``."""
+    lines = [f"refused where {_gate(one.when, ' and ')}: {one.reason}" for one in protocol.refuses]
+    return lines + [
+        f"{spoken(BY_KEY[one.vital])} ({one.side}) is watched{_for_whom(one).replace(';', ',')}: {one.reason}"
+        for one in protocol.only_where
+    ]
 
 
 def _rule_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures: Mapping[str, str]) -> list[str]:

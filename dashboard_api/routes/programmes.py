@@ -11,6 +11,7 @@ from dashboard_api.routes.paging import after_cursor
 from dashboard_api.schemas import Adoption, ClinicalContext, Enrolment, Override, Paging, ProtocolPair
 from dashboard_api.shapes import Json, answer, page
 from dashboard_api.times import parse_time, times_as_words
+from vitals.context import NEVER_SET, Recorded, context_words
 from vitals.errors import InvalidRequest
 from vitals.glossary import ControlKind
 from vitals.model import Control
@@ -20,11 +21,6 @@ from vitals.times import rfc3339
 router = APIRouter(tags=["programmes"])
 READ: Final = needs(Permission.PROGRAMMES_READ)
 WRITE: Final = needs(Permission.PROGRAMMES_WRITE)
-NEVER_SET: Final = {
-    "age_band": "unknown", "pregnancy": "unknown", "oxygen": "unknown", "spo2_scale": 0, "known_af": "unknown",
-    "usual_confusion": False,
-}  # fmt: skip
-"""The clinical context of a patient before anybody recorded one."""
 
 
 @router.get("/protocols", **READ)
@@ -43,7 +39,7 @@ def get_protocol(deps: Deps, name: str) -> Response:
 @router.post("/protocols/check", **READ)
 def check_protocol(deps: Deps, document: Annotated[dict[str, Any], Body()]) -> Response:
     """Validate a protocol document: its rules in words, or 422 with the path of the first wrong member."""
-    return answer(deps.rulebook.read(document))
+    return answer(deps.rulebook.check(document))
 
 
 @router.post("/protocols/diff", **READ)
@@ -105,8 +101,8 @@ def put_enrolment(deps: Deps, caller: Caller, patient: str, body: Enrolment) -> 
 
 @router.get("/patients/{patient}/context", **READ)
 def get_context(deps: Deps, patient: str) -> Response:
-    """The clinical context of a patient with author and time, and all versions, newest first. Version 0 means that
-    nobody has recorded a context. The ETag is the version."""
+    """The clinical context of a patient with author and time, and all versions, newest first; `words` are for the
+    patient's header. Version 0 means that nobody has recorded a context. The ETag is the version."""
     deps.registry.patient(patient)
     return _in_context(deps, patient)
 
@@ -232,13 +228,17 @@ def _enrolment(one: Decision) -> Json:
 def _in_context(deps: Dependencies, patient: str) -> Response:
     versions = deps.decisions.context_history(patient)
     if not versions:
-        return _versioned({"patient": patient} | NEVER_SET, None)
+        return _versioned({"patient": patient} | _worded(NEVER_SET), None)
     history = [_context(one) for one in versions]
     return _versioned({"patient": patient} | history[0] | {"history": history}, versions[0])
 
 
 def _context(one: Decision) -> Json:
-    return _decided(one) | {name: one.body.get(name, default) for name, default in NEVER_SET.items()}
+    return _decided(one) | _worded({name: one.body.get(name, default) for name, default in NEVER_SET.items()})
+
+
+def _worded(context: Mapping[str, Recorded]) -> Json:
+    return {**context, "words": list(context_words(context))}
 
 
 def _versioned(body: Json, decision: Decision | None) -> Response:

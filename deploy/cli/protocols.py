@@ -67,7 +67,7 @@ def check_protocol(
     """Validate a protocol: print its rules in words, or the path of the first error with exit code 2."""
     from alerts.book import rulebook  # noqa: PLC0415
 
-    _rules(rulebook.read(_document(file)), as_json)
+    _rules(rulebook.check(_document(file)), as_json)
 
 
 @protocol.command("diff", epilog="Example: vitalgate protocol diff copd our-copd.toml")
@@ -180,6 +180,19 @@ def set_context(
     spo2_scale: Annotated[int | None, typer.Option(help="1, or 2 where a target of 88-92 % is prescribed.")] = None,
     af: Annotated[str | None, typer.Option(help="Known atrial fibrillation: unknown, no or yes.")] = None,
     usual_confusion: Annotated[str | None, typer.Option(help="Confusion is usual for this patient: no or yes.")] = None,
+    postpartum: Annotated[
+        str | None, typer.Option(help="Gave birth in the last six weeks: unknown, no or yes.")
+    ] = None,
+    mechanical_support: Annotated[
+        str | None, typer.Option(help="Mechanical circulatory support: unknown, no or yes.")
+    ] = None,
+    trained_or_paced: Annotated[
+        str | None, typer.Option(help="A low pulse is usual (training or pacemaker): unknown, no or yes.")
+    ] = None,
+    usual_spo2: Annotated[int | None, typer.Option(help="Usual saturation, 70 to 100 %; 0 for none recorded.")] = None,
+    treatment_limits: Annotated[
+        str | None, typer.Option(help="Limits of treatment were agreed: unknown, no or yes.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001
@@ -189,7 +202,9 @@ def set_context(
         raise typer.BadParameter("no or yes", param_hint="--usual-confusion")
     given = {
         "age_band": age_band, "pregnancy": pregnancy, "oxygen": oxygen, "spo2_scale": spo2_scale, "known_af": af,
-        "usual_confusion": None if usual_confusion is None else usual_confusion == "yes",
+        "usual_confusion": None if usual_confusion is None else usual_confusion == "yes", "postpartum": postpartum,
+        "mechanical_support": mechanical_support, "trained_or_paced": trained_or_paced, "usual_spo2": usual_spo2,
+        "treatment_limits": treatment_limits,
     }  # fmt: skip
     with control(data_dir, config) as api:
         _running(api)

@@ -42,7 +42,9 @@ def test_all_patients_are_enrolled_in_a_protocol_and_nothing_else() -> None:
     enrolled = [control.body["programmes"] for control in found.controls if control.kind is ControlKind.ENROLMENT]
     assert enrolled == [[PROGRAMME]] * 2
     assert found.gated == (
+        ("p_1", "rhythm:R4-af", "it is not recorded whether the patient has atrial fibrillation"),
         ("p_1", "rhythm:R5", "it is not recorded whether the patient has atrial fibrillation"),
+        ("p_2", "rhythm:R4-af", "it is not recorded whether the patient has atrial fibrillation"),
         ("p_2", "rhythm:R5", "it is not recorded whether the patient has atrial fibrillation"),
     )
 

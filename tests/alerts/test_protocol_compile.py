@@ -242,6 +242,9 @@ GATES: dict[str, tuple[list[Any], Any, Any]] = {
     "oxygen": (["yes", "no"], "yes", "unknown"),
     "spo2_scale": ([2, 1], 2, 0),
     "known_af": (["yes", "no"], "yes", "unknown"),
+    "postpartum": (["yes", "no"], "yes", "unknown"),
+    "mechanical_support": (["yes", "no"], "yes", "unknown"),
+    "trained_or_paced": (["yes", "no"], "yes", "unknown"),
 }
 
 

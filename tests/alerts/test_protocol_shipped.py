@@ -10,6 +10,7 @@ from vitals.catalog import BY_CODE
 
 FULL = PatientContext("adult", "no", "yes", 2, "yes")
 SCALE_1 = PatientContext("adult", "no", "no", 1, "no")
+PREGNANT, AFTER_BIRTH = SCALE_1._replace(pregnancy="yes"), SCALE_1._replace(postpartum="yes")
 LOW, HIGH = 0, 1
 
 LIMITS = [
@@ -18,6 +19,9 @@ LIMITS = [
     ("diabetes:D1-bg", "glucose_bg", LOW, 1, 54, 0, 70, 0, 1, 0),
     ("diabetes:D1-bg@glucose", "glucose", LOW, 1, 54, 0, 70, 0, 1, 0),
     ("diabetes:D2", "glucose_isf", LOW, 2, 70, 0, 70, 900, 2, 60),
+    ("diabetes:D2-pregnant", "glucose_isf", LOW, 2, 63, 0, 63, 900, 2, 60),
+    ("diabetes:D2-bg", "glucose_bg", LOW, 2, 70, 0, 70, 0, 1, 0),
+    ("diabetes:D4-bg", "glucose_bg", HIGH, 2, 250, 0, 230, 0, 1, 0),
     ("diabetes:D4", "glucose_isf", HIGH, 2, 250, 0, 230, 7200, 2, 60),
     ("diabetes:D5", "glucose_bg", HIGH, 1, 400, 0, 300, 0, 1, 0),
     ("heart_failure:H4-low", "bp_sys", LOW, 1, 80, 0, 85, 0, 2, 60),
@@ -25,16 +29,31 @@ LIMITS = [
     ("heart_failure:H5-low", "heart_rate", LOW, 1, 40, 0, 45, 60, 2, 60),
     ("heart_failure:H5-low@pulse_rate", "pulse_rate", LOW, 1, 40, 0, 45, 60, 2, 60),
     ("heart_failure:H5-high", "heart_rate", HIGH, 1, 110, 0, 105, 60, 2, 60),
-    ("heart_failure:H6", "spo2", LOW, 2, 91, 1, 93, 50, 2, 60),
+    ("heart_failure:H6", "spo2", LOW, 1, 91, 1, 93, 50, 2, 60),
+    ("heart_failure:H6-amber", "spo2", LOW, 2, 87, 1, 89, 50, 2, 60),
+    ("heart_failure:H6-red-target", "spo2", LOW, 1, 83, 1, 85, 50, 2, 60),
+    ("heart_failure:H6-over", "spo2", HIGH, 3, 92, 0, 90, 30, 2, 60),
+    ("heart_failure:H6-over-high", "spo2", HIGH, 2, 97, 1, 95, 30, 2, 60),
     ("heart_failure:H7", "symptoms", HIGH, 1, 2, 1, 2, 0, 1, 0),
     ("hypertension:B2-sys", "bp_sys", HIGH, 1, 180, 0, 175, 300, 2, 300),
     ("hypertension:B2-dia", "bp_dia", HIGH, 1, 120, 0, 115, 300, 2, 300),
+    *(
+        (f"hypertension:{rule}-{part}-{when}", f"bp_{part}", HIGH, severity, limit, 1, limit - 5, 0, 2, 60)
+        for when in ("pregnant", "after-birth")
+        for rule, part, severity, limit in (
+            ("O1", "sys", 1, 160),
+            ("O1", "dia", 1, 110),
+            ("O2", "sys", 2, 140),
+            ("O2", "dia", 2, 90),
+        )
+    ),
     ("hypertension:B4-amber", "bp_sys", LOW, 2, 90, 0, 95, 0, 2, 60),
     ("hypertension:B4-red", "bp_sys", LOW, 1, 80, 0, 85, 0, 2, 60),
     ("copd:P1-red", "spo2", LOW, 1, 91, 1, 93, 50, 2, 300),
     ("copd:P1-amber", "spo2", LOW, 2, 87, 1, 89, 50, 2, 300),
     ("copd:P1-red-target", "spo2", LOW, 1, 83, 1, 85, 50, 2, 300),
     ("copd:P3", "spo2", HIGH, 3, 92, 0, 90, 30, 2, 60),
+    ("copd:P3-high", "spo2", HIGH, 2, 97, 1, 95, 30, 2, 60),
     ("copd:P5-rr", "resp_rate", HIGH, 2, 25, 1, 23, 120, 2, 60),
     ("rhythm:R1", "heart_rate", HIGH, 1, 131, 1, 126, 120, 2, 120),
     ("rhythm:R1@pulse_rate_nibp", "pulse_rate_nibp", HIGH, 1, 131, 1, 126, 120, 2, 120),
@@ -42,6 +61,7 @@ LIMITS = [
     ("rhythm:R3-red", "heart_rate", LOW, 1, 40, 1, 45, 60, 2, 60),
     ("rhythm:R3", "heart_rate", LOW, 3, 50, 1, 55, 60, 2, 60),
     ("rhythm:R4", "ecg_rhythm", HIGH, 2, 1, 1, 1, 0, 2, 60),
+    ("rhythm:R4-af", "ecg_rhythm", HIGH, 2, 2, 1, 2, 0, 2, 60),
     ("rhythm:R5", "heart_rate", HIGH, 2, 110, 0, 105, 600, 1, 0),
     ("post_surgical:S1", "temp", HIGH, 2, 38.0, 1, 37.7, 3600, 2, 3600),
     ("post_surgical:S1-once", "temp", HIGH, 2, 38.5, 1, 38.2, 0, 1, 0),
@@ -49,6 +69,10 @@ LIMITS = [
     ("post_surgical:S2-low", "temp", LOW, 1, 35.0, 1, 35.3, 0, 1, 0),
     ("post_surgical:S5", "spo2", LOW, 2, 93, 1, 95, 50, 2, 300),
     ("post_surgical:S5-red", "spo2", LOW, 1, 91, 1, 93, 50, 2, 300),
+    ("post_surgical:S5-amber", "spo2", LOW, 2, 87, 1, 89, 50, 2, 300),
+    ("post_surgical:S5-red-target", "spo2", LOW, 1, 83, 1, 85, 50, 2, 300),
+    ("post_surgical:S5-over", "spo2", HIGH, 3, 92, 0, 90, 30, 2, 60),
+    ("post_surgical:S5-over-high", "spo2", HIGH, 2, 97, 1, 95, 30, 2, 60),
     ("post_surgical:S6", "bp_sys", LOW, 1, 100, 1, 105, 0, 2, 60),
     ("post_surgical:S7-pain", "pain", HIGH, 2, 8, 1, 8, 0, 1, 0),
     ("post_surgical:S7", "symptoms", HIGH, 2, 1, 1, 1, 0, 1, 0),
@@ -58,6 +82,7 @@ DERIVED = [
     ("diabetes:D3", Kind.FORECAST, Op.NONE, "glucose_isf", LOW, 2, 55, 1, 70, 1200, 20, 100, -1),
     ("diabetes:D6-54", Kind.TREND, Op.SHARE_BELOW, "glucose_isf", HIGH, 3, 1, 0, 1, 14, 54, 2823, 0),
     ("diabetes:D6-70", Kind.TREND, Op.SHARE_BELOW, "glucose_isf", HIGH, 3, 4, 0, 4, 14, 70, 2823, 0),
+    ("diabetes:D6-63", Kind.TREND, Op.SHARE_BELOW, "glucose_isf", HIGH, 3, 4, 0, 4, 14, 63, 2823, 0),
     ("diabetes:D8", Kind.RATE, Op.NONE, "glucose_isf", LOW, 2, -3, 0, -2, 1200, 0, 0, 0),
     ("heart_failure:H1", Kind.TREND, Op.CHANGE, "weight", HIGH, 3, 0.91, 1, 0.91, 1, 0, 0, 0),
     ("heart_failure:H2", Kind.TREND, Op.CHANGE, "weight", HIGH, 2, 1.36, 1, 1.36, 1, 0, 0, 0),
@@ -103,7 +128,7 @@ def every(mode: str | None = None) -> dict[str, CompiledRule]:
         keys = {"glucose_isf", "glucose_bg", "glucose", "heart_rate", "pulse_rate", "pulse_rate_nibp", "spo2", "bp_sys",
                 "bp_dia", "resp_rate", "temp", "symptoms", "pain", "ecg_rhythm"}  # fmt: skip
         protocols = [one.model_copy(update={"measures": dict.fromkeys(keys, mode)}) for one in protocols]
-    found = (compile_protocols(adopted(*protocols), context) for context in (SCALE_1, FULL))
+    found = (compile_protocols(adopted(*protocols), context) for context in (SCALE_1, FULL, PREGNANT, AFTER_BIRTH))
     return {rule.face.name: rule for one in found for rule in one.rules}
 
 
@@ -165,7 +190,8 @@ def test_every_numbered_rule_of_the_reference_is_there_or_left_out_with_a_reason
     for name, (letter, last) in counts.items():
         protocol = SHIPPED[name]
         known = {one.id.partition("-")[0] for one in (*protocol.rules, *protocol.left_out)}
-        assert known == {f"{letter}{number}" for number in range(1, last + 1)}
+        obstetric = {"O1", "O2"} if name == "hypertension" else set()
+        assert known == {f"{letter}{number}" for number in range(1, last + 1)} | obstetric
     assert set(SHIPPED) == set(counts)
 
 

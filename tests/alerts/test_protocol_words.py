@@ -314,3 +314,18 @@ def test_what_the_document_says_of_all_rules_is_told() -> None:
         "A1: ends when it is 92 % or more for 60 s (was when it is 92 % or more in 2 readings)",
     ]
     assert "scores: air is not assumed any more" in difference(new, old)
+
+
+def test_what_a_protocol_refuses_and_excuses_is_part_of_what_changes() -> None:
+    refuses = [{"when": {"mechanical_support": "yes", "oxygen": "yes"}, "reason": "another programme"}]
+    only_where = [{"vital": "news2", "side": "high", "unless": {"pregnancy": "yes"}, "reason": "not in pregnancy"},
+                  {"vital": "spo2", "side": "low", "requires": {"oxygen": "yes"}, "reason": "why"}]  # fmt: skip
+    plain, told = parsed(LOW), parsed(LOW, refuses=refuses, only_where=only_where)
+    lines = [
+        "refused where the patient gets oxygen and the patient has mechanical circulatory support: another programme",
+        "NEWS2 score (high) is watched, not where the patient is pregnant: not in pregnancy",
+        "oxygen saturation (low) is watched, only where the patient gets oxygen: why",
+    ]
+    assert difference(plain, told) == lines
+    assert difference(told, plain) == [f"removed: {line}" for line in lines]
+    assert difference(told, told) == []

@@ -14,6 +14,8 @@ from tests.alerts.protocol_world import SHIPPED, adopted
 
 ON_TARGET = {"spo2_scale": 2, "oxygen": "yes"}
 KNOWN_AF = {"known_af": "yes"}
+PREGNANT = {"pregnancy": "yes"}
+AFTER_BIRTH = {"postpartum": "yes"}
 CGM = "glucose_isf"
 
 
@@ -64,6 +66,16 @@ LIMITED = [
                                 ("@glucose", "glucose", "Glucose, sample type unknown"))),
     Case("diabetes:D2", 2, cgm(65, 65, 65, 65), "Interstitial glucose (CGM) 65 mg/dL, limit 70 mg/dL (low)",
          cgm(70, 70, 70, 70, start=1200), "is 70 mg/dL or more for 15 min"),
+    *(Case(f"diabetes:D2-bg{also}", 2, rows(vital, 69), f"{name} 69 mg/dL, limit 70 mg/dL (low)",
+           rows(vital, 70, 70, start=600), "is 70 mg/dL or more in 2 readings")
+      for also, vital, name in (("", "glucose_bg", "Capillary blood glucose"),
+                                ("@glucose", "glucose", "Glucose, sample type unknown"))),
+    *(Case(f"diabetes:D4-bg{also}", 2, rows(vital, 251), f"{name} 251 mg/dL, limit 250 mg/dL (high)",
+           rows(vital, 230, start=600), "is 230 mg/dL or less")
+      for also, vital, name in (("", "glucose_bg", "Capillary blood glucose"),
+                                ("@glucose", "glucose", "Glucose, sample type unknown"))),
+    Case("diabetes:D2-pregnant", 2, cgm(62, 62, 62, 62), "Interstitial glucose (CGM) 62 mg/dL, limit 63 mg/dL (low)",
+         cgm(63, 63, 63, 63, start=1200), "is 63 mg/dL or more for 15 min", PREGNANT),
     Case("diabetes:D4", 2, cgm(*[260] * 25), "Interstitial glucose (CGM) 260 mg/dL, limit 250 mg/dL (high)",
          cgm(*[225] * 7, start=7500), "is 230 mg/dL or less for 30 min"),
     *(Case(f"diabetes:D5{also}", 1, rows(vital, 420), f"{name} 420 mg/dL, limit 400 mg/dL (high)",
@@ -75,8 +87,25 @@ LIMITED = [
     Case("heart_failure:H4-high", 1, rows("bp_sys", 180, 180),
          "Systolic blood pressure 180 mmHg, limit 170 mmHg (high)",
          rows("bp_sys", 165, 165, start=600), "is 165 mmHg or less in 2 readings"),
-    Case("heart_failure:H6", 2, rows("spo2", 90, 90), "Oxygen saturation 90 %, limit 91 % (low)",
-         rows("spo2", 93, 93, start=600), "is 93 % or more in 2 readings"),
+    Case("heart_failure:H6", 1, rows("spo2", 90, 90), "Oxygen saturation 90 %, limit 91 % (low)",
+         rows("spo2", 93, 93, start=600), "is 93 % or more in 2 readings", {"oxygen": "yes"}),
+    *(case for name, every in (("heart_failure:H6", 60), ("post_surgical:S5", 300)) for case in (
+        Case(f"{name}-amber", 2, rows("spo2", 86, 86, every=every), "Oxygen saturation 86 %, limit 87 % (low)",
+             rows("spo2", 89, 89, start=600), "is 89 % or more in 2 readings", ON_TARGET),
+        Case(f"{name}-red-target", 1, rows("spo2", 82, 82, every=every), "Oxygen saturation 82 %, limit 83 % (low)",
+             rows("spo2", 85, 85, start=600), "is 85 % or more in 2 readings", ON_TARGET),
+        Case(f"{name}-over", 3, rows("spo2", 95, 95), "Oxygen saturation 95 %, limit 92 % (high)",
+             rows("spo2", 90, 90, start=600), "is 90 % or less in 2 readings", ON_TARGET),
+        Case(f"{name}-over-high", 2, rows("spo2", 97, 97), "Oxygen saturation 97 %, limit 97 % (high)",
+             rows("spo2", 95, 95, start=600), "is 95 % or less in 2 readings", ON_TARGET),
+    )),
+    *(Case(f"hypertension:{rule}-{part}-{when}", severity, rows(f"bp_{part}", limit, limit),
+           f"{name} blood pressure {limit} mmHg, limit {limit} mmHg (high)",
+           rows(f"bp_{part}", limit - 5, limit - 5, start=600), f"is {limit - 5} mmHg or less in 2 readings", context)
+      for when, context in (("pregnant", PREGNANT), ("after-birth", AFTER_BIRTH))
+      for rule, severity, part, name, limit in (
+          ("O1", 1, "sys", "Systolic", 160), ("O1", 1, "dia", "Diastolic", 110),
+          ("O2", 2, "sys", "Systolic", 140), ("O2", 2, "dia", "Diastolic", 90))),
     Case("heart_failure:H7", 1, rows("symptoms", 2), "Symptoms reported alarming, limit alarming (high)",
          rows("symptoms", 1, 0, start=600), "is none or present in 2 readings"),
     Case("hypertension:B2-sys", 1, rows("bp_sys", 185, 185, every=300),
@@ -97,6 +126,8 @@ LIMITED = [
          rows("spo2", 85, 85, start=600), "is 85 % or more in 2 readings", ON_TARGET),
     Case("copd:P3", 3, rows("spo2", 95, 95), "Oxygen saturation 95 %, limit 92 % (high)",
          rows("spo2", 90, 90, start=600), "is 90 % or less in 2 readings", ON_TARGET),
+    Case("copd:P3-high", 2, rows("spo2", 97, 97), "Oxygen saturation 97 %, limit 97 % (high)",
+         rows("spo2", 95, 95, start=600), "is 95 % or less in 2 readings", ON_TARGET),
     Case("copd:P5-rr", 2, rows("resp_rate", 26, 26), "Respiratory rate 26 /min, limit 25 /min (high)",
          rows("resp_rate", 23, 23, start=600), "is 23 /min or less in 2 readings"),
     Case("post_surgical:S1", 2, rows("temp", 38.2, 38.2, every=3600), "Body temperature 38.2 °C, limit 38 °C (high)",
@@ -117,6 +148,8 @@ LIMITED = [
          rows("pain", 7, 7, start=600), "is below 8 in 2 readings"),
     Case("post_surgical:S7", 2, rows("symptoms", 1), "Symptoms reported present, limit present (high)",
          rows("symptoms", 0, 0, start=600), "is none in 2 readings"),
+    Case("rhythm:R4-af", 2, rows("ecg_rhythm", 2, 2), "ECG rhythm tachy, limit tachy (high)",
+         rows("ecg_rhythm", 1, 1, start=600), "is sinus or af in 2 readings", KNOWN_AF),
     Case("rhythm:R4", 2, rows("ecg_rhythm", 1, 1), "ECG rhythm af, limit af (high)",
          rows("ecg_rhythm", 0, 0, start=600), "is sinus in 2 readings"),
 ]  # fmt: skip
@@ -176,6 +209,9 @@ DERIVED = [
     Case("diabetes:D6-70", 3, lows(65, 20),
          "Interstitial glucose (CGM) under 70 mg/dL in 4.99 % of the readings of 14 days, limit 4 % (high)",
          cgm(*[100] * 702, start=2823 * 300), "below 70 mg/dL is 4 % or less"),
+    Case("diabetes:D6-63", 3, lows(60, 20),
+         "Interstitial glucose (CGM) under 63 mg/dL in 4.99 % of the readings of 14 days, limit 4 % (high)",
+         cgm(*[100] * 702, start=2823 * 300), "below 63 mg/dL is 4 % or less", PREGNANT),
     Case("heart_failure:H1", 3, daily("weight", 80, 80.95),
          "Body weight 81.0 kg, +0.95 kg in a day, limit 0.91 kg (high)",
          daily("weight", 81, first=2), "is up by less than 0.91 kg in 1 day"),
@@ -290,7 +326,8 @@ def by_other_method(case: Case, *, combined: bool) -> Iterator[Case]:
     title, colon, rest = case.text.partition(": ") if combined else ("", "", case.text)
     text = f"{title} ({other}){colon}{rest}" if combined else rest
     resolves = f"{case.resolves.rstrip('.')} ({other})." if combined else case.resolves
-    yield Case(f"{case.rule}@{vital}", case.severity, begin, text.replace(f"{name} ", f"{other} "), end, resolves)
+    text = text.replace(f"{name} ", f"{other} ")
+    yield Case(f"{case.rule}@{vital}", case.severity, begin, text, end, resolves, case.context)
 
 
 OTHERS = [
@@ -340,7 +377,9 @@ def test_a_silence_is_raised_after_its_time_and_ended_by_a_reading(rule: str, vi
 
 def test_every_shipped_rule_is_driven() -> None:
     watched = set()
-    for context in (PatientContext("adult", "no", "no", 1, "no"), PatientContext("adult", "no", "yes", 2, "yes")):
+    usual = PatientContext("adult", "no", "no", 1, "no")
+    for context in (usual, PatientContext("adult", "no", "yes", 2, "yes"), usual._replace(**PREGNANT),
+                    usual._replace(**AFTER_BIRTH)):  # fmt: skip
         compiled = compile_protocols(adopted(*SHIPPED.values()), context)
         assert not compiled.troubles
         watched |= {rule.face.name for rule in (*compiled.rules, *compiled.silences)}

@@ -20,10 +20,12 @@ OURS: dict[str, Any] = {
         {"id": "oxygen", "type": "limit", "title": "Too much oxygen", "severity": "S3", "vital": "spo2",
          "unit": "%", "above": 92, "requires": {"oxygen": "yes"}},
     ],
+    "only_where": [{"vital": "spo2", "side": "high", "requires": {"oxygen": "yes"}, "reason": "too much oxygen"}],
 }  # fmt: skip
 KNOWN = {
     "age_band": "adult", "pregnancy": "no", "oxygen": "no", "spo2_scale": 1, "known_af": "no",
-    "usual_confusion": False,
+    "usual_confusion": False, "postpartum": "no", "mechanical_support": "no", "trained_or_paced": "yes",
+    "usual_spo2": 94, "treatment_limits": "yes",
 }  # fmt: skip
 
 
@@ -72,6 +74,14 @@ class TestProtocols:
         api.refused("POST", "/protocols/check", 422, "rules[0].unit", json=changed(unit="kg"))
         api.refused("POST", "/protocols/check", 422, "name", json={})
         api.refused("POST", "/protocols/check", 422, "body", json=[])
+
+    def test_a_document_with_a_gap_is_refused_with_the_context(self, api: Api) -> None:
+        gap = {key: value for key, value in OURS.items() if key != "only_where"}
+        problem = api.refused("POST", "/protocols/check", 422, "rules", json=gap)
+        assert "oxygen saturation (high) where it is not recorded whether the patient gets oxygen" in problem["detail"]
+        body = {"protocols": ["copd", gap], "reason": "first"}
+        api.refused("PUT", "/programmes/gap", 422, "protocols[1].rules", json=body)
+        api.refused("GET", "/programmes/gap", 404)
 
     def test_what_changes_is_said_in_sentences(self, api: Api) -> None:
         same = api.post("/protocols/diff", {"before": "copd", "after": "copd"})
@@ -167,7 +177,15 @@ class TestPatient:
         assert api.get(f"/patients/{patient}/context") == again
         path = f"/patients/{patient}/context"
         api.refused("PUT", path, 422, "version", json=KNOWN | {"reason": "late", "version": 2})
+        assert made["words"] == [
+            "adult", "not pregnant", "on air", "SpO₂ scale 1", "no AF", "trained or paced", "usual SpO₂ 94 %",
+            "limits of treatment agreed: see the record",
+        ]  # fmt: skip
         for change, field in (
+            ({"pregnancy": "yes", "postpartum": "yes"}, "postpartum"),
+            ({"usual_spo2": 60}, "usual_spo2"),
+            ({"usual_spo2": 101}, "usual_spo2"),
+            ({"mechanical_support": True}, "mechanical_support"),
             ({"age_band": "child"}, "age_band"),
             ({"spo2_scale": 3}, "spo2_scale"),
             ({"reason": ""}, "reason"),
@@ -197,6 +215,22 @@ class TestPatient:
         enrol(api, patient, "ours")
         child = KNOWN | {"age_band": "under_16", "reason": "a mistake"}
         api.refused("PUT", f"/patients/{patient}/context", 422, "age_band", json=child)
+
+    def test_support_without_a_programme_of_mean_pressure_is_refused(self, api: Api, patient: str) -> None:
+        in_context(api, patient)
+        enrol(api, patient, "ours")
+        supported = KNOWN | {"mechanical_support": "yes", "reason": "pump implanted"}
+        path = f"/patients/{patient}/context"
+        problem = api.refused("PUT", path, 422, "mechanical_support", json=supported)
+        assert "mean arterial pressure" in problem["detail"]
+        low = {"id": "m", "type": "limit", "title": "Mean pressure low", "severity": "S1", "vital": "bp_mean",
+               "unit": "mm[Hg]", "below": 60}  # fmt: skip
+        adopt(api, "pump", {"name": "pump", "title": "Pump", "rules": [low]})
+        enrol(api, patient, "ours", "pump")
+        in_context(api, patient, mechanical_support="yes")
+        found = api.get(f"/patients/{patient}/rules")
+        assert [one["id"] for one in found["rules"]] == ["pump:m"]
+        assert ["with mechanical support" in one["reason"] for one in found["gated"]] == [True, False]
 
     def test_a_programme_does_not_come_to_watch_anybody_twice(self, api: Api, patient: str) -> None:
         in_context(api, patient)

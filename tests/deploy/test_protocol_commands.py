@@ -32,6 +32,9 @@ def test_protocols_are_listed_shown_checked_and_compared_without_a_pipeline(ours
     broken = tmp_path / "broken.toml"
     broken.write_text('name = "broken"\ntitle = "Broken"\n[[rules]]\nid = "a"\ntype = "limit"\n')
     assert "rules[0].vital" in run_cli("protocol", "check", str(broken), expect=2)
+    gap = 'title = "Low"\nseverity = "S2"\nvital = "spo2"\nunit = "%"\nbelow = 90\nunless = { oxygen = "yes" }\n'
+    broken.write_text('name = "gap"\ntitle = "Gap"\n[[rules]]\nid = "a"\ntype = "limit"\n' + gap)
+    assert "where the patient gets oxygen" in run_cli("protocol", "check", str(broken), expect=2)
     broken.write_text("name =")
     assert "neither TOML nor JSON" in run_cli("protocol", "check", str(broken), expect=2)
     assert "cannot be read" in run_cli("protocol", "check", str(tmp_path / "none.toml"), expect=2)
@@ -58,6 +61,11 @@ def test_a_ward_adopts_enrols_and_reads_what_watches(running: Running, ours: Pat
     assert (first["version"], first["age_band"], first["known_af"]) == (1, "adult", "no")
     then = running.cli("patient", "context", patient, "--oxygen", "yes", "--reason", "oxygen at home")
     assert (then["version"], then["oxygen"], then["age_band"]) == (2, "yes", "adult")
+    more = ("--postpartum", "no", "--mechanical-support", "no", "--trained-or-paced", "yes", "--usual-spo2", "91",
+            "--treatment-limits", "yes")  # fmt: skip
+    third = running.cli("patient", "context", patient, *more, "--reason", "asked again")
+    assert (third["trained_or_paced"], third["usual_spo2"], third["treatment_limits"]) == ("yes", 91, "yes")
+    assert (third["version"], third["oxygen"], third["known_af"]) == (3, "yes", "no")
     enrolled = running.cli("patient", "enrol", patient, "--programme", "copd", "--reason", "home")
     assert enrolled == {"patient": patient, "version": 1, "programmes": ["copd"]}
     watching = running.cli("patient", "rules", patient, "--json")

@@ -55,6 +55,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType({
     "rule-members": protocol_tables.common_members_block,
     "persistence": protocol_tables.persistence_block,
     "gates": protocol_tables.gates_block,
+    "context": protocol_tables.context_block,
     "suppressors": protocol_tables.suppressors_block,
     "owners": protocol_tables.owners_block,
     "causes": protocol_tables.causes_block,

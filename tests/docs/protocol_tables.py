@@ -8,13 +8,15 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from alerts.rules.compile import RECHECK_S, ROLES, SLA_S
-from alerts.rules.gates import UNSET, Gate
+from alerts.rules.coverage import OnlyWhere
+from alerts.rules.gates import Gate, said
 from alerts.rules.protocol import MonitoringProtocol, ScoreSettings, shipped
 from alerts.rules.syntax import APART_S, CLEAR_S, SUPPRESSORS, Compared, Continuous, Sized, Spot
 from alerts.rules.types import CAUSES, RULE_TYPES, Owned, Rule
 from alerts.rules.words import rule_words, span
 from tests.docs.tables import code, table
 from vitals.catalog import BY_KEY
+from vitals.context import CONTEXT, NEVER_SET
 from vitals.glossary import Mode
 
 
@@ -51,10 +53,21 @@ def persistence_block() -> str:
 def gates_block() -> str:
     """What a gate can ask."""
     rows = [
-        (code(key), item.description, ", ".join(code(_shown(value)) for value in _values(item)), code(UNSET[key]))
+        (code(key), item.description, ", ".join(code(_shown(value)) for value in _values(item)), code(NEVER_SET[key]))
         for key, item in Gate.model_fields.items()
     ]
     return table(("member", "asks about", "values", "while nobody has recorded it"), rows)
+
+
+def context_block() -> str:
+    """Every member of the clinical context, and what it does."""
+    rows = [
+        (code(one.key), one.asks,
+         f"{one.span[0]} to {one.span[1]}" if one.span else ", ".join(code(_shown(value)) for value in one.values),
+         code(_shown(one.unset)), one.effect)
+        for one in CONTEXT
+    ]  # fmt: skip
+    return table(("member", "says", "values", "while nobody has recorded it", "effect"), rows)
 
 
 def document_block() -> str:
@@ -98,9 +111,24 @@ def protocols_block() -> str:
     for protocol in shipped():
         parts += [f"### {protocol.title}", f"`{protocol.name}`, from {protocol.source}. {protocol.advice}".strip()]
         parts.append(table(("rule", "severity", "says", "in words"), map(_rule_row, _told(protocol))))
+        if protocol.refuses:
+            parts.append(table(("refused where", "why"), [(_gate(one.when), one.reason) for one in protocol.refuses]))
+        if protocol.only_where:
+            rows = [(f"{code(one.vital)} {one.side}", _where(one), one.reason) for one in protocol.only_where]
+            parts.append(table(("watched on this side", "only", "why"), rows))
         if protocol.left_out:
             parts.append(table(("left out", "why"), [(code(one.id), one.reason) for one in protocol.left_out]))
     return "\n\n".join(parts)
+
+
+def _gate(gate: Gate) -> str:
+    return " and ".join(said(key, value) for key, value in gate.asked())
+
+
+def _where(one: OnlyWhere) -> str:
+    words = [f"where {_gate(one.requires)}" if one.requires.asked() else "",
+             f"unless {_gate(one.unless)}" if one.unless.asked() else ""]  # fmt: skip
+    return " ".join(filter(None, words))
 
 
 def _told(protocol: MonitoringProtocol) -> Iterable[tuple[Rule, str]]:

@@ -68,7 +68,7 @@ def test_a_patient_shows_what_watches_and_what_does_not(ward: Ward, explained: s
     box.locator("summary").click()
     expect(box).to_contain_text("Oxygen saturation 91 % or less")
     expect(box).to_contain_text("Oxygen saturation under 90 %")
-    gated = box.locator("li.gated", has_text="Too much oxygen")
+    gated = box.locator("li.gated", has_text="saturation above 92 %")
     expect(gated).to_contain_text("the patient gets no oxygen")
     keep(page, "watching-light")
 

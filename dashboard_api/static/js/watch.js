@@ -21,20 +21,6 @@ function useAnswer(path) {
   return got;
 }
 
-const AGES = { adult: "adult", under_16: "under 16", unknown: "age not recorded" };
-const SCALES = ["SpO₂ scale not set", "SpO₂ scale 1", "SpO₂ scale 2 (88–92 %)"];
-const known = (word, yes, no, unknown) => ({ yes, no, unknown })[word];
-
-/** A clinical context in a few words; what nobody recorded is said too. */
-export const contextWords = (context) => [
-  AGES[context.age_band],
-  known(context.pregnancy, "pregnant", "not pregnant", "pregnancy not recorded"),
-  known(context.oxygen, "on oxygen", "on air", "oxygen not recorded"),
-  SCALES[context.spo2_scale],
-  known(context.known_af, "known AF", "no AF", "AF not recorded"),
-  context.usual_confusion && "confusion is usual",
-].filter(Boolean);
-
 /** Two facts of the patient's header. */
 export function Enrolled({ patient }) {
   const enrolment = useAnswer(`patients/${patient}/programmes`);
@@ -42,7 +28,7 @@ export function Enrolled({ patient }) {
   if (!enrolment || !context) return null;
   const programmes = enrolment.programmes.map((one) => `${one.title} v${one.version}`).join(", ");
   return html`<span class="fact"><b>${programmes || "No programme"}</b><small>${programmes ? `enrolled by ${enrolment.author ?? "–"}` : "only the patient's own limits"}</small></span>
-    <span class="fact"><b>${contextWords(context).join(" · ")}</b><small>${context.version ? `context set by ${context.author ?? "–"}: ${context.reason}` : "clinical context not recorded"}</small></span>`;
+    <span class="fact"><b>${context.words.join(" · ")}</b><small>${context.version ? `context set by ${context.author ?? "–"}: ${context.reason}` : "clinical context not recorded"}</small></span>`;
 }
 
 function Priority({ severity }) {
