@@ -77,6 +77,8 @@ LIMITED = [
          rows("bp_sys", 165, 165, start=600), "is 165 mmHg or less in 2 readings"),
     Case("heart_failure:H6", 2, rows("spo2", 90, 90), "Oxygen saturation 90 %, limit 91 % (low)",
          rows("spo2", 93, 93, start=600), "is 93 % or more in 2 readings"),
+    Case("heart_failure:H6-red", 1, rows("spo2", 86, 86), "Oxygen saturation 86 %, limit 87 % (low)",
+         rows("spo2", 89, 89, start=600), "is 89 % or more in 2 readings"),
     Case("heart_failure:H7", 1, rows("symptoms", 2), "Symptoms reported alarming, limit alarming (high)",
          rows("symptoms", 1, 0, start=600), "is none or present in 2 readings"),
     Case("hypertension:B2-sys", 1, rows("bp_sys", 185, 185, every=300),
@@ -314,9 +316,11 @@ def test_a_rule_is_raised_by_what_it_says_and_ended_by_what_it_says(case: Case) 
     ward = Enrolled(document(case.rule.partition(":")[0]), **case.context)
     _play(ward, case.begin[:-1])
     assert of_rule(ward.said, case.rule) == [], "not before the last of them"
+    asked = of_rule(ward.said, f"{case.rule}:confirm")
     (event,) = of_rule(ward.feed(case.begin[-1:]), case.rule)
-    assert (event.kind, event.severity, event.rule_version) == ("raised", case.severity, 1)
-    assert event.text == case.text
+    kind, remark = ("worsened", ": a second reading confirms it") if asked else ("raised", "")
+    assert (event.kind, event.severity, event.rule_version) == (kind, case.severity, 1)
+    assert event.text == case.text + remark
     assert case.resolves.rstrip(".") in event.resolves
     assert event.values
     _play(ward, case.end[:-1])
