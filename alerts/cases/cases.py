@@ -120,6 +120,11 @@ class Case(msgspec.Struct, array_like=True):
         return Severity.S1 in (self.severity, self.full)
 
     @property
+    def awaits(self) -> bool:
+        """The first of two readings: a task on the list, not a page."""
+        return self.quiet and self.doubted
+
+    @property
     def muted(self) -> bool:
         """Nobody is asked for now; an S1 is never suppressed nor paused, so that a person's shelf alone mutes it."""
         return self.shelved_until_ns is not None or self.paused or bool(self.suppressed)

@@ -246,7 +246,8 @@ class Cases:
         """
         rank = (case.severity, case.ordinal)
         return any(
-            other.asks and (other.severity, other.ordinal) < rank and other.face.technical <= case.face.technical
+            other.asks and not other.awaits and (other.severity, other.ordinal) < rank
+            and other.face.technical <= case.face.technical
             for other in self._members(case.patient, case.incident)
         )  # fmt: skip
 
@@ -256,7 +257,7 @@ class Cases:
         if case.face.cause == LATE and kind not in (AlertStep.WORSENED, AlertStep.ESCALATED):
             # Too late to page: a task on the list, until nobody looked at it in time.
             return False
-        if case.quiet and case.doubted and kind is not AlertStep.ESCALATED:
+        if case.awaits and kind is not AlertStep.ESCALATED:
             # The first of two readings: a task on the list, until the repeat was not taken.
             return False
         return kind is AlertStep.WORSENED or case.urgent or not self.led(case)

@@ -10,7 +10,7 @@ from alerts.judging.state import RULE_DTYPES, Rules
 from alerts.rules.arrest import EXTREME_NS, EXTREME_OF, arrest_line
 from alerts.rules.limits import Side
 from alerts.rules.spec import Kind, RuleFace, RuleSpec
-from vitals.catalog import BY_CODE
+from vitals.catalog import VITALS, table
 from vitals.glossary import Severity
 
 _FIRST_RULES: Final = 64
@@ -89,7 +89,7 @@ def _without_urgency(stored: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.ND
     """The lines of urgency of rules of a snapshot that had none (version 4)."""
     low = stored["side"] == Side.LOW
     own = low & (stored["patient_limit"] != 0) & (stored["severity"] == Severity.S1) & (stored["kind"] == Kind.LIMIT)
-    lines = np.array([arrest_line(BY_CODE[code].key) for code in stored["vital"].tolist()], dtype=np.float64)
+    lines = table(-np.inf, {vital.code: arrest_line(vital.key) for vital in VITALS})[stored["vital"]]
     never = np.where(low, -np.inf, np.inf)
     arrest = np.where(own, lines, never)
     steady = own & ((stored["continuous"] != 0) | (stored["on_delay_ns"] > 0))

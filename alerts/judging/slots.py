@@ -163,6 +163,13 @@ class SlotTable:
         self._link(patients, group)
         return retired
 
+    def renew(self, groups: Iterable[tuple[Sequence[str], Sequence[CompiledRule]]]) -> None:
+        """Give patients the same rules as a newer release compiles them; what waits, waits on."""
+        conditions = self.slots.condition[: self.size].copy()
+        for patients, rules in groups:
+            self.assign(patients, rules, own=False)
+        self.slots.condition[: len(conditions)] = conditions
+
     def reset(self, slot: int) -> None:
         """Back to normal: a person closed the alert of this slot."""
         self.slots.condition[slot] = CLEAR

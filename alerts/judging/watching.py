@@ -135,6 +135,6 @@ class Watching:
         own._limits = {patient: (version, vitals) for patient, (version, vitals) in state["limits"].items()}
         for compiled, group in own._programmes.groups(state["ruled"]):
             own._compiled.update(dict.fromkeys(group, compiled))
-            if renew:
-                own.table.assign(group, compiled.on_readings, own=False)
+        if renew:
+            own.table.renew((group, compiled.on_readings) for compiled, group in own._programmes.groups(state["ruled"]))
         return own

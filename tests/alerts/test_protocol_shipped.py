@@ -33,7 +33,7 @@ LIMITS = [
     ("heart_failure:H7", "symptoms", HIGH, 1, 2, 1, 2, 0, 1, 0),
     ("hypertension:B2-sys", "bp_sys", HIGH, 1, 180, 0, 175, 300, 2, 60),
     ("hypertension:B2-dia", "bp_dia", HIGH, 1, 120, 0, 115, 300, 2, 60),
-    ("hypertension:B4-amber", "bp_sys", LOW, 2, 90, 0, 95, 0, 2, 60),
+    ("hypertension:B4-amber", "bp_sys", LOW, 2, 90, 0, 95, 30, 2, 60),
     ("hypertension:B4-red", "bp_sys", LOW, 1, 80, 0, 85, 30, 2, 60),
     ("copd:P1-red", "spo2", LOW, 1, 91, 1, 93, 50, 2, 300),
     ("copd:P1-amber", "spo2", LOW, 2, 87, 1, 89, 50, 2, 300),
@@ -48,9 +48,9 @@ LIMITS = [
     ("rhythm:R4", "ecg_rhythm", HIGH, 2, 1, 1, 1, 0, 2, 60),
     ("rhythm:R5", "heart_rate", HIGH, 2, 110, 0, 105, 600, 1, 0),
     ("post_surgical:S1", "temp", HIGH, 2, 38.0, 1, 37.7, 3600, 2, 3600),
-    ("post_surgical:S1-once", "temp", HIGH, 2, 38.5, 1, 38.2, 0, 1, 0),
-    ("post_surgical:S2-high", "temp", HIGH, 1, 39.1, 1, 38.8, 0, 1, 0),
-    ("post_surgical:S2-low", "temp", LOW, 1, 35.0, 1, 35.3, 0, 1, 0),
+    ("post_surgical:S1-once", "temp", HIGH, 2, 38.5, 1, 38.2, 30, 1, 0),
+    ("post_surgical:S2-high", "temp", HIGH, 1, 39.1, 1, 38.8, 30, 1, 0),
+    ("post_surgical:S2-low", "temp", LOW, 1, 35.0, 1, 35.3, 30, 1, 0),
     ("post_surgical:S5", "spo2", LOW, 2, 93, 1, 95, 50, 2, 300),
     ("post_surgical:S5-red", "spo2", LOW, 1, 91, 1, 93, 50, 2, 300),
     ("post_surgical:S6", "bp_sys", LOW, 1, 100, 1, 105, 30, 2, 60),
@@ -137,7 +137,7 @@ EXTREMES = [
     ("rhythm:R1", 150, None), ("diabetes:D1", 45, 53.999), ("diabetes:D1-bg", 45, 53.999),
     ("diabetes:D5", 600.001, None),
     ("post_surgical:S2-high", 42.501, None), ("post_surgical:S2-low", 31.999, None),
-    ("hypertension:B2-dia", None, None),
+    ("hypertension:B2-dia", 160.001, None),
 ]  # fmt: skip
 
 

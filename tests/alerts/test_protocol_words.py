@@ -178,7 +178,8 @@ def test_a_time_is_told_in_its_largest_whole_unit(seconds: float, words: str) ->
         ),
         (
             told(BOTH), "Raised when systolic blood pressure is below 90 mmHg in 2 readings at least 60 s apart, and "
-            "symptoms reported is present or alarming, within 10 min of each other; a reading that is not repeated in 15 min becomes S1; ends when one of them is over.",
+            "symptoms reported is present or alarming, within 10 min of each other; a reading "
+            "that is not repeated in 15 min becomes S1; ends when one of them is over.",
         ),
     ],
 )  # fmt: skip
