@@ -18,19 +18,18 @@ import numpy as np
 
 from alerts.cases.casebook import Casebook
 from alerts.cases.cases import Case
+from alerts.cases.following import follow
 from alerts.cases.lifecycle import Report, Trigger, technical_rule
 from alerts.cases.subjects import (
     Transition,
-    end_report,
-    onset_report,
-    review_reason,
     silence_report,
     silence_subject,
     site_subject,
-    slot_subject,
     trouble_subject,
 )
 from alerts.judging import kernels, score_kernels, silence
+from alerts.judging.conditions import ONSET
+from alerts.judging.effort import with_effort
 from alerts.judging.scoring import is_scores, rule_rows, score_rows
 from alerts.judging.silence import Contact, Watch
 from alerts.judging.slots import emitted, rows_of
@@ -49,9 +48,10 @@ from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBat
 from vitals.records import AlertEvent
 from vitals.times import SECOND_NS
 
-SNAPSHOT_VERSION: Final = 4
+SNAPSHOT_VERSION: Final = 5
+_READABLE: Final = (4, SNAPSHOT_VERSION)
+"""A snapshot of version 4 has no lines of urgency: its rules are compiled anew."""
 _ROOM: Final = 4096
-_ASK: Final = "unusual value, please repeat the measurement now"
 _DELAY_ELAPSES, _FALLS_SILENT, _TROUBLES = 1, 2, 3
 
 
@@ -169,7 +169,7 @@ class Engine:
                 events += self._casebook.move(key, Trigger.REFUTED, at_ns, report)
 
     def _readings(self, batch: VitalBatch, events: list[AlertEvent]) -> None:
-        rows = rows_of(batch)
+        rows = with_effort(rows_of(batch), batch.context)
         contacts = deque(self._watching.silence.hear(batch.patients, rows))
         self._judge(batch.patients, rows, contacts, events)
 
@@ -188,7 +188,7 @@ class Engine:
                 # A device that talks again is told first.
                 while contacts and contacts[0].row <= move.row:
                     self._hear(contacts.popleft(), events)
-                self._follow(move, "a second reading confirms it", events)
+                self._follow(move, events)
         for contact in contacts:
             self._hear(contact, events)
 
@@ -202,33 +202,14 @@ class Engine:
         columns = (column[:count].tolist() for column in self._out)
         return [Transition(*row) for row in zip(*columns, strict=True)]
 
-    def _follow(self, move: Transition, doubt_ended: str, events: list[AlertEvent]) -> None:
+    def _follow(self, move: Transition, events: list[AlertEvent], *, by_time: bool = False) -> None:
         """Turn a transition of a slot's condition into a step of its alert."""
-        table, book = self._watching.table, self._casebook
-        patient, face = table.token(move.slot), table.face(move.slot)
-        key, at_ns = key_of(patient, face.name), move.at_ns
-        match move.kind:
-            case kernels.ONSET:
-                scored = table.spec(move.slot).kind == Kind.SCORE
-                report = onset_report(table, move, self._watching.scores.explain(patient) if scored else "")
-                events += book.begin(key, slot_subject(table, move), Trigger.HOLDS, at_ns, report)
-            case kernels.DOUBTED:
-                report = onset_report(table, move, _ASK)
-                events += book.begin(key, slot_subject(table, move), Trigger.DOUBTED, at_ns, report)
-            case kernels.WORSENED:
-                events += book.move(key, Trigger.WORSENS, at_ns, onset_report(table, move, doubt_ended))
-            case kernels.REFUTED:
-                report = end_report(table, move, "refuted by a second reading")
-                events += book.move(key, Trigger.REFUTED, at_ns, report)
-            case kernels.ENDED:
-                events += book.move(key, Trigger.ENDS, at_ns, end_report(table, move, "back within the limit"))
-            case kernels.REVIEWED:
-                report = onset_report(table, move, review_reason(move.flags))
-                events += book.review(slot_subject(table, move), at_ns, report, at_ns - move.time_ns)
-            case kernels.HEARD:
-                events += book.heard(key, at_ns, Report(text="readings come again"))
-            case _:
-                events += book.stale(key, at_ns, Report(text=f"{face.title}: no current reading, this may still hold"))
+        table = self._watching.table
+        patient = table.token(move.slot)
+        scored = table.spec(move.slot).kind == Kind.SCORE
+        remark = self._watching.scores.explain(patient) if scored and move.kind == ONSET else ""
+        key = key_of(patient, table.face(move.slot).name)
+        events += follow(self._casebook, key, table, move, by_time=by_time, explained=remark)
 
     def _tick(self, watermark_ns: int) -> Folded:
         """What time brings, each at its own deadline: delays, silences, troubles, and the casebook's own timers."""
@@ -256,7 +237,7 @@ class Engine:
         for at_ns, _, _, what in sorted(due, key=lambda item: item[:3]):
             events += self._casebook.advance(at_ns, watermark_ns)
             if isinstance(what, Transition):
-                self._follow(what, "no second reading within 15 minutes", events)
+                self._follow(what, events, by_time=True)
             elif isinstance(what, Watch):
                 if what is silent[0]:
                     # Many who fall silent at once are one alert: known before the first of them is told.
@@ -386,10 +367,11 @@ class Engine:
         """
         try:
             state = msgspec.msgpack.decode(data, type=_Snapshot)
-            if state.version != SNAPSHOT_VERSION:
+            if state.version not in _READABLE:
                 raise ValueError(f"version {state.version}")
             engine = cls()
-            engine._watching, engine._casebook = Watching.load(state.watching), Casebook.load(state.casebook)
+            engine._watching = Watching.load(state.watching, renew=state.version < SNAPSHOT_VERSION)
+            engine._casebook = Casebook.load(state.casebook)
         except (ValueError, KeyError, msgspec.MsgspecError) as error:
             raise BackendError(f"alert snapshot cannot be read: {error}", retryable=False) from error
         engine.position, engine._told = state.position, state.told

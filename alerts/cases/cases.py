@@ -60,6 +60,7 @@ class Case(msgspec.Struct, array_like=True):
     of the rule where ``severity`` is lower by doubt; ``ordinal`` counts alerts as they are raised, ``number`` the
     alert's next event; ``text`` is what it says. ``shelves`` are the times it was muted by people over a day,
     ``clears`` when its condition ended within half an hour; both are handed on to the next alert of the same key.
+    ``quiet``: while it is in doubt it is a task and pages nobody.
     """
 
     id: str
@@ -94,6 +95,7 @@ class Case(msgspec.Struct, array_like=True):
     held_until_ns: int | None = None
     stale: bool = False
     resolved_ns: int = 0
+    quiet: bool = False
 
     @property
     def rule(self) -> str:
@@ -116,6 +118,11 @@ class Case(msgspec.Struct, array_like=True):
     def urgent(self) -> bool:
         """No suppressor hides it: an S1, or what may be one."""
         return Severity.S1 in (self.severity, self.full)
+
+    @property
+    def awaits(self) -> bool:
+        """The first of two readings: a task on the list, not a page."""
+        return self.quiet and self.doubted
 
     @property
     def muted(self) -> bool:

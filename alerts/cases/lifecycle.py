@@ -29,6 +29,7 @@ class Trigger(StrEnum):
     RECOVERS = "recovers"
     HOLDS = "holds"
     DOUBTED = "doubted"
+    AWAITS = "awaits"
     RECURS = "recurs"
     WORSENS = "worsens"
     REFUTED = "refuted"
@@ -76,6 +77,8 @@ TABLE: Final[Mapping[tuple[AlertState, Trigger], Step]] = MappingProxyType({
     (_S.PENDING, _T.HOLDS): Step(_S.ACTIVE_UNACK, _A.RAISED),
     (_S.NORMAL, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.RAISED),
     (_S.PENDING, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.RAISED),
+    (_S.NORMAL, _T.AWAITS): Step(_S.ACTIVE_UNACK, _A.RAISED),
+    (_S.PENDING, _T.AWAITS): Step(_S.ACTIVE_UNACK, _A.RAISED),
     (_S.ACTIVE_UNACK, _T.WORSENS): Step(_S.ACTIVE_UNACK, _A.WORSENED, breaks_shelf=True),
     (_S.ACTIVE_ACK, _T.WORSENS): Step(_S.ACTIVE_UNACK, _A.WORSENED, breaks_shelf=True),
     (_S.ACTIVE_UNACK, _T.REFUTED): Step(_S.RESOLVED, _A.RESOLVED),
@@ -86,8 +89,10 @@ TABLE: Final[Mapping[tuple[AlertState, Trigger], Step]] = MappingProxyType({
     (_S.ACTIVE_ACK, _T.ENDS_LATCHED): Step(_S.RESOLVED, _A.RESOLVED),
     (_S.RTN_UNACK, _T.HOLDS): Step(_S.ACTIVE_UNACK, _A.RECURRED),
     (_S.RTN_UNACK, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.RECURRED),
+    (_S.RTN_UNACK, _T.AWAITS): Step(_S.ACTIVE_UNACK, _A.RECURRED),
     (_S.RESOLVED, _T.HOLDS): Step(_S.ACTIVE_UNACK, _A.REOPENED),
     (_S.RESOLVED, _T.DOUBTED): Step(_S.ACTIVE_UNACK, _A.REOPENED),
+    (_S.RESOLVED, _T.AWAITS): Step(_S.ACTIVE_UNACK, _A.REOPENED),
     (_S.RESOLVED, _T.ARCHIVE): Step(None, _A.ARCHIVED),
     (_S.ACTIVE_UNACK, _T.SLA_OVER): Step(None, _A.ESCALATED),
     (_S.RTN_UNACK, _T.SLA_OVER): Step(None, _A.ESCALATED),

@@ -126,8 +126,9 @@ class Cases:
             fresh.shelves, fresh.clears = last.shelves, last.clears
         if case is not None:
             fresh.id, fresh.number, fresh.live = case.id, case.number, case.live
-        if trigger is Trigger.DOUBTED:
+        if trigger is not Trigger.HOLDS:
             fresh.doubted, fresh.severity = True, max(Severity.S2, subject.severity)
+            fresh.quiet = trigger is Trigger.AWAITS
         self._cases[fresh.id] = self._newest[key] = fresh
         self._patients.setdefault(fresh.patient, {})[fresh.id] = fresh
         fresh.raised_ns = at_ns
@@ -245,7 +246,8 @@ class Cases:
         """
         rank = (case.severity, case.ordinal)
         return any(
-            other.asks and (other.severity, other.ordinal) < rank and other.face.technical <= case.face.technical
+            other.asks and not other.awaits and (other.severity, other.ordinal) < rank
+            and other.face.technical <= case.face.technical
             for other in self._members(case.patient, case.incident)
         )  # fmt: skip
 
@@ -254,6 +256,9 @@ class Cases:
             return False
         if case.face.cause == LATE and kind not in (AlertStep.WORSENED, AlertStep.ESCALATED):
             # Too late to page: a task on the list, until nobody looked at it in time.
+            return False
+        if case.awaits and kind is not AlertStep.ESCALATED:
+            # The first of two readings: a task on the list, until the repeat was not taken.
             return False
         return kind is AlertStep.WORSENED or case.urgent or not self.led(case)
 

@@ -14,43 +14,31 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from alerts.judging.compiling import Int32Row, Int32Table, Int64Table, lean, settle
-from alerts.judging.days import Days
-from alerts.judging.measures import JUDGED, judge, outside, within
-from alerts.judging.series import Recent, Usual, learn_usual, push_recent
-from alerts.judging.slot_kernels import (
+from alerts.judging.conditions import (
     CLEAR,
-    DOUBTED,
-    ENDED,
-    FADED,
     HEARD,
     HOLDS,
     NOTHING,
     ONSET,
-    PENDING,
-    REFUTED,
     REVIEWED,
     SUSPECTED,
-    UNCONFIRMED,
     WORSENED,
-    elapse,
-    inherit,
-    move,
-    step_back,
 )
+from alerts.judging.days import Days
+from alerts.judging.emitting import emit, emit_row
+from alerts.judging.measures import JUDGED, judge, outside, within
+from alerts.judging.series import Recent, Usual, learn_usual, push_recent
+from alerts.judging.slot_kernels import elapse, inherit, move, step_back
 from alerts.judging.state import (
     Emitted,
     Rows,
     Rules,
     Slots,
 )
+from alerts.judging.urgent_kernels import further
 from alerts.rules.spec import REVIEW_AGE_NS, Kind
 from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
 from vitals.times import NO_TIME
-
-__all__ = [
-    "CLEAR", "DOUBTED", "ENDED", "FADED", "HEARD", "HOLDS", "LONGEST_CHAIN", "NOTHING", "ONSET", "PENDING", "REFUTED",
-    "REVIEWED", "SUSPECTED", "UNCONFIRMED", "WORSENED", "load",
-]  # fmt: skip
 
 LONGEST_CHAIN: Final = 256
 """Largest number of slots that judge one reading."""
@@ -68,6 +56,7 @@ _UNSCORED: Final = int(NOT_SCORED)
 _LATE: Final = int(Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
 _REFUSED: Final = _UNSCORED & ~_LATE
 _BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
+_SENSOR_FAULT: Final = int(Flag.SENSOR_FAULT)
 _MISUSED: Final = _UNSCORED & ~_BROKEN
 _NOT_LEARNED: Final = int(
     Flag.SUSPECT | Flag.LOW_QUALITY | Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.ESTIMATED | Flag.CLOCK_WRONG
@@ -75,37 +64,6 @@ _NOT_LEARNED: Final = int(
 _LIMIT: Final = int(Kind.LIMIT)
 _FAULT: Final = int(Kind.FAULT)
 _STUCK: Final = int(Kind.STUCK)
-
-
-@lean
-def _emit(out: Emitted, place: int, slots: Slots, slot: int, kind: int, at_ns: int) -> None:
-    out.slot[place] = slot
-    out.kind[place] = kind
-    out.at_ns[place] = at_ns
-    out.time_ns[place] = slots.latest_time_ns[slot]
-    out.value[place] = slots.latest_value[slot]
-    out.flags[place] = slots.latest_flags[slot]
-    out.first_time_ns[place] = slots.first_time_ns[slot]
-    out.first_value[place] = slots.first_value[slot]
-    out.first_flags[place] = slots.first_flags[slot]
-    out.first_message[place] = slots.first_message[slot]
-    out.first_source_ns[place] = slots.first_source_ns[slot]
-    out.first_seq[place] = slots.first_seq[slot]
-    out.measured[place] = slots.latest_measured[slot]
-
-
-@lean
-def _emit_row(
-    out: Emitted, place: int, slots: Slots, slot: int, kind: int, rows: Rows, row: int, measured: float
-) -> None:
-    _emit(out, place, slots, slot, kind, rows.received_ns[row])
-    out.time_ns[place], out.value[place], out.flags[place] = rows.time_ns[row], rows.value[row], rows.flags[row]
-    out.measured[place] = measured
-    out.row[place] = row
-    if kind == REVIEWED:
-        out.first_time_ns[place], out.first_value[place] = rows.time_ns[row], rows.value[row]
-        out.first_flags[place], out.first_message[place] = rows.flags[row], rows.message[row]
-        out.first_source_ns[place], out.first_seq[place] = rows.source_time_ns[row], rows.seq[row]
 
 
 @lean
@@ -135,7 +93,7 @@ def _heard(slots: Slots, slot: int, rows: Rows, row: int, out: Emitted, count: i
     slots.stale[slot] = 0
     if slots.parent[slot] >= 0:
         return count
-    _emit_row(out, count, slots, slot, HEARD, rows, row, rows.value[row])
+    emit_row(out, count, slots, slot, HEARD, rows, row, rows.value[row])
     return count + 1
 
 
@@ -148,7 +106,7 @@ def _moved(
     moved = move(slots, slot, rules, slots.rule[slot], rows, row, verdict, beyond, measured)
     if moved == NOTHING or slots.parent[slot] >= 0:
         return count
-    _emit_row(out, count, slots, slot, moved, rows, row, measured)
+    emit_row(out, count, slots, slot, moved, rows, row, measured)
     return count + 1
 
 
@@ -200,11 +158,23 @@ def _is_lone_extreme(rows: Rows, row: int) -> bool:
 
 
 @lean
+def _stands_still(slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, out: Emitted, count: int) -> int:
+    """Let an impossibly low value move an S1 limit; the number of transitions in ``out`` by now."""
+    slots.last_time_ns[slot] = rows.time_ns[row]
+    if slots.stale[slot] != 0:
+        count = _heard(slots, slot, rows, row, out, count)
+    if slots.condition[slot] == HOLDS:
+        slots.timer_ns[slot], slots.cleared[slot] = NO_TIME, 0
+        return count
+    return _moved(slots, slot, rules, rows, row, 1, False, rows.value[row], out, count)
+
+
+@lean
 def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """Judge a row that no rule reads as current; the number of transitions in ``out`` by now.
 
     A late value, and the minimum or maximum of an interval, beyond an S1 limit asks for a review (clinical.md 5.5); a
-    sensor fault counts for fault rules.
+    sensor fault counts for fault rules. A value that is no physiology is an extreme: it may be an arrest.
     """
     # Step 1: what the row can be: late but recent enough for a review, an extreme of an interval, or broken.
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
@@ -214,6 +184,7 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
     broken = single and flags & _BROKEN != 0 and flags & _MISUSED == 0 and not untimed
     if not (single or extreme or _is_average(rows.statistic[row])) or rows.basis[row] == _DAY:
         return count
+    impossible = broken and flags & _SENSOR_FAULT == 0
     # Step 2: go through the slots of the (patient, vital): fault rules take a broken row, S1 limits a late one.
     while slot >= 0:
         rule = slots.rule[slot]
@@ -224,10 +195,13 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
                 count = _heard(slots, slot, rows, row, out, count)
             if slots.condition[slot] != HOLDS:
                 count = _moved(slots, slot, rules, rows, row, 1, False, rows.value[row], out, count)
+        elif impossible and kind == _LIMIT and further(rows.value[row], 0, True, rules.arrest[rule]):
+            if rules.side[rule] == _LOW and slots.parent[slot] < 0 and _follows(slots, slot, rows, row):
+                count = _stands_still(slots, slot, rules, rows, row, out, count)
         elif late and kind == _LIMIT and rules.severity[rule] == _S1 and slots.parent[slot] < 0:
             low = rules.side[rule] == _LOW
             if outside(rows.value[row], flags, low, rules.enter[rule], rules.inclusive[rule]) == 1:
-                _emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
+                emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
                 count += 1
         slot = slots.following[slot]
     return count
@@ -240,10 +214,10 @@ def _overtaken(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out:
     rule, condition = slots.rule[slot], slots.condition[slot]
     if rules.kind[rule] != _LIMIT or rules.severity[rule] != _S1 or slots.parent[slot] >= 0:
         return count
-    low, told = rules.side[rule] == _LOW, condition == HOLDS or condition == UNCONFIRMED  # noqa: PLR1714
+    low, told = rules.side[rule] == _LOW, condition >= HOLDS
     if told or outside(rows.value[row], rows.flags[row], low, rules.enter[rule], rules.inclusive[rule]) != 1:
         return count
-    _emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
+    emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
     return count + 1
 
 
@@ -362,7 +336,7 @@ def scan_tick(
             continue
         # Step 3: emit the transition; that of a combination's member may raise the combination instead.
         if slots.parent[slot] < 0:
-            _emit(out, count, slots, slot, moved, at_ns)
+            emit(out, count, slots, slot, moved, at_ns)
             count += 1
         elif moved == ONSET or moved == WORSENED:  # noqa: PLR1714, SIM109
             parent = slots.parent[slot]
@@ -371,7 +345,7 @@ def scan_tick(
                 inherit(slots, parent, slot)
                 conditions[parent] = HOLDS
                 slots.timer_ns[parent] = NO_TIME
-                _emit(out, count, slots, parent, ONSET, at_ns)
+                emit(out, count, slots, parent, ONSET, at_ns)
                 count += 1
     return size, count
 

@@ -8,6 +8,7 @@ from alerts.judging.compiling import lean
 from alerts.judging.days import Days, push_day, trend
 from alerts.judging.series import Recent, Usual, deviation, forecast, median_recent, slope, unchanged_minutes
 from alerts.judging.state import Rows, Rules, Slots
+from alerts.judging.urgent_kernels import notice
 from alerts.rules.spec import Kind, Op
 from vitals.glossary import Flag
 from vitals.times import MINUTE_NS
@@ -101,6 +102,8 @@ def judge(
     if kind == _FAULT:
         return 0, 0.0, True
     known, measured = 1, value
+    if kind == _LIMIT:
+        notice(slots, slot, rules, rule, value, flags)
     if kind == _LIMIT or kind == _SCORE or kind == _DEVIATION:  # noqa: PLR1714, SIM109  a set is slow in the kernel
         if sound and kind != _SCORE:
             known, measured = _derived(slots, slot, rules, rule, recent, usual, days, rows, row)

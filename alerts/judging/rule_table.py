@@ -7,7 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from alerts.judging.state import RULE_DTYPES, Rules
-from alerts.rules.spec import RuleFace, RuleSpec
+from alerts.rules.arrest import EXTREME_NS, EXTREME_OF, arrest_line
+from alerts.rules.limits import Side
+from alerts.rules.spec import Kind, RuleFace, RuleSpec
+from vitals.catalog import VITALS, table
+from vitals.glossary import Severity
 
 _FIRST_RULES: Final = 64
 
@@ -69,14 +73,30 @@ class RuleTable:
     def load(cls, state: Mapping[str, Any]) -> "RuleTable":
         """The inverse of :meth:`dump`. Raises ``KeyError`` or ``ValueError`` when ``state`` is not one."""
         table = cls()
-        columns = [np.frombuffer(state["columns"][name], dtype=dtype) for name, dtype in RULE_DTYPES.items()]
-        for row in zip(*(column.tolist() for column in columns), strict=True):
+        stored = {name: np.frombuffer(data, dtype=RULE_DTYPES[name]) for name, data in state["columns"].items()}
+        if "extreme" not in stored:
+            stored |= _without_urgency(stored)
+        for row in zip(*(stored[name].tolist() for name in RULE_DTYPES), strict=True):
             table.intern(RuleSpec(*row))
         for face in state["faces"]:
             table.intern_face(RuleFace(*face))
         for name in state["names"]:
             table.intern_name(name)
         return table
+
+
+def _without_urgency(stored: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """The lines of urgency of rules of a snapshot that had none (version 4)."""
+    low = stored["side"] == Side.LOW
+    own = low & (stored["patient_limit"] != 0) & (stored["severity"] == Severity.S1) & (stored["kind"] == Kind.LIMIT)
+    lines = table(-np.inf, {vital.code: arrest_line(vital.key) for vital in VITALS})[stored["vital"]]
+    never = np.where(low, -np.inf, np.inf)
+    arrest = np.where(own, lines, never)
+    steady = own & ((stored["continuous"] != 0) | (stored["on_delay_ns"] > 0))
+    return {
+        "extreme": arrest, "arrest": arrest, "lone": never,
+        "extreme_of": np.where(steady, EXTREME_OF, 1), "extreme_ns": np.where(steady, EXTREME_NS, 0),
+    }  # fmt: skip
 
 
 def _doubled(column: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,48 +1,41 @@
 """The condition of one slot: how a judged reading, or the passing of time, moves it. Called by the kernels only.
 
-A slot is a (patient, rule). Its condition goes from CLEAR over PENDING (the on-delay) or UNCONFIRMED (an S1 on one
-doubtful reading) to HOLDS, and back to CLEAR. SUSPECTED is CLEAR after one doubtful reading beyond the limit.
+The conditions and transitions are those of ``alerts.judging.conditions``.
 """
 
 from typing import Final
 
 from alerts.judging.compiling import lean
+from alerts.judging.conditions import (
+    ASKED,
+    AWAITED,
+    CLEAR,
+    CONFIRM_NS,
+    DOUBTED,
+    ENDED,
+    FADED,
+    HOLDS,
+    NEVER_NS,
+    NOTHING,
+    ONSET,
+    OVERDUE,
+    PENDING,
+    PROMOTED,
+    REFUTED,
+    SUSPECTED,
+    UNCONFIRMED,
+    WORSENED,
+)
 from alerts.judging.state import Rows, Rules, Slots
+from alerts.judging.urgent_kernels import HISTORY, awaits, begin, extreme_moves, is_extreme, on_one, unanswered
 from alerts.rules.spec import Kind
 from vitals.glossary import Flag, Severity
 from vitals.times import NO_TIME
 
-CLEAR: Final = 0
-SUSPECTED: Final = 1
-"""One suspect row was beyond the limit, on a slot that a single suspect row does not page."""
-PENDING: Final = 2
-"""Beyond the limit; the on-delay runs from ``first_time_ns``, and ``counted`` readings have counted."""
-HOLDS: Final = 3
-"""The condition is true; ``timer_ns`` is when the values came back, or NO_TIME."""
-UNCONFIRMED: Final = 4
-"""An S1 condition on one reading; ``timer_ns`` is the time by which a second one must refute it."""
-
-NOTHING: Final = 0
-ONSET: Final = 1
-DOUBTED: Final = 2
-WORSENED: Final = 3
-REFUTED: Final = 4
-ENDED: Final = 5
-REVIEWED: Final = 6
-"""An urgent value arrived too late to page; the condition does not change."""
-FADED: Final = 7
-"""No reading arrived for longer than a value counts as current; the condition does not change."""
-HEARD: Final = 8
-"""A reading arrived for a condition that had faded."""
-
-CONFIRM_NS: Final = 15 * 60 * 1_000_000_000
-"""How long a second reading may take to refute a suspect S1 sample (clinical.md 1.3)."""
-NEVER_NS: Final = 2**63 - 1
-
 _S1: Final = int(Severity.S1)
 _SUSPECT: Final = int(Flag.SUSPECT)
 _DOUBT: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY)
-_EXTREME: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
+_CODED: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 _BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
 _COMBINATION: Final = int(Kind.COMBINATION)
 
@@ -51,20 +44,6 @@ _COMBINATION: Final = int(Kind.COMBINATION)
 def _persists(rules: Rules, rule: int) -> bool:
     """Whether the on-delay of a continuous rule also settles doubt about one sample."""
     return bool(rules.continuous[rule] != 0 and rules.patient_limit[rule] == 0 and rules.on_delay_ns[rule] > 0)
-
-
-@lean
-def _begin(slots: Slots, slot: int, rows: Rows, row: int, counts: int) -> None:
-    slots.first_time_ns[slot] = rows.time_ns[row]
-    slots.first_value[slot] = rows.value[row]
-    slots.first_flags[slot] = rows.flags[row]
-    slots.first_message[slot] = rows.message[row]
-    slots.first_source_ns[slot] = rows.source_time_ns[row]
-    slots.first_seq[slot] = rows.seq[row]
-    slots.counted[slot] = counts
-    slots.counted_ns[slot] = rows.time_ns[row]
-    # The rule waits for a second reading. After this time a person is asked for it.
-    slots.timer_ns[slot] = rows.received_ns[row] + CONFIRM_NS
 
 
 @lean
@@ -109,18 +88,19 @@ def _violation(
     slots.latest_value[slot] = rows.value[row]
     slots.latest_flags[slot] = rows.flags[row]
     slots.latest_measured[slot] = measured
-    # Step 4: clinical.md 1.3. A second reading beyond the limit confirms an S1.
-    if condition == UNCONFIRMED:
+    # Step 4: clinical.md 1.3. A second reading beyond the limit confirms an S1; a known S1 is not told again.
+    if condition == UNCONFIRMED or condition == PROMOTED or condition == OVERDUE:  # noqa: PLR1714, SIM109
         slots.condition[slot] = HOLDS
         slots.timer_ns[slot] = NO_TIME
-        return WORSENED
+        return NOTHING if condition == PROMOTED else WORSENED
     # Step 5: begin or continue the on-delay. A doubtful row of a continuous signal does not count as a reading, a gap
     # longer than the staleness starts again, and readings count only ``apart_ns`` after the last one that counted.
     counts = 0 if suspect and persists else 1
     if condition == PENDING and persists and time_ns - earlier_ns > rules.staleness_ns[rule]:
         condition = CLEAR
-    if condition != PENDING:
-        _begin(slots, slot, rows, row, counts)
+    waiting = condition == PENDING or condition == AWAITED  # noqa: PLR1714
+    if not waiting:
+        begin(slots, slot, rows, row, counts)
     elif counts == 1 and time_ns - slots.counted_ns[slot] >= rules.apart_ns[rule]:
         slots.counted[slot] += 1
         slots.counted_ns[slot] = time_ns
@@ -128,39 +108,45 @@ def _violation(
     lasted_ns = time_ns - slots.first_time_ns[slot]
     held = lasted_ns >= rules.on_delay_ns[rule] and slots.counted[slot] >= rules.on_count[rule]
     # Step 7: clinical.md 1.3. A suspect S1 asks for a second reading at once, within CONFIRM_NS.
-    if suspect and urgent and not persists and not (condition == PENDING and held):
+    if suspect and urgent and not persists and not (waiting and held):
         deadline = rows.received_ns[row] + CONFIRM_NS
-        if condition == PENDING and rules.on_count[rule] <= 1:
-            # An earlier good reading was beyond the limit: the doubtful one must not delay the alert of that reading.
+        # An earlier good reading was beyond the limit: the doubtful one must not delay the alert of that reading.
+        if condition == AWAITED:
+            deadline = min(deadline, slots.timer_ns[slot])
+        elif condition == PENDING and rules.on_count[rule] <= 1:
             deadline = min(deadline, slots.first_time_ns[slot] + rules.on_delay_ns[rule])
         slots.condition[slot] = UNCONFIRMED
         slots.timer_ns[slot] = deadline
         return DOUBTED
-    # Step 8: wait for the rest of the on-delay, or raise.
+    # Step 8: wait for the rest of the on-delay, for the next reading, or raise.
     if not held:
-        slots.condition[slot] = PENDING
-        return NOTHING
+        slots.condition[slot] = AWAITED if awaits(rules, rule) else PENDING
+        return ASKED if awaits(rules, rule) and not waiting else NOTHING
     slots.condition[slot] = HOLDS
     slots.timer_ns[slot] = NO_TIME
-    return ONSET
+    return WORSENED if condition == AWAITED else ONSET
 
 
 @lean
 def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, beyond: bool, suspect: bool) -> int:
     """A row within the limit moves the slot; the transition, or NOTHING."""
     condition = slots.condition[slot]
-    # Step 1: clinical.md 1.3. A good reading within the limit refutes an unconfirmed S1; a suspect one does not.
-    if condition == UNCONFIRMED:
+    # Step 1: clinical.md 1.3. A good reading within the limit refutes an S1 that stands on one reading, whenever it
+    # comes; a suspect one does not.
+    if condition >= UNCONFIRMED:
         if suspect:
             return NOTHING
+        if condition == AWAITED:
+            slots.near_misses[slot] += 1
         slots.condition[slot] = CLEAR
+        slots.timer_ns[slot] = NO_TIME
         return REFUTED
     # Step 2: a condition that does not hold yet is cleared: a near miss. With a sticky rule, only a good reading beyond
     # the deadband clears a pending condition, so that one outlier does not restart the on-delay (clinical.md 5.2).
     if condition != HOLDS:
         if condition == PENDING and rules.sticky[rule] != 0 and (suspect or not beyond):
             return NOTHING
-        slots.condition[slot] = CLEAR
+        slots.condition[slot] = CLEAR if slots.extremes[slot] == 0 else SUSPECTED
         if condition == PENDING:
             slots.near_misses[slot] += 1
         return NOTHING
@@ -194,8 +180,17 @@ def move(
     doubt = _DOUBT if rules.continuous[rule] != 0 and rules.patient_limit[rule] == 0 else _SUSPECT
     # Step 2: no doubt about a combination (its members have judged it), a sensor fault, or a LO or HI (promise 6).
     doubtful = rules.kind[rule] != _COMBINATION and flags & _BROKEN == 0
-    suspect = doubtful and flags & doubt != 0 and flags & _EXTREME == 0
-    # Step 3: move the condition.
+    suspect = doubtful and flags & doubt != 0 and flags & _CODED == 0
+    # Step 3: an extreme value does not wait for what others wait for.
+    if slots.condition[slot] != HOLDS:
+        if is_extreme(rules, rule, rows.value[row], flags):
+            broken = flags & _BROKEN != 0
+            moved = extreme_moves(slots, slot, rules, rule, rows, row, measured, suspect or broken)
+            if moved >= 0:
+                return moved
+        elif slots.extremes[slot] != 0:
+            slots.extremes[slot] = slots.extremes[slot] << 1 & HISTORY
+    # Step 4: move the condition.
     if verdict == 1:
         return _violation(slots, slot, rules, rule, rows, row, suspect, measured)
     return _recovery(slots, slot, rules, rule, rows.time_ns[row], beyond, suspect)
@@ -222,13 +217,11 @@ def _pending_elapses(slots: Slots, slot: int, rules: Rules, rule: int, watermark
             return NOTHING, 0
         slots.condition[slot] = UNCONFIRMED
         return DOUBTED, deadline
-    # Step 4: an S1 of spot readings waits for its second reading, which has not come in time: ask a person for it.
+    # Step 4: an S1 waits for its second reading, which has not come in time: ask a person for it.
     if watermark_ns < slots.timer_ns[slot]:
         return NOTHING, 0
-    deadline = slots.timer_ns[slot]
-    slots.condition[slot] = UNCONFIRMED
-    slots.timer_ns[slot] = NEVER_NS
-    return DOUBTED, deadline
+    slots.condition[slot] = AWAITED
+    return ASKED, slots.timer_ns[slot]
 
 
 @lean
@@ -238,17 +231,20 @@ def elapse(slots: Slots, slot: int, rules: Rules, rule: int, watermark_ns: int) 
     # Step 1: the on-delay of a pending condition may be over.
     if condition == PENDING:
         return _pending_elapses(slots, slot, rules, rule, watermark_ns)
+    if condition == AWAITED:
+        return unanswered(slots, slot, rules, rule, watermark_ns)
     # Step 2: clinical.md 1.3. An unconfirmed S1 that no reading refuted in time becomes an alert.
     if condition == UNCONFIRMED:
         deadline = slots.timer_ns[slot]
         if watermark_ns < deadline:
             return NOTHING, 0
-        slots.condition[slot] = HOLDS
+        slots.condition[slot] = HOLDS if slots.parent[slot] >= 0 else on_one(rules, rule)
         slots.timer_ns[slot] = NO_TIME
         return WORSENED, deadline
     # Step 3: clinical.md 2.3. A condition whose last reading is no longer current fades once; it never ends by silence.
     silent_ns = slots.last_time_ns[slot] + rules.staleness_ns[rule]
-    if condition == HOLDS and slots.stale[slot] == 0 and watermark_ns > silent_ns:
+    held = condition == HOLDS or condition == PROMOTED or condition == OVERDUE  # noqa: PLR1714
+    if held and slots.stale[slot] == 0 and watermark_ns > silent_ns:
         slots.stale[slot] = 1
         return FADED, silent_ns
     return NOTHING, 0

@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from alerts.judging.conditions import AWAITED, CLEAR, HOLDS, NEVER_NS, PENDING, SUSPECTED, UNCONFIRMED
 from alerts.judging.rule_table import RuleTable
 from alerts.judging.series_table import SeriesTable
-from alerts.judging.slot_kernels import CLEAR, HOLDS, NEVER_NS, PENDING, SUSPECTED, UNCONFIRMED
 from alerts.judging.state import EMITTED_DTYPES, ROW_DTYPES, SLOT_DTYPES, Emitted, Rows, Slots, Vocabulary
+from alerts.judging.urgent_kernels import lone_is_s1
 from alerts.rules.spec import CompiledRule, Kind, RuleFace, RuleSpec
 from vitals.catalog import CODE_SPACE
 from vitals.model import Int32, Int64, VitalBatch
@@ -146,7 +147,7 @@ class SlotTable:
         kept, gone, at = mine[at >= 0], mine[at < 0], at[at >= 0]
         self._unsettle(kept[(slots.rule[kept] != rule[at]) | (slots.live[kept] == 0)])
         self._unsettle(gone[slots.live[gone] != 0])
-        held = np.isin(slots.condition[gone], (HOLDS, UNCONFIRMED)) & (slots.live[gone] != 0) & (slots.parent[gone] < 0)
+        held = (slots.condition[gone] >= HOLDS) & (slots.live[gone] != 0) & (slots.parent[gone] < 0)
         retired = [(self.token(slot), self.face(slot).name) for slot in gone[held].tolist()]
         slots.live[gone] = 0
         slots.live[kept], slots.rule[kept], slots.face[kept] = 1, rule[at], face[at]
@@ -162,10 +163,17 @@ class SlotTable:
         self._link(patients, group)
         return retired
 
+    def renew(self, groups: Iterable[tuple[Sequence[str], Sequence[CompiledRule]]]) -> None:
+        """Give patients the same rules as a newer release compiles them; what waits, waits on."""
+        conditions = self.slots.condition[: self.size].copy()
+        for patients, rules in groups:
+            self.assign(patients, rules, own=False)
+        self.slots.condition[: len(conditions)] = conditions
+
     def reset(self, slot: int) -> None:
         """Back to normal: a person closed the alert of this slot."""
         self.slots.condition[slot] = CLEAR
-        self.slots.timer_ns[slot] = NO_TIME
+        self.slots.timer_ns[slot], self.slots.extremes[slot] = NO_TIME, 0
 
     def withdraw(self, slot: int, vital: int, source_time_ns: int, seq: int, time_ns: int) -> tuple[bool, bool]:
         """A reading of the slot's patient is taken back.
@@ -181,12 +189,13 @@ class SlotTable:
         acted = slots.latest_time_ns[slot] == time_ns
         if condition == SUSPECTED and newest:
             slots.condition[slot] = CLEAR
-        elif condition == PENDING and first:
-            if acted:
+        elif condition in (PENDING, AWAITED) and first:
+            if condition == PENDING and acted:
                 slots.condition[slot] = CLEAR
             for name in ("time_ns", "value", "flags"):
                 getattr(slots, f"first_{name}")[slot] = getattr(slots, f"latest_{name}")[slot]
-        over = bool(first and (condition == UNCONFIRMED or (condition == HOLDS and newest)))
+        alone = acted if condition == AWAITED else condition >= UNCONFIRMED
+        over = bool(first and (alone or (condition == HOLDS and newest)))
         if over:
             self.reset(slot)
             self.reset(self.told_as(slot))
@@ -198,7 +207,7 @@ class SlotTable:
         """The clock of receipts was moved. Deadlines that were set by it move along, and so do the times of conditions
         that wait for one. The newest time of others moves back only: no device whose clock is right is overtaken."""
         slots, used = self.slots, slice(0, self.size)
-        waits = np.isin(slots.condition[used], (PENDING, UNCONFIRMED))
+        waits = np.isin(slots.condition[used], (PENDING, UNCONFIRMED, AWAITED))
         timed = waits & (slots.timer_ns[used] != NO_TIME) & (slots.timer_ns[used] != NEVER_NS)
         slots.timer_ns[used][timed] += step_ns
         for column in (slots.first_time_ns, slots.counted_ns, slots.latest_time_ns):
@@ -210,6 +219,10 @@ class SlotTable:
     def measured(self, slot: int) -> float:
         """What the slot's rule compared when its condition acted last."""
         return float(self.slots.latest_measured[slot])
+
+    def lone_is_s1(self, slot: int) -> bool:
+        """Whether a reading that waits for its repeat becomes S1 without it."""
+        return bool(lone_is_s1(self.slots, slot, self.rules.rules, int(self.slots.rule[slot])))
 
     def told_as(self, slot: int) -> int:
         """The slot whose alert people see: the combination that a slot is part of, or itself."""
@@ -316,7 +329,12 @@ class SlotTable:
         table.rules, table.series = RuleTable.load(state["rules"]), SeriesTable.load(state["series"])
         table._tokens = list(state["tokens"])
         table._dense = {token: number for number, token in enumerate(table._tokens)}
-        stored = {name: np.frombuffer(state["columns"][name], dtype=dtype) for name, dtype in SLOT_DTYPES.items()}
+        columns, nothing = state["columns"], bytes(8 * len(state["columns"]["patient"]))
+        # A snapshot of version 4 has no columns of extremes: none was seen.
+        stored = {
+            name: np.frombuffer(columns.get(name, nothing), dtype=dtype)[: len(columns["patient"]) // 4]
+            for name, dtype in SLOT_DTYPES.items()
+        }
         table.size, patients = len(stored["patient"]), max(len(table._tokens), 1)
         room = max(table.size, _FIRST_SLOTS)
         table.slots = Slots(**{name: grown(column, room, _INITIAL.get(name, 0)) for name, column in stored.items()})

@@ -44,6 +44,11 @@ class Rules(NamedTuple):
     c: Array
     from_min: Array
     to_min: Array
+    extreme: Array
+    extreme_of: Array
+    extreme_ns: Array
+    arrest: Array
+    lone: Array
 
 
 class Slots(NamedTuple):
@@ -52,7 +57,8 @@ class Slots(NamedTuple):
     ``rule``, ``face`` and ``name`` are rows of tables; ``following`` chains the live slots of one patient and vital,
     ``sibling`` all of a patient. ``parent`` is the combination that the slot is member number ``member`` of, ``combo``
     the row of ``true_ns`` that a combination has. ``recent``, ``usual`` and ``days`` are rows of
-    ``alerts.judging.series``.
+    ``alerts.judging.series``. ``extremes`` has a bit for each of the last five rows, the newest lowest: whether it was
+    extreme; ``extreme_ns`` is the time of the first of them.
     """
 
     patient: Array
@@ -87,6 +93,8 @@ class Slots(NamedTuple):
     latest_flags: Array
     latest_measured: Array
     near_misses: Array
+    extremes: Array
+    extreme_ns: Array
 
 
 class Rows(NamedTuple):
@@ -134,7 +142,8 @@ RULE_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "enter": "<f8", "leave": "<f8", "inclusive": "<u1", "on_delay_ns": "<i8", "on_count": "<i4", "apart_ns": "<i8",
     "off_delay_ns": "<i8", "off_count": "<i4", "staleness_ns": "<i8", "continuous": "<u1", "sticky": "<u1",
     "patient_limit": "<u1", "median_of": "<u1", "op": "<u1", "window_ns": "<i8", "a": "<f8", "b": "<f8", "c": "<f8",
-    "from_min": "<i4", "to_min": "<i4",
+    "from_min": "<i4", "to_min": "<i4", "extreme": "<f8", "extreme_of": "<u1", "extreme_ns": "<i8", "arrest": "<f8",
+    "lone": "<f8",
 })  # fmt: skip
 SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "rule": "<i4", "face": "<i4", "name": "<i4", "own": "<u1", "live": "<u1", "sibling": "<i4",
@@ -143,6 +152,7 @@ SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "timer_ns": "<i8", "counted_ns": "<i8", "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4",
     "first_message": "<i8", "first_source_ns": "<i8", "first_seq": "<i8", "latest_time_ns": "<i8",
     "latest_value": "<f8", "latest_flags": "<u4", "latest_measured": "<f8", "near_misses": "<u4",
+    "extremes": "<u1", "extreme_ns": "<i8",
 })  # fmt: skip
 ROW_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "vital": "<u2", "time_ns": "<i8", "basis": "<u1", "tz_min": "<i2", "statistic": "<u1",

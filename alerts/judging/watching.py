@@ -94,7 +94,7 @@ class Watching:
             changed = [(patient, before) for patient, before in changed if before != compiled]
             self._compiled.update((patient, compiled) for patient, _ in changed)
             if changed:
-                retired += self.table.assign([patient for patient, _ in changed], compiled.rules, own=False)
+                retired += self.table.assign([patient for patient, _ in changed], compiled.on_readings, own=False)
             for patient, before in changed:
                 if before.silences != compiled.silences:
                     self._expect(patient, time_ns)
@@ -122,8 +122,11 @@ class Watching:
         }  # fmt: skip
 
     @classmethod
-    def load(cls, state: Mapping[str, Any]) -> "Watching":
-        """The inverse of :meth:`dump`. Raises ``KeyError`` or ``ValueError`` when ``state`` is not one."""
+    def load(cls, state: Mapping[str, Any], *, renew: bool = False) -> "Watching":
+        """The inverse of :meth:`dump`; ``renew`` gives slots the rules as they are compiled now.
+
+        Raises ``KeyError`` or ``ValueError`` when ``state`` is not one.
+        """
         own = cls()
         own.table = SlotTable.load(state["table"])
         own.silence = SilenceTable.load(state["silence"], own.table.rules)
@@ -132,4 +135,6 @@ class Watching:
         own._limits = {patient: (version, vitals) for patient, (version, vitals) in state["limits"].items()}
         for compiled, group in own._programmes.groups(state["ruled"]):
             own._compiled.update(dict.fromkeys(group, compiled))
+        if renew:
+            own.table.renew((group, compiled.on_readings) for compiled, group in own._programmes.groups(state["ruled"]))
         return own

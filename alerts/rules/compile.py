@@ -5,6 +5,7 @@ not say is filled in from clinical.md 4.7 (owner, time to act) and 5.3 (delays, 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
@@ -33,6 +34,7 @@ from alerts.rules.syntax import (
     TrendCriterion,
 )
 from alerts.rules.types import CombinationRule, ForecastRule, Rule, SilenceRule, TechnicalRule, cause_of, criteria
+from alerts.rules.urgency import arrest_rules, urgent, without_extreme
 from alerts.rules.variants import variants
 from alerts.scores.tables import SOURCES
 from vitals.catalog import BY_KEY, Vital
@@ -122,12 +124,15 @@ def compile_protocols(
             seen.add(outcome.name)
             override = changed.get(outcome.name)
             outcomes.append(outcome if override is None else _overridden(rule, protocol, one, context, override))
+    rules = tuple(rule for outcome in outcomes for rule in outcome.rules)
+    named = [(protocol, one.measures(), one.version) for one in adopted for protocol in one.protocols]
     return Compiled(
-        tuple(rule for outcome in outcomes for rule in outcome.rules),
+        rules,
         tuple(rule for outcome in outcomes for rule in outcome.silences),
         tuple(rule for outcome in outcomes for rule in outcome.troubles),
         _score(adopted),
         tuple((outcome.name, outcome.shut) for outcome in outcomes if outcome.shut),
+        tuple(_compiled(rule, face, 1, measures) for rule, face, measures in arrest_rules(named, rules)),
     )
 
 
@@ -180,6 +185,7 @@ def _outcome(rule: Rule, protocol: str, adopted: Adopted, context: PatientContex
     reason = shut(rule.requires, rule.unless, context)
     if reason is not None:
         return _Outcome(name, shut=reason)
+    rule = without_extreme(rule) if context.age_band == "under_16" else rule
     face = _face(rule, name, adopted.version, override)
     ways = list(variants(rule, face, context))
     if not ways:
@@ -205,7 +211,7 @@ def specs_of(rule: Rule, measures: Mapping[str, str]) -> list[RuleSpec]:
     severity = _SEVERITIES[rule.severity]
     if isinstance(rule, TechnicalRule) and rule.vital is not None:
         return [_technical(rule, rule.vital, measures)]
-    return [_criterion_spec(part, severity, measures) for _, part in criteria(rule)]
+    return [urgent(rule, part, _criterion_spec(part, severity, measures)) for _, part in criteria(rule)]
 
 
 def _face(rule: Rule, name: str, version: int, override: int) -> RuleFace:
@@ -221,10 +227,10 @@ def _face(rule: Rule, name: str, version: int, override: int) -> RuleFace:
 
 def _compiled(rule: Any, face: RuleFace, severity: int, measures: Mapping[str, str]) -> CompiledRule:
     if not isinstance(rule, CombinationRule):
-        return CompiledRule(face, _criterion_spec(rule, severity, measures))
+        return CompiledRule(face, urgent(rule, rule, _criterion_spec(rule, severity, measures)))
     members = tuple(
-        CompiledRule(face._replace(name=f"{face.name}#{number}"), _criterion_spec(part, severity, measures))
-        for number, part in enumerate(rule.members, 1)
+        CompiledRule(face._replace(name=f"{face.name}#{number}"), spec_)
+        for number, spec_ in enumerate(specs_of(rule, measures), 1)
     )
     together = _BLANK._replace(
         kind=int(Kind.COMBINATION), severity=severity, window_ns=rule.within_s * _NS,
@@ -237,6 +243,7 @@ _BLANK: Final = RuleSpec(
     kind=0, vital=0, side=int(Side.HIGH), severity=0, unit=0, limit=1.0, deadband=0.0, enter=1.0, leave=0.0,
     inclusive=1, on_delay_ns=0, on_count=1, apart_ns=0, off_delay_ns=0, off_count=1, staleness_ns=0, continuous=0,
     sticky=0, patient_limit=0, median_of=1, op=int(Op.NONE), window_ns=0, a=0.0, b=0.0, c=0.0, from_min=0, to_min=0,
+    extreme=math.inf, extreme_of=1, extreme_ns=0, arrest=math.inf, lone=math.inf,
 )  # fmt: skip
 """A criterion that is 1 when met and 0 when not."""
 

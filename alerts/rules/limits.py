@@ -5,6 +5,7 @@ stable rule id such as ``limit:spo2:low:S1``. Thresholds pass through the same c
 of 3.9 mmol/L is never below a limit of 3.9 mmol/L (clinical.md 1.2).
 """
 
+import math
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic import model_validator as whole
 
+from alerts.rules.arrest import EXTREME_NS, EXTREME_OF, arrest_line
 from alerts.rules.spec import Kind, Op, RuleSpec
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
@@ -37,6 +39,11 @@ class Side(IntEnum):
     def word(self) -> str:
         """``low`` or ``high``."""
         return self.name.lower()
+
+    @property
+    def never(self) -> float:
+        """A line that no value of this side is beyond."""
+        return -math.inf if self is Side.LOW else math.inf
 
 
 class Limit(BaseModel):
@@ -166,6 +173,8 @@ def compile_limit(limit: Limit) -> list[RuleSpec]:
         # Rounded as a person adds: 3.9 and a deadband of 0.2 is left at 4.1, not at 4.1000000000000005.
         inner = round(written + (limit.deadband if side is Side.LOW else -limit.deadband), _DECIMALS)
         enter, leave = to_canonical([written, inner], limit.unit, vital.unit).tolist()
+        arrest = arrest_line(vital.key) if side is Side.LOW and limit.severity == "S1" else side.never
+        steady = vital.mode is Mode.CONTINUOUS or limit.on_delay_s > 0
         specs.append(
             RuleSpec(
                 kind=Kind.LIMIT, vital=vital.code, side=int(side), severity=int(Severity[limit.severity]),
@@ -175,6 +184,8 @@ def compile_limit(limit: Limit) -> list[RuleSpec]:
                 off_delay_ns=round(limit.off_delay_s * SECOND_NS), off_count=1,
                 staleness_ns=_staleness_ns(limit.vital), continuous=int(vital.mode is Mode.CONTINUOUS), sticky=0,
                 patient_limit=1, median_of=1, op=Op.NONE, window_ns=0, a=0.0, b=0.0, c=0.0, from_min=0, to_min=0,
+                extreme=arrest, extreme_of=EXTREME_OF if steady else 1, extreme_ns=EXTREME_NS if steady else 0,
+                arrest=arrest, lone=side.never,
             )
         )  # fmt: skip
     return specs

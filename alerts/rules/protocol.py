@@ -40,6 +40,7 @@ from vitals.units import to_canonical
 MAX_RULES: Final = 64
 """Rules one protocol may have."""
 _NS: Final = 1_000_000_000
+_OF_URGENCY: Final = frozenset({"extreme", "unanswered"})
 _RULE: Final[TypeAdapter[Rule]] = TypeAdapter(Rule)
 
 
@@ -146,8 +147,16 @@ def patched(rule: Rule, changes: Mapping[str, Any]) -> Rule:
     for member in ("id", "type"):
         if member in changes:
             raise InvalidRequest(f"changes.{member}", "cannot be changed for one patient")
+    merged = _merged(rule.model_dump(mode="json", exclude_defaults=True), changes)
     try:
-        return _RULE.validate_python(_merged(rule.model_dump(mode="json", exclude_defaults=True), changes))
+        return _RULE.validate_python(merged)
+    except ValidationError as error:
+        # A limit that a person moves beyond the protocol's extreme, or makes less urgent, has none.
+        unfit = _OF_URGENCY & {str(part) for one in error.errors(include_url=False) for part in one["loc"]}
+        if not unfit - changes.keys():
+            raise refused(error, "changes") from error
+    try:
+        return _RULE.validate_python({key: value for key, value in merged.items() if key not in unfit})
     except ValidationError as error:
         raise refused(error, "changes") from error
 

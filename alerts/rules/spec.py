@@ -71,6 +71,11 @@ class RuleSpec(NamedTuple):
     is pending only a reading beyond ``leave`` cancels it. ``patient_limit``: a person set it for this patient: doubt
     about one urgent sample is told at once; else, with a delay, it is told when the delay is over.
     Readings count from ``from_min`` to ``to_min`` of the patient's local day only (both 0: always; may pass midnight).
+
+    The lines of urgency lie beyond ``enter`` on the same side; a value at a line is beyond it, and an infinite line is
+    beyond every value. ``extreme`` pages at once, also in doubt: after ``extreme_of`` of five readings, or
+    ``extreme_ns`` after the first. At ``arrest`` and beyond an implausible value does so too. ``lone``: a first reading
+    beyond it becomes S1 when its repeat is not taken, another one S2.
     """
 
     kind: int
@@ -100,6 +105,11 @@ class RuleSpec(NamedTuple):
     c: float
     from_min: int
     to_min: int
+    extreme: float
+    extreme_of: int
+    extreme_ns: int
+    arrest: float
+    lone: float
 
 
 class RuleFace(NamedTuple):
@@ -168,3 +178,10 @@ class Compiled(NamedTuple):
     score: CompiledScore | None = None
     gated: tuple[tuple[str, str], ...] = ()
     """Rules that do not apply, with the reason in words: ``("copd:P3", "oxygen is not recorded")``."""
+    arrests: tuple[CompiledRule, ...] = ()
+    """Rules for impossibly low values of vitals that no S1 rule watches on the low side."""
+
+    @property
+    def on_readings(self) -> tuple[CompiledRule, ...]:
+        """All rules that judge readings."""
+        return (*self.rules, *self.arrests)

@@ -7,7 +7,7 @@ Numbers are in the unit that is written with them; every one is bounded.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic import model_validator as whole
@@ -64,13 +64,33 @@ COMPARATORS: Final[Mapping[str, tuple[Side, bool]]] = MappingProxyType({
 })  # fmt: skip
 
 
-class Compared(Part):
-    """Exactly one comparator, and the value that ends it: at ``clear``, or ``deadband`` inside of the limit."""
+class Crossed(Part):
+    """Exactly one comparator."""
 
     below: Number | None = Field(default=None, description="raised below this value")
     at_or_below: Number | None = Field(default=None, description="raised at or below this value")
     above: Number | None = Field(default=None, description="raised above this value")
     at_or_above: Number | None = Field(default=None, description="raised at or above this value")
+
+    @whole(mode="after")
+    def _one_comparator(self) -> Self:
+        if len(self._given()) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(COMPARATORS)}")
+        return self
+
+    def _given(self) -> list[str]:
+        return [name for name in COMPARATORS if getattr(self, name) is not None]
+
+    @property
+    def threshold(self) -> Threshold:
+        """The comparator that was given."""
+        name = self._given()[0]
+        return Threshold(name, getattr(self, name), *COMPARATORS[name])
+
+
+class Compared(Crossed):
+    """A comparator, and the value that ends the criterion: at ``clear``, or ``deadband`` inside of the limit."""
+
     clear: Number | None = Field(default=None, description="over when back at this value")
     deadband: float | None = Field(
         default=None, ge=0, le=_LARGEST, description="over when back by this much beyond the limit"
@@ -91,21 +111,6 @@ class Compared(Part):
         if value is not None and info.data.get("clear") is not None:
             raise ValueError("give clear or deadband, not both")
         return value
-
-    @whole(mode="after")
-    def _one_comparator(self) -> "Compared":
-        if len(self._given()) != 1:
-            raise ValueError(f"needs exactly one of {', '.join(COMPARATORS)}")
-        return self
-
-    def _given(self) -> list[str]:
-        return [name for name in COMPARATORS if getattr(self, name) is not None]
-
-    @property
-    def threshold(self) -> Threshold:
-        """The comparator that was given."""
-        name = self._given()[0]
-        return Threshold(name, getattr(self, name), *COMPARATORS[name])
 
 
 class Lasting(Part):
@@ -290,7 +295,7 @@ class ScoreCriterion(Compared):
     any_red: bool = Field(default=False, description="raised by any one parameter with 3 points")
 
     @whole(mode="after")
-    def _one_comparator(self) -> "ScoreCriterion":
+    def _one_comparator(self) -> Self:
         if len(self._given()) != (0 if self.any_red else 1):
             raise ValueError(f"needs either any_red or exactly one of {', '.join(COMPARATORS)}")
         if not self.any_red and self.threshold.side is Side.LOW:

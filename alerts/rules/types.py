@@ -10,8 +10,10 @@ from pydantic import model_validator as whole
 from alerts.rules.gates import Gate, Part
 from alerts.rules.limits import Side
 from alerts.rules.syntax import (
+    COMPARATORS,
     PRESSURES,
     Criterion,
+    Crossed,
     DeviationCriterion,
     LimitCriterion,
     Number,
@@ -62,8 +64,21 @@ class Owned(Part):
         default=None, ge=60, le=31 * DAY_S, description="when an acknowledged alert asks for a new measurement"
     )
     advice: Text = Field(default="", description="what to do")
+    unanswered: Literal["S1", "S2"] | None = Field(
+        default=None,
+        description="S1 by spot readings: what the first one becomes if it is not repeated in 15 minutes; by default S1"
+        " for saturation to 87 %, systolic pressure to 90 mmHg, heart rate to 40 /min and glucose below 54 mg/dL, else"
+        " S2",
+    )
     requires: Gate = Field(default=OPEN, description="applies only if the recorded context is equal")
     unless: Gate = Field(default=OPEN, description="does not apply if the recorded context is equal")
+
+    @field_validator("unanswered")
+    @classmethod
+    def _urgent(cls, unanswered: str | None, info: ValidationInfo) -> str | None:
+        if unanswered is not None and info.data.get("severity") != "S1":
+            raise ValueError("is for S1 rules")
+        return unanswered
 
     @field_validator("unless")
     @classmethod
@@ -76,6 +91,24 @@ class Owned(Part):
 
 class LimitRule(Owned, LimitCriterion):
     """The value itself, or the median of the last few, beyond a limit."""
+
+    extreme: Crossed | None = Field(
+        default=None, description="S1: a value beyond this pages at once, also if it is doubtful; beyond the limit"
+    )
+
+    @field_validator("extreme")
+    @classmethod
+    def _further_out(cls, extreme: Crossed | None, info: ValidationInfo) -> Crossed | None:
+        if extreme is None:
+            return None
+        if info.data.get("severity") != "S1" or info.data.get("from_min") != info.data.get("to_min"):
+            raise ValueError("is for S1 rules that hold at every hour")
+        for name, (side, _) in COMPARATORS.items():
+            limit, far = info.data.get(name), extreme.threshold
+            beyond = limit is None or (far.limit < limit if side is Side.LOW else far.limit > limit)
+            if limit is not None and not (beyond and far.side is side):
+                raise ValueError(f"must lie beyond the limit: {'below' if side is Side.LOW else 'above'} {limit:g}")
+        return extreme
 
 
 class RateRule(Owned, RateCriterion):

@@ -1,5 +1,6 @@
 """Protocols in a nurse's words: the raising condition, its delay, the ending condition, and changes of a version."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -10,7 +11,8 @@ from alerts.rules.gates import Gate, said
 from alerts.rules.limits import Side, spoken, written
 from alerts.rules.protocol import MonitoringProtocol
 from alerts.rules.spec import Kind, Op, RuleFace, RuleSpec
-from alerts.rules.types import CombinationRule, Rule, SilenceRule, TechnicalRule, cause_of
+from alerts.rules.types import CombinationRule, LimitRule, Rule, SilenceRule, TechnicalRule, cause_of
+from alerts.rules.urgency import is_awaited
 from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Mode, Severity
 from vitals.units import UNIT_BY_CODE, from_canonical
@@ -42,7 +44,8 @@ def rule_words(rule: Rule, measures: Mapping[str, str] = _AS_MEASURED) -> str:
     ``measures`` says how vitals are measured where not as in the catalogue. Worked: ``Raised when oxygen saturation is
     91 % or less in 2 readings at least 5 min apart; ends when it is 93 % or more in 2 readings.``
     """
-    return f"Raised when {_raised(rule, measures)}; ends when {_ended(rule, measures)}{_for_whom(rule)}."
+    urgency = _at_once(rule) + _alone(rule, measures)
+    return f"Raised when {_raised(rule, measures)}{urgency}; ends when {_ended(rule, measures)}{_for_whom(rule)}."
 
 
 def _raised(rule: Rule, measures: Mapping[str, str]) -> str:
@@ -55,6 +58,30 @@ def _raised(rule: Rule, measures: Mapping[str, str]) -> str:
     if isinstance(rule, CombinationRule):
         return f"{', and '.join(parts)}, within {span(rule.within_s)} of each other"
     return parts[0]
+
+
+def _at_once(rule: Rule) -> str:
+    """The extreme limit of a rule: ``, at once at 85 % or less``."""
+    if not isinstance(rule, LimitRule) or rule.extreme is None:
+        return ""
+    line = rule.extreme.threshold
+    low, amount = line.side is Side.LOW, written(line.limit, rule.unit)
+    if line.inclusive:
+        return f", at once at {amount} or {'less' if low else 'more'}"
+    return f", at once {'below' if low else 'above'} {amount}"
+
+
+def _alone(rule: Rule, measures: Mapping[str, str]) -> str:
+    """What an S1 makes of a first reading that is not repeated: ``; one that is not repeated becomes S2``."""
+    spec = next((spec for spec in specs_of(rule, measures) if is_awaited(spec)), None)
+    if spec is None:
+        return ""
+    if not math.isfinite(spec.lone):
+        return "; a reading that is not repeated in 15 min becomes S2"
+    if spec.lone in (spec.enter, math.nextafter(spec.enter, Side(spec.side).never)):
+        return "; a reading that is not repeated in 15 min becomes S1"
+    amount = written(_written(spec, spec.lone), _unit(spec))
+    return f"; a reading that is not repeated in 15 min becomes S1 at {amount} or less, else S2"
 
 
 def _ended(rule: Rule, measures: Mapping[str, str]) -> str:
@@ -299,6 +326,10 @@ def _exceptions(protocol: MonitoringProtocol) -> list[str]:
 
 def _rule_changes(old: Rule, new: Rule, measured: Mapping[str, str], measures: Mapping[str, str]) -> list[str]:
     lines = _changed("severity ", old.severity, new.severity) + _trigger_changes(old, new, measured, measures)
+    lines += _changed(
+        "at once: ", *(_at_once(one).removeprefix(", at once ").removeprefix("at ") for one in (old, new))
+    )
+    lines += _changed("without a repeat: ", *(_alone(*one)[2:] for one in ((old, measured), (new, measures))))
     lines += _changed("for whom: ", _for_whom(old)[2:] or "everybody", _for_whom(new)[2:] or "everybody")
     lines += _changed("title: ", old.title, new.title)
     lines += _changed("incident: ", cause_of(old), cause_of(new))

@@ -80,10 +80,10 @@ def shipped(name: str, mode: str) -> RuleSet:
     return RuleSet(name, entries, expects)
 
 
-CONTINUOUS = "protocols, continuous"
+SPOT, CONTINUOUS = "protocols, spot", "protocols, continuous"
 RULE_SETS = [
     limits("limits"), limits("delayed limits", on_delay_s=120.0, off_delay_s=60.0),
-    shipped("protocols, spot", "spot"), shipped(CONTINUOUS, "continuous"),
+    shipped(SPOT, "spot"), shipped(CONTINUOUS, "continuous"),
 ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from alerts.cases.lifecycle import TABLE, Trigger, alert_id
-from alerts.judging import kernels
+from alerts.judging import conditions
 from alerts.programmes.controls import check_control, read_body, shelf_problem
 from tests.alerts.alert_world import SECOND, Ward, at, control, kinds, limit, limits_control
 from vitals.errors import InvalidRequest, NotFound
@@ -100,7 +100,7 @@ def test_the_table_knows_open_states_and_real_targets_only() -> None:
 
 
 def test_the_kernels_take_the_steps_of_the_table() -> None:
-    names = {kernels.CLEAR: S.NORMAL, kernels.PENDING: S.PENDING, kernels.HOLDS: S.ACTIVE_UNACK}
+    names = {conditions.CLEAR: S.NORMAL, conditions.PENDING: S.PENDING, conditions.HOLDS: S.ACTIVE_UNACK}
     ward = Ward(limit(on_delay_s=30.0))
 
     def state() -> AlertState:

@@ -1,7 +1,10 @@
 """The shipped protocols against the tables of clinical.md 4, transcribed here by hand."""
 
+import math
+
 import pytest
 
+from alerts.rules.arrest import ARREST_BELOW
 from alerts.rules.compile import compile_protocols
 from alerts.rules.gates import PatientContext
 from alerts.rules.spec import CompiledRule, Kind, Op
@@ -24,8 +27,8 @@ LIMITS = [
     ("diabetes:D4-bg", "glucose_bg", HIGH, 2, 250, 0, 230, 0, 1, 0),
     ("diabetes:D4", "glucose_isf", HIGH, 2, 250, 0, 230, 7200, 2, 60),
     ("diabetes:D5", "glucose_bg", HIGH, 1, 400, 0, 300, 0, 1, 0),
-    ("heart_failure:H4-low", "bp_sys", LOW, 1, 80, 0, 85, 0, 2, 60),
-    ("heart_failure:H4-high", "bp_sys", HIGH, 1, 170, 0, 165, 0, 2, 60),
+    ("heart_failure:H4-low", "bp_sys", LOW, 1, 80, 0, 85, 30, 2, 60),
+    ("heart_failure:H4-high", "bp_sys", HIGH, 1, 170, 0, 165, 30, 2, 60),
     ("heart_failure:H5-low", "heart_rate", LOW, 1, 40, 0, 45, 60, 2, 60),
     ("heart_failure:H5-low@pulse_rate", "pulse_rate", LOW, 1, 40, 0, 45, 60, 2, 60),
     ("heart_failure:H5-high", "heart_rate", HIGH, 1, 110, 0, 105, 60, 2, 60),
@@ -35,8 +38,8 @@ LIMITS = [
     ("heart_failure:H6-over", "spo2", HIGH, 3, 92, 0, 90, 30, 2, 60),
     ("heart_failure:H6-over-high", "spo2", HIGH, 2, 97, 1, 95, 30, 2, 60),
     ("heart_failure:H7", "symptoms", HIGH, 1, 2, 1, 2, 0, 1, 0),
-    ("hypertension:B2-sys", "bp_sys", HIGH, 1, 180, 0, 175, 300, 2, 300),
-    ("hypertension:B2-dia", "bp_dia", HIGH, 1, 120, 0, 115, 300, 2, 300),
+    ("hypertension:B2-sys", "bp_sys", HIGH, 1, 180, 0, 175, 300, 2, 60),
+    ("hypertension:B2-dia", "bp_dia", HIGH, 1, 120, 0, 115, 300, 2, 60),
     *(
         (f"hypertension:{rule}-{part}-{when}", f"bp_{part}", HIGH, severity, limit, 1, limit - 5, 0, 2, 60)
         for when in ("pregnant", "after-birth")
@@ -47,8 +50,8 @@ LIMITS = [
             ("O2", "dia", 2, 90),
         )
     ),
-    ("hypertension:B4-amber", "bp_sys", LOW, 2, 90, 0, 95, 0, 2, 60),
-    ("hypertension:B4-red", "bp_sys", LOW, 1, 80, 0, 85, 0, 2, 60),
+    ("hypertension:B4-amber", "bp_sys", LOW, 2, 90, 0, 95, 30, 2, 60),
+    ("hypertension:B4-red", "bp_sys", LOW, 1, 80, 0, 85, 30, 2, 60),
     ("copd:P1-red", "spo2", LOW, 1, 91, 1, 93, 50, 2, 300),
     ("copd:P1-amber", "spo2", LOW, 2, 87, 1, 89, 50, 2, 300),
     ("copd:P1-red-target", "spo2", LOW, 1, 83, 1, 85, 50, 2, 300),
@@ -64,16 +67,16 @@ LIMITS = [
     ("rhythm:R4-af", "ecg_rhythm", HIGH, 2, 2, 1, 2, 0, 2, 60),
     ("rhythm:R5", "heart_rate", HIGH, 2, 110, 0, 105, 600, 1, 0),
     ("post_surgical:S1", "temp", HIGH, 2, 38.0, 1, 37.7, 3600, 2, 3600),
-    ("post_surgical:S1-once", "temp", HIGH, 2, 38.5, 1, 38.2, 0, 1, 0),
-    ("post_surgical:S2-high", "temp", HIGH, 1, 39.1, 1, 38.8, 0, 1, 0),
-    ("post_surgical:S2-low", "temp", LOW, 1, 35.0, 1, 35.3, 0, 1, 0),
+    ("post_surgical:S1-once", "temp", HIGH, 2, 38.5, 1, 38.2, 30, 1, 0),
+    ("post_surgical:S2-high", "temp", HIGH, 1, 39.1, 1, 38.8, 30, 1, 0),
+    ("post_surgical:S2-low", "temp", LOW, 1, 35.0, 1, 35.3, 30, 1, 0),
     ("post_surgical:S5", "spo2", LOW, 2, 93, 1, 95, 50, 2, 300),
     ("post_surgical:S5-red", "spo2", LOW, 1, 91, 1, 93, 50, 2, 300),
     ("post_surgical:S5-amber", "spo2", LOW, 2, 87, 1, 89, 50, 2, 300),
     ("post_surgical:S5-red-target", "spo2", LOW, 1, 83, 1, 85, 50, 2, 300),
     ("post_surgical:S5-over", "spo2", HIGH, 3, 92, 0, 90, 30, 2, 60),
     ("post_surgical:S5-over-high", "spo2", HIGH, 2, 97, 1, 95, 30, 2, 60),
-    ("post_surgical:S6", "bp_sys", LOW, 1, 100, 1, 105, 0, 2, 60),
+    ("post_surgical:S6", "bp_sys", LOW, 1, 100, 1, 105, 30, 2, 60),
     ("post_surgical:S7-pain", "pain", HIGH, 2, 8, 1, 8, 0, 1, 0),
     ("post_surgical:S7", "symptoms", HIGH, 2, 1, 1, 1, 0, 1, 0),
 ]
@@ -145,6 +148,54 @@ def test_limits_are_those_of_the_reference(
         assert spec.patient_limit == 0
     assert (flowing.continuous, flowing.on_delay_ns, flowing.apart_ns) == (1, for_s * SECOND, 0)
     assert (spot.continuous, spot.on_delay_ns, spot.on_count, spot.apart_ns) == (0, 0, readings, apart_s * SECOND)
+
+
+NEVER = {LOW: -math.inf, HIGH: math.inf}
+EXTREMES = [
+    # rule, extreme, from there on an unanswered reading is S1 (None: never)
+    ("copd:P1-red", 85, 87), ("copd:P1-red-target", 78, 83), ("post_surgical:S5-red", 85, 87),
+    ("heart_failure:H6-red", 85, 87),
+    ("heart_failure:H4-low", 69.999, 80), ("heart_failure:H4-high", 220, None), ("hypertension:B4-red", 69.999, 80),
+    ("hypertension:B2-sys", 220, None), ("post_surgical:S6", 69.999, 90),
+    ("heart_failure:H5-low", 35, 40), ("heart_failure:H5-high", 150, None), ("rhythm:R3-red", 35, 40),
+    ("rhythm:R1", 150, None), ("diabetes:D1", 45, 53.999), ("diabetes:D1-bg", 45, 53.999),
+    ("diabetes:D5", 600.001, None),
+    ("post_surgical:S2-high", 42.501, None), ("post_surgical:S2-low", 31.999, None),
+    ("hypertension:B2-dia", 160.001, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "extreme", "lone"), EXTREMES, ids=str)
+def test_extreme_limits_and_unanswered_readings_are_those_of_the_reference(
+    name: str, extreme: float | None, lone: float | None
+) -> None:
+    spot, flowing = every("spot")[name].spec, every("continuous")[name].spec
+    never = NEVER[spot.side]
+    assert spot.extreme == pytest.approx(never if extreme is None else extreme, abs=0.002)
+    assert spot.lone == pytest.approx(never if lone is None else lone, abs=0.002)
+    assert (spot.extreme_of, spot.extreme_ns) == (1, 0)
+    sensor = name.startswith("diabetes")
+    assert (flowing.extreme_of, flowing.extreme_ns) == ((1, 0) if sensor else (3, 30 * SECOND))
+
+
+def test_a_counted_pulse_is_confirmed() -> None:
+    for name in ("pulse_rate", "pulse_rate_nibp"):
+        for rule in ("heart_failure:H5-low", "heart_failure:H5-high"):
+            assert every("spot")[f"{rule}@{name}"].spec.extreme_ns == 60 * SECOND
+
+
+def test_no_extreme_limit_holds_under_16() -> None:
+    child = PatientContext("under_16", "no", "no", 1, "no")
+    for rule in compile_protocols(adopted(*SHIPPED.values()), child).on_readings:
+        assert rule.spec.extreme == rule.spec.arrest, "a standstill is one at any age"
+
+
+def test_impossibly_low_values_are_watched_on_every_vital_that_a_protocol_names() -> None:
+    for protocol in SHIPPED.values():
+        rules = compile_protocols(adopted(protocol), SCALE_1).on_readings
+        watched = [BY_CODE[rule.spec.vital].key for rule in rules if not math.isinf(rule.spec.arrest)]
+        text = protocol.model_dump_json()
+        assert sorted(watched) == sorted(key for key in ARREST_BELOW if f'"{key}"' in text), "each once"
 
 
 @pytest.mark.parametrize("expected", DERIVED, ids=lambda row: row[0])

@@ -178,7 +178,8 @@ def test_a_time_is_told_in_its_largest_whole_unit(seconds: float, words: str) ->
         ),
         (
             told(BOTH), "Raised when systolic blood pressure is below 90 mmHg in 2 readings at least 60 s apart, and "
-            "symptoms reported is present or alarming, within 10 min of each other; ends when one of them is over.",
+            "symptoms reported is present or alarming, within 10 min of each other; a reading "
+            "that is not repeated in 15 min becomes S1; ends when one of them is over.",
         ),
     ],
 )  # fmt: skip
@@ -242,8 +243,10 @@ COPD = SHIPPED["copd"]
         (changed(COPD, "P3", above=94), ["P3: raised above 94 % (was 92 %)"]),
         (changed(COPD, "P5-rr", at_or_above=30), ["P5-rr: raised at 30 /min or above (was 25 /min)"]),
         (
-            changed(COPD, "P1-red", severity="S2"),
-            ["P1-red: severity S2 (was S1)", "P1-red: role: nurse (was clinician)", "P1-red: may wait 1 h (was 5 min)",
+            changed(COPD, "P1-red", severity="S2", extreme=None),
+            ["P1-red: severity S2 (was S1)", "P1-red: at once: nothing (was 85 % or less)",
+             "P1-red: without a repeat: nothing (was a reading that is not repeated in 15 min becomes S1 at 87 % or "
+             "less, else S2)", "P1-red: role: nurse (was clinician)", "P1-red: may wait 1 h (was 5 min)",
              "P1-red: measured again after 1 h (was 15 min)"],
         ),
         (
@@ -252,7 +255,9 @@ COPD = SHIPPED["copd"]
         ),
         (
             changed(COPD, "P1-red", spot={"readings": 1}),
-            ["P1-red: raised at once (was in 2 readings at least 5 min apart)"],
+            ["P1-red: raised at once (was in 2 readings at least 5 min apart)",
+             "P1-red: without a repeat: nothing (was a reading that is not repeated in 15 min becomes S1 at 87 % or "
+             "less, else S2)"],
         ),
         (
             changed(COPD, "P1-red", continuous={"for_s": 60, "clear_s": 30}),
@@ -297,7 +302,7 @@ def test_added_and_removed_rules_are_told() -> None:
 
 def test_changed_parts_of_a_combination_are_told() -> None:
     new = parsed({**BOTH, "members": [{**MEMBERS[0], "below": 95, "clear": 110}, MEMBERS[1]]})
-    raised, ended = difference(parsed(BOTH), new)
+    raised, ended, *_ = difference(parsed(BOTH), new)
     assert "is below 95 mmHg" in raised
     assert "110 mmHg or more in 2 readings" in ended
 

@@ -91,21 +91,75 @@ class TestLimits:
         assert ward.feed([(0, "spo2", 88), (200, "spo2", 95), (300, "spo2", 89)]) == []
         assert ward.engine.near_misses_by_rule("p_1") == {A: 1}
 
-    def test_one_urgent_reading_without_a_second_asks_for_it_and_does_not_become_s1(self) -> None:
-        ward = own(STRICT)
-        assert ward.feed([(0, "spo2", 85), (15 * MINUTE, TICK, 0)]) == []
-        (event,) = ward.tick(15 * MINUTE + 1)
-        assert (event.kind, event.severity, event.at_ns) == ("raised", Severity.S2, at(15 * MINUTE + 1))
-        assert "please repeat the measurement" in event.text
-        later = ward.wait(15 * MINUTE + 1, 4 * HOUR)
-        assert all(one.severity is Severity.S2 for one in later), "nobody doubts that one reading"
+    @pytest.mark.parametrize(("value", "pages"), [(87, True), (88, False)])
+    def test_a_first_urgent_reading_is_a_task_at_once(self, value: float, pages: bool) -> None:
+        (event,) = own(STRICT).feed([(0, "spo2", value)])
+        assert (event.kind, event.severity, event.rule, event.role) == (
+            "raised",
+            Severity.S2,
+            f"{A}:confirm",
+            "clinician",
+        )
+        assert event.page is pages, "who may become S1 is asked for now"
+        assert event.text.endswith("beyond an urgent limit once: please repeat the measurement now")
 
-    @pytest.mark.parametrize(("value", "kind", "severity"), [(86, "worsened", Severity.S1), (97, "resolved", 2)])
-    def test_the_second_reading_settles_it(self, value: float, kind: str, severity: int) -> None:
+    @pytest.mark.parametrize(
+        ("value", "said", "severity", "why"),
+        [(87, {}, Severity.S1, "no second reading within 15 minutes"), (88, {}, Severity.S2, "repeat not taken"),
+         (88, {"unanswered": "S1"}, Severity.S1, "no second reading within 15 minutes"),
+         (86, {"unanswered": "S2"}, Severity.S2, "repeat not taken")],
+    )  # fmt: skip
+    def test_without_its_repeat_it_becomes_what_the_rule_says(
+        self, value: float, said: dict[str, str], severity: Severity, why: str
+    ) -> None:
+        ward = own(STRICT | said)
+        ward.feed([(0, "spo2", value), (15 * MINUTE, TICK, 0)])
+        (event,) = ward.tick(15 * MINUTE + 1)
+        assert (event.kind, event.severity, event.page, event.at_ns) == (
+            "worsened",
+            severity,
+            True,
+            at(15 * MINUTE + 1),
+        )
+        assert event.text.endswith(why)
+        due_s = 5 * MINUTE if severity is Severity.S1 else HOUR
+        assert event.due_ns == at(15 * MINUTE + 1 + due_s)
+
+    @pytest.mark.parametrize("late", [False, True], ids=["in time", "too late"])
+    @pytest.mark.parametrize(
+        ("value", "kind", "severity"), [(89, "worsened", Severity.S1), (97, "resolved", Severity.S2)]
+    )
+    def test_the_second_reading_settles_it(self, value: float, kind: str, severity: Severity, late: bool) -> None:
         ward = own(STRICT)
-        ward.feed([(0, "spo2", 85), (16 * MINUTE, TICK, 0)])
-        (event,) = ward.feed([(17 * MINUTE, "spo2", value)])
-        assert (event.kind, event.severity) == (kind, severity)
+        ward.feed([(0, "spo2", 88), *([(16 * MINUTE, TICK, 0.0)] if late else [])])
+        (event,) = ward.feed([((17 if late else 10) * MINUTE, "spo2", value)])
+        assert (event.kind, event.severity, event.rule) == (kind, severity, A if late or value < 90 else f"{A}:confirm")
+
+    def test_a_repeat_that_comes_too_soon_does_not_count_but_a_later_one_does(self) -> None:
+        ward = own(STRICT)
+        ward.feed([(0, "spo2", 89)])
+        assert ward.feed([(200, "spo2", 89)]) == []
+        assert kinds(ward.feed([(310, "spo2", 89)])) == ["worsened"]
+
+    def test_a_sound_reading_refutes_also_what_became_s1(self) -> None:
+        ward = own(STRICT)
+        ward.feed([(0, "spo2", 86), (16 * MINUTE, TICK, 0)])
+        assert ward.feed([(17 * MINUTE, "spo2", 97)], flags=int(Flag.SUSPECT)) == [], "a doubtful one does not"
+        (event,) = ward.feed([(18 * MINUTE, "spo2", 97)])
+        assert (event.kind, event.text.rpartition(": ")[2]) == ("returned", "refuted by a second reading")
+
+    def test_a_second_reading_holds_what_became_s1_by_itself(self) -> None:
+        ward = own(STRICT)
+        ward.feed([(0, "spo2", 86), (16 * MINUTE, TICK, 0)])
+        assert ward.feed([(17 * MINUTE, "spo2", 86)]) == [], "it is told already"
+        assert ward.feed([(18 * MINUTE, "spo2", 97)]) == [], "and takes two good readings to end"
+        assert kinds(ward.feed([(20 * MINUTE, "spo2", 97)])) == ["returned"]
+
+    def test_a_first_reading_that_is_taken_back_takes_its_task_along(self) -> None:
+        ward = own(STRICT)
+        ward.feed([(0, "spo2", 86)])
+        gone = reading(0, 86, vital="spo2", flags=int(Flag.RETRACTED | Flag.REVISION), received_ns=at(100))
+        assert kinds(ward.entry(batch(gone))) == ["retracted", "resolved"]
 
 
 class TestDerived:

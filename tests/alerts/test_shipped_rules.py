@@ -351,9 +351,11 @@ def test_a_rule_is_raised_by_what_it_says_and_ended_by_what_it_says(case: Case) 
     ward = Enrolled(document(case.rule.partition(":")[0]), **case.context)
     _play(ward, case.begin[:-1])
     assert of_rule(ward.said, case.rule) == [], "not before the last of them"
+    asked = of_rule(ward.said, f"{case.rule}:confirm")
     (event,) = of_rule(ward.feed(case.begin[-1:]), case.rule)
-    assert (event.kind, event.severity, event.rule_version) == ("raised", case.severity, 1)
-    assert event.text == case.text
+    kind, remark = ("worsened", ": a second reading confirms it") if asked else ("raised", "")
+    assert (event.kind, event.severity, event.rule_version) == (kind, case.severity, 1)
+    assert event.text == case.text + remark
     assert case.resolves.rstrip(".") in event.resolves
     assert event.values
     _play(ward, case.end[:-1])
