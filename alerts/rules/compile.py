@@ -132,7 +132,11 @@ def compile_protocols(
         tuple(rule for outcome in outcomes for rule in outcome.troubles),
         _score(adopted),
         tuple((outcome.name, outcome.shut) for outcome in outcomes if outcome.shut),
-        tuple(_compiled(rule, face, 1, measures) for rule, face, measures in arrest_rules(named, rules)),
+        tuple(
+            _compiled(rule, face, 1, measures)
+            for rule, face, measures in arrest_rules(named, rules)
+            if out_of_place(rule, context) is None
+        ),
     )
 
 

@@ -359,7 +359,7 @@ def test_ten_thousand_patients_share_one_object_at_little_cost() -> None:
             found = compile_protocols(sets, PatientContext("adult"), ())
         best = min(best, time.perf_counter() - begin)
     assert found is first
-    assert best / 2000 < 5e-6
+    assert best / 2000 < 10e-6, "a tenth of a second for all; the key has twelve members of the context"
 
 
 def test_equal_inputs_share_one_object_however_they_came_about() -> None:

@@ -154,7 +154,7 @@ NEVER = {LOW: -math.inf, HIGH: math.inf}
 EXTREMES = [
     # rule, extreme, from there on an unanswered reading is S1 (None: never)
     ("copd:P1-red", 85, 87), ("copd:P1-red-target", 78, 83), ("post_surgical:S5-red", 85, 87),
-    ("heart_failure:H6-red", 85, 87),
+    ("heart_failure:H6", 85, 87),
     ("heart_failure:H4-low", 69.999, 80), ("heart_failure:H4-high", 220, None), ("hypertension:B4-red", 69.999, 80),
     ("hypertension:B2-sys", 220, None), ("post_surgical:S6", 69.999, 90),
     ("heart_failure:H5-low", 35, 40), ("heart_failure:H5-high", 150, None), ("rhythm:R3-red", 35, 40),

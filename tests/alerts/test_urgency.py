@@ -156,7 +156,7 @@ class TestExtremes:
     @pytest.mark.parametrize("flags", [0, int(Flag.SUSPECT)], ids=["sound", "doubtful"])
     @pytest.mark.parametrize(
         ("protocol", "vital", "value", "rule"),
-        [("copd", "spo2", 85, "P1-red"), ("heart_failure", "spo2", 85, "H6-red"),
+        [("copd", "spo2", 85, "P1-red"), ("heart_failure", "spo2", 85, "H6"),
          ("hypertension", "bp_sys", 69, "B4-red"), ("hypertension", "bp_sys", 220, "B2-sys"),
          ("rhythm", "pulse_rate_nibp", 35, "R3-red@pulse_rate_nibp"),
          ("heart_failure", "heart_rate", 150, "H5-high"), ("diabetes", "glucose_bg", 45, "D1-bg"),
@@ -170,8 +170,8 @@ class TestExtremes:
             assert events[0].text.endswith("confirm now")
             events = ward.tick(61)
             assert events[0].text.endswith("no second reading within 60 s")
-        (event,) = events
-        assert (event.rule, event.severity, event.page) == (f"{protocol}:{rule}", Severity.S1, True)
+        (event,) = (event for event in events if event.severity == Severity.S1)
+        assert (event.rule, event.page) == (f"{protocol}:{rule}", True)
         assert vital.startswith("pulse") or "confirm now" in event.text
 
     def test_a_second_pulse_confirms_it_sooner(self) -> None:
