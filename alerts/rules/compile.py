@@ -130,7 +130,7 @@ def compile_protocols(
         rules,
         tuple(rule for outcome in outcomes for rule in outcome.silences),
         tuple(rule for outcome in outcomes for rule in outcome.troubles),
-        _score(adopted),
+        None if context.mechanical_support == "yes" else _score(adopted),
         tuple((outcome.name, outcome.shut) for outcome in outcomes if outcome.shut),
         tuple(
             _compiled(rule, face, 1, measures)

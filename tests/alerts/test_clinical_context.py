@@ -12,6 +12,8 @@ from alerts.rules.gates import MEMBERS, Gate, PatientContext
 from alerts.rules.protocol import document
 from dashboard_api.schemas import ClinicalContext
 from deploy.cli.protocols import set_context
+from tests.alerts.programme_world import TICK, Enrolled
+from tests.alerts.programme_world import document as shipped_document
 from tests.alerts.protocol_world import ADULT, LOW, SHIPPED, adopted, doc, parsed
 from vitals.context import CONTEXT, CONTEXT_BY_KEY, NEVER_SET, context_words
 from vitals.errors import InvalidRequest
@@ -174,6 +176,22 @@ def test_support_shuts_pressure_pulse_saturation_and_scores_with_the_reason_and_
         if "@" not in name:
             assert "with mechanical support" in shut[name]
     assert not names & shut.keys()
+    assert before.score is not None
+    assert found.score is None, "a score of saturation and systolic pressure is not computed"
+
+
+def test_a_patient_with_support_is_judged_by_mean_pressure_and_temperature_alone() -> None:
+    ward = Enrolled(shipped_document("post_surgical"), doc({**MAP, "spot": {"readings": 1}}))
+    unwell = [("resp_rate", 25.0), ("o2_flow", 0.0), ("spo2", 60.0), ("bp_sys", 60.0), ("pulse_rate", 25.0),
+              ("acvpu", 0.0), ("temp", 37.0)]  # fmt: skip
+    twice = [(start, vital, value) for start in (0.0, 300.0) for vital, value in unwell]
+    ward.set_context(2, -10, mechanical_support="yes")
+    assert ward.feed([*twice, (400, TICK, 0)]) == []
+    ward.feed([(500, "bp_mean", 55), (500, "temp", 39.5)])
+    assert {one.rule for one in ward.said} == {"test:M1", "post_surgical:S2-high", "post_surgical:S1-once"}
+    ward.set_context(3, 600, mechanical_support="no")
+    ward.feed([*((start + 700, vital, value) for start, vital, value in twice), (1100, TICK, 0)])
+    assert {"post_surgical:S5-red", "post_surgical:S6", "post_surgical:S3-red"} <= {one.rule for one in ward.said}
 
 
 def test_silence_of_what_is_not_measured_is_not_told() -> None:
