@@ -4,7 +4,7 @@ A value further out never waits longer, or gets less, than one nearer (clinical.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -69,12 +69,12 @@ def is_awaited(spec: RuleSpec) -> bool:
 
 
 def without_extreme(rule: Any) -> Any:
-    """A rule for a child: no extreme limit holds under 16 years (clinical.md 2.5)."""
+    """A rule for a child: no extreme limit holds under 16 years (DESIGN section 8)."""
     return rule.model_copy(update={"extreme": None}) if isinstance(rule, LimitRule) else rule
 
 
 def arrest_rules(
-    protocols: list[tuple[MonitoringProtocol, Mapping[str, str], int]], rules: tuple[CompiledRule, ...]
+    protocols: Sequence[tuple[MonitoringProtocol, Mapping[str, str], int]], rules: tuple[CompiledRule, ...]
 ) -> Iterator[tuple[LimitRule, RuleFace, Mapping[str, str]]]:
     """A rule for impossibly low values of each vital that a protocol names and no S1 rule watches on the low side.
 

@@ -32,11 +32,12 @@ WANTED: Final = [
     *(f"N2{letter}" for letter in "abcde"),
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
+    *(f"U1{letter}" for letter in "abcde"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
     for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines())
-    if re.fullmatch(r"[PMBSFDRGN]\d+[a-z]?", row[0])
+    if re.fullmatch(r"[PMBSFDRGNU]\d+[a-z]?", row[0])
 }
 
 
@@ -67,7 +68,7 @@ def problem(reference: str) -> str | None:
 
 
 def test_every_promise_and_point_has_one_row() -> None:
-    named = re.findall(r"^\| ([PMBSFDRGN]\d+[a-z]?) \|", PAGE, re.MULTILINE)
+    named = re.findall(r"^\| ([PMBSFDRGNU]\d+[a-z]?) \|", PAGE, re.MULTILINE)
     assert sorted(named) == sorted(WANTED)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| (\d+) \|", readme, re.MULTILINE) == [str(number) for number in range(1, 11)]
