@@ -69,7 +69,7 @@ def is_awaited(spec: RuleSpec) -> bool:
 
 
 def without_extreme(rule: Any) -> Any:
-    """A rule for a child: no extreme limit holds under 16 years (clinical.md 2.5)."""
+    """A rule for a child: no extreme limit holds under 16 years (DESIGN section 8)."""
     return rule.model_copy(update={"extreme": None}) if isinstance(rule, LimitRule) else rule
 
 

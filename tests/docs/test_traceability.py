@@ -33,6 +33,7 @@ WANTED: Final = [
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
     *(f"U2{letter}" for letter in "abcdef"),
+    *(f"U1{letter}" for letter in "abcde"),
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
