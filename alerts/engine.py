@@ -29,6 +29,7 @@ from alerts.cases.subjects import (
     site_subject,
     slot_subject,
     trouble_subject,
+    unclaimed_subject,
 )
 from alerts.judging import kernels, score_kernels, silence
 from alerts.judging.scoring import is_scores, rule_rows, score_rows
@@ -41,8 +42,7 @@ from alerts.programmes.bodies import read_status
 from alerts.programmes.controls import TechnicalBody, read_body, trouble_text
 from alerts.rules.reports import describe
 from alerts.rules.spec import Compiled, Kind
-from alerts.rules.unclaimed import SEVERITY as UNCLAIMED
-from alerts.rules.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
+from alerts.rules.unclaimed import OtherPatientBody, UnclaimedBody
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBatch
@@ -310,7 +310,7 @@ class Engine:
                     self._retire(self._watching.set_rules(control), control.time_ns, events)
                 case ControlKind.STATUS:
                     self._status(control, events)
-                case ControlKind.UNCLAIMED:
+                case ControlKind.UNCLAIMED | ControlKind.OTHER_PATIENT:
                     self._unclaimed(control, events)
                 case ControlKind.TECHNICAL:
                     self._technical(control, events)
@@ -345,15 +345,12 @@ class Engine:
         events += self._casebook.status(body.patient, body.status, body.from_ns, body.check_ns, at_ns)
 
     def _unclaimed(self, control: Control, events: list[AlertEvent]) -> None:
-        """An extreme that belongs to nobody yet: somebody must look whose it is."""
+        """Readings that belong to nobody yet: somebody must look whose they are."""
         body = read_body(control)
-        assert isinstance(body, UnclaimedBody)
-        rule = unclaimed_rule(body.device)
-        report = Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
+        assert isinstance(body, UnclaimedBody | OtherPatientBody)
         self._told += 1
-        identity = (-1, 0, body.received_ns, self._told)
-        subject = site_subject(rule, "An extreme reading is nobody's yet", identity, UNCLAIMED, technical=False)
-        events += self._casebook.begin(key_of("", rule), subject, Trigger.HOLDS, control.time_ns, report)
+        subject, report = unclaimed_subject(body, self._told)
+        events += self._casebook.begin(key_of("", subject.face.name), subject, Trigger.HOLDS, control.time_ns, report)
 
     def _technical(self, control: Control, events: list[AlertEvent]) -> None:
         """A trouble of the system is one alert of the site (patient ``""``), however often it is told."""

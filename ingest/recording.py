@@ -26,5 +26,6 @@ def record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     if live:
         unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
         unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
+        unclaimed.tell_other_patients(cycle, out.other_patients, out.waiting, idents, SYSTEM)
     cycle.trust(out.heads)
     cycle.count(out.tally)

@@ -88,6 +88,25 @@ def test_readings_corrections_and_withdrawals(ward: Running) -> None:
     assert (item["reason"], item["detail"]) == ("bad_value", "OBX[1]-5")
 
 
+def test_a_message_that_names_another_patient_waits_and_is_told(ward: Running) -> None:
+    patient = enrol(ward, 0)
+    ward.request("PATCH", f"patients/{patient}", json={"mrn": "777001"})
+    with Sender(mllp_port(ward)) as sender:
+        now = datetime.now(UTC).strftime("%Y%m%d%H%M%S+0000")
+        assert sender.answer(oru("N1", application="HUB0", facility="WARD", time=now)).code == "AA"
+        assert ward.settled("hub-0")["readings"]["unassigned"] == 1
+        (item,) = ward.get("unassigned")["items"]
+        assert (item["device"], item["reason"]) == ("hub-0", "other_patient")
+        eventually(lambda: ward.get("alerts")["items"], within_s=30, what="the alert")
+        (alert,) = ward.get("alerts")["items"]
+        assert (alert["rule"], alert["patient"]) == ("review:other_patient:hub-0", "")
+        assert "names another patient" in alert["text"]
+        assert "0017" not in str(alert)
+        ward.request("PATCH", f"patients/{patient}", json={"mrn": "pt 0017"})
+        assert sender.answer(oru("N2", application="HUB0", facility="WARD", time=at(60))).code == "AA"
+        assert ward.settled("hub-0")["readings"]["stored"] == 1
+
+
 def test_the_code_map_of_a_sender_gives_its_local_codes_a_meaning(ward: Running) -> None:
     patients = [enrol(ward, number) for number in (0, SENDERS - 1)]
     with Sender(mllp_port(ward)) as sender:

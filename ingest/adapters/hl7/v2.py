@@ -21,7 +21,7 @@ time, and its ``seq`` covers the message's ordinal.
 A withdrawn reading has no number (NaN, RETRACTED), so that it is a revision also when the same number is withdrawn.
 
 A message that names two patients (PID-3) is rejected whole: it is filed under one device, which has one wearer.
-PID-3 is compared for that and for nothing else.
+The identifiers of PID-3 go with the readings to the comparison with the assignment, in memory only.
 """
 
 import math
@@ -85,7 +85,8 @@ class _Reader:
         self._sent = time_or_none(first(self._doc, header.field(7)))
         self._devices: dict[str, dict[str, str]] = {}
         self.problems: list[DecodeError] = []
-        self._rows, self._strays = collected(self._doc)
+        self._rows, self._strays, named = collected(self._doc)
+        self._named = named if choices.checks_patient else None
         self._modalities = self._modality()
 
     def _modality(self) -> dict[tuple[int, str], str]:
@@ -221,6 +222,7 @@ class _Reader:
             self._index, metric.vital, value.value, unit, source, clock=clock,
             seq=_hashed(self._sender, path, str(coded), salt), tz_min=offset, flags=value.flags, context=context,
             document=self._document, correction=self._choices.obx11.get(row.segment.field(11)) == "corrected",
+            named=self._named,
         )  # fmt: skip
 
     def _time(self, row: Row) -> tuple[Time | None, bool]:
@@ -374,6 +376,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
         output.unknown,
         document=readings.documents(),
         correction=readings.corrections(),
+        named=readings.named,
     )
 
 

@@ -65,6 +65,8 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         f" note, comma-separated, over the defaults {_OBX8}; other words are counted and ignored",
         "empty_obx11": "final (default): a value without OBX-11 is taken as final, context `status` = `assumed_final`;"
         " reject: its row is rejected",
+        "patient": "check (default): where PID-3 names another record number than that of the wearer, the readings wait"
+        " as unassigned; ignore: the sender's numbers are not the record numbers of the site",
         "code_map": "the sender's code map, a TOML text; `hl7.senders` of the settings file names its file",
         "battery_code": f"MDC number of the battery level in percent (default {_BATTERY})",
     }
@@ -72,7 +74,7 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 """What the sources leave open (device-formats.md 6.4), by setting of a device."""
 
 
-_NAMES: Final = ("obx11", "obx8", "empty_obx11", "code_map", "battery_code")
+_NAMES: Final = ("obx11", "obx8", "empty_obx11", "code_map", "battery_code", "patient")
 
 
 class Number(NamedTuple):
@@ -106,6 +108,7 @@ class Choices(NamedTuple):
     battery: int
     empty_is_final: bool
     code_map: CodeMap
+    checks_patient: bool
 
     @staticmethod
     def of(settings: Mapping[str, str]) -> "Choices":
@@ -114,9 +117,11 @@ class Choices(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str) -> Choices:
+def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str, patient: str) -> Choices:
     if empty not in {"", "final", "reject"}:
         raise DecodeError(Reason.BAD_VALUE, "setting empty_obx11")
+    if patient not in {"", "check", "ignore"}:
+        raise DecodeError(Reason.BAD_VALUE, "setting patient")
     if battery and not re.fullmatch(r"\d{1,10}", battery, re.ASCII):
         raise DecodeError(Reason.BAD_VALUE, "setting battery_code")
     return Choices(
@@ -125,6 +130,7 @@ def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str) -> Cho
         int(battery or _BATTERY),
         empty != "reject",
         _code_map(local),
+        patient != "ignore",
     )
 
 
