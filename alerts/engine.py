@@ -19,6 +19,7 @@ import numpy as np
 from alerts.cases.casebook import Casebook
 from alerts.cases.cases import Case
 from alerts.cases.lifecycle import Report, Trigger, technical_rule
+from alerts.cases.notices import take_notice
 from alerts.cases.subjects import (
     Transition,
     end_report,
@@ -29,7 +30,6 @@ from alerts.cases.subjects import (
     site_subject,
     slot_subject,
     trouble_subject,
-    unclaimed_subject,
 )
 from alerts.judging import kernels, score_kernels, silence
 from alerts.judging.scoring import is_scores, rule_rows, score_rows
@@ -40,6 +40,7 @@ from alerts.judging.troubles import TroubleMove
 from alerts.judging.watching import Watching
 from alerts.programmes.bodies import read_status
 from alerts.programmes.controls import TechnicalBody, read_body, trouble_text
+from alerts.rules.monitor_alarms import AlarmBody
 from alerts.rules.reports import describe
 from alerts.rules.spec import Compiled, Kind
 from alerts.rules.unclaimed import OtherPatientBody, UnclaimedBody
@@ -310,8 +311,8 @@ class Engine:
                     self._retire(self._watching.set_rules(control), control.time_ns, events)
                 case ControlKind.STATUS:
                     self._status(control, events)
-                case ControlKind.UNCLAIMED | ControlKind.OTHER_PATIENT:
-                    self._unclaimed(control, events)
+                case ControlKind.UNCLAIMED | ControlKind.OTHER_PATIENT | ControlKind.ALARM:
+                    self._notice(control, events)
                 case ControlKind.TECHNICAL:
                     self._technical(control, events)
                 case _:
@@ -344,13 +345,12 @@ class Engine:
             silence_of.restart(body.patient, at_ns)
         events += self._casebook.status(body.patient, body.status, body.from_ns, body.check_ns, at_ns)
 
-    def _unclaimed(self, control: Control, events: list[AlertEvent]) -> None:
-        """Readings that belong to nobody yet: somebody must look whose they are."""
+    def _notice(self, control: Control, events: list[AlertEvent]) -> None:
+        """What ingest tells of readings that belong to nobody yet, and of alarms that devices raise themselves."""
         body = read_body(control)
-        assert isinstance(body, UnclaimedBody | OtherPatientBody)
-        self._told += 1
-        subject, report = unclaimed_subject(body, self._told)
-        events += self._casebook.begin(key_of("", subject.face.name), subject, Trigger.HOLDS, control.time_ns, report)
+        assert isinstance(body, AlarmBody | OtherPatientBody | UnclaimedBody)
+        self._told += control.kind is not ControlKind.ALARM
+        events += take_notice(self._casebook, body, control.time_ns, self._told)
 
     def _technical(self, control: Control, events: list[AlertEvent]) -> None:
         """A trouble of the system is one alert of the site (patient ``""``), however often it is told."""

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -186,6 +186,26 @@ class ReadingsBuilder:
         return out
 
 
+class Alarm(NamedTuple):
+    """A physiological alarm that a device raises itself, as one message tells it.
+
+    ``message`` is the index in the micro-batch, ``ident`` a hash by which later messages mean the same alarm. ``label``
+    is its code and reference name, never free text; ``value`` is canonical. ``ends``: it is over; ``instant``: it has
+    no duration. ``priority`` is high, medium, low or unknown. ``time_ns`` is UTC, ``NO_TIME`` where none can be read.
+    """
+
+    message: int
+    ident: str
+    label: str
+    priority: str
+    time_ns: int
+    ends: bool = False
+    instant: bool = False
+    vital: int = 0
+    value: float | None = None
+    named: NamedPatient | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """The result of a micro-batch. A message may give readings and a reject: its good parts are kept.
@@ -209,6 +229,7 @@ class Decoded:
     document: npt.NDArray[np.int64] | None = None
     correction: npt.NDArray[np.bool_] | None = None
     named: Mapping[int, NamedPatient] = field(default_factory=dict)
+    alarms: Sequence[Alarm] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
         _beside(left.document, right.document, left, right),
         _beside(left.correction, right.correction, left, right),
         {**left.named, **{row + len(left.batch): who for row, who in right.named.items()}},
+        (*left.alarms, *(alarm._replace(message=alarm.message + offset) for alarm in right.alarms)),
     )
 
 

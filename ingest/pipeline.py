@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ingest import history, quality, quarantine
-from ingest.adapter import Adapter, Columns, Context, Reject, SourceClock
+from ingest import alarms, history, quality, quarantine
+from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
+from ingest.alarms import OwnedAlarm
 from ingest.clock_evidence import arrivals, clock_faults
 from ingest.decoding import decode
 from ingest.journal.identities import Held
@@ -63,6 +64,7 @@ class Outcome:
     heads: dict[str, Head] = field(default_factory=dict)
     clocks: dict[str, Lesson] = field(default_factory=dict)
     ahead: dict[str, AheadClock] = field(default_factory=dict)
+    alarms: list[OwnedAlarm] = field(default_factory=list)
     other_patients: dict[str, int] = field(default_factory=dict)
     """Devices whose live messages name another patient than their wearer, with the first receipt."""
     known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
@@ -125,7 +127,7 @@ def run(
     plain = [history.plain(message) for message in good]
     decoded = decode(adapter, plain, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
-    out.unknown_members, out.left_out = decoded.unknown_members, decoded.left_out
+    out.alarms = alarms.owned(decoded.alarms, good, worn, patients)
     columns, senders = decoded.batch, _senders(good, adapter.polled)
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
@@ -148,21 +150,22 @@ def run(
         out.other_patients = other_patients(batch, placed, new & ~history.marked(good)[columns.message])
         out.events.extend(clock_faults(settled, good, fresh & ~history.marked(good)))
         out.ahead = taught(worn.ahead, arrivals(batch, columns, settled, good, fresh & live, worn))
-    _conclude(decoded.events, good, senders, rejected, emits, fresh, out)
+    _conclude(decoded, good, senders, rejected, emits, fresh, out)
     return out
 
 
 def _conclude(
-    events: Sequence[DeviceEvent], messages: list[Message], senders: "_Senders", rejected: Bools, emits: Bools,
-    fresh: Bools, out: Outcome,
+    decoded: Decoded, messages: list[Message], senders: "_Senders", rejected: Bools, emits: Bools, fresh: Bools,
+    out: Outcome,
 ) -> None:  # fmt: skip
     """Count messages, and pass on what adapters told. ``emits``: messages with readings, ``fresh``: with new ones."""
+    out.unknown_members, out.left_out = decoded.unknown_members, decoded.left_out
     again = emits & ~fresh
     for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
     # What came beside readings that are known already was told before: a resync does not drain a battery again.
-    old = {messages[number].ordinal for number in np.flatnonzero(again)} if events else set()
-    out.events.extend(event for event in events if event.message not in old)
+    old = {messages[number].ordinal for number in np.flatnonzero(again)} if decoded.events else set()
+    out.events.extend(event for event in decoded.events if event.message not in old)
 
 
 def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:

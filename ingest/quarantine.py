@@ -88,6 +88,8 @@ def sound(decoded: Decoded, messages: int) -> Decoded:
         _sound_context(columns)
     if not all(0 <= row < len(columns) and isinstance(who, NamedPatient) for row, who in decoded.named.items()):
         raise Unsound("named")
+    if not all(0 <= alarm.message < messages and 0 <= alarm.vital < CODE_SPACE for alarm in decoded.alarms):
+        raise Unsound("alarms")
     if decoded.events:
         encoding.decode(encoding.encode(list(decoded.events)))
     for reject in decoded.rejects:

@@ -10,17 +10,6 @@ from alerts.judging.troubles import TroubleMove
 from alerts.rules.own import plain_face
 from alerts.rules.reports import describe, describe_end, limit_of, value_of, words
 from alerts.rules.spec import Kind, RuleFace
-from alerts.rules.unclaimed import SEVERITY as UNCLAIMED
-from alerts.rules.unclaimed import (
-    OtherPatientBody,
-    UnclaimedBody,
-    other_patient_rule,
-    other_patient_text,
-    unclaimed_quality,
-    unclaimed_rule,
-    unclaimed_text,
-    unclaimed_value,
-)
 from alerts.rules.words import resolves_words
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag, Mode, Severity
@@ -142,18 +131,6 @@ def site_subject(
     return Subject(
         patient="", face=face, severity=severity, spot=False, limit={}, resolves="", identity=identity
     )  # fmt: skip
-
-
-def unclaimed_subject(body: UnclaimedBody | OtherPatientBody, told: int) -> tuple[Subject, Report]:
-    """Readings that are nobody's yet; ``told`` numbers alerts of the site. Raises ``InvalidRequest`` for no vital."""
-    identity = (-1, 0, body.received_ns, told)
-    if isinstance(body, OtherPatientBody):
-        rule, title = other_patient_rule(body.device), "A device names another patient than its wearer"
-        report = Report(text=other_patient_text(body))
-    else:
-        rule, title = unclaimed_rule(body.device), "An extreme reading is nobody's yet"
-        report = Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
-    return site_subject(rule, title, identity, UNCLAIMED, technical=False), report
 
 
 def trouble_subject(move: TroubleMove) -> Subject:

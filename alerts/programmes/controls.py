@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from alerts.rules.limits import Limit, parse_limits
+from alerts.rules.monitor_alarms import AlarmBody
 from alerts.rules.unclaimed import OtherPatientBody, UnclaimedBody
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Severity
@@ -89,7 +90,7 @@ class TechnicalBody(msgspec.Struct, frozen=True):
 
 
 AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
-Body = LimitsBody | AlertBody | TechnicalBody | RecordBody | UnclaimedBody | OtherPatientBody
+Body = LimitsBody | AlertBody | TechnicalBody | RecordBody | UnclaimedBody | OtherPatientBody | AlarmBody
 
 _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
     {
@@ -101,6 +102,7 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
         ControlKind.TECHNICAL: TechnicalBody,
         ControlKind.UNCLAIMED: UnclaimedBody,
         ControlKind.OTHER_PATIENT: OtherPatientBody,
+        ControlKind.ALARM: AlarmBody,
         ControlKind.REASSIGN: RecordBody,
         ControlKind.ASSIGN: RecordBody,
         ControlKind.DISCARD: RecordBody,
@@ -114,7 +116,7 @@ ALERT_KINDS: Final = frozenset({ControlKind.ACKNOWLEDGE, ControlKind.SHELVE, Con
 _OF_THE_SYSTEM: Final = frozenset(
     {
         ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD, ControlKind.UNCLAIMED,
-        ControlKind.OTHER_PATIENT,
+        ControlKind.OTHER_PATIENT, ControlKind.ALARM,
     }
 )  # fmt: skip
 """Kinds that the desk refuses: the watchdog and ingest write them, beside what they tell of."""
@@ -179,7 +181,7 @@ def check_control(book: AlertReader, decisions: AlertDecisions, control: Control
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
         return
     body = read_body(control)
-    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody | UnclaimedBody | OtherPatientBody)
+    assert isinstance(body, AlertBody)
     alert = book.alert(body.alert)
     over = alert.state is AlertState.RESOLVED
     if over and isinstance(body, ShelveBody | NoteBody):
