@@ -15,6 +15,7 @@ from dashboard_api.shapes import readings_json
 from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
+from ingest.alarms import OwnedAlarm
 from ingest.files.splitting import Source
 from ingest.journal import unknown_codes
 from ingest.pipeline import Outcome
@@ -99,6 +100,7 @@ def _shown(out: Outcome) -> Json:
     return {
         "readings": readings,
         "events": [_event(event) for event in out.events],
+        "alarms": [_alarm(one) for one in out.alarms],
         "rejects": [{"reason": held.reason.value, "detail": held.detail} for held in out.held],
         "unknown_codes": _codes(out.events),
         "unknown_members": out.unknown_members,
@@ -122,6 +124,14 @@ def _event(event: DeviceEvent) -> Json:
     vital = BY_CODE[event.vital].key if event.vital else None
     return {"kind": event.kind.value, "time": rfc3339(event.time_ns), "vital": vital, "value": event.value,
             "detail": event.detail}  # fmt: skip
+
+
+def _alarm(one: OwnedAlarm) -> Json:
+    alarm = one.alarm
+    step = "ends" if alarm.ends else "instant" if alarm.instant else "begins"
+    vital = BY_CODE[alarm.vital].key if alarm.vital else None
+    return {"vital": vital, "value": alarm.value, "time": rfc3339(one.time_ns), "code": alarm.label,
+            "priority": alarm.priority, "step": step}  # fmt: skip
 
 
 def identity_note(adapter: Adapter) -> str | None:

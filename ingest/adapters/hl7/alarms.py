@@ -28,6 +28,7 @@ from vitals.units import UNIT_BY_CODE, to_canonical
 
 KIND: Final = "oru_r40"
 _TRIGGERS: Final = ("R40", "R42")
+_MARKS: Final = tuple(trigger.encode() for trigger in _TRIGGERS)
 _HEAD: Final = 512
 """Bytes of a message in which its MSH-9 stands."""
 _FACETS: Final[Mapping[int, str]] = MappingProxyType(
@@ -70,7 +71,8 @@ def read_alarms(
         DecodeError: MALFORMED, AMBIGUOUS_ENCODING as any message; MISSING_FIELD without an OBX or for an OBR that names
             no alarm.
     """
-    if not any(trigger.encode() in message.payload[:_HEAD] for trigger in _TRIGGERS):
+    head = message.payload[:_HEAD]
+    if not any(mark in head for mark in _MARKS):
         return False
     doc = document(message.payload)
     if doc.delimiters.components(doc.header.field(9))[:2] not in [["ORU", trigger] for trigger in _TRIGGERS]:
