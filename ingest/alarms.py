@@ -24,6 +24,8 @@ from vitals.times import DAY_NS, MINUTE_NS, NO_TIME
 AGAIN_NS: Final = 15 * MINUTE_NS
 KEPT_NS: Final = 7 * DAY_NS
 """What was over this long ago is forgotten: a message about it would be history anyway."""
+UNKNOWN: Final = "unknown"
+"""Stands for the code of an alarm that has none."""
 _PAGING_AGE_NS: Final = 5 * MINUTE_NS
 """Of an alarm that names no vital sign."""
 _RANK: Final[Mapping[str, int]] = {"high": 1, "medium": 2, "unknown": 2, "low": 3}
@@ -146,7 +148,7 @@ def _tell(cycle: Cycle, one: OwnedAlarm, step: str, author: str, *, about: str =
 
 def _about(one: OwnedAlarm) -> str:
     """What alerts of one patient are told apart by: the vital sign, else the code."""
-    return BY_CODE[one.alarm.vital].key if one.alarm.vital else one.alarm.label.partition(" ")[0]
+    return BY_CODE[one.alarm.vital].key if one.alarm.vital else one.alarm.label.partition(" ")[0] or UNKNOWN
 
 
 def _rank(one: OwnedAlarm) -> int:

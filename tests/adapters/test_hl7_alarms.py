@@ -98,7 +98,22 @@ def test_an_alarm_that_goes_on_is_of_when_the_monitor_says_so() -> None:
     assert alarm(began, "ST|68481^^MDC|1|continue").time_ns == NOW
 
 
-@pytest.mark.parametrize("row", ["ST|^^||Jane Doe", "ST|12^x^99X|1.1|Jane Doe"])
+@pytest.mark.parametrize(
+    ("row", "label", "priority"),
+    [
+        (f"ST|{EVENT}|1.1.1.9.1|x", "mdc:196670 MDC_EVT_LO_VAL", "unknown"),
+        ("ST|196674^^MDC|1.1.1.9.1|x", "mdc:196674", "unknown"),
+        ("ST|67108900^MDC_PRIVATE^MDC|1.1.1.9.1|x|||~PH~SP", "mdc:67108900", "high"),
+        ("ST|3021^Jane Doe^99X|1.1.1.9.1|x|||~PM~SP", "99X:3021", "medium"),
+        ("ST|^^|1.1.1.9.1|Jane Doe|||~PH~SP", "", "high"),
+    ],
+)
+def test_an_alarm_of_whatever_code_is_one(row: str, label: str, priority: str) -> None:
+    found = alarm(row)
+    assert (found.label, found.priority) == (label, priority)
+
+
+@pytest.mark.parametrize("row", ["ST|^^||Jane Doe", "ST|12^x^99X|1.1|Jane Doe", "ST|69965^^MDC|1.0.0.0|"])
 def test_an_order_that_names_no_alarm_is_rejected(row: str) -> None:
     [reject] = decode(row).rejects
     assert reject.detail == "OBR[1]: no code of an alarm"

@@ -216,7 +216,10 @@ def test_without_a_name_the_code_is_told_and_no_text_of_the_monitor_is_kept(moni
     [event] = monitor.alarm("start", "~PM~SP", event="196616^Jane Doe is ill^MDC", value=None, trigger="R42")
     assert event.text == "The monitor alarms: Oxygen saturation, code 196616, medium priority"
     [event] = monitor.alarm("start", ident="x", event="3021^Jane Doe is ill^99X")
-    assert event.text == "The monitor alarms: Oxygen saturation 84 %, high priority"
+    assert event.text == "The monitor alarms: Oxygen saturation 84 %, code 99X:3021, high priority"
+    nameless = monitor.message(ident="y", event="^^", value=None).replace(b"1.3.1.150456.", b"1.3.1.9.")
+    [event] = monitor.send(nameless, "hl7v2", "oru_r40")
+    assert (event.rule, event.text) == ("monitor:unknown", "The monitor alarms: high priority")
     monitor.world.close_core()
     assert b"Jane Doe" not in (monitor.world.path / "vitals.db").read_bytes()
     monitor.world.open()
@@ -226,7 +229,7 @@ def test_what_names_no_alarm_is_quarantined_and_a_heartbeat_is_none(monitor: Mon
     heartbeat = monitor.message().replace(b"196616^MDC_EVT_ALARM^MDC", b"196614^MDC_EVT_ACTIVE^MDC")
     assert not monitor.send(heartbeat, "hl7v2", "oru_r40")
     assert not monitor.world.service.quarantine()
-    nothing = monitor.message(event="^^", value=None).replace(b"1.3.1.150456.1", b"")
+    nothing = monitor.message("", "", event="^^", value=None)
     assert not monitor.send(nothing, "hl7v2", "oru_r40")
     [item] = monitor.world.service.quarantine()
     assert item.detail == "OBR[1]: no code of an alarm"

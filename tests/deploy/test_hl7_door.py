@@ -102,6 +102,7 @@ def test_a_message_that_names_another_patient_waits_and_is_told(ward: Running) -
         assert (alert["rule"], alert["patient"]) == ("review:other_patient:hub-0", "")
         assert "names another patient" in alert["text"]
         assert "0017" not in str(alert)
+        assert ward.get(f"alerts/{alert['id']}/explanation")["rule"]["words"] == alert["text"]
         ward.request("PATCH", f"patients/{patient}", json={"mrn": "pt 0017"})
         assert sender.answer(oru("N2", application="HUB0", facility="WARD", time=at(60))).code == "AA"
         assert ward.settled("hub-0")["readings"]["stored"] == 1
@@ -127,6 +128,9 @@ def test_an_alarm_of_a_monitor_is_an_alert_until_a_person_acknowledges_it(ward: 
         (alert,) = ward.get("alerts")["items"]
         assert (alert["rule"], alert["patient"], alert["severity"]) == ("monitor:spo2", patient, "S1")
         assert alert["text"] == "The monitor alarms: Oxygen saturation 84 %, lo val (code 196670), high priority"
+        explained = ward.get(f"alerts/{alert['id']}/explanation")
+        assert explained["rule"]["words"] == alert["text"]
+        assert explained["resolves"] == "the monitor says that it is over"
         assert sender.answer(told("end")).code == "CA"
         returned = [{"state": "rtn_unack", "id": alert["id"]}]
         eventually(

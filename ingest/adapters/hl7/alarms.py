@@ -43,6 +43,9 @@ _NAMED_FACETS: Final[Mapping[str, str]] = MappingProxyType(
 )  # fmt: skip
 _PRIORITIES: Final[Mapping[str, str]] = MappingProxyType({"PH": "high", "PM": "medium", "PL": "low", "PN": "low"})
 _TYPES: Final = frozenset({"SP", "SA", "ST"})
+_WORDS: Final = _TYPES.union(_PRIORITIES)
+_EVENTS: Final = 3
+"""Partition of MDC codes of events."""
 _OVER: Final = frozenset({"end", "reset"})
 _OVER_STATES: Final = frozenset({"inactive", "latched"})
 _STARTS: Final = frozenset({"start", "tpoint", ""})
@@ -87,13 +90,13 @@ def read_alarms(
         if order is not None and codes.mdc_number(*_parts(doc, order.field(4))[:2]) == _HEARTBEAT:
             continue
         facets = _read(doc, rows, choices)
-        if not facets.label and not facets.vital:
+        if not facets.label and not facets.words:
             raise DecodeError(Reason.MISSING_FIELD, f"OBR[{number}]: no code of an alarm")
         ident = _ident(doc, order.field(3) if order is not None else "", rows[0], facets)
         is_over = facets.words.get("phase") in _OVER or facets.words.get("state") in _OVER_STATES
         if facets.words.get("type") == "ST":
             if not is_over:
-                detail = f"alarm_{facets.label.partition(' ')[0] or BY_CODE[facets.vital].key}"
+                detail = f"alarm_{facets.label.partition(' ')[0] or 'unknown'}"
                 events.append(DeviceEvent(message.device, EventKind.SENSOR_STATUS, message.received_ns, detail,
                                           message=message.ordinal))  # fmt: skip
             continue
@@ -114,14 +117,18 @@ def _read(doc: Document, rows: Sequence[Row], choices: Choices) -> _Facets:
     label, vital, value = "", 0, None
     words: dict[str, str] = {}
     for row in rows:
-        for word in _flags(doc, row):
+        flags = list(_flags(doc, row))
+        for word in flags:
             if word in _PRIORITIES:
                 words.setdefault("priority", _PRIORITIES[word])
             elif word in _TYPES:
                 words.setdefault("type", word)
         parts = tuple(doc.delimiters.components(row.segment.field(3)))
         coded = choices.code_map.find(parts) or codes.observation(parts)
+        says_alarm = not _WORDS.isdisjoint(flags)
         if coded is None or coded.conflict is not None:
+            if event is None and says_alarm and parts[0]:
+                event, label = row, codes.local_label(parts)
             continue
         facet = _FACETS.get(coded.number or 0) or _NAMED_FACETS.get(coded.name)
         said = _parts(doc, row.segment.field(5))
@@ -137,7 +144,7 @@ def _read(doc: Document, rows: Sequence[Row], choices: Choices) -> _Facets:
         elif coded.metric is not None:
             vital = coded.metric.vital
             value = _value(doc, row, vital)
-        elif event is None and coded.number is not None:
+        elif event is None and coded.number is not None and (coded.number >> 16 == _EVENTS or says_alarm):
             event, label = row, f"mdc:{coded.number}" + (f" {coded.name}" if _EVENT.fullmatch(coded.name) else "")
     if not vital and event is not None:
         stem = event.segment.field(4).split(".")[3:4]
