@@ -20,6 +20,7 @@ from alerts.cases.casebook import Casebook
 from alerts.cases.cases import Case
 from alerts.cases.following import follow
 from alerts.cases.lifecycle import Report, Trigger, technical_rule
+from alerts.cases.notices import take_notice
 from alerts.cases.subjects import (
     Transition,
     silence_report,
@@ -38,10 +39,10 @@ from alerts.judging.troubles import TroubleMove
 from alerts.judging.watching import Watching
 from alerts.programmes.bodies import read_status
 from alerts.programmes.controls import TechnicalBody, read_body, trouble_text
+from alerts.rules.monitor_alarms import AlarmBody
 from alerts.rules.reports import describe
 from alerts.rules.spec import Compiled, Kind
-from alerts.rules.unclaimed import SEVERITY as UNCLAIMED
-from alerts.rules.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
+from alerts.rules.unclaimed import OtherPatientBody, UnclaimedBody
 from vitals.errors import BackendError, InvalidRequest
 from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBatch
@@ -291,8 +292,8 @@ class Engine:
                     self._retire(self._watching.set_rules(control), control.time_ns, events)
                 case ControlKind.STATUS:
                     self._status(control, events)
-                case ControlKind.UNCLAIMED:
-                    self._unclaimed(control, events)
+                case ControlKind.UNCLAIMED | ControlKind.OTHER_PATIENT | ControlKind.ALARM:
+                    self._notice(control, events)
                 case ControlKind.TECHNICAL:
                     self._technical(control, events)
                 case _:
@@ -325,16 +326,12 @@ class Engine:
             silence_of.restart(body.patient, at_ns)
         events += self._casebook.status(body.patient, body.status, body.from_ns, body.check_ns, at_ns)
 
-    def _unclaimed(self, control: Control, events: list[AlertEvent]) -> None:
-        """An extreme that belongs to nobody yet: somebody must look whose it is."""
+    def _notice(self, control: Control, events: list[AlertEvent]) -> None:
+        """What ingest tells of readings that belong to nobody yet, and of alarms that devices raise themselves."""
         body = read_body(control)
-        assert isinstance(body, UnclaimedBody)
-        rule = unclaimed_rule(body.device)
-        report = Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
-        self._told += 1
-        identity = (-1, 0, body.received_ns, self._told)
-        subject = site_subject(rule, "An extreme reading is nobody's yet", identity, UNCLAIMED, technical=False)
-        events += self._casebook.begin(key_of("", rule), subject, Trigger.HOLDS, control.time_ns, report)
+        assert isinstance(body, AlarmBody | OtherPatientBody | UnclaimedBody)
+        self._told += control.kind is not ControlKind.ALARM
+        events += take_notice(self._casebook, body, control.time_ns, self._told)
 
     def _technical(self, control: Control, events: list[AlertEvent]) -> None:
         """A trouble of the system is one alert of the site (patient ``""``), however often it is told."""

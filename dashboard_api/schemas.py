@@ -161,8 +161,9 @@ class NewDevice(Body):
 
 
 class DeviceChange(Body):
-    """What is left out stays; null goes back to the default."""
+    """What is left out stays; null goes back to the default. Of ``settings`` the named ones change."""
 
+    settings: Annotated[dict[Token, Setting | None], Field(max_length=64)] | None = None
     expected_interval_s: Interval | None = None
     battery_low_percent: Percent | None = None
 

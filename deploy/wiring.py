@@ -11,7 +11,8 @@ from deploy.layout import Layout
 from deploy.settings import Settings
 from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from vitals.log.local import LocalLog
-from vitals.ports import Registry, Store
+from vitals.ports import PatientCheck, Registry, Store
+from vitals.record_numbers import RecordNumbers
 from vitals.steady import SteadyClock
 from vitals.vault import IdentityVault, Vault
 
@@ -111,7 +112,7 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     store = open_store(layout.store, settings)
     book = SqlAlertBook(f"sqlite:///{layout.alerts}")
     journal = Journal(log, vault.zone("quarantine"))
-    ingest = open_ingest(raw, journal, registry, metrics, store, given)
+    ingest = open_ingest(raw, journal, registry, metrics, store, RecordNumbers(identities), given)
     writer = StoreWriter(log, store, CLOCK, metrics)
     closers = [registry.close, identities.close, tokens.close, raw.close, log.close, book.close, store.close]
     return Core(
@@ -125,6 +126,7 @@ def open_ingest(
     registry: Registry,
     metrics: "IngestMetrics",
     store: Store,
+    patients: PatientCheck,
     given: Mapping[str, Mapping[str, str]] | None = None,
 ) -> "IngestService":
     """Ingest over an open raw log and journal."""
@@ -134,4 +136,4 @@ def open_ingest(
     def received() -> dict[str, int]:
         return {token: int(count) for token, count in raw.query("SELECT device, n FROM received")}
 
-    return IngestService(raw, journal, registry, load_adapters(), CLOCK, metrics, received, store, given)
+    return IngestService(raw, journal, registry, load_adapters(), CLOCK, metrics, received, store, given, patients)

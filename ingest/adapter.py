@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from ingest.files.splitting import Splitter
 from vitals.catalog import BY_KEY
 from vitals.glossary import Reason, Statistic
 from vitals.model import DeviceEvent, Message
+from vitals.records import NamedPatient
 from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
@@ -115,6 +116,8 @@ class ReadingsBuilder:
         self._context: dict[int, Mapping[str, Any]] = {}
         self._documents: dict[int, int] = {}
         self._corrections: list[int] = []
+        self.named: dict[int, NamedPatient] = {}
+        """``Decoded.named`` of the rows."""
 
     def add(
         self,
@@ -133,8 +136,9 @@ class ReadingsBuilder:
         context: Mapping[str, Any] | None = None,
         document: int = 0,
         correction: bool = False,
+        named: NamedPatient | None = None,
     ) -> None:
-        """Add one reading; arguments as the columns of :class:`Columns`, the last two as those of :class:`Decoded`.
+        """Add one reading; arguments as the columns of :class:`Columns`, the last three as those of :class:`Decoded`.
 
         Raises:
             struct.error: an argument does not fit its column.
@@ -143,6 +147,8 @@ class ReadingsBuilder:
             self._documents[len(self._rows)] = document
         if correction:
             self._corrections.append(len(self._rows))
+        if named is not None:
+            self.named[len(self._rows)] = named
         self.append(
             pack_row(message, vital, clock, source_time_ns, ended_ns, tz_min, seq, value, unit, statistic, flags),
             context,
@@ -180,6 +186,26 @@ class ReadingsBuilder:
         return out
 
 
+class Alarm(NamedTuple):
+    """A physiological alarm that a device raises itself, as one message tells it.
+
+    ``message`` is the index in the micro-batch, ``ident`` a hash by which later messages mean the same alarm. ``label``
+    is its code and reference name, never free text; ``value`` is canonical. ``ends``: it is over; ``instant``: it has
+    no duration. ``priority`` is high, medium, low or unknown. ``time_ns`` is UTC, ``NO_TIME`` where none can be read.
+    """
+
+    message: int
+    ident: str
+    label: str
+    priority: str
+    time_ns: int
+    ends: bool = False
+    instant: bool = False
+    vital: int = 0
+    value: float | None = None
+    named: NamedPatient | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """The result of a micro-batch. A message may give readings and a reject: its good parts are kept.
@@ -187,6 +213,9 @@ class Decoded:
     ``document`` has one number per reading: a hash of the control or document id of its message, 0 without one. A
     re-send repeats it; a later measurement has another. ``correction`` is True for a reading that the source marks as
     the correction of an earlier one. Either is None when it says nothing of any reading.
+
+    ``named`` holds the patient of a reading, by row, where the payload names one by an identifier. The pipeline
+    compares it with the assignment and forgets it; nothing else of an adapter's output may carry such an identifier.
 
     ``unknown_members`` counts members that no field of the adapter reads, ``left_out`` those that only add context to a
     reading and cannot be read: they never cost the value beside them.
@@ -199,6 +228,8 @@ class Decoded:
     left_out: int = 0
     document: npt.NDArray[np.int64] | None = None
     correction: npt.NDArray[np.bool_] | None = None
+    named: Mapping[int, NamedPatient] = field(default_factory=dict)
+    alarms: Sequence[Alarm] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,8 @@ def reassign(
         near &= ~_having(rows, BY_PERSON)
         entries += _move(cycle, rows.take(near), device, assignments, now_ns, done)
     for item in worklist.of_device(cycle.sql, device.id):
+        if item.item.reason == Unplaced.OTHER_PATIENT:
+            continue  # The assignment does not say who that is: a person does.
         moved, placed = place_again(item.batch, device, assignments)
         clear = (placed.patient != UNASSIGNED) & ((item.item.reason in _AGAIN) | _having(item.batch, AFTER_KEY))
         entries += place_waiting(cycle, item, moved, clear, done)
@@ -289,7 +291,7 @@ def recover(
     entries = _move(cycle, unknown.take(known), device, assignments, now_ns, done, at_ns=at_ns[known])
     for item in worklist.of_device(cycle.sql, device.id):
         known, at_ns = _shifted(item.batch, clock)
-        if known.any():
+        if known.any() and item.item.reason != Unplaced.OTHER_PATIENT:
             whole = corrected(item.batch, np.where(known, at_ns, item.batch.time_ns))
             moved, placed = place_again(whole, device, assignments)
             entries += place_waiting(cycle, item, moved, known & (placed.patient != UNASSIGNED), done)

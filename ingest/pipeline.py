@@ -5,15 +5,16 @@ Each stage is columns in, columns out; the loops here run over adapters, devices
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 
-from ingest import history, quality, quarantine
-from ingest.adapter import Adapter, Columns, Context, Decoded, ReadingsBuilder, Reject, SourceClock
+from ingest import alarms, history, quality, quarantine
+from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
+from ingest.alarms import OwnedAlarm
 from ingest.clock_evidence import arrivals, clock_faults
+from ingest.decoding import decode
 from ingest.journal.identities import Held
 from ingest.journal.recognition import Origins, Recognised
 from ingest.journal.tally import Tally
@@ -23,18 +24,18 @@ from ingest.placing.ahead import AheadClock, taught
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, place
 from ingest.placing.currency import Settled, settle
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
+from ingest.placing.named import other_patients, withhold
 from ingest.placing.wear import Head, WearTable
 from vitals.catalog import BY_CODE
 from vitals.currency import OF_INTERVALS
-from vitals.glossary import Basis, Flag, Reason
+from vitals.glossary import Basis, Flag
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
+from vitals.ports import PatientCheck
 from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
-Mark = TypeVar("Mark", np.int64, np.bool_)
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -63,6 +64,9 @@ class Outcome:
     heads: dict[str, Head] = field(default_factory=dict)
     clocks: dict[str, Lesson] = field(default_factory=dict)
     ahead: dict[str, AheadClock] = field(default_factory=dict)
+    alarms: list[OwnedAlarm] = field(default_factory=list)
+    other_patients: dict[str, int] = field(default_factory=dict)
+    """Devices whose live messages name another patient than their wearer, with the first receipt."""
     known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
     """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
 
@@ -107,11 +111,13 @@ def run(
     *,
     provenance: Provenance,
     extra: Flag = Flag(0),
+    patients: PatientCheck | None = None,
 ) -> Outcome:
     """Take one adapter's messages to stored-to-be readings, quarantine and ledgers.
 
-    ``extra`` flags go on every reading (``REPLAYED``). Nothing of the arguments changes but the transaction behind
-    ``identities``; the caller tells ``worn`` what was learned (``WearTable.learn``, ``WearTable.trust``).
+    ``extra`` flags go on every reading (``REPLAYED``). ``patients`` tells whether a message names another patient than
+    the wearer of its device; without it nothing is compared. Nothing of the arguments changes but the transaction
+    behind ``identities``; the caller tells ``worn`` what was learned (``WearTable.learn``, ``WearTable.trust``).
     """
     out = Outcome()
     good = _admit(adapter, messages, out)
@@ -121,8 +127,7 @@ def run(
     plain = [history.plain(message) for message in good]
     decoded = decode(adapter, plain, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
-    out.unknown_members += decoded.unknown_members
-    out.left_out += decoded.left_out
+    out.alarms = alarms.owned(decoded.alarms, good, worn, patients)
     columns, senders = decoded.batch, _senders(good, adapter.polled)
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
@@ -134,6 +139,7 @@ def run(
             learned = {device: lesson.clock for device, lesson in out.clocks.items()}
             batch, settled = _normalise(columns, good, senders, worn.with_clocks(learned), extra, live)
             placed = settled.placed
+        batch = withhold(batch, placed, decoded.named, patients)
         origins = Origins.of(decoded, batch.message, placed.hour == repeated.Pass.UNSURE)
         new = _identify(batch, placed, origins, identities, out, provenance)
         out.known.append((batch, new))
@@ -141,55 +147,25 @@ def run(
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True
         fresh[columns.message[new]] = True
+        out.other_patients = other_patients(batch, placed, new & ~history.marked(good)[columns.message])
         out.events.extend(clock_faults(settled, good, fresh & ~history.marked(good)))
         out.ahead = taught(worn.ahead, arrivals(batch, columns, settled, good, fresh & live, worn))
+    _conclude(decoded, good, senders, rejected, emits, fresh, out)
+    return out
+
+
+def _conclude(
+    decoded: Decoded, messages: list[Message], senders: "_Senders", rejected: Bools, emits: Bools, fresh: Bools,
+    out: Outcome,
+) -> None:  # fmt: skip
+    """Count messages, and pass on what adapters told. ``emits``: messages with readings, ``fresh``: with new ones."""
+    out.unknown_members, out.left_out = decoded.unknown_members, decoded.left_out
     again = emits & ~fresh
     for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
     # What came beside readings that are known already was told before: a resync does not drain a battery again.
-    old = {good[number].ordinal for number in np.flatnonzero(again)} if decoded.events else set()
+    old = {messages[number].ordinal for number in np.flatnonzero(again)} if decoded.events else set()
     out.events.extend(event for event in decoded.events if event.message not in old)
-    return out
-
-
-def decode(adapter: Adapter, messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
-    """Decode a micro-batch; a message on which the adapter itself fails is rejected alone as ``adapter_error``."""
-    try:
-        return quarantine.sound(adapter.decode(messages, contexts), len(messages))
-    except Exception as error:  # noqa: BLE001 - a third party's adapter may fail in any way; the others go on
-        if len(messages) == 1:
-            _log.error("adapter_failed", adapter=adapter.name, version=adapter.version, error=type(error).__name__)
-            reject = Reject(0, Reason.ADAPTER_ERROR, type(error).__name__)
-            return Decoded(ReadingsBuilder().build(), rejects=(reject,))
-    # One of them breaks the adapter: find it by halves, so that one bad message costs log2(n) calls, not n.
-    middle = len(messages) // 2
-    left = decode(adapter, messages[:middle], contexts[:middle])
-    right = decode(adapter, messages[middle:], contexts[middle:])
-    return _joined(left, right, middle)
-
-
-def _joined(left: Decoded, right: Decoded, offset: int) -> Decoded:
-    moved = tuple(Reject(r.message + offset, r.reason, r.detail) for r in right.rejects)
-    return Decoded(
-        left.batch.joined(right.batch, offset),
-        (*left.events, *right.events),
-        (*left.rejects, *moved),
-        left.unknown_members + right.unknown_members,
-        left.left_out + right.left_out,
-        _beside(left.document, right.document, left, right),
-        _beside(left.correction, right.correction, left, right),
-    )
-
-
-def _beside(
-    before: npt.NDArray[Mark] | None, after: npt.NDArray[Mark] | None, left: Decoded, right: Decoded
-) -> npt.NDArray[Mark] | None:
-    """An optional column of both halves; zeros stand for the half that has none."""
-    known = before if before is not None else after
-    if known is None:
-        return None
-    halves = ((before, len(left.batch)), (after, len(right.batch)))
-    return np.concatenate([np.zeros(count, known.dtype) if part is None else part for part, count in halves])
 
 
 def _live(adapter: Adapter, messages: Sequence[Message], extra: Flag) -> Bools:

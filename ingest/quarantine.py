@@ -15,6 +15,7 @@ from vitals import encoding
 from vitals.catalog import BY_CODE, CODE_SPACE, accepts
 from vitals.glossary import Reason, Statistic
 from vitals.model import Message
+from vitals.records import NamedPatient
 from vitals.units import UNIT_BY_CODE
 
 _UNIT_SPACE: Final = 256
@@ -85,6 +86,10 @@ def sound(decoded: Decoded, messages: int) -> Decoded:
             raise Unsound(name)
     if columns.context:
         _sound_context(columns)
+    if not all(0 <= row < len(columns) and isinstance(who, NamedPatient) for row, who in decoded.named.items()):
+        raise Unsound("named")
+    if not all(0 <= alarm.message < messages and 0 <= alarm.vital < CODE_SPACE for alarm in decoded.alarms):
+        raise Unsound("alarms")
     if decoded.events:
         encoding.decode(encoding.encode(list(decoded.events)))
     for reject in decoded.rejects:

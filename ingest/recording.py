@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from ingest import unclaimed
+from ingest import alarms, unclaimed
 from ingest.journal import unknown_codes, worklist
 from ingest.journal.identities import Cycle
 from ingest.pipeline import Outcome
@@ -26,5 +26,7 @@ def record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     if live:
         unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
         unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
+        unclaimed.tell_other_patients(cycle, out.other_patients, out.waiting, idents, SYSTEM)
+    alarms.follow(cycle, out.alarms, SYSTEM, live=live)
     cycle.trust(out.heads)
     cycle.count(out.tally)

@@ -34,7 +34,7 @@ from vitals.device_state import AheadState, DeviceState, Processed, ToldEvent
 from vitals.errors import BackendError, InvalidRequest, PositionConflict, VitalgateError
 from vitals.glossary import Flag
 from vitals.model import DeviceEvent, Entry, Message, Provenance, Tick, VitalBatch
-from vitals.ports import Clock, Log, Registry
+from vitals.ports import Clock, Log, PatientCheck, Registry
 from vitals.records import (
     Assignment,
     Device,
@@ -53,15 +53,14 @@ ROWS_PER_CYCLE = 64
 ROWS_PER_READ = 2
 BYTES_PER_CYCLE = 2 * 1024 * 1024
 """A cycle holds up other writers of the vitals log, and its readings are in memory: after a standstill, many cycles."""
-IDLE_S = 0.5
-BACK_OFF_S = 0.5
+IDLE_S = BACK_OFF_S = 0.5
 MAX_REPLAY = 10_000
 UNKNOWN_LABEL = "unknown"
 
 
 class IngestService:
     """Owns the ingest position. ``received`` and ``store`` give the other sides of the ledgers, per device; ``given``
-    holds model settings of devices that do not stand in the registry."""
+    holds model settings of devices that do not stand in the registry; ``patients`` knows whom messages name."""
 
     def __init__(
         self,
@@ -74,12 +73,12 @@ class IngestService:
         received: Callable[[], Mapping[str, int]],
         store: Archive,
         given: Mapping[str, Mapping[str, str]] | None = None,
+        patients: PatientCheck | None = None,
     ) -> None:
         self._raw, self._journal, self._registry = raw, journal, registry
         self._adapters, self._clock, self._metrics = dict(adapters), clock, metrics
-        self._received, self._store, self._given = received, store, given or {}
-        self._position = journal.position()
-        self._large_rows = False
+        self._received, self._store, self._given, self._patients = received, store, given or {}, patients
+        self._position, self._large_rows = journal.position(), False
         self._lives = LifeJournal(journal)
         self._lock = threading.Lock()
         self._registry_version = self._settled_version = -1
@@ -259,7 +258,10 @@ class IngestService:
             adapter = self._adapters.get(name)
             version = 0 if adapter is None else adapter.version
             source = Provenance(provenance.first, provenance.last, name, version)
-            out = pipeline.run(adapter, messages, self._contexts, self._worn, cycle, provenance=source, extra=extra)
+            out = pipeline.run(
+                adapter, messages, self._contexts, self._worn, cycle, provenance=source, extra=extra,
+                patients=self._patients,
+            )  # fmt: skip
             self._worn.learn({device: lesson.clock for device, lesson in out.clocks.items()})
             self._worn.trust(out.heads)
             self._keep_ahead(out.ahead, cycle)
@@ -282,9 +284,8 @@ class IngestService:
 
     def _recover(self, device: str, cycle: Cycle) -> None:
         """A shift of the device's clock is known now: what came before gets its time."""
-        row = self._worn.row(device)
         known, worn = self._registry.device(device), self._registry.assignments(device=device)
-        corrections.recover(self._store, cycle, known, worn, self._worn.clocks[row], self._clock.now_ns())
+        corrections.recover(self._store, cycle, known, worn, self._worn.clock_of(device), self._clock.now_ns())
 
     # What people ask (vitals.ports.IngestView)
 
@@ -396,5 +397,4 @@ class IngestService:
 
 def _bounded(rows: list[LogRow]) -> list[LogRow]:
     """The first rows that fit in a cycle, at least one."""
-    ends = list(accumulate(len(row.body) for row in rows))
-    return rows[: max(1, bisect_right(ends, BYTES_PER_CYCLE))]
+    return rows[: max(1, bisect_right(list(accumulate(len(row.body) for row in rows)), BYTES_PER_CYCLE))]

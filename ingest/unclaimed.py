@@ -1,10 +1,11 @@
-"""Extreme values without a patient: a live one is written to the log, so that an alert is raised (DESIGN, promise 6).
+"""Extreme values without a patient, and devices that name another patient than their wearer: written to the log, so
+that an alert is raised (DESIGN, promises 4 and 6).
 
 Readings whose wearer is not known wait as unassigned and page nobody. Among them may be a meter's LO or a value beyond
 the red limits of clinical.md 1.3, from a person who is in danger now.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from sqlite3 import Connection
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from ingest.journal.identities import Cycle
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
+from ingest.placing.attribution import Unplaced
 from ingest.quality import IS_VALUE
 from vitals.catalog import BY_CODE, is_urgent
 from vitals.glossary import Basis, ControlKind, EventKind, Flag
@@ -65,6 +67,19 @@ def tell_conflicts(cycle: Cycle, events: Sequence[DeviceEvent], author: str) -> 
             cycle.append(Control(ControlKind.UNCLAIMED, event.time_ns, author, body))
 
 
+def tell_other_patients(
+    cycle: Cycle, devices: Mapping[str, int], waiting: Sequence[Waiting], idents: Sequence[str], author: str
+) -> None:
+    """Append an ``other_patient`` control for each of ``devices`` (first receipt) that name another patient than their
+    wearer, with the items that wait for it; likewise at most one within ``APART_NS``."""
+    for device, received_ns in devices.items():
+        items = [ident for item, ident in zip(waiting, idents, strict=True)
+                 if item.device == device and item.reason == Unplaced.OTHER_PATIENT]  # fmt: skip
+        if _is_due(cycle.sql, f"{device} {Unplaced.OTHER_PATIENT}", received_ns):
+            body = {"device": device, "received_ns": received_ns, "items": items}
+            cycle.append(Control(ControlKind.OTHER_PATIENT, received_ns, author, body))
+
+
 def live_extremes(batch: VitalBatch) -> npt.NDArray[np.bool_]:
     """Rows beyond the sensor's range or the red limits that may be current."""
     urgent = is_urgent(batch.vital, batch.value) & IS_VALUE[batch.statistic]
@@ -92,7 +107,8 @@ def _body(item: Waiting, row: int) -> dict[str, Any]:
 
 
 def _is_due(sql: Connection, device: str, received_ns: int) -> bool:
-    """Whether the device's last ``unclaimed`` entry is old enough; records the new one."""
+    """Whether the last entry under ``device`` is old enough; records the new one. Tokens of devices hold no space, so
+    that another word behind one is a key of its own."""
     told = sql.execute("SELECT told_ns FROM unclaimed WHERE device=?", (device,)).fetchone()
     # One that lies ahead was told before the gateway's clock was set back.
     if told is not None and 0 <= received_ns - told[0] < APART_NS:

@@ -236,4 +236,6 @@ class ControlKind(Described):
     CONTEXT = "context", "the clinical context of a patient was replaced"
     STATUS = "status", "the monitoring status of a patient changed, from a given time on"
     UNCLAIMED = "unclaimed", "a live extreme value has no patient yet; written by ingest only"
+    ALARM = "alarm", "a device raises an alarm itself, or says that it is over; written by ingest only"
+    OTHER_PATIENT = "other_patient", "a device names another patient than its wearer; written by ingest only"
     TECHNICAL = "technical", "a technical fault of the system began or ended; written by the system only"

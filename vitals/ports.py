@@ -21,6 +21,7 @@ from vitals.records import (
     Ledger,
     LimitsVersion,
     LogRow,
+    NamedPatient,
     Patient,
     QuarantineItem,
     StatusDecision,
@@ -52,11 +53,8 @@ class Log(Protocol):
     """An append-only log of entries in named streams with one global order of positions (from 1)."""
 
     def append(self, entries: Sequence[tuple[str, bytes]]) -> list[int]:
-        """Append (stream, body) pairs in one transaction; durable on return. Positions in order.
-
-        Raises:
-            BackendError: retryable when the disk is full or busy; nothing was appended.
-        """
+        """Append (stream, body) pairs in one transaction; durable on return. Positions in order. Raises a retryable
+        ``BackendError`` when the disk is full or busy; nothing was appended then."""
 
     def read(self, after: int, *, streams: Collection[str] | None = None, limit: int = 256) -> list[LogRow]:
         """Up to ``limit`` rows with position > ``after`` in order, of all or the named streams."""
@@ -139,10 +137,8 @@ class Store(Protocol):
         self, patients: Collection[str], start_ns: int, end_ns: int, *, measured: bool = False
     ) -> Iterator[VitalBatch]:
         """Every row of the patients with ``start_ns <= receipt < end_ns``, revisions and withdrawals included, in
-        order of receipt, then message; in batches of bounded size that end between two minutes.
-
-        With ``measured`` by measurement time instead: the visible version of each reading, in order of time.
-        """
+        order of receipt, then message; in batches of bounded size that end between two minutes. With ``measured`` by
+        measurement time instead: the visible version of each reading, in order of time."""
 
     def close(self) -> None:
         """Checkpoint and release the file."""
@@ -209,6 +205,13 @@ class Registry(DeviceRegistry, Protocol):
 
     def assignments(self, *, device: str | None = None, patient: str | None = None) -> list[Assignment]:
         """By time."""
+
+
+class PatientCheck(Protocol):
+    """Compares the patient whom a message names with a patient token; identities stay behind it."""
+
+    def contradicts(self, patient: str, named: NamedPatient) -> bool:
+        """Whether ``named`` is certainly another person; False when either side has no record number."""
 
 
 class IngestView(Protocol):
@@ -287,10 +290,8 @@ class AlertReader(Protocol):
         self, *, states: Collection[AlertState] = (), severity: Severity | None = None, patient: str | None = None,
         after: str = "", limit: int = 100,
     ) -> list[Alert]:  # fmt: skip
-        """Newest first; ``after`` is the id that the page before ended with, ``NotFound`` when there is none such.
-
-        The canary's alerts are left out unless ``patient`` names it.
-        """
+        """Newest first; ``after`` is the id that the page before ended with, ``NotFound`` when there is none such. The
+        canary's alerts are left out unless ``patient`` names it."""
 
     def alert(self, ident: str) -> Alert:
         """Raises ``NotFound``."""
@@ -356,10 +357,7 @@ class AlertRecorder(Protocol):
         evaluated_to_ns: int | None = None, derived: Sequence[tuple[int, bytes]] = (),
     ) -> None:  # fmt: skip
         """Record events, what people decided, the last tick and derived readings (position of the entry, encoded);
-        move the position.
-
-        Raises ``PositionConflict``.
-        """
+        move the position. Raises ``PositionConflict``."""
 
     def derived(self, after: int, limit: int) -> tuple[int, list[bytes]]:
         """Readings that entries after ``after`` made, in order, and the position that they complete."""

@@ -20,6 +20,15 @@ class LogRow(NamedTuple):
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class NamedPatient:
+    """The patient whom a message names. Any of its numbers may be the patient's record number; only a difference from
+    all ``record_numbers`` and ``others`` makes it another patient. It stays in memory, and no text shows it."""
+
+    record_numbers: tuple[str, ...] = field(repr=False)
+    others: tuple[str, ...] = field(default=(), repr=False)
+
+
 class DatedZone(NamedTuple):
     """The IANA time zone of a patient over ``from_ns <= time < to_ns`` (None = open)."""
 

@@ -163,6 +163,8 @@ class IdentityVault:
 
     def __init__(self, path: Path, sealer: Sealer) -> None:
         self._path, self._sealer = path, sealer
+        self.version = 0
+        """Changes with every write of this object: the key of a reader's cache."""
         self._lock = threading.Lock()
         try:
             # SQLite gives its side files the mode of the file they belong to.
@@ -190,6 +192,7 @@ class IdentityVault:
                 "INSERT INTO identities(patient, sealed) VALUES(?,?) ON CONFLICT DO UPDATE SET sealed=excluded.sealed",
                 (patient, sealed),
             )
+            self.version += 1
 
     def get(self, patient: str) -> Identity | None:
         """The identity of a patient, None if none is stored."""
@@ -207,6 +210,7 @@ class IdentityVault:
         """Forget a patient: the sealed blob is overwritten in the file and its write-ahead log emptied."""
         with self._using() as db:
             db.execute("DELETE FROM identities WHERE patient=?", (patient,))
+            self.version += 1
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:

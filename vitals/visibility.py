@@ -7,7 +7,7 @@ import numpy as np
 
 from vitals.currency import AVERAGES
 from vitals.glossary import NOT_SCORED, Basis, Described, Statistic
-from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
+from vitals.model import UNASSIGNED, Control, DeviceEvent, VitalBatch
 from vitals.records import Ledger, QuarantineItem
 
 
@@ -18,23 +18,26 @@ class ShownIn(Described):
     HISTORY = "history", "stored, in the patient's history; a severe value that is not current opens a review"
     UNASSIGNED = "unassigned", "in the worklist of readings that wait for a patient"
     QUARANTINE = "quarantine", "in the list of messages that cannot be decoded"
+    ALERTS = "alerts", "in the list of alerts"
     EVENTS = "events", "in the history of the device"
     KNOWN = "known", "the same as what was shown before"
     IN_FLIGHT = "in_flight", "received, and in a list as soon as it has been processed"
 
 
-Shown = DeviceEvent | Ledger | QuarantineItem | VitalBatch
+Shown = Control | DeviceEvent | Ledger | QuarantineItem | VitalBatch
 
 
 def shown_in(items: Iterable[Shown]) -> Counter[ShownIn]:
-    """How much of ``items`` each list shows: readings, events and quarantined messages one by one, those of a ledger by
-    its counts (stored readings count as history, whatever they were judged as)."""
+    """How much of ``items`` each list shows: readings, events, quarantined messages and what ingest tells of alarms one
+    by one, those of a ledger by its counts (stored readings count as history, whatever they were judged as)."""
     found: Counter[ShownIn] = Counter()
     for item in items:
         if isinstance(item, VitalBatch):
             found += _readings(item)
         elif isinstance(item, Ledger):
             found += _ledger(item)
+        elif isinstance(item, Control):
+            found[ShownIn.ALERTS] += 1
         else:
             found[ShownIn.EVENTS if isinstance(item, DeviceEvent) else ShownIn.QUARANTINE] += 1
     return found

@@ -103,8 +103,9 @@ class Rulebook:
         elif kind != "technical":
             told = self._of_protocol(alert, name.partition("@")[0])
         unknown = {"title": alert.text, "words": alert.text, "source": "the system", "version": alert.rule_version}
-        told = unknown if told is None else told
-        if alert.rule.startswith(REVIEW):
+        if told is None:
+            told = unknown
+        elif alert.rule.startswith(REVIEW):
             told = told | {"words": f"A late reading would have met: {told['words']}"}
         return {"advice": "", "version": alert.rule_version} | told | {"id": alert.rule}
 

@@ -13,7 +13,7 @@ import msgspec
 
 from alerts.cases import ladder, standing, suppressors
 from alerts.cases.cases import ARCHIVE, HOLD, MUTE, PLAN, SHELF, STEP, Ask, Case, Subject
-from alerts.cases.lifecycle import LATE, Report, Trigger
+from alerts.cases.lifecycle import LATE, Report, Trigger, latches
 from alerts.cases.register import Cases, CasesState
 from alerts.cases.standing import HeldBack, PlannedStatus, Standing
 from alerts.cases.suppressors import FLOOD, STORM, STORM_KEY, Flood, Floods, Storm, Storms
@@ -178,7 +178,7 @@ class Casebook:
         case.true = False
         if trigger is Trigger.REFUTED and case.doubted:
             self._cases.step(case, trigger, at_ns, report)
-        elif case.severity is Severity.S1:
+        elif latches(case.severity, case.rule):
             self._cases.step(case, Trigger.ENDS_LATCHED, at_ns, report)
         elif (case.clear(at_ns) > suppressors.CYCLES or case.chattering) and not is_canary(case.patient):
             case.chattering, case.held_until_ns = True, at_ns + suppressors.QUIET_NS

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from vitals.glossary import AlertState, AlertStep
+from alerts.rules.monitor_alarms import MONITOR
+from vitals.glossary import AlertState, AlertStep, Severity
 
 CONFIRM_SUFFIX: Final = ":confirm"
 """Ends the rule id of an alert that asks for a second reading."""
@@ -125,6 +126,11 @@ class Report(NamedTuple):
     text: str = ""
     author: str = ""
     note: str = ""
+
+
+def latches(severity: Severity, rule: str) -> bool:
+    """Whether an alert stays until it is acknowledged although its condition ended: S1, and alarms of monitors."""
+    return severity is Severity.S1 or rule.startswith(MONITOR)
 
 
 def digest(prefix: str, *parts: str | int) -> str:

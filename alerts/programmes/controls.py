@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from alerts.rules.limits import Limit, parse_limits
-from alerts.rules.unclaimed import UnclaimedBody
+from alerts.rules.monitor_alarms import AlarmBody
+from alerts.rules.unclaimed import OtherPatientBody, UnclaimedBody
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, ControlKind, Severity
 from vitals.model import Control
@@ -89,7 +90,7 @@ class TechnicalBody(msgspec.Struct, frozen=True):
 
 
 AlertBody = AcknowledgeBody | ShelveBody | NoteBody | ResolveBody
-Body = LimitsBody | AlertBody | TechnicalBody | RecordBody | UnclaimedBody
+Body = LimitsBody | AlertBody | TechnicalBody | RecordBody | UnclaimedBody | OtherPatientBody | AlarmBody
 
 _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
     {
@@ -100,6 +101,8 @@ _BODIES: Final[Mapping[ControlKind, type[Body]]] = MappingProxyType(
         ControlKind.RESOLVE: ResolveBody,
         ControlKind.TECHNICAL: TechnicalBody,
         ControlKind.UNCLAIMED: UnclaimedBody,
+        ControlKind.OTHER_PATIENT: OtherPatientBody,
+        ControlKind.ALARM: AlarmBody,
         ControlKind.REASSIGN: RecordBody,
         ControlKind.ASSIGN: RecordBody,
         ControlKind.DISCARD: RecordBody,
@@ -111,8 +114,11 @@ ALERT_KINDS: Final = frozenset({ControlKind.ACKNOWLEDGE, ControlKind.SHELVE, Con
 """Kinds that are about one alert."""
 
 _OF_THE_SYSTEM: Final = frozenset(
-    {ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD, ControlKind.UNCLAIMED}
-)
+    {
+        ControlKind.TECHNICAL, ControlKind.REASSIGN, ControlKind.ASSIGN, ControlKind.DISCARD, ControlKind.UNCLAIMED,
+        ControlKind.OTHER_PATIENT, ControlKind.ALARM,
+    }
+)  # fmt: skip
 """Kinds that the desk refuses: the watchdog and ingest write them, beside what they tell of."""
 
 
@@ -175,7 +181,7 @@ def check_control(book: AlertReader, decisions: AlertDecisions, control: Control
             raise InvalidRequest("version", f"limits were changed meanwhile: version {version} is in force")
         return
     body = read_body(control)
-    assert not isinstance(body, LimitsBody | TechnicalBody | RecordBody | UnclaimedBody)
+    assert isinstance(body, AlertBody)
     alert = book.alert(body.alert)
     over = alert.state is AlertState.RESOLVED
     if over and isinstance(body, ShelveBody | NoteBody):

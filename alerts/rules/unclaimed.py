@@ -22,6 +22,7 @@ _WHY: Final = {
     "two_wearers": "its time fits two wearers",
     "clock_reset": "its clock was reset",
     "no_time": "it sent no usable time",
+    "other_patient": "it names another patient than the one it is assigned to",
 }
 """Reasons of the worklist in the words of a person."""
 _CONFLICT: Final = "code_conflict"
@@ -41,6 +42,28 @@ class UnclaimedBody(msgspec.Struct, frozen=True):
     received_ns: int
     reason: _Word
     items: list[str]
+
+
+class OtherPatientBody(msgspec.Struct, frozen=True):
+    """Body of ``other_patient``: messages of a device name another patient than its wearer; ``items`` of the worklist
+    hold their readings."""
+
+    device: _Word
+    received_ns: int
+    items: list[str]
+
+
+def other_patient_rule(device: str) -> str:
+    """Rule id of the alert: ``review:other_patient:monitor-1``; one is open per device at most."""
+    return f"review:other_patient:{device}"
+
+
+def other_patient_text(body: OtherPatientBody) -> str:
+    """What the alert says; it names no person."""
+    return (
+        f"Device {body.device} names another patient than the one it is assigned to, and its readings wait: "
+        "look who is on the device, correct the assignment or the patient on the device, then assign the readings"
+    )
 
 
 def unclaimed_rule(device: str) -> str:

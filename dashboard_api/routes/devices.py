@@ -64,8 +64,9 @@ def get_device(deps: Deps, device: str) -> Response:
 
 @router.patch("/devices/{device}", **needs(Permission.DEVICES_WRITE))
 def change_device(deps: Deps, device: str, body: DeviceChange) -> Response:
-    """Change the longest expected time between measurements, and the level below which the battery is low."""
-    return answer(_shown(deps, deps.registry.configure(device, _own(body))))
+    """Change the longest expected time between measurements, the level below which the battery is low, and model
+    settings of the adapter."""
+    return answer(_shown(deps, deps.registry.configure(device, {**(body.settings or {}), **_own(body)})))
 
 
 @router.get("/devices/{device}/events", **needs(Permission.DEVICES_READ))

@@ -186,6 +186,7 @@ def _print(result: Mapping[str, Any]) -> None:
         ("Readings", [_row(reading) for reading in result["readings"]],
          ("vital", "value", "time", "basis", "seq", "flags", "note")),
         ("Events", result["events"], ("kind", "vital", "value", "time", "detail")),
+        ("Alarms", result.get("alarms", ()), ("vital", "value", "time", "code", "priority", "step")),
         ("Rejects", result["rejects"], ("reason", "detail")),
         ("Unknown codes", result["unknown_codes"], ("kind", "code", "count")),
     ):  # fmt: skip

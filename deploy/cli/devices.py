@@ -88,14 +88,19 @@ def set_device(
     device: DeviceId,
     expect: Annotated[str | None, typer.Option(help=_EXPECT_HELP)] = None,
     battery_low: Annotated[float | None, typer.Option(help="Percent below which its battery is low.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option(help="Model setting KEY=VALUE; KEY= removes it; may be repeated.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,  # noqa: ARG001 - the answer is JSON anyway
 ) -> None:
-    """Change the expected interval or battery threshold of a device."""
+    """Change the expected interval, the battery threshold or model settings of a device."""
+    pairs = [pair.partition("=") for pair in setting or []]
     body = {
         "expected_interval_s": None if expect is None else _seconds(expect),
         "battery_low_percent": battery_low,
+        "settings": {key: value or None for key, _, value in pairs} or None,
     }
     with control(data_dir, config) as api:
         given = {key: value for key, value in body.items() if value is not None}

@@ -23,9 +23,9 @@ from deploy.processes.control import ApiClient, options
 from deploy.settings import Settings
 from ingest.adapter import Adapter, Context, Reject
 from ingest.adapters import load_adapters
+from ingest.decoding import decode
 from ingest.files.splitting import Piece, Splitter, open_source
 from ingest.history import MARK as HISTORY
-from ingest.pipeline import decode
 from simulators.publisher import Outgoing, Publisher
 from vitals.errors import BackendError, InvalidRequest
 from vitals.model import Message

@@ -14,6 +14,7 @@ import numpy as np
 from dashboard_api.shapes import readings_json
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
+from ingest.alarms import OwnedAlarm
 from ingest.files.splitting import Source
 from ingest.journal import unknown_codes
 from ingest.journal.identities import SCHEMA, Journal
@@ -113,6 +114,8 @@ def _shown(out: Outcome) -> Json:
         "unknown_members": out.unknown_members,
         "left_out": out.left_out,
         "duplicates": out.tally.total("repeated"),
+        # Only where there are any: golden cases of other adapters have no such member.
+        **({"alarms": [_alarm(one) for one in out.alarms]} if out.alarms else {}),
     }
 
 
@@ -131,6 +134,14 @@ def _event(event: DeviceEvent) -> Json:
     vital = BY_CODE[event.vital].key if event.vital else None
     return {"kind": event.kind.value, "time": rfc3339(event.time_ns), "vital": vital, "value": event.value,
             "detail": event.detail}  # fmt: skip
+
+
+def _alarm(one: OwnedAlarm) -> Json:
+    alarm = one.alarm
+    step = "ends" if alarm.ends else "instant" if alarm.instant else "begins"
+    vital = BY_CODE[alarm.vital].key if alarm.vital else None
+    return {"vital": vital, "value": alarm.value, "time": rfc3339(one.time_ns), "code": alarm.label,
+            "priority": alarm.priority, "step": step}  # fmt: skip
 
 
 def identity_note(adapter: Adapter) -> str | None:

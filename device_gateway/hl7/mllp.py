@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -32,6 +33,8 @@ from vitals.model import Message
 
 ADAPTER: Final = "hl7v2"
 KIND: Final = "oru_r01"
+KINDS: Final[Mapping[bytes, str]] = MappingProxyType({b"R01": KIND, b"R40": "oru_r40", b"R42": "oru_r40"})
+"""Trigger events of ORU that are taken, and the kinds of their messages."""
 _READ_BYTES: Final = 64 * 1024
 _GRACE_S: Final = 1.0
 _ACCEPTED: Final = "AA"
@@ -53,6 +56,12 @@ class MllpEndpoint:
     def device(self, head: Head) -> str:
         """The device that a message is filed under, empty when its sender is unknown."""
         return self.senders.get(head.sender(), self.default_device)
+
+
+def kind_of(head: Head) -> str | None:
+    """The adapter's kind of a message; None for a message of another type."""
+    kind, trigger = [*head.parts(9), b"", b""][:2]
+    return KINDS.get(trigger) if kind == b"ORU" else None
 
 
 class _Stream(asyncio.StreamReaderProtocol):
@@ -220,7 +229,7 @@ class _Listener:
     async def _verdict(self, head: Head, message: bytes, peer: str) -> tuple[str, str]:
         """The code and, for a refusal, its reason; with ``AA`` the message is durable."""
         intake = self._intake
-        if head.parts(9)[:2] != [b"ORU", b"R01"]:
+        if kind_of(head) is None:
             return _REJECTED, "unsupported_message"
         device = self._endpoint.device(head)
         if not device:
@@ -253,7 +262,7 @@ class _Listener:
             self._recent[key] = ticket
             if len(self._recent) > self._settings.resend_memory:
                 self._recent.popitem(last=False)
-        entry = Message(device, ADAPTER, KIND, self._intake.clock.now_ns(), message)
+        entry = Message(device, ADAPTER, kind_of(head) or KIND, self._intake.clock.now_ns(), message)
         return self._intake.take(device, [Accept(entry, ticket=ticket, resend_of=older)])
 
     async def stop(self) -> None:

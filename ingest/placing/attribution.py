@@ -31,6 +31,7 @@ class Unplaced(Described):
     TWO_WEARERS = "two_wearers", "the time is not sure enough to tell two wearers apart"
     CLOCK_RESET = "clock_reset", "the device's clock was reset: its sequence rose while its time fell"
     NO_TIME = "no_time", "a stored record without a usable time"
+    OTHER_PATIENT = "other_patient", "the message names another patient than the one who wears the device"
 
 
 REASONS: tuple[Unplaced, ...] = tuple(Unplaced)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from msgspec import structs
 
-from ingest import pipeline
+from ingest import decoding
 from ingest.adapter import Context, Decoded
 from ingest.adapters.reading.marks import without_marks
 from tests.adapters.decoding import ADAPTERS, assert_sound, reading_rows
@@ -135,7 +135,7 @@ def fed(seed: Seed, payloads: Sequence[bytes]) -> Outcome:
     adapter, contexts = ADAPTERS[seed.message.adapter], [seed.context] * len(batch)
     decoded = checked(adapter.decode(batch, contexts), batch)
     # As ingest takes it: units fit their vitals, times lie in range, context can be written.
-    sound = pipeline.decode(adapter, batch, contexts)
+    sound = decoding.decode(adapter, batch, contexts)
     assert not any(reject.reason is Reason.ADAPTER_ERROR for reject in sound.rejects), (
         "ingest cannot take what came out"
     )

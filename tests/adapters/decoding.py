@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any
 
-from ingest.adapter import Adapter, Columns, Context, Decoded, SourceClock
+from ingest.adapter import Adapter, Alarm, Columns, Context, Decoded, SourceClock
 from ingest.adapters import BUILT_IN
 from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Flag, Statistic
@@ -131,7 +131,16 @@ def shown(decoded: Decoded) -> dict[str, Any]:
         "rejects": [{"reason": reject.reason.value, "detail": reject.detail} for reject in decoded.rejects],
         "unknown_members": decoded.unknown_members,
         **({"left_out": decoded.left_out} if decoded.left_out else {}),
+        **({"alarms": [_alarm(alarm) for alarm in decoded.alarms]} if decoded.alarms else {}),
     }
+
+
+def _alarm(alarm: Alarm) -> dict[str, Any]:
+    step = "ends" if alarm.ends else "instant" if alarm.instant else "begins"
+    return {
+        "vital": BY_CODE[alarm.vital].key if alarm.vital else None, "value": alarm.value, "time": iso(alarm.time_ns),
+        "code": alarm.label, "priority": alarm.priority, "step": step, "id": alarm.ident,
+    }  # fmt: skip
 
 
 def assert_sound(decoded: Decoded, messages: Sequence[Message]) -> None:

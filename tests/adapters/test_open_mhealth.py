@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import pipeline
+from ingest import decoding
 from ingest.adapter import Columns, Context, SourceClock
 from ingest.adapters.reading.timestamps import parse_rfc3339
 from ingest.pipeline import convert
@@ -419,7 +419,7 @@ def test_documents_that_are_nearly_right_never_raise(data: st.DataObject) -> Non
             document = changed(document, path, data.draw(ANY))
     batch = [message("omh", dumped(document), kind)]
     # As the pipeline calls it: an exception, or what no later stage could take, would be an adapter error.
-    decoded = pipeline.decode(ADAPTERS["omh"], batch, [Context()])
+    decoded = decoding.decode(ADAPTERS["omh"], batch, [Context()])
     assert_sound(decoded, batch)
     assert all(reject.reason is not Reason.ADAPTER_ERROR for reject in decoded.rejects)
     columns = decoded.batch

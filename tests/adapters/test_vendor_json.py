@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import pipeline
+from ingest import decoding
 from ingest.adapter import Context, Decoded, SourceClock
 from tests.adapters.decoding import ADAPTERS, assert_sound, decode, decode_all, message, shown
 from tests.adapters.vendor_documents import SAMPLES, Sample, copied, dumped, follow
@@ -41,7 +41,7 @@ def kept(sample: Sample) -> int:
 def check(sample: Sample, payload: bytes, **configured: str) -> Decoded:
     """Decode as the pipeline does: whatever an adapter gives must pass its checks."""
     batch = [message(sample.adapter, payload, sample.kind)]
-    decoded = pipeline.decode(ADAPTERS[sample.adapter], batch, [Context(settings=configured)])
+    decoded = decoding.decode(ADAPTERS[sample.adapter], batch, [Context(settings=configured)])
     assert_sound(decoded, batch)
     assert all(reject.reason is not Reason.ADAPTER_ERROR for reject in decoded.rejects)
     return decoded

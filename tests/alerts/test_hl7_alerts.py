@@ -149,3 +149,32 @@ def test_number_and_name_of_two_vitals_ask_a_person_to_look(beds: Any) -> None:
     assert not bed.world.rows(), "no reading is made of it"
     [listed] = bed.world.service.unknown_codes()
     assert (listed.kind, listed.samples) == (EventKind.CODE_CONFLICT, (70.0,))
+
+
+def test_a_monitor_that_names_another_patient_is_told_once_and_judges_nobody(beds: Any) -> None:
+    bed, spo2 = beds(programmed("copd")), f"150456^MDC_PULS_OXIM_SAT_O2^MDC|{{}}|{PERCENT}"
+    bed.world.known_as(bed.patient, "12345")
+    events = bed.say(spo2.format(97))
+    [told] = [event for event in events if event.kind == "raised"]
+    assert (told.rule, told.patient, told.severity.name) == ("review:other_patient:hl7v2-1", "", "S2")
+    assert told.text == (
+        "Device hl7v2-1 names another patient than the one it is assigned to, and its readings wait: look who is on "
+        "the device, correct the assignment or the patient on the device, then assign the readings"
+    )
+    for _ in range(3):
+        assert not bed.say(spo2.format(97))
+        assert not [event for event in bed.wait(600) if event.kind == "raised" and event.patient == ""]
+    [extreme] = bed.say(spo2.format(70))
+    assert (extreme.rule, extreme.text) == (
+        "review:unclaimed:hl7v2-1",
+        "Oxygen saturation 70 % from device hl7v2-1, and nobody knows whose it is (it names another patient than the "
+        "one it is assigned to): find the person, then assign the readings",
+    )
+    assert not bed.world.rows()
+    assert {alert.rule for alert in bed.engine.open_alerts() if alert.patient == bed.patient} <= {
+        "copd:S2-no-data-spo2"
+    }
+    bed.do(ControlKind.RESOLVE, told.alert)
+    bed.wait(300)
+    again = bed.say(spo2.format(97))
+    assert [(event.kind, event.rule) for event in again] == [("reopened", told.rule)], "it is not over"

@@ -237,6 +237,8 @@ def test_what_is_expected_of_a_device_can_be_changed(shared: World, api: Api) ->
     assert changed["expected_interval_s"] == 900
     assert api.post(path, {"expected_interval_s": None}, method="PATCH")["expected_interval_s"] is None
     assert shared.registry.device(device).settings == {"clock": "wall", "battery_low_percent": "12.5"}
+    changed = api.post(path, {"settings": {"clock": None, "patient": "ignore"}}, method="PATCH")
+    assert changed["settings"] == {"battery_low_percent": "12.5", "patient": "ignore"}
     for change, field in [
         ({"expected_interval_s": 0}, "expected_interval_s"),
         ({"expected_interval_s": "15m"}, "expected_interval_s"),

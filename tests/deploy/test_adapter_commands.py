@@ -200,6 +200,19 @@ def test_a_payload_that_is_too_large_or_empty_is_rejected_as_ingest_would() -> N
         assert [reject["reason"] for reject in found["rejects"]] == [reason]
 
 
+def test_alarms_are_shown_by_their_codes() -> None:
+    payload = (
+        b"MSH|^~\\&|MON|W|||20260301080000+0000||ORU^R40^ORU_R40|1|P|2.6\rOBR|1|a|a\r"
+        b"OBX|1|ST|196670^MDC_EVT_LO_VAL^MDC|1.3.1.150456.1|Jane Doe|||L~PH~SP|||R\r"
+    )
+    found = try_payload(ADAPTERS["hl7v2"], payload, "oru_r40", received_ns=RECEIVED_NS)
+    assert not found["rejects"]
+    [alarm] = found["alarms"]
+    assert (alarm["vital"], alarm["code"], alarm["priority"], alarm["step"]) == (
+        "spo2", "mdc:196670 MDC_EVT_LO_VAL", "high", "begins",
+    )  # fmt: skip
+
+
 def test_readings_that_would_wait_for_a_person_say_so() -> None:
     # Base time 2000, clock fault: the order is known, the time is not.
     packet = bytes.fromhex("0B 0E 00 E4 07 01 01 00 00 0C A6 FF FE 07 F1 20 08".replace(" ", ""))

@@ -88,6 +88,58 @@ def test_readings_corrections_and_withdrawals(ward: Running) -> None:
     assert (item["reason"], item["detail"]) == ("bad_value", "OBX[1]-5")
 
 
+def test_a_message_that_names_another_patient_waits_and_is_told(ward: Running) -> None:
+    patient = enrol(ward, 0)
+    ward.request("PATCH", f"patients/{patient}", json={"mrn": "777001"})
+    with Sender(mllp_port(ward)) as sender:
+        now = datetime.now(UTC).strftime("%Y%m%d%H%M%S+0000")
+        assert sender.answer(oru("N1", application="HUB0", facility="WARD", time=now)).code == "AA"
+        assert ward.settled("hub-0")["readings"]["unassigned"] == 1
+        (item,) = ward.get("unassigned")["items"]
+        assert (item["device"], item["reason"]) == ("hub-0", "other_patient")
+        eventually(lambda: ward.get("alerts")["items"], within_s=30, what="the alert")
+        (alert,) = ward.get("alerts")["items"]
+        assert (alert["rule"], alert["patient"]) == ("review:other_patient:hub-0", "")
+        assert "names another patient" in alert["text"]
+        assert "0017" not in str(alert)
+        assert ward.get(f"alerts/{alert['id']}/explanation")["rule"]["words"] == alert["text"]
+        ward.request("PATCH", f"patients/{patient}", json={"mrn": "pt 0017"})
+        assert sender.answer(oru("N2", application="HUB0", facility="WARD", time=at(60))).code == "AA"
+        assert ward.settled("hub-0")["readings"]["stored"] == 1
+
+
+def test_an_alarm_of_a_monitor_is_an_alert_until_a_person_acknowledges_it(ward: Running) -> None:
+    patient = enrol(ward, 0)
+
+    def told(phase: str) -> bytes:
+        now = datetime.now(UTC).strftime("%Y%m%d%H%M%S+0000")
+        lines = [
+            f"MSH|^~\\&|HUB0|WARD|RPM|SITE|{now}||ORU^R40^ORU_R40|{phase}|P|2.6|||AL|NE", "PID|1||PT-0017||Doe^Jane",
+            f"OBR|1|al_01|al_01|196616^MDC_EVT_ALARM^MDC|||{now}",
+            f"OBX|1|ST|196670^MDC_EVT_LO_VAL^MDC|1.3.1.150456.1|Doe: low|||L~PH~SP|||R|||{now}",
+            "OBX|2|NM|150456^MDC_PULS_OXIM_SAT_O2^MDC|1.3.1.150456.2|84|262688^MDC_DIM_PERCENT^MDC|||||R",
+            f"OBX|3|ST|68481^MDC_ATTR_EVENT_PHASE^MDC|1.3.1.150456.3|{phase}||||||R",
+        ]  # fmt: skip
+        return "".join(line + "\r" for line in lines).encode()
+
+    with Sender(mllp_port(ward)) as sender:
+        assert sender.answer(told("start")).code == "CA"
+        eventually(lambda: ward.get("alerts")["items"], within_s=30, what="the alert")
+        (alert,) = ward.get("alerts")["items"]
+        assert (alert["rule"], alert["patient"], alert["severity"]) == ("monitor:spo2", patient, "S1")
+        assert alert["text"] == "The monitor alarms: Oxygen saturation 84 %, lo val (code 196670), high priority"
+        explained = ward.get(f"alerts/{alert['id']}/explanation")
+        assert explained["rule"]["words"] == alert["text"]
+        assert explained["resolves"] == "the monitor says that it is over"
+        assert sender.answer(told("end")).code == "CA"
+        returned = [{"state": "rtn_unack", "id": alert["id"]}]
+        eventually(
+            lambda: [{"state": one["state"], "id": one["id"]} for one in ward.get("alerts")["items"]] == returned,
+            within_s=30, what="the end of the alarm",
+        )  # fmt: skip
+        assert ward.settled("hub-0")["messages"]["decoded"] == 2
+
+
 def test_the_code_map_of_a_sender_gives_its_local_codes_a_meaning(ward: Running) -> None:
     patients = [enrol(ward, number) for number in (0, SENDERS - 1)]
     with Sender(mllp_port(ward)) as sender:

@@ -204,6 +204,10 @@ def _results(expected: Mapping[str, Any]) -> list[str]:
         rows = [(code(one["kind"]), _code(one["vital"]), _number(one.get("value")), one["time"], _code(one["detail"]))
                 for one in expected["events"][:MOST_ROWS]]  # fmt: skip
         parts.append(table(("event", "vital", "value", "time", "detail"), rows))
+    if expected.get("alarms"):
+        alarms = [(_code(one["vital"]), _number(one["value"]), one["time"], _code(one["code"]), one["priority"],
+                   one["step"]) for one in expected["alarms"]]  # fmt: skip
+        parts.append(table(("alarm of", "value", "time", "code", "priority", "step"), alarms))
     if expected["rejects"]:
         rows = [(code(one["reason"]), _code(one["detail"])) for one in expected["rejects"]]
         parts.append(table(("reject", "detail"), rows))

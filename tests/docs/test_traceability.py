@@ -26,7 +26,7 @@ WANTED: Final = [
     "G1a", "G1b", "G1c", *(f"G2{letter}" for letter in "abcde"), "G3a", "G4a", "G4b", "G4c", "G4d", "G4e",
     *(f"G6{letter}" for letter in "abcde"),
     *(f"G5{letter}" for letter in "abcdef"),
-    *(f"N3{letter}" for letter in "abcdef"),
+    *(f"N3{letter}" for letter in "abcdefgh"),
     "N8a", "N8b", "N8c", "N9a", "N9b", "N9c",
     *(f"N1{letter}" for letter in "abcdefghij"),
     *(f"N2{letter}" for letter in "abcde"),

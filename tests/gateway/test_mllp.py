@@ -188,12 +188,21 @@ def test_a_sender_that_asks_for_an_accept_acknowledgement_gets_one(door: Door) -
         assert sender.answer(oru("N1", accept="AL", application="STRANGER")).code == "CR"
 
 
+def test_alarms_are_taken_as_messages_of_their_own_kind(tmp_path: Path) -> None:
+    with opened(tmp_path) as door, door.sender() as sender:
+        for number, trigger in enumerate(("R40", "R42")):
+            ack = sender.answer(oru(f"N{number}", kind=f"ORU^{trigger}^ORU_{trigger}"))
+            assert (ack.msh[9], ack.code) == (f"ACK^{trigger}^ACK", "AA")
+        assert [message.kind for message in messages(door.gateway.log)] == ["oru_r40", "oru_r40"]
+
+
 REFUSED = {
     "unknown sender": (oru("N9", application="STRANGER"), "unknown_sender", "N9"),
     "unknown facility": (oru("N9", facility="ELSEWHERE"), "unknown_sender", "N9"),
     "no sender": (oru("N9", application=""), "unknown_sender", "N9"),
     "device not enrolled": (oru("N9", application="GONE"), "unknown_device", "N9"),
     "another message": (oru("N9", kind="ADT^A01^ADT_A01"), "unsupported_message", "N9"),
+    "another result": (oru("N9", kind="ORU^R41^ORU_R41"), "unsupported_message", "N9"),
     "no message type": (oru("N9", kind=""), "unsupported_message", "N9"),
     "no HL7": (b"hello", "not_hl7", ""),
     "nothing": (b"", "not_hl7", ""),

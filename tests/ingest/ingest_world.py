@@ -23,9 +23,10 @@ from vitals.catalog import BY_CODE
 from vitals.glossary import Basis, EventKind, Flag
 from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent, Entry, Heartbeat, Message, VitalBatch
+from vitals.record_numbers import RecordNumbers
 from vitals.registry.sql import SqlRegistry
 from vitals.store.duckdb import DuckDBStore
-from vitals.vault import Vault
+from vitals.vault import Identity, IdentityVault, Vault
 
 MINUTE, HOUR, DAY = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND
 MS = 1_000_000
@@ -84,11 +85,13 @@ class World:
         self.log = LocalLog(self.path / "vitals.db", self.clock, schema=JOURNAL_SCHEMA)
         self.store = DuckDBStore(self.path / "store.duckdb", memory_mb=128, threads=1)
         self.journal = Journal(self.log, self.vault.zone("quarantine"))
+        self.identities = IdentityVault(self.path / "identities.db", self.vault.zone("identities"))
         self.meters = CollectorRegistry()
         metrics = IngestMetrics(self.meters)
         self.service = IngestService(
-            self.raw, self.journal, self.registry, self.adapters, self.clock, metrics, self._received, self.store
-        )
+            self.raw, self.journal, self.registry, self.adapters, self.clock, metrics, self._received, self.store,
+            patients=RecordNumbers(self.identities),
+        )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, metrics)
 
     def _received(self) -> dict[str, int]:
@@ -97,6 +100,7 @@ class World:
     def close_core(self) -> None:
         self.log.close()
         self.store.close()
+        self.identities.close()
 
     def restart(self) -> None:
         """The core ends and starts again."""
@@ -119,6 +123,10 @@ class World:
         patient = self.registry.add_patient(zone=zone).id
         self.registry.assign(name, patient, from_ns=None, to_ns=None)
         return patient
+
+    def known_as(self, patient: str, record_number: str | None) -> None:
+        """Give a patient a name and a record number."""
+        self.identities.put(patient, Identity("Jane Doe", mrn=record_number))
 
     # The gateway
 

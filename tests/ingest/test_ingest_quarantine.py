@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ingest import pipeline
+from ingest import decoding
 from ingest.adapter import (
     Adapter,
     Columns,
@@ -221,7 +221,7 @@ def test_documents_and_corrections_keep_their_rows_through_the_halves() -> None:
 
     payloads = (b"90", b"x", b"91", b"92", b"y", b"93")
     messages = [Message("d", "lines", "", 5, payload) for payload in payloads]
-    decoded = pipeline.decode(replace(LINES, decode=decode), messages, [Context()] * len(messages))
+    decoded = decoding.decode(replace(LINES, decode=decode), messages, [Context()] * len(messages))
     assert decoded.document is not None
     assert decoded.correction is not None
     assert decoded.document.tolist() == [0, 0, 92, 93]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from vitals.glossary import Basis, EventKind, Flag, Reason, Statistic
-from vitals.model import DeviceEvent, batch_from_rows
+from vitals.glossary import Basis, ControlKind, EventKind, Flag, Reason, Statistic
+from vitals.model import Control, DeviceEvent, batch_from_rows
 from vitals.records import Ledger, MessageLedger, QuarantineItem, ReadingLedger
 from vitals.visibility import Shown, ShownIn, shown_in
 
@@ -23,6 +23,7 @@ HELD = QuarantineItem("1", "d", "json", 1, "", Reason.MALFORMED, "", 0, 1)
         (batch_from_rows([ROW | {"patient": None}]), ShownIn.UNASSIGNED),
         (DeviceEvent("d", EventKind.VALUE_ABSENT, 0), ShownIn.EVENTS),
         (HELD, ShownIn.QUARANTINE),
+        (Control(ControlKind.ALARM, 0, "system", {}), ShownIn.ALERTS),
     ],
 )
 def test_each_thing_is_in_one_list(item: Shown, where: ShownIn) -> None:

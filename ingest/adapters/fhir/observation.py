@@ -4,19 +4,21 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from ingest.adapter import ReadingsBuilder, SourceClock
 from ingest.adapters.fhir import beside, codes, times, values
 from ingest.adapters.fhir.beside import ObservationQuality
 from ingest.adapters.fhir.codes import Coding, Meaning, Node, member, required
+from ingest.adapters.fhir.statuses import STATUSES, ObservationStatus
+from ingest.adapters.fhir.subject import named_patient
 from ingest.adapters.fhir.times import Coincident, EffectiveTime
 from ingest.adapters.fhir.values import DataAbsent, Samples, Value
 from vitals.catalog import BY_CODE
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import DeviceEvent, Message
+from vitals.records import NamedPatient
 from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, to_canonical
 
@@ -31,29 +33,6 @@ _PHD_IDENTIFIER: Final = "http://hl7.org/fhir/uv/phd/StructureDefinition/PhdBase
 _TEMPERATURE_SITE: Final = (codes.LOINC, "8327-9")
 
 
-class _Status(NamedTuple):
-    """What a status makes of the values; ``is_withheld``: they are told as events, nothing may alert on them."""
-
-    flags: int = 0
-    is_withheld: bool = False
-    is_noted: bool = True
-    is_correction: bool = False
-
-
-_STATUSES: Final[Mapping[str, _Status]] = MappingProxyType(
-    {
-        "final": _Status(is_noted=False),
-        "amended": _Status(is_correction=True),
-        "corrected": _Status(is_correction=True),
-        "preliminary": _Status(_ESTIMATED),
-        "entered-in-error": _Status(_RETRACTED),
-        "cancelled": _Status(_RETRACTED),
-        "registered": _Status(is_withheld=True),
-        "unknown": _Status(is_withheld=True),
-    }
-)
-
-
 @dataclass(slots=True)
 class ObservationSource:
     """The message that is read, the device's settings, and where in it the Observation stands."""
@@ -65,6 +44,8 @@ class ObservationSource:
     entry: int = 0
     prefix: str = ""
     clocks: Mapping[str, Coincident] = field(default_factory=dict)
+    checks_patient: bool = True
+    patients: Mapping[str, Node] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -94,13 +75,14 @@ class _Measurement:
     source: ObservationSource
     out: ObservationOutput
     status: str
-    rule: _Status
+    rule: ObservationStatus
     at: EffectiveTime
     seq: int
     document: int
     flags: int
     quality: ObservationQuality
     context: dict[str, Any]
+    named: NamedPatient | None
     vitals: set[int] = field(default_factory=set)
 
 
@@ -129,7 +111,7 @@ def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) ->
     """Status, time, identity and quality of an Observation."""
     prefix = source.prefix
     status = required(resource, "status", str, prefix)
-    rule = _STATUSES.get(status)
+    rule = STATUSES.get(status)
     if rule is None:
         raise DecodeError(Reason.BAD_VALUE, f"{prefix}status")
     at = times.when(resource, prefix, source.message.received_ns)
@@ -149,7 +131,8 @@ def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) ->
     quality = out.aside(beside.quality, resource, prefix, source.status_code) or ObservationQuality()
     seq = _seq(out.aside(beside.identifiers, resource, prefix) or [], source, at)
     document = _document(resource, source, seq)
-    return _Measurement(source, out, status, rule, at, seq, document, flags, quality, context)
+    named = out.aside(named_patient, resource, prefix, source.patients) if source.checks_patient else None
+    return _Measurement(source, out, status, rule, at, seq, document, flags, quality, context, named)
 
 
 def _note(found: list[Coding], node: Node, prefix: str, measurement: _Measurement) -> None:
@@ -259,7 +242,7 @@ def _add(node: Node, meaning: Meaning, prefix: str, own: ObservationQuality, mea
         measurement.out.readings.add(
             measurement.source.index, vital, found.value, found.unit, at.time_ns, clock=at.clock, seq=measurement.seq,
             ended_ns=at.ended_ns, tz_min=at.tz_min, flags=flags | found.flags, context=context,
-            document=measurement.document, correction=measurement.rule.is_correction,
+            document=measurement.document, correction=measurement.rule.is_correction, named=measurement.named,
         )  # fmt: skip
     measurement.vitals.add(vital)
 
@@ -279,7 +262,7 @@ def _add_samples(samples: Samples, vital: int, prefix: str, flags: int, why: str
         measurement.out.readings.add(
             measurement.source.index, vital, value, samples.unit, moments[place], clock=at.clock, seq=measurement.seq,
             tz_min=at.tz_min, flags=flags | side, context=limited if side else context,
-            document=measurement.document, correction=measurement.rule.is_correction,
+            document=measurement.document, correction=measurement.rule.is_correction, named=measurement.named,
         )  # fmt: skip
 
 

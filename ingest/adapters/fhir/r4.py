@@ -1,7 +1,8 @@
 """``fhir``: FHIR R4 Observations, alone or in a Bundle (device-formats.md 4; interop.md 1.1, 1.2).
 
 A reading is the value of an Observation or of one of its components, known by any of its LOINC and MDC codings. Its
-patient is never read from the payload: attribution is by device. Of free text, names and references nothing is copied.
+patient is that of the device: an identifier of the subject is compared with the assignment, in memory only. Of free
+text, names and references nothing is copied.
 
 Identity (device-formats.md 4.4): the effective time as sent, and ``seq``: a hash below 0 of the sender's identifier,
 an opaque key, where there is one, else 0. Without any time the receipt time, and ``ordinal * 4096 + entry`` for want
@@ -26,6 +27,7 @@ from ingest.adapter import Adapter, Context, Decoded, Reject
 from ingest.adapters.fhir import codes, times, values
 from ingest.adapters.fhir.codes import Node, member, required
 from ingest.adapters.fhir.observation import ObservationOutput, ObservationSource, add_observation
+from ingest.adapters.fhir.subject import patients_of
 from ingest.adapters.fhir.times import Coincident
 from ingest.adapters.reading.json_document import Repeated, parse
 from ingest.files.json_splitting import JsonRecords
@@ -111,6 +113,8 @@ def _add_bundle(bundle: Node, source: ObservationSource, out: ObservationOutput,
     entries = member(bundle, "entry", list, "") or []
     if b"derivedFrom" in source.message.payload or may_repeat:
         source.clocks = _clocks(entries)
+    if source.checks_patient and b"Patient" in source.message.payload:
+        source.patients = patients_of(entries)
     for number, entry in enumerate(entries):
         path = f"entry[{number}]"
         source.entry, source.prefix = number, f"{path}.resource."
@@ -161,8 +165,9 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
     rejects: list[Reject] = []
     for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
         source = ObservationSource(
-            index, message, _setting(context, "sampled_data_tokens"), _setting(context, "status_code")
-        )
+            index, message, _setting(context, "sampled_data_tokens"), _setting(context, "status_code"),
+            checks_patient=context.settings.get("patient") != "ignore",
+        )  # fmt: skip
         try:
             _add_document(source, out)
         except DecodeError as problem:
@@ -172,8 +177,9 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
             out.problems = []
     readings = out.readings
     return Decoded(
-        readings.build(), out.events, rejects, out.ignored, out.left_out, readings.documents(), readings.corrections()
-    )
+        readings.build(), out.events, rejects, out.ignored, out.left_out, readings.documents(), readings.corrections(),
+        readings.named,
+    )  # fmt: skip
 
 
 _DEFAULTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -205,6 +211,8 @@ ADAPTER = Adapter(
             f"the limits; `{values.TOKENS}` by default",
             "status_code": "MDC code of the measurement status, whose bits are codes like `67911.4`; "
             f"`{codes.MEASUREMENT_STATUS}` by default",
+            "patient": "check (default): where the subject is identified by another record number than that of the "
+            "wearer, the readings wait as unassigned; ignore: the sender's numbers are not those of the site",
         }
     ),
     files=MappingProxyType({"": JsonRecords(("entry",), array=False)}),

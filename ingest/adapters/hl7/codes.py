@@ -219,3 +219,8 @@ def unit(vital: int, parts: tuple[str, ...]) -> int | None:
 def rhythm(number: int) -> str:
     """The catalogue's word for an MDC rhythm code, empty for another."""
     return next((word for word, code in _RHYTHM.other_codes.items() if code == number), "")
+
+
+def is_mdc(parts: Sequence[str]) -> bool:
+    """Whether a coded value says that it is an MDC code: other numbers may be anything."""
+    return parts[2:3] == ["MDC"] or (parts[1:2] != [] and parts[1].startswith("MDC_"))

@@ -1,11 +1,14 @@
 """The rows of a message: which OBX stand under which order, and which of them lost their tail."""
 
 import re
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from ingest.adapters.hl7.segments import NULL, Document, Segment
+from ingest.adapters.hl7.segments import NULL, Delimiters, Document, Segment
+from ingest.adapters.reading.stated_patient import OTHER, stated_patient
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
+from vitals.records import NamedPatient
 
 _OFFSET: Final = re.compile(r"[+-]\d{4}$", re.ASCII)
 
@@ -20,14 +23,23 @@ class Row(NamedTuple):
     is_cut: bool
 
 
-def collected(doc: Document) -> tuple[list[Row], list[DecodeError]]:
-    """The OBX rows of a message, and its lines that are no segments.
+class Collected(NamedTuple):
+    """The OBX rows of a message, its lines that are no segments, and the patient whom its PID names."""
+
+    rows: list[Row]
+    strays: list[DecodeError]
+    named: NamedPatient | None
+
+
+def collected(doc: Document) -> Collected:
+    """What stands below the MSH of a message.
 
     Raises:
         DecodeError: MALFORMED for a second MSH, AMBIGUOUS_ENCODING for a second patient, MISSING_FIELD without an OBX.
     """
     rows: list[Row] = []
     strays: list[DecodeError] = []
+    named: NamedPatient | None = None
     order, patients, start, patient, before = 0, 0, "", "", ""
     for number, segment in doc.lines:
         if segment is None:
@@ -38,10 +50,11 @@ def collected(doc: Document) -> tuple[list[Row], list[DecodeError]]:
                 raise DecodeError(Reason.MALFORMED, f"line {number}: a second MSH")
             case "PID":
                 patients, start = patients + 1, ""
-                named = segment.field(3)
-                if patient and named not in {"", patient}:
+                listed = segment.field(3)
+                if patient and listed not in {"", patient}:
                     raise DecodeError(Reason.AMBIGUOUS_ENCODING, f"PID[{patients}]-3: another patient")
-                patient = patient or named
+                if listed and not patient:
+                    patient, named = listed, stated_patient(_identifiers(segment, doc.delimiters))
             case "OBR":
                 order, start = order + 1, first(doc, segment.field(7))
             case "OBX":
@@ -50,7 +63,20 @@ def collected(doc: Document) -> tuple[list[Row], list[DecodeError]]:
                 before = max(before, segment.field(14), key=len)
     if not rows:
         raise DecodeError(Reason.MISSING_FIELD, "OBX")
-    return rows, strays
+    return Collected(rows, strays, named)
+
+
+def _identifiers(pid: Segment, marks: Delimiters) -> Iterator[tuple[str, str]]:
+    """(number, type) of the identifiers of PID-3; PID-2 and PID-4 of older versions, and a number with its check digit,
+    can only agree."""
+    for text in marks.repetitions(pid.field(3)):
+        number, check, _, _, kind = [*marks.components(text), "", "", "", "", ""][:5]
+        yield number, kind
+        if check:
+            yield number + check, OTHER
+    for place in (2, 4):
+        for text in marks.repetitions(pid.field(place)):
+            yield marks.components(text)[0], OTHER
 
 
 def first(doc: Document, field: str) -> str:

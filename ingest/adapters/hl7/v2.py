@@ -1,4 +1,5 @@
-"""``hl7v2``: HL7 v2 ORU^R01 of devices and hubs, IHE PCD-01 (device-formats.md 6.4, interop.md 2.2).
+"""``hl7v2``: HL7 v2 ORU^R01 of devices and hubs, IHE PCD-01 (device-formats.md 6.4, interop.md 2.2). ORU^R40 and R42
+are read by :mod:`ingest.adapters.hl7.alarms`.
 
 Layout: ``MSH``, then per patient ``PID [PV1]`` and per order ``OBR`` with its ``OBX`` rows; delimiters come from MSH.
 An OBX is a reading when OBX-3 names a vital: MDC by :mod:`ingest.adapters.hl7.mdc`, or LOINC, the alternate triple too,
@@ -21,7 +22,7 @@ time, and its ``seq`` covers the message's ordinal.
 A withdrawn reading has no number (NaN, RETRACTED), so that it is a revision also when the same number is withdrawn.
 
 A message that names two patients (PID-3) is rejected whole: it is filed under one device, which has one wearer.
-PID-3 is compared for that and for nothing else.
+The identifiers of PID-3 go with the readings to the comparison with the assignment, in memory only.
 """
 
 import math
@@ -32,21 +33,21 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
-import numpy as np
-
-from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code
+from ingest.adapter import Adapter, Alarm, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code
 from ingest.adapters.hl7 import codes
+from ingest.adapters.hl7.alarms import KIND as ALARMS
+from ingest.adapters.hl7.alarms import read_alarms
 from ingest.adapters.hl7.codes import Coded
 from ingest.adapters.hl7.mdc import METRICS, Metric, is_setting
 from ingest.adapters.hl7.rows import Row, collected, first
 from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time, time_or_none
-from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
+from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of, urgency
 from ingest.files.splitting import Hl7Messages
-from vitals.catalog import BY_CODE, is_urgent
+from vitals.catalog import BY_CODE
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import DeviceEvent, Message
-from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
+from vitals.units import UNIT_BY_NAME
 
 _PATH: Final = re.compile(r"\d{1,10}(?:\.\d{1,10}){0,7}", re.ASCII)
 _EUI: Final = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
@@ -63,6 +64,7 @@ class _Output:
         self.readings = ReadingsBuilder()
         self.events: list[DeviceEvent] = []
         self.rejects: list[Reject] = []
+        self.alarms: list[Alarm] = []
         self.unknown = 0
 
 
@@ -85,7 +87,8 @@ class _Reader:
         self._sent = time_or_none(first(self._doc, header.field(7)))
         self._devices: dict[str, dict[str, str]] = {}
         self.problems: list[DecodeError] = []
-        self._rows, self._strays = collected(self._doc)
+        self._rows, self._strays, named = collected(self._doc)
+        self._named = named if choices.checks_patient else None
         self._modalities = self._modality()
 
     def _modality(self) -> dict[tuple[int, str], str]:
@@ -221,6 +224,7 @@ class _Reader:
             self._index, metric.vital, value.value, unit, source, clock=clock,
             seq=_hashed(self._sender, path, str(coded), salt), tz_min=offset, flags=value.flags, context=context,
             document=self._document, correction=self._choices.obx11.get(row.segment.field(11)) == "corrected",
+            named=self._named,
         )  # fmt: skip
 
     def _time(self, row: Row) -> tuple[Time | None, bool]:
@@ -247,7 +251,7 @@ class _Reader:
 
     def _other(self, segment: Segment, coded: Coded) -> None:
         parts = self._marks.components(self._marks.repetitions(segment.field(5))[0])
-        number = codes.mdc_number(*parts[:2]) if _is_mdc(parts) else None
+        number = codes.mdc_number(*parts[:2]) if codes.is_mdc(parts) else None
         if coded.number == codes.MODALITY and number in codes.MODALITIES:
             return
         if number == codes.NO_TIME_SYNC:
@@ -306,7 +310,7 @@ class _Reader:
         for vital in perhaps:
             unit = codes.unit(vital, parts)
             if value is not None and unit is not None:
-                told.append(_urgency(vital, value, unit))
+                told.append(urgency(vital, value, unit))
         _, vital, shown = max(told, key=itemgetter(0), default=(False, 0, value))
         # Test data says nothing of a person, so no vital is named that it could be judged by.
         is_test = (self._flags | quality_of(segment.field(8), self._marks, self._choices).flags) & _TEST_DATA
@@ -329,17 +333,6 @@ class _Reader:
         return f" in {UNIT_BY_NAME[code].ucum}" if code in UNIT_BY_NAME else ""
 
 
-def _urgency(vital: int, value: float, unit: int) -> tuple[bool, int, float]:
-    """Whether a value is beyond the red limits of a vital, the vital, and the value in its canonical unit."""
-    measured = to_canonical([value], UNIT_BY_CODE[unit].ucum, BY_CODE[vital].unit)
-    return bool(is_urgent(np.array([vital], np.uint16), measured)[0]), vital, float(measured[0])
-
-
-def _is_mdc(parts: Sequence[str]) -> bool:
-    """Whether a coded value says that it is an MDC code: other numbers may be anything."""
-    return parts[2:3] == ["MDC"] or (parts[1:2] != [] and parts[1].startswith("MDC_"))
-
-
 def _hashed(*parts: str) -> int:
     """A negative 63-bit number that is the same for the same texts, in every process."""
     digest = blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
@@ -348,7 +341,10 @@ def _hashed(*parts: str) -> int:
 
 def _decode(index: int, message: Message, settings: Context, output: _Output) -> None:
     """Add what one message gives; raises ``DecodeError`` for its first problem, with the number of others."""
-    reader = _Reader(index, message, Choices.of(settings.settings), output)
+    choices = Choices.of(settings.settings)
+    if read_alarms(index, message, choices, output.alarms, output.events):
+        return
+    reader = _Reader(index, message, choices, output)
     reader.read()
     if reader.problems:
         first, others = reader.problems[0], len(reader.problems) - 1
@@ -374,6 +370,8 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
         output.unknown,
         document=readings.documents(),
         correction=readings.corrections(),
+        named=readings.named,
+        alarms=output.alarms,
     )
 
 
@@ -384,7 +382,8 @@ ADAPTER = Adapter(
     kinds=MappingProxyType(
         {
             "oru_r01": "one ORU^R01 message, with or without its MLLP frame",
-            "": "one ORU^R01 message, with or without its MLLP frame",
+            ALARMS: "one ORU^R40 or ORU^R42 message with alarms of the device (IHE PCD-04)",
+            "": "any of these; MSH-9 decides",
         }
     ),
     vitals=frozenset(BY_CODE[metric.vital].key for metric in (*METRICS.values(), *codes.LOINC.values())),

@@ -7,11 +7,15 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from ingest.adapters.hl7 import code_map, codes
 from ingest.adapters.hl7.code_map import CodeMap
 from ingest.adapters.hl7.segments import NULL, Delimiters
+from vitals.catalog import BY_CODE, is_urgent
 from vitals.errors import ConfigError, DecodeError
 from vitals.glossary import Flag, Reason
+from vitals.units import UNIT_BY_CODE, to_canonical
 
 _BELOW: Final = int(Flag.BELOW_RANGE)
 _ABOVE: Final = int(Flag.ABOVE_RANGE)
@@ -65,6 +69,8 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
         f" note, comma-separated, over the defaults {_OBX8}; other words are counted and ignored",
         "empty_obx11": "final (default): a value without OBX-11 is taken as final, context `status` = `assumed_final`;"
         " reject: its row is rejected",
+        "patient": "check (default): where PID-3 names another record number than that of the wearer, the readings wait"
+        " as unassigned; ignore: the sender's numbers are not the record numbers of the site",
         "code_map": "the sender's code map, a TOML text; `hl7.senders` of the settings file names its file",
         "battery_code": f"MDC number of the battery level in percent (default {_BATTERY})",
     }
@@ -72,7 +78,7 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 """What the sources leave open (device-formats.md 6.4), by setting of a device."""
 
 
-_NAMES: Final = ("obx11", "obx8", "empty_obx11", "code_map", "battery_code")
+_NAMES: Final = ("obx11", "obx8", "empty_obx11", "code_map", "battery_code", "patient")
 
 
 class Number(NamedTuple):
@@ -106,6 +112,7 @@ class Choices(NamedTuple):
     battery: int
     empty_is_final: bool
     code_map: CodeMap
+    checks_patient: bool
 
     @staticmethod
     def of(settings: Mapping[str, str]) -> "Choices":
@@ -114,9 +121,11 @@ class Choices(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str) -> Choices:
+def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str, patient: str) -> Choices:
     if empty not in {"", "final", "reject"}:
         raise DecodeError(Reason.BAD_VALUE, "setting empty_obx11")
+    if patient not in {"", "check", "ignore"}:
+        raise DecodeError(Reason.BAD_VALUE, "setting patient")
     if battery and not re.fullmatch(r"\d{1,10}", battery, re.ASCII):
         raise DecodeError(Reason.BAD_VALUE, "setting battery_code")
     return Choices(
@@ -125,6 +134,7 @@ def _choices(obx11: str, obx8: str, empty: str, local: str, battery: str) -> Cho
         int(battery or _BATTERY),
         empty != "reject",
         _code_map(local),
+        patient != "ignore",
     )
 
 
@@ -216,3 +226,9 @@ def coded_value(kind: str, parts: Sequence[str], words: Sequence[str]) -> Number
             if word and word in words:
                 return Number(float(words.index(word)))
     raise DecodeError(Reason.BAD_VALUE, "5")
+
+
+def urgency(vital: int, value: float, unit: int) -> tuple[bool, int, float]:
+    """Whether a value is beyond the red limits of a vital, the vital, and the value in its canonical unit."""
+    measured = to_canonical([value], UNIT_BY_CODE[unit].ucum, BY_CODE[vital].unit)
+    return bool(is_urgent(np.array([vital], np.uint16), measured)[0]), vital, float(measured[0])
