@@ -1,6 +1,6 @@
 """What the API needs from the other services, as ports; wired where the services are composed."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
 from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, IngestView, Log, Registry, Store
 from vitals.records import Alert, DatedZone, Patient
+from vitals.sources import Source
 from vitals.vault import Identity
 
 
@@ -101,11 +102,11 @@ class Dependencies:
     """Ports of the API.
 
     ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
-    text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
-    and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and rules.
-    ``schemas`` are published JSON Schemas by name.
-    ``glucose_report`` is the report of a patient over ``start_ns <= time < end_ns``. ``device_side`` leads to the
-    gateway's HTTP ingest; None where no gateway runs.
+    text, ``system`` rates and lags. ``adapters`` are what a device may be enrolled with, by name. ``parse_limits``
+    checks and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and
+    rules. ``schemas`` are published JSON Schemas by name.
+    ``glucose_report`` is the report of a patient over ``start_ns <= time < end_ns``.
+    ``device_side`` leads to the gateway's HTTP ingest; None where no gateway runs.
     """
 
     registry: PatientRegistry
@@ -121,7 +122,7 @@ class Dependencies:
     readiness: Callable[[], list[str]]
     metrics: Callable[[], str]
     system: Callable[[], Mapping[str, Any]]
-    adapters: Collection[str]
+    adapters: Mapping[str, Source]
     schemas: Mapping[str, Mapping[str, Any]]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
     rulebook: RulebookView

@@ -25,6 +25,7 @@ from vitals.records import (
     UnknownCode,
     Window,
 )
+from vitals.sources import Unpaged
 from vitals.times import SECOND_NS, rfc3339
 from vitals.units import UNIT_BY_CODE
 from vitals.vault import Identity
@@ -180,6 +181,11 @@ def device_json(device: Device, state: DeviceState, wearer: str | None) -> Json:
         "faults": [_fault_json(fault) for fault in state.faults],
         "patient": wearer,
     }
+
+
+def unpaged_json(found: Sequence[Unpaged]) -> list[Json]:
+    """Vital signs that a device cannot page for, and why."""
+    return [{**one._asdict(), "reason": one.reason} for one in found]
 
 
 def clock_json(state: AheadState) -> Json:
