@@ -105,7 +105,7 @@ class Dependencies:
     text, ``system`` rates and lags. ``adapters`` are what a device may be enrolled with, by name. ``parse_limits``
     checks and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and
     rules. ``schemas`` are published JSON Schemas by name.
-    ``glucose_report`` is the report of a patient over ``start_ns <= time < end_ns``.
+    ``glucose_report`` is the report of a patient, who lived in these zones, over ``start_ns <= time < end_ns``.
     ``device_side`` leads to the gateway's HTTP ingest; None where no gateway runs.
     """
 
@@ -126,7 +126,7 @@ class Dependencies:
     schemas: Mapping[str, Mapping[str, Any]]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
     rulebook: RulebookView
-    glucose_report: Callable[[Patient, int, int], dict[str, Any]]
+    glucose_report: Callable[[Patient, Sequence[DatedZone], int, int], dict[str, Any]]
     backtests: Backtests
     device_side: httpx.AsyncBaseTransport | None = None
 

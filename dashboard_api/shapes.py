@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from dashboard_api.times import rfc3339_column
 from vitals.catalog import BY_CODE, Vital
+from vitals.days import dates
 from vitals.device_state import AheadState, DeviceState, Fault, ToldEvent
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
@@ -18,6 +19,7 @@ from vitals.records import (
     Alert,
     AlertEvent,
     Assignment,
+    DatedZone,
     Device,
     Patient,
     QuarantineItem,
@@ -107,8 +109,8 @@ def _readings(batch: VitalBatch) -> Iterator[Json]:
         }
 
 
-def window_json(vital: Vital, window: Window, next_ns: int | None) -> Json:
-    """A series as columns; ``next`` is the start of the rest that did not fit."""
+def window_json(vital: Vital, window: Window, next_ns: int | None, zones: Sequence[DatedZone]) -> Json:
+    """A series as columns; ``next`` is the start of the rest that did not fit. Days are those of ``zones``."""
     kinds, row_kind = np.unique(window.flags, return_inverse=True)
     words = [flag_words(int(flags)) for flags in kinds]
     out: Json = {
@@ -130,6 +132,7 @@ def window_json(vital: Vital, window: Window, next_ns: int | None) -> Json:
         }
     else:
         out["count"] = window.count.tolist()
+        out |= {"day": dates(zones, window.time_ns.tolist())} if window.resolution == "1d" else {}
     return out
 
 

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.page.conftest import Ward, Watched, limit, sign_in
+from tests.page.conftest import Ward, Watched, limit, open_page, readings, sign_in
 
 pytestmark = pytest.mark.browser
 Picture = Callable[[Page, str], None]
@@ -82,3 +83,34 @@ def test_the_system_view_says_which_list_shows_everything(ward: Ward, watched: W
     expect(quarantine.get_by_role("link")).to_have_attribute("href", "#/quarantine")
     expect(page.locator('tr[data-place="history"]')).to_contain_text("in the patient's history")
     picture(page, "places")
+
+
+def test_a_day_is_named_as_where_the_patient_lives(ward: Ward, browser: Browser, picture: Picture) -> None:
+    """A reader in California looks at days of Kiritimati, 22 hours ahead."""
+    running = ward.running
+    patient = running.request("POST", "patients", json={"name": "Far East", "zone": "Pacific/Kiritimati"})["patient"]
+    ward.secrets["east-1"] = running.request("POST", "devices", json={"adapter": "json", "id": "east-1"})["secret"]
+    running.request("POST", "devices/east-1/assign", json={"patient": patient})
+    for first in (0, 500, 1000, 1500):  # a payload holds 64 KiB
+        ward.publish("east-1", readings(*(((first + hour) * 3600.0, 97.0) for hour in range(500))))
+    watched = open_page(browser, timezone_id="America/Los_Angeles")
+    page = sign_in(ward, watched)
+    page.goto(f"{running.ready['http']}/#/patient/{patient}?range=1y")
+    plot = page.locator('[data-vital="spo2"] .u-over')
+    days: set[str] = set()
+
+    def asked() -> set[str]:
+        path = f"patients/{patient}/readings?vital=spo2&resolution=1d"
+        return {date.fromisoformat(day).strftime("%-d %b %Y") for day in running.request("GET", path)["day"]}
+
+    expect(plot).to_be_visible()
+    box = plot.bounding_box()
+    assert box is not None
+    for share in (0.9, 0.93, 0.96):
+        page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+        days.add(page.locator('[data-vital="spo2"] .u-legend .u-series').first.locator(".u-value").inner_text())
+    picture(page, "days")
+    assert len(days) == 3
+    assert days <= asked()
+    page.context.close()
+    assert watched.complaints == []
