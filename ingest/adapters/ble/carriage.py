@@ -1,10 +1,11 @@
 """How characteristic values travel: binary, or as JSON of a hub around one or more of them (device-formats.md 0).
 
 An envelope is ``{"uuid","value","encoding"?,"ts"?}``, an array of such objects, or ``{"packets":[…]}``. ``uuid`` is any
-spelling of the characteristic; ``value`` its bytes as hex or base64; ``encoding`` says which. Without it both are tried
-and the one whose length is that of the flags is taken; when both fit, none is. ``ts`` is the hub's time: a
-time with an offset as ``parse_time`` reads it, or epoch milliseconds; one that cannot be read is left out and counted,
-and its value is one of its arrival. Unknown members are ignored and counted; a bad packet is rejected alone.
+spelling of the characteristic; ``value`` its bytes as hex or base64; ``encoding`` says which. Without one that is
+a text both are tried and the one whose length is that of the flags is taken; when both fit, none is. ``ts`` is the
+hub's time: a time with an offset as ``parse_time`` reads it, or epoch milliseconds; one that cannot be read is left out
+and counted, and its value is one of its arrival. Unknown members are ignored and counted; a bad packet is rejected
+alone.
 
 A value in an envelope without a time of its own has the number ``ordinal * 65536 + offset``, where ``offset`` counts
 the bytes of the values before it: no two values share an identity, and the same message gives the same ones again.
@@ -48,7 +49,7 @@ class _Item(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     uuid: str | int
     value: str
-    encoding: str | None = None
+    encoding: Any = None
     ts: Any = None
 
 
@@ -162,7 +163,7 @@ def _open(index: int, message: Message, context: Context, carried: Carriage, out
             problems.append(problem.detail)
             continue
         time_ns = _hub_time(item.ts)
-        output.left_out += time_ns is None and item.ts is not None
+        output.left_out += (time_ns is None and item.ts is not None) + (not isinstance(item.encoding, str | None))
         clock = NO_CLOCK if time_ns is None else HUB
         # Two different ones of a kind contradict each other: neither is taken.
         beside[number] = payload if beside.get(number, payload) == payload else b""
@@ -213,10 +214,9 @@ def _colons(item: _Item) -> int:
     count = 2 + item.value.count(":")
     if isinstance(item.uuid, str):
         count += item.uuid.count(":")
-    if item.encoding is not None:
-        count += 1 + item.encoding.count(":")
-    if item.ts is not None:
-        count += 1 + (item.ts.count(":") if isinstance(item.ts, str) else 0)
+    for aside in (item.encoding, item.ts):
+        if aside is not None:
+            count += 1 + (aside.count(":") if isinstance(aside, str) else 0)
     return count
 
 
@@ -243,7 +243,7 @@ def _item(path: str, members: Any) -> _Item | DecodeError:
     for name in ("uuid", "value"):
         if members.get(name) is None:
             return DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
-    for name, types in (("uuid", str | int), ("value", str), ("encoding", str | None)):
+    for name, types in (("uuid", str | int), ("value", str)):
         value = members.get(name)
         if isinstance(value, bool) or not isinstance(value, types):
             return DecodeError(Reason.BAD_TYPE, f"{path}.{name}")
@@ -285,7 +285,7 @@ def _bytes(path: str, item: _Item, profile: Profile) -> bytes:
     """The value of a packet; raises ``DecodeError`` when it is no text of bytes, or can be two."""
     text = item.value.strip()
     where = f"{path}.value"
-    if item.encoding is not None:
+    if isinstance(item.encoding, str):
         if item.encoding not in _DECODERS:
             raise DecodeError(Reason.BAD_VALUE, f"{path}.encoding")
         declared = _DECODERS[item.encoding](text)
