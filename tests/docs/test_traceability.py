@@ -32,7 +32,7 @@ WANTED: Final = [
     *(f"N2{letter}" for letter in "abcde"),
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
-    "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g",
+    "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
