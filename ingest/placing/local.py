@@ -53,7 +53,7 @@ def _zoned(placed: Placed, device: Int64, worn: WearTable, rows: npt.NDArray[np.
 
 
 def minutes_east(time_ns: Int64, zone: str) -> Int16:
-    """Offsets of ``zone`` at instants (ns): that of the UTC day, on a day of a change that of the quarter of an hour."""
+    """Offsets of ``zone`` in minutes: that of the UTC day, on a day of a change that of the quarter of an hour."""
     days, place = np.unique(time_ns // DAY_NS, return_inverse=True)
     first, last = _looked_up(days * DAY_NS, zone), _looked_up((days + 1) * DAY_NS, zone)
     out = first[place.ravel()]
