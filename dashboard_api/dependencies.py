@@ -1,6 +1,6 @@
 """What the API needs from the other services, as ports; wired where the services are composed."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -11,6 +11,7 @@ from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
 from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, IngestView, Log, Registry, Store
 from vitals.records import Alert, DatedZone, Patient
+from vitals.sources import DeviceFamily
 from vitals.vault import Identity
 
 
@@ -104,11 +105,11 @@ class Dependencies:
     """Ports of the API.
 
     ``log`` is the vitals log. ``readiness`` gives the reasons why the process is not ready, ``metrics`` Prometheus
-    text, ``system`` rates and lags. ``adapters`` are the names a device may be enrolled with. ``parse_limits`` checks
-    and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and rules.
-    ``schemas`` are published JSON Schemas by name.
-    ``glucose_report`` is the report of a patient over ``start_ns <= time < end_ns``. ``device_side`` leads to the
-    gateway's HTTP ingest; None where no gateway runs.
+    text, ``system`` rates and lags. ``adapters`` are what a device may be enrolled with, by name. ``parse_limits``
+    checks and completes the limits of one patient and raises ``InvalidRequest``. ``rulebook`` knows protocols and
+    rules. ``schemas`` are published JSON Schemas by name.
+    ``glucose_report`` is the report of a patient, who lived in these zones, over ``start_ns <= time < end_ns``.
+    ``device_side`` leads to the gateway's HTTP ingest; None where no gateway runs.
     """
 
     registry: PatientRegistry
@@ -124,11 +125,11 @@ class Dependencies:
     readiness: Callable[[], list[str]]
     metrics: Callable[[], str]
     system: Callable[[], Mapping[str, Any]]
-    adapters: Collection[str]
+    adapters: Mapping[str, DeviceFamily]
     schemas: Mapping[str, Mapping[str, Any]]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
     rulebook: RulebookView
-    glucose_report: Callable[[Patient, int, int], dict[str, Any]]
+    glucose_report: Callable[[Patient, Sequence[DatedZone], int, int], dict[str, Any]]
     backtests: Backtests
     device_side: httpx.AsyncBaseTransport | None = None
 

@@ -97,7 +97,7 @@ def _signal(alert: Alert, store: Store) -> Json | None:
     around = read(raised_ns - AROUND_NS, raised_ns + AROUND_NS + 1)
     continuous = int(np.searchsorted(around.time_ns, raised_ns, side="right")) >= FEWEST
     window = around if continuous else _spots(read, raised_ns)
-    return window_json(vital, window, None) | {
+    return window_json(vital, window, None, ()) | {
         "mode": "continuous" if continuous else "spot",
         "raised": rfc3339(raised_ns),
         "limit": _line(alert, vital),

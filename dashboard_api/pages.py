@@ -16,6 +16,7 @@ from dashboard_api.schemas import TokenEnd
 from dashboard_api.shapes import Json, answer
 from vitals.catalog import VITALS, Vital
 from vitals.glossary import FLAG_MEANINGS, AlertState, Reason
+from vitals.visibility import ShownIn
 
 ROOT: Final = Path(__file__).parent / "static"
 HEADERS: Final = {
@@ -118,6 +119,7 @@ async def tables() -> Response:
         "vitals": {vital.key: _vital(vital) for vital in VITALS if not vital.panel},
         "flags": {(flag.name or "").lower(): meaning for flag, meaning in FLAG_MEANINGS.items()},
         "states": {state.value: state.meaning for state in AlertState},
+        "places": {place.value: place.meaning for place in ShownIn},
         "reasons": {reason.value: reason.meaning for reason in Reason},
     }
     return answer(body, headers=REVALIDATE)

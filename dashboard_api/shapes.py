@@ -10,6 +10,7 @@ import numpy as np
 
 from dashboard_api.times import rfc3339_column
 from vitals.catalog import BY_CODE, Vital
+from vitals.days import dates
 from vitals.device_state import AheadState, DeviceState, Fault, ToldEvent
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED, DeviceEvent, VitalBatch
@@ -17,6 +18,7 @@ from vitals.records import (
     Alert,
     AlertEvent,
     Assignment,
+    DatedZone,
     Device,
     Patient,
     QuarantineItem,
@@ -24,6 +26,7 @@ from vitals.records import (
     UnknownCode,
     Window,
 )
+from vitals.sources import Unpaged
 from vitals.times import SECOND_NS, rfc3339
 from vitals.units import UNIT_BY_CODE
 from vitals.vault import Identity
@@ -110,8 +113,8 @@ def _readings(batch: VitalBatch) -> Iterator[Json]:
         }
 
 
-def window_json(vital: Vital, window: Window, next_ns: int | None) -> Json:
-    """A series as columns; ``next`` is the start of the rest that did not fit."""
+def window_json(vital: Vital, window: Window, next_ns: int | None, zones: Sequence[DatedZone]) -> Json:
+    """A series as columns; ``next`` is the start of the rest that did not fit. Days are those of ``zones``."""
     kinds, row_kind = np.unique(window.flags, return_inverse=True)
     words = [flag_words(int(flags)) for flags in kinds]
     out: Json = {
@@ -133,6 +136,7 @@ def window_json(vital: Vital, window: Window, next_ns: int | None) -> Json:
         }
     else:
         out["count"] = window.count.tolist()
+        out |= {"day": dates(zones, window.time_ns.tolist())} if window.resolution == "1d" else {}
     return out
 
 
@@ -184,6 +188,11 @@ def device_json(device: Device, state: DeviceState, wearer: str | None) -> Json:
         "faults": [_fault_json(fault) for fault in state.faults],
         "patient": wearer,
     }
+
+
+def unpaged_json(found: Sequence[Unpaged]) -> list[Json]:
+    """Vital signs that a device cannot page for, and why."""
+    return [{**one._asdict(), "reason": one.reason} for one in found]
 
 
 def clock_json(state: AheadState) -> Json:

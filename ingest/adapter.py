@@ -19,6 +19,7 @@ from vitals.catalog import BY_KEY
 from vitals.glossary import Reason, Statistic
 from vitals.model import DeviceEvent, Message
 from vitals.records import NamedPatient
+from vitals.sources import DeviceFamily
 from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
@@ -239,7 +240,8 @@ class Adapter:
     changes what it gives for the same bytes. ``files`` says how ``vitalgate import`` cuts a file into payloads of a
     kind; the first kind is the usual one. Messages of ``stored_kinds`` come from a memory or a file one by one, so that
     their arrival says nothing of when they were measured. What ``polled`` adapters give is asked of a vendor's service
-    now and then: it arrives some minutes old and pages all the same, as long as it counts as current."""
+    now and then: it arrives some minutes old and pages all the same, as long as it counts as current. ``delay_s`` is
+    how old their values usually are on arrival because of the service itself, 0 where no delay is known."""
 
     name: str
     version: int
@@ -252,6 +254,12 @@ class Adapter:
     files: Mapping[str, Splitter] = field(default_factory=dict)
     stored_kinds: frozenset[str] = frozenset()
     polled: bool = False
+    delay_s: float = 0.0
+
+    @property
+    def family(self) -> DeviceFamily:
+        """What can be expected of its devices."""
+        return DeviceFamily(self.vitals, self.polled, self.delay_s)
 
 
 def vital_code(key: str) -> int:

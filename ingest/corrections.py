@@ -22,6 +22,7 @@ from ingest.journal.worklist import HeldItem, Waiting
 from ingest.placing import clocks
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, Unplaced, place
 from ingest.placing.epochs import DeviceClock
+from ingest.placing.local import offsets_anew
 from ingest.placing.wear import WearTable
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag
@@ -202,12 +203,11 @@ def place_again(batch: VitalBatch, device: Device, assignments: Sequence[Assignm
     was_corrected = (batch.flags & np.uint32(Flag.CLOCK_CORRECTED)) != 0
     shown_ns = np.where(was_corrected, batch.time_ns, clocks.shown(batch.source_time_ns, batch.context))
     after_ns = [batch.context.get(row, {}).get(AFTER_KEY, NO_TIME) for row in range(len(batch))]
-    placed = place(
-        columns, shown_ns, np.zeros(len(batch), np.int64), batch.received_ns, worn, np.array(after_ns, np.int64)
-    )
+    device_row = np.zeros(len(batch), np.int64)
+    placed = place(columns, shown_ns, device_row, batch.received_ns, worn, np.array(after_ns, np.int64))
     moved = batch.replace(
         patients=tuple(worn.patients), patient=placed.patient, time_ns=placed.time_ns, basis=placed.basis,
-        tz_min=placed.tz_min, flags=batch.flags | placed.flags,
+        tz_min=offsets_anew(placed, device_row, worn), flags=batch.flags | placed.flags,
         end_ns=clocks.ends(batch.end_ns - batch.time_ns, placed.time_ns, batch.end_ns),
     )  # fmt: skip
     return moved, placed

@@ -19,7 +19,7 @@ from ingest.journal.identities import Held
 from ingest.journal.recognition import Origins, Recognised
 from ingest.journal.tally import Tally
 from ingest.journal.worklist import Waiting
-from ingest.placing import clocks, repeated
+from ingest.placing import clocks, local, repeated
 from ingest.placing.ahead import AheadClock, taught
 from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, place
 from ingest.placing.currency import Settled, settle
@@ -254,8 +254,9 @@ def _normalise(
     batch = VitalBatch(
         senders.tokens, tuple(worn.patients), device, placed.patient, columns.vital,
         columns.source_time_ns, repeated.numbered(columns.seq, placed.hour), placed.time_ns, ended, placed.basis,
-        placed.tz_min, value, columns.value, columns.unit, columns.statistic, flags.astype(np.uint32), ordinal,
-        received, repeated.marked(_bounded(columns.context, placed.after_ns), placed.hour),
+        local.offsets(placed, row_in_table, worn), value, columns.value, columns.unit, columns.statistic,
+        flags.astype(np.uint32), ordinal, received,
+        repeated.marked(_bounded(columns.context, placed.after_ns), placed.hour),
     )  # fmt: skip
     return batch, settled
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitals.catalog import BY_KEY, VITALS, is_urgent, table
-from vitals.glossary import Basis, Flag, Mode, Statistic
+from vitals.glossary import Basis, Flag, Statistic
 
 _IMPLAUSIBLE_LOW = table(-np.inf, {v.code: v.implausible[0] for v in VITALS})
 _IMPLAUSIBLE_HIGH = table(np.inf, {v.code: v.implausible[1] for v in VITALS})
@@ -14,10 +14,9 @@ _SUSPECT_LOW = table(-np.inf, {v.code: v.suspect[0] for v in VITALS})
 _SUSPECT_HIGH = table(np.inf, {v.code: v.suspect[1] for v in VITALS})
 _SENSOR_LOW = table(-np.inf, {v.code: v.sensor_range[0] for v in VITALS if v.sensor_range})
 _SENSOR_HIGH = table(np.inf, {v.code: v.sensor_range[1] for v in VITALS if v.sensor_range})
-_PAGING_AGE_NS = table(0, {v.code: v.paging_age_ns(v.mode) for v in VITALS}).astype(np.int64)
-_POLLED_AGE_NS = table(
-    0, {v.code: v.staleness_ns(v.mode) if v.mode is Mode.CONTINUOUS else v.paging_age_ns(v.mode) for v in VITALS}
-).astype(np.int64)
+_PAGING_AGE_NS, _POLLED_AGE_NS = (
+    table(0, {v.code: v.paged_ns(polled=polled) for v in VITALS}).astype(np.int64) for polled in (False, True)
+)
 
 PULSE_PRESSURE = (10.0, 150.0)
 """mm[Hg]; outside it the set is suspect."""

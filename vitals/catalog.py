@@ -67,6 +67,12 @@ class Vital:
             return int(self.paging_age_spot_h * HOUR_NS)
         return int(self.paging_age_continuous_min * MINUTE_NS)
 
+    def paged_ns(self, *, polled: bool) -> int:
+        """The paging age in the usual mode. A continuous vital from a ``polled`` source pages until it is stale."""
+        if polled and self.mode is Mode.CONTINUOUS:
+            return self.staleness_ns(self.mode)
+        return self.paging_age_ns(self.mode)
+
     def silence_ns(self, mode: Mode) -> int:
         """Time without a reading after which silence is an alert (design default).
 

@@ -93,7 +93,7 @@ class Store(Protocol):
         zones: Sequence[DatedZone] = (),
     ) -> Window:  # fmt: skip
         """Readings with ``start_ns <= time < end_ns``; ``resolution`` is raw, 1m, 1h or 1d. Days are those of
-        ``zones``, by time (``vitals.store.days``). A bucket is named by its start, which may lie before ``start_ns``.
+        ``zones``, by time (``vitals.days``). A bucket is named by its start, which may lie before ``start_ns``.
 
         Aggregates leave out implausible, control-solution, test and retracted readings. Values without a number are in
         ``count`` and ``flags`` when they are beyond the sensor's range, and else left out; a bucket of nothing else has

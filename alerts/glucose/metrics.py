@@ -6,7 +6,7 @@ unit it was reported in, because the levels of the two units differ at their edg
 stands at the end of the sensor's range in percentiles, and is left out of what needs a number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,6 +17,7 @@ import pandas as pd
 
 from vitals.catalog import BY_KEY
 from vitals.glossary import Flag
+from vitals.records import DatedZone
 from vitals.units import MMOL_L_TO_MG_DL, from_canonical
 
 FloatArray = npt.NDArray[np.float64]
@@ -232,14 +233,28 @@ def gri_zone(gri: float) -> str:
     return _GRI_ZONES[max(0, min(4, int(np.ceil(gri / 20.0)) - 1))]
 
 
-def agp(frame: pd.DataFrame, zone: str, *, bin_minutes: int = 15) -> pd.DataFrame:
+def on_patients_clock(time: "pd.Series[pd.Timestamp]", zones: Sequence[DatedZone]) -> "pd.Series[pd.Timestamp]":
+    """Instants as the patient's clock showed them, without a zone; UTC where no zone is known."""
+    shown = time.dt.tz_localize(None)
+    at_ns = shown.to_numpy().astype("datetime64[ns]").view(np.int64)
+    for zone in zones:
+        here = np.ones(len(time), np.bool_)
+        if zone.from_ns is not None:
+            here &= at_ns >= zone.from_ns
+        if zone.to_ns is not None:
+            here &= at_ns < zone.to_ns
+        shown[here] = time[here].dt.tz_convert(zone.zone).dt.tz_localize(None)
+    return shown
+
+
+def agp(frame: pd.DataFrame, zones: Sequence[DatedZone], *, bin_minutes: int = 15) -> pd.DataFrame:
     """The ambulatory glucose profile: percentiles (columns ``p5`` ... ``p95``, mg/dL, linear) by time of day.
 
     Index: minutes since midnight on the patient's clock, so that a change to summer time moves no meal; only bins with
     readings. Unsmoothed.
     """
     value = frame["value"].fillna(frame["side"].map({-1: _LOW, 1: _HIGH}))
-    local = frame["time"].dt.tz_convert(zone)
+    local = on_patients_clock(frame["time"], zones)
     minute = (local.dt.hour * 60 + local.dt.minute) // bin_minutes * bin_minutes
     ranks = np.array(PERCENTILES) / 100
     curve = value.groupby(minute.rename("minute")).quantile(ranks).unstack().reindex(columns=ranks)

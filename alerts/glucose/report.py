@@ -1,6 +1,7 @@
 """The glucose report of one patient: a sensor's metrics, profile and episodes, and whether the data suffice."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,11 +11,12 @@ import pandas as pd
 from alerts.glucose import metrics
 from alerts.glucose.episodes import EPISODES, RECOVERED, level_1_only, summary
 from vitals.catalog import BY_KEY
+from vitals.days import wall_ns, zone_at
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
 from vitals.ports import Store
-from vitals.records import Patient, Window
-from vitals.times import rfc3339
+from vitals.records import DatedZone, Patient, Window
+from vitals.times import DAY_NS, SECOND_NS, rfc3339
 from vitals.units import UNIT_BY_CODE
 
 Json = dict[str, Any]
@@ -30,11 +32,11 @@ _UNTIMED: Final = (Basis.DAY, Basis.UNKNOWN)
 _OUT_OF_RANGE: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 
 
-def glucose_report(store: Store, patient: Patient, start_ns: int, end_ns: int) -> Json:
+def glucose_report(store: Store, patient: Patient, zones: Sequence[DatedZone], start_ns: int, end_ns: int) -> Json:
     """The report over ``start_ns <= time < end_ns`` as JSON: times RFC 3339, glucose mg/dL, null for what is not known.
 
     Metrics are those of ``glucose_isf`` alone; ``glucose_bg`` is counted apart (clinical.md 1.1: no time in range over
-    fingersticks). The day is the patient's; UTC where they have no zone.
+    fingersticks). Days and hours are those of ``zones``, where the patient lives and lived; UTC where no zone is known.
 
     Raises:
         InvalidRequest: more than ``MAX_READINGS`` readings.
@@ -42,17 +44,15 @@ def glucose_report(store: Store, patient: Patient, start_ns: int, end_ns: int) -
     sensor, left_out = _usable(_read(store, patient, "glucose_isf", start_ns, end_ns))
     blood, _ = _usable(_read(store, patient, "glucose_bg", start_ns, end_ns))
     frame = metrics.trace(sensor)
-    zone = patient.zone or "UTC"
-    start, end = (pd.Timestamp(at_ns, unit="ns", tz="UTC") for at_ns in (start_ns, end_ns))
     measured = metrics.metrics(frame)
     known = frame["value"].dropna()
     found = None if frame.empty else metrics.gri_zone(float(measured["gri"]))
     return {
         "patient": patient.id,
-        "zone": zone,
+        "zone": zone_at(zones, end_ns - 1),
         "start": rfc3339(start_ns),
         "end": rfc3339(end_ns),
-        "sufficiency": _sufficiency(frame, zone, start, end),
+        "sufficiency": _sufficiency(frame, zones, start_ns, end_ns),
         "readings": {
             "used": len(frame),
             "below_range": int((frame["side"] < 0).sum()),
@@ -62,7 +62,7 @@ def glucose_report(store: Store, patient: Patient, start_ns: int, end_ns: int) -
         },
         "metrics": {name: _number(value) for name, value in measured.items()} | {"n": len(known), "gri_zone": found},
         "adult_targets": {name: f"{sign} {limit:g}" for name, (sign, limit) in metrics.ADULT_TARGETS.items()},
-        "agp": _profile(frame, zone),
+        "agp": _profile(frame, zones),
         "episodes": _episodes(frame),
         "fingersticks": _fingersticks(blood),
     }
@@ -102,13 +102,12 @@ def _usable(window: Window) -> tuple[pd.DataFrame, dict[str, int]]:
     return frame[used], named
 
 
-def _sufficiency(frame: pd.DataFrame, zone: str, start: pd.Timestamp, end: pd.Timestamp) -> Json:
+def _sufficiency(frame: pd.DataFrame, zones: Sequence[DatedZone], start_ns: int, end_ns: int) -> Json:
     """Whether 14 days hold at least 70 % of what the sensor gives (clinical.md 3.3), with a line for people."""
-    period_s = (end - start).total_seconds()
+    period_s = (end_ns - start_ns) / SECOND_NS
     active = metrics.active_percent(frame, period_s)
-    # Fourteen days on the patient's clock are an hour short when summer time begins within them.
-    by_clock = end.tz_convert(zone).tz_localize(None) - start.tz_convert(zone).tz_localize(None)
-    days = max(period_s, by_clock.total_seconds()) / 86_400
+    # A day has 23 or 25 hours where clocks change.
+    days = (wall_ns(zones, end_ns) - wall_ns(zones, start_ns)) / DAY_NS
     reasons = [
         word
         for word, holds in (
@@ -123,7 +122,7 @@ def _sufficiency(frame: pd.DataFrame, zone: str, start: pd.Timestamp, end: pd.Ti
         "reasons": reasons,
         "text": _in_words(reasons, days, active),
         "days": round(days, 3),
-        "days_worn": int(frame["time"].dt.tz_convert(zone).dt.normalize().nunique()),
+        "days_worn": int(metrics.on_patients_clock(frame["time"], zones).dt.normalize().nunique()),
         "active_percent": active,
         "expected": metrics.expected(frame, period_s),
         "interval_s": sorted(frame["interval_s"].unique().tolist()),
@@ -143,8 +142,8 @@ def _in_words(reasons: list[str], days: float, active: float) -> str:
     )
 
 
-def _profile(frame: pd.DataFrame, zone: str) -> Json:
-    curve = metrics.agp(frame, zone)
+def _profile(frame: pd.DataFrame, zones: Sequence[DatedZone]) -> Json:
+    curve = metrics.agp(frame, zones)
     columns = {str(name): [_number(value) for value in curve[name]] for name in curve}
     return {"bin_minutes": 15, "minute": curve.index.tolist()} | columns
 

@@ -23,6 +23,8 @@ from vitals.model import UNASSIGNED, DeviceEvent, Int32, VitalBatch
 from vitals.times import HOUR_NS, MINUTE_NS, NO_TIME
 
 BATTERY, CLOCK, FAULT, FLAPPING, GATEWAY = "battery", "clock", "fault", "flapping", "gateway"
+UNIT: Final = "unit"
+"""Cause of a device whose values may be in another unit. No programme has to watch for it (:data:`ALWAYS`)."""
 DISORDER_NS: Final = 10 * MINUTE_NS
 """Presence this much older than the newest is out of order (device-formats.md 7.3), as ingest has it."""
 SUPERSEDED: Final = "will of an older connection"
@@ -33,11 +35,12 @@ SKEW_NS: Final = 5 * MINUTE_NS
 HISTORY: Final = np.uint32(Flag.LATE | Flag.REPLAYED | Flag.RETRACTED | Flag.REVISION)
 """A reading with any of these does not say who wears its device now."""
 _SITE_AFTER_NS: Final[Mapping[str, int]] = MappingProxyType(
-    {BATTERY: 0, CLOCK: 0, FAULT: 0, FLAPPING: 0, GATEWAY: HOUR_NS}
+    {BATTERY: 0, CLOCK: 0, FAULT: 0, FLAPPING: 0, GATEWAY: HOUR_NS, UNIT: 0}
 )
 _SITE_SLA_S: Final = 86_400
 _CAUSES: Final[Mapping[str, str]] = MappingProxyType({EventKind.CLOCK_FAULT: CLOCK, EventKind.FLAPPING: FLAPPING})
 """Kinds of a report that faults are made of; the others are faults of the device itself."""
+_UNIT_DOUBT: Final = "unit_suspect"
 
 
 class TroubleMove(NamedTuple):
@@ -98,17 +101,21 @@ _Place = tuple[str, str]
 """(patient, ""), or ("", device) of a device that nobody is known to wear."""
 
 
+def _rule(name: str, title: str, cause: str, after_ns: int) -> TroubleRule:
+    face = RuleFace(name, 0, title, "monitoring", "technical", _SITE_SLA_S, 0, True)
+    return TroubleRule(face, cause, after_ns, int(Severity.S3))
+
+
+ALWAYS: Final = (_rule("technical:unit", "Unit of a device in doubt", UNIT, 0),)
+"""Rules of every patient, beside those of programmes."""
+
+
 def site_rules(device: str) -> tuple[TroubleRule, ...]:
     """Those of a device that nobody is known to wear: S3, the site's, ``technical:battery:<device>``."""
     return tuple(
-        TroubleRule(
-            RuleFace(
-                f"technical:{cause}:{device}", 0, f"{device}: {cause}", "monitoring", "technical", _SITE_SLA_S, 0, True
-            ),
-            cause, after_ns, int(Severity.S3),
-        )
+        _rule(f"technical:{cause}:{device}", f"{device}: {cause}", cause, after_ns)
         for cause, after_ns in _SITE_AFTER_NS.items()
-    )  # fmt: skip
+    )
 
 
 def describe(device: str, cause: str, detail: str, value: float | None) -> str:
@@ -124,6 +131,8 @@ def describe(device: str, cause: str, detail: str, value: float | None) -> str:
             return f"Connection of {device} is not stable: {again}"
         case "gateway":
             return f"{device} is offline: {words}"
+        case "unit":
+            return f"The unit of {device} is in doubt: check whether it sends mg/dL or mmol/L"
         case _:
             return f"{device} reports a fault: {words}"
 
@@ -236,7 +245,8 @@ class DeviceTroubles:
                 name = _fault_name(kind, detail, event.vital)
                 if event.kind is EventKind.FAULT_OVER:
                     return self._closes(event.device, name)
-                return self._opens(event, name, _CAUSES.get(kind, FAULT), detail)
+                cause = UNIT if detail == _UNIT_DOUBT else _CAUSES.get(kind, FAULT)
+                return self._opens(event, name, cause, detail)
             case _:
                 return False
 
@@ -287,7 +297,7 @@ class DeviceTroubles:
         moves = self._ends(place, {trouble.cause for _, _, trouble in troubles}, now_ns)
         standing = self._standing.get(place, {})
         self._due.pop(place, None)
-        for rule in self._rules.get(place[0], ()) if place[0] else site_rules(place[1]):
+        for rule in (*self._rules.get(place[0], ()), *ALWAYS) if place[0] else site_rules(place[1]):
             key = f"{place[0]}|{rule.face.name}"
             if key in standing:
                 continue

@@ -17,6 +17,7 @@ from dashboard_api.shapes import (
     page,
     told_event_json,
     unknown_code_json,
+    unpaged_json,
 )
 from dashboard_api.times import parse_time
 from vitals.canary import is_canary
@@ -30,6 +31,7 @@ from vitals.device_state import (
 )
 from vitals.errors import InvalidRequest
 from vitals.records import Device
+from vitals.sources import unpaged
 from vitals.times import SECOND_NS
 
 router = APIRouter(tags=["devices"])
@@ -44,7 +46,8 @@ def list_devices(deps: Deps, query: Annotated[Paging, Query()]) -> Response:
 
 @router.post("/devices", status_code=201, **needs(Permission.DEVICES_WRITE))
 def enrol(deps: Deps, body: NewDevice) -> Response:
-    """Enrol a device. The secret is shown only in this answer."""
+    """Enrol a device. The secret is shown only in this answer. `cannot_page` names vital signs that usually arrive too
+    late to page anybody, with the reason."""
     if body.adapter not in deps.adapters:
         raise InvalidRequest("adapter", f"not one of {', '.join(sorted(deps.adapters))}")
     if body.id is not None and is_canary(body.id):
@@ -53,7 +56,8 @@ def enrol(deps: Deps, body: NewDevice) -> Response:
     device, secret = deps.registry.enrol(
         body.adapter, device=body.id, hub=body.hub, parent=body.parent, zone=body.zone, settings=settings
     )
-    return answer({"device": device.id, "secret": secret}, 201, {"Location": f"/api/v1/devices/{device.id}"})
+    made = {"device": device.id, "secret": secret, "cannot_page": _cannot_page(deps, device.adapter)}
+    return answer(made, 201, {"Location": f"/api/v1/devices/{device.id}"})
 
 
 @router.get("/devices/{device}", **needs(Permission.DEVICES_READ))
@@ -132,7 +136,8 @@ def revoke(deps: Deps, device: str) -> Response:
 @router.post("/devices/{device}/assign", **needs(Permission.DEVICES_ASSIGN))
 def assign(deps: Deps, caller: Caller, device: str, body: NewAssignment) -> Response:
     """Assign a device to a patient. Without `from`, the first assignment of a device covers its whole past, and a later
-    one starts now. `replace` takes the time from the recorded wearer and moves the readings of that time."""
+    one starts now. `replace` takes the time from the recorded wearer and moves the readings of that time. `cannot_page`
+    is that of enrolment."""
     from_ns = None if body.from_ is None else parse_time(body.from_, "from")
     if "from_" not in body.model_fields_set and deps.registry.assignments(device=device):
         from_ns = deps.clock.now_ns()
@@ -141,7 +146,8 @@ def assign(deps: Deps, caller: Caller, device: str, body: NewAssignment) -> Resp
         device, body.patient, from_ns=from_ns, to_ns=to_ns, zone=body.zone, replace=body.replace
     )
     deps.ingest.settle(caller.name)
-    return answer(assignment_json(assigned))
+    adapter = deps.registry.device(device).adapter
+    return answer(assignment_json(assigned) | {"cannot_page": _cannot_page(deps, adapter)})
 
 
 def _ident(device: Device) -> str:
@@ -150,6 +156,12 @@ def _ident(device: Device) -> str:
 
 def _place(told: ToldEvent) -> str:
     return str(told.id)
+
+
+def _cannot_page(deps: Dependencies, adapter: str) -> list[Json]:
+    """Nothing of an adapter that is no longer installed."""
+    source = deps.adapters.get(adapter)
+    return [] if source is None else unpaged_json(unpaged(source))
 
 
 def _own(body: NewDevice | DeviceChange) -> dict[str, str | None]:
@@ -177,6 +189,7 @@ def _shown(deps: Dependencies, device: Device) -> Json:
         "expected_interval_s": expected_s,
         "overdue": overdue,
         "clock": known if known["arrivals"] else None,
+        "cannot_page": _cannot_page(deps, device.adapter),
     }
 
 

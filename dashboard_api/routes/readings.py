@@ -108,8 +108,8 @@ def _slots(trends: Trends) -> dict[str, dict[str, list[float | None]]]:
 @router.get("/patients/{patient}/readings", **needs(Permission.VITALS_READ))
 async def series(request: Request, deps: Deps, patient: str, query: Annotated[SeriesQuery, Query()]) -> Response:
     """One vital sign as columns, oldest first, `start <= time < end`. `1d` is by days of the patient's time zone, whose
-    starts are in `time`; a day has 23 or 25 hours where clocks change. `auto` selects the finest resolution with at
-    most `max_points` points. `next` is the start of the rest that did not fit into the answer."""
+    starts are in `time` and dates in `day`; a day has 23 or 25 hours where clocks change. `auto` selects the finest
+    resolution with at most `max_points` points. `next` is the start of the rest that did not fit into the answer."""
     vital = BY_KEY.get(query.vital)
     if vital is None or vital.panel:
         raise InvalidRequest("vital", "no such vital sign" if vital is None else f"ask for {', '.join(vital.panel)}")
@@ -136,7 +136,7 @@ def _series(deps: Dependencies, patient: str, vital: Vital, start_ns: int, end_n
             window = window_of(resolution=resolution, limit=points + 1)
             if len(window.time_ns) <= points:
                 break
-    return window_json(vital, *_fitted(window, points))
+    return window_json(vital, *_fitted(window, points), zones)
 
 
 def _fitted(window: Window, points: int) -> tuple[Window, int | None]:

@@ -71,11 +71,14 @@ def show_adapter(
     """Show an adapter's kinds, settings, vital signs, limits, and the identity of its readings."""
     one = _known(name)
     from deploy.jobs.trial import identity_note  # noqa: PLC0415 - loads the stages of ingest
+    from vitals.sources import unpaged  # noqa: PLC0415
 
+    reasons = [vital.reason for vital in unpaged(one.family)]
     record = {
         "name": one.name, "title": one.title, "version": one.version, "kinds": dict(one.kinds),
         "settings": dict(one.settings), "vitals": sorted(one.vitals), "max_payload": one.max_payload,
         "files": list(one.files), "identity": identity_note(one),
+        "cannot_page": reasons,
     }  # fmt: skip
     if as_json:
         show(record)
@@ -86,6 +89,7 @@ def show_adapter(
     lines += [("vitals", ", ".join(sorted(one.vitals))), ("largest payload", f"{one.max_payload} bytes")]
     lines += [("files for import", ", ".join(kind or "(none)" for kind in one.files))] if one.files else []
     lines += [("identity", str(record["identity"]).removeprefix("Identity: "))] if record["identity"] else []
+    lines += [("cannot page", reason) for reason in reasons]
     show_list([{"what": what, "value": value} for what, value in lines], ("what", "value"), as_json=False)
 
 

@@ -59,7 +59,14 @@ def add_device(
     if pairs:
         body["settings"] = {key: value for key, _, value in pairs}
     with control(data_dir, config) as api:
-        show(api.request("POST", "devices", json={key: value for key, value in body.items() if value is not None}))
+        _told(api.request("POST", "devices", json={key: value for key, value in body.items() if value is not None}))
+
+
+def _told(answer: Mapping[str, Any]) -> None:
+    """An answer, and on standard error the vital signs that the device cannot page for."""
+    show(answer)
+    for one in answer["cannot_page"]:
+        typer.echo(one["reason"], err=True)
 
 
 @device.command("list", epilog="Example: vitalgate device list")
@@ -131,7 +138,7 @@ def assign_device(
     body = {"patient": patient, "from": from_, "to": to, "zone": zone, "replace": replace or None}
     with control(data_dir, config) as api:
         given = {key: value for key, value in body.items() if value is not None}
-        show(api.request("POST", f"devices/{device}/assign", json=given))
+        _told(api.request("POST", f"devices/{device}/assign", json=given))
 
 
 @device.command("rotate", epilog="Example: vitalgate device rotate meter-17 --overlap 3600")

@@ -66,8 +66,8 @@ def _offline(core: Core, backtests: BacktestDesk) -> Dependencies:
     return Dependencies(
         registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
         decisions=core.book, controls=_Letterbox(core), log=core.log, auth=core.tokens, clock=CLOCK,
-        readiness=lambda: ["not_running"], metrics=str, system=dict, adapters=tuple(load_adapters()),
-        schemas={},
-        parse_limits=list, rulebook=Rulebook(core.book, CLOCK), glucose_report=partial(glucose_report, core.store),
+        readiness=lambda: ["not_running"], metrics=str, system=dict,
+        adapters={name: adapter.family for name, adapter in load_adapters().items()}, schemas={}, parse_limits=list,
+        rulebook=Rulebook(core.book, CLOCK), glucose_report=partial(glucose_report, core.store),
         backtests=backtests,
     )  # fmt: skip

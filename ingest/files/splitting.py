@@ -163,7 +163,7 @@ def pack(
 
 
 def lines(source: Source, longest: int) -> Iterator[Record]:
-    """Lines without their ends (LF, CRLF or CR) and without a byte order mark; one over ``longest`` is skipped."""
+    """Lines without their ends (LF, CRLF or CR, NUL) and without a byte order mark; one over ``longest`` is skipped."""
     rest, number, skipping = b"", 0, False
     while True:
         block = source.read()
@@ -176,7 +176,7 @@ def lines(source: Source, longest: int) -> Iterator[Record]:
             parts.pop()
         for part in parts:
             number += 1
-            line = part.removeprefix(_BOM) if number == 1 else part
+            line = (part.removeprefix(_BOM) if number == 1 else part).rstrip(b"\0")
             if skipping or len(line) > longest:
                 source.problem(f"line {number}: over {longest} bytes")
                 skipping = False

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ingest.adapters.documents import apple_health
 from tests.adapters.decoding import assert_sound, decode, decode_all, message, reading_rows
 from vitals.glossary import Reason
+from vitals.units import UNIT_BY_CODE
 
 ATTRIBUTES = {
     "type": "HKQuantityTypeIdentifierHeartRate", "sourceName": "Ada’s Apple Watch", "sourceVersion": "10.3",
@@ -177,3 +178,26 @@ def test_nothing_raises(changes: list[dict[str, str | None]], between: str) -> N
 
 def test_the_payload_limit_fits_a_packet() -> None:
     assert apple_health.ADAPTER.max_payload < 256 * 1024
+
+
+HEIGHT = "HKQuantityTypeIdentifierHeight"
+
+
+@pytest.mark.parametrize(
+    ("changes", "seq"),
+    [
+        ({"type": HEIGHT, "unit": "ft", "value": "5.8"}, 1506036719698370683),
+        ({"type": HEIGHT, "unit": "in", "value": "5.8"}, 6183580928474283400),
+        ({"type": "HKQuantityTypeIdentifierBodyMass", "unit": "lb", "value": "5.8"}, 1756757610628749021),
+        ({"type": "HKQuantityTypeIdentifierStepCount", "unit": "count", "value": "5.8"}, 2440075324596090093),
+    ],
+)
+def test_an_export_that_an_earlier_version_imported_adds_nothing(changes: dict[str, str], seq: int) -> None:
+    """The numbers are those of version 1, which read feet as inches."""
+    assert seqs(record(**changes)) == [seq]
+
+
+def test_feet_are_inches() -> None:
+    decoded = decode("apple_health", document(record(type=HEIGHT, unit="ft", value="5.5")))
+    assert decoded.batch.value.tolist() == [66.0]
+    assert [UNIT_BY_CODE[code].ucum for code in decoded.batch.unit.tolist()] == ["[in_i]"]

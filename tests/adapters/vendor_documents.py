@@ -151,7 +151,7 @@ SAMPLES = (
     Sample("fitbit", "heart", _intraday("heart", {}), ("activities-heart-intraday", "dataset", 1),
            frozenset({"time", "value"})),
     Sample("fitbit", "heart", _intraday("heart", {}), ("activities-heart-intraday",),
-           frozenset({"dataset", "datasetInterval", "datasetType"})),
+           frozenset({"dataset"})),
     Sample("fitbit", "steps", _intraday("steps", "12"), ("activities-steps-intraday", "dataset", 1),
            frozenset({"time", "value"})),
     Sample("fitbit", "steps", {"activities-steps": [{**DAY, "value": "7"}] * 2}, ("activities-steps", 1),

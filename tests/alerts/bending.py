@@ -1,11 +1,13 @@
 """Bent input: every format that a device speaks, with a fault in it, through ingest and the engine."""
 
+import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -136,3 +138,44 @@ class Bent:
                 yield from ((one.message, one) for one in entry if isinstance(one, DeviceEvent))
         for ident, message in self.world.log.query("SELECT id, message FROM quarantine"):
             yield message, self.world.journal.quarantine_item(str(ident))[0]
+
+
+Member = str
+"""Names on the way to a scalar of a JSON document, without places in lists: ``records.value``."""
+WRONG: Final = {"bent": True}
+
+
+def members_of(payload: bytes) -> list[Member]:
+    """The scalars of a JSON document; of any other payload none."""
+    if payload[:1] not in {b"{", b"["}:
+        return []
+    return list(dict.fromkeys(".".join(names) for names, _, _ in _scalars(json.loads(payload), ())))
+
+
+def _scalars(node: Any, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """(names, container, key in it) of each scalar below ``node``."""
+    pairs = list(node.items() if isinstance(node, dict) else enumerate(node))
+    for key, value in pairs:
+        below = (*names, key) if isinstance(key, str) else names
+        if isinstance(value, dict | list):
+            yield from _scalars(value, below)
+        else:
+            yield below, node, key
+
+
+def with_wrong_type(of: Format, member: Member) -> Format:
+    """The format with an object wherever ``member`` stands."""
+
+    def encode(sample: Sample, rng: random.Random) -> bytes:
+        document = json.loads(of.encode(sample, rng))
+        for names, container, key in _scalars(document, ()):
+            if ".".join(names) == member:
+                container[key] = WRONG
+        return json.dumps(document).encode()
+
+    return replace(of, title=f"{of.title}, {member}", encode=encode)
+
+
+def rewritten(of: Format, title: str, rewrite: Callable[[bytes], bytes]) -> Format:
+    """The format with other bytes for the same values."""
+    return replace(of, title=f"{of.title}, {title}", encode=lambda sample, rng: rewrite(of.encode(sample, rng)))

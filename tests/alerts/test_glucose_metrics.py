@@ -26,9 +26,11 @@ from alerts.glucose.metrics import (
 )
 from tests.support import FIXTURES
 from vitals.glossary import Flag
+from vitals.records import DatedZone
 from vitals.units import MMOL_L_TO_MG_DL
 
 NAN = float("nan")
+BERLIN = [DatedZone("Europe/Berlin", None, None)]
 VECTOR = [52, 65, 80, 100, 120, 150, 180, 181, 240, 300]
 RECORDING = json.loads((FIXTURES / "cgm" / "expected.json").read_text())
 FIVE = ["tbr_below_54_percent", "tbr_54_69_percent", "tir_70_180_percent", "tar_181_250_percent",
@@ -66,7 +68,7 @@ class TestReference:
         assert gri_zone(found["gri"]) == "E"
 
     def test_its_percentiles(self) -> None:
-        curve = agp(trace(every(VECTOR)), "UTC", bin_minutes=1440)
+        curve = agp(trace(every(VECTOR)), (), bin_minutes=1440)
         assert curve.loc[0].tolist() == pytest.approx([57.85, 85.0, 135.0, 180.75, 273.0])
 
     def test_point_risks(self) -> None:
@@ -128,7 +130,7 @@ class TestLevels:
         frame = trace(every([100, NAN, NAN, 401], flags=flags))
         assert levels(frame).tolist() == [Level.IN_RANGE, Level.VERY_LOW, Level.VERY_HIGH, Level.VERY_HIGH]
         assert metrics(frame)["mean_mg_dl"] == 250.5
-        assert agp(frame, "UTC", bin_minutes=1440)["p5"].tolist() == pytest.approx([40 + 0.15 * 60])
+        assert agp(frame, (), bin_minutes=1440)["p5"].tolist() == pytest.approx([40 + 0.15 * 60])
 
     def test_what_says_nothing_is_no_reading(self) -> None:
         assert len(trace(every([NAN, float("inf"), 100]))) == 1
@@ -179,7 +181,7 @@ class TestProfile:
     def test_breakfast_stays_at_its_time_when_the_clock_changes(self) -> None:
         days = pd.date_range("2026-03-20", "2026-04-08", tz="Europe/Berlin") + pd.Timedelta(0)
         breakfast = [day.replace(hour=8) for day in days]
-        curve = agp(trace(pd.Series(200.0, index=pd.DatetimeIndex(breakfast))), "Europe/Berlin")
+        curve = agp(trace(pd.Series(200.0, index=pd.DatetimeIndex(breakfast))), BERLIN)
         assert curve.index.tolist() == [8 * 60]
 
     def test_the_hour_that_comes_twice_and_the_one_that_does_not_come(self) -> None:
@@ -188,16 +190,16 @@ class TestProfile:
             start = pd.Timestamp(day, tz=zone)
             times = pd.date_range(start, start + pd.Timedelta(hours=6), freq="5min", inclusive="left")
             frame = trace(pd.Series(np.arange(len(times)) + 100.0, index=times))
-            curve = agp(frame, zone, bin_minutes=60)
+            curve = agp(frame, BERLIN, bin_minutes=60)
             hours = frame["time"].dt.tz_convert(zone).dt.hour
             assert {hour: n for hour, n in hours.value_counts().items() if n != 12} == counted
             assert (120 in curve.index) is (2 in counted)
 
     def test_quarters_of_an_hour_without_readings_have_no_row(self) -> None:
-        curve = agp(trace(at([0, 14, 15, 47], [100, 110, 120, 130])), "UTC")
+        curve = agp(trace(at([0, 14, 15, 47], [100, 110, 120, 130])), ())
         assert curve.index.tolist() == [0, 15, 45]
         assert curve["p50"].tolist() == [105, 120, 130]
-        assert agp(trace(every([])), "UTC").empty
+        assert agp(trace(every([])), ()).empty
 
 
 class TestMage:

@@ -26,7 +26,7 @@ def test_enrolment_shows_the_secret_once(shared: World, api: Api) -> None:
     assert response.status_code == 201
     assert response.headers["location"] == "/api/v1/devices/oxi-1"
     made = response.json()
-    assert set(made) == {"device", "secret"}
+    assert set(made) == {"device", "secret", "cannot_page"}
     assert shared.registry.authenticate("oxi-1", made["secret"].encode())
     shown = api.get("/devices/oxi-1")
     assert shown == {
@@ -34,9 +34,24 @@ def test_enrolment_shows_the_secret_once(shared: World, api: Api) -> None:
         "settings": {"clock": "wall"}, "created": "2023-11-14T22:13:20Z", "revoked": None, "last_seen": None,
         "last_measured": None, "online": None, "online_since": None, "online_by": None, "battery": None,
         "battery_low": None, "battery_reported": None, "expected_interval_s": None, "overdue": None, "faults": [],
-        "patient": None, "clock": None,
+        "patient": None, "clock": None, "cannot_page": [],
     }  # fmt: skip
     assert made["secret"] not in api.request("GET", "/devices").text
+
+
+def test_a_source_that_cannot_page_says_so_where_it_is_enrolled_and_assigned(api: Api) -> None:
+    reason = (
+        "This source cannot page for interstitial glucose (CGM): its values are usually 60 min old when they arrive, "
+        "and a value that is more than 15 min old pages nobody."
+    )
+    told = [{"vital": "glucose_isf", "delay_s": 3600.0, "paging_age_s": 900.0, "reason": reason}]
+    device = api.post("/devices", {"adapter": "dexcom"}, 201)
+    assert device["cannot_page"] == told
+    patient = api.post("/patients", {"name": "Late Cloud"}, 201)["patient"]
+    assert api.post(f"/devices/{device['device']}/assign", {"patient": patient})["cannot_page"] == told
+    assert api.get(f"/devices/{device['device']}")["cannot_page"] == told
+    meter = api.post("/devices", {"adapter": "nightscout"}, 201)
+    assert meter["cannot_page"] == []
 
 
 def test_a_hub_and_its_child(api: Api) -> None:
@@ -112,6 +127,7 @@ class TestAssign:
         patient = shared.registry.add_patient(zone="Asia/Tokyo").id
         assert api.post(f"/devices/{device}/assign", {"patient": patient}) == {
             "device": device, "patient": patient, "from": None, "to": None, "zone": "Asia/Tokyo",
+            "cannot_page": [],
         }  # fmt: skip
         assert api.get(f"/devices/{device}")["patient"] == patient
 
@@ -128,7 +144,7 @@ class TestAssign:
         device = shared.registry.enrol("json")[0].id
         patient = shared.registry.add_patient().id
         body = {"patient": patient, "from": "2023-01-01T00:00:00Z", "to": "2023-02-01T00:00:00Z", "zone": "Asia/Tokyo"}
-        assert api.post(f"/devices/{device}/assign", body) == body | {"device": device}
+        assert api.post(f"/devices/{device}/assign", body) == body | {"device": device, "cannot_page": []}
         assert api.get(f"/devices/{device}")["patient"] is None
         always = api.refused("POST", f"/devices/{device}/assign", 422, "from", json={"patient": patient, "from": None})
         assert "overlap" in always["detail"]

@@ -333,6 +333,7 @@ class TestSeries:
         world.stored()
         series = world.api("viewer").get(f"/patients/{patient}/readings", vital="spo2", resolution="1d")
         assert series["time"] == ["2023-10-27T22:00:00Z", "2023-10-28T22:00:00Z"]
+        assert series["day"] == ["2023-10-28", "2023-10-29"]
         assert series["count"] == [1, 2]
 
     def test_pages_of_a_series_join_without_gap_or_double(self, api: Api, charted: str) -> None:

@@ -109,6 +109,9 @@ def test_commands_without_an_owner_work_on_the_directory(data: Path) -> None:
     (device,) = run_cli("device", "list", "--json", *on(data))["items"]
     assert device["revoked"] is not None
     assert (device["online"], device["overdue"], device["faults"]) == (None, None, [])
+    cloud = run_cli("device", "add", "--adapter", "dexcom", "--id", "cloud-1", *on(data))
+    assert "cannot page" in cloud["cannot_page"][0]["reason"]
+    run_cli("device", "revoke", "cloud-1", *on(data))
     run_cli("device", "add", "--adapter", "json", "--id", "watch-1", "--expect", "15m", *on(data))
     listed = {one["device"]: one for one in run_cli("device", "list", "--json", *on(data))["items"]}
     assert (listed["watch-1"]["expected_interval_s"], listed["watch-1"]["overdue"]) == (900, False)

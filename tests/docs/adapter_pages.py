@@ -13,6 +13,7 @@ from ingest.adapters import BUILT_IN
 from ingest.adapters.hubs.json_members import MEMBERS
 from tests.docs.tables import ROOT, code, table
 from vitals.catalog import BY_KEY, VITALS
+from vitals.sources import unpaged
 from vitals.times import rfc3339
 
 FOLDER = ROOT / "docs" / "reference" / "adapters"
@@ -116,6 +117,7 @@ def page(adapter: Adapter) -> str:
         *([_files(adapter)] if adapter.files else []),
         "## Vital signs",
         table(("key", "name", "unit stored"), vitals) if vitals else "None: it gives events alone.",
+        *(one.reason for one in unpaged(adapter.family)),
         "## Settings",
         table(("key", "meaning"), settings) if settings else "None.",
         "## Limits",

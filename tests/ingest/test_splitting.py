@@ -200,6 +200,13 @@ def test_hl7_messages_begin_at_msh_and_lose_their_batch_headers() -> None:
     assert payloads == [b"MSH|^~\\&|1\rPID|1\rOBX|1\r", b"MSH|^~\\&|2\rPID|2\r"]
 
 
+@pytest.mark.parametrize(
+    ("splitter", "data"), [(CsvRows(), CSV), (Hl7Messages(), HL7), (Packets(), GATT)], ids=["csv", "hl7", "packets"]
+)
+def test_the_end_of_a_c_string_behind_a_file_is_no_part_of_it(splitter: Splitter, data: bytes) -> None:
+    assert split(splitter, data + b"\0\0") == split(splitter, data)
+
+
 def test_packets_have_their_kind() -> None:
     source = Source(io.BytesIO(GATT + b"2a18 xyz\nnothing\n12345678 00\n"), 0)
     found = [(piece.kind, piece.payload) for piece in Packets().pieces(source, 512, "")]

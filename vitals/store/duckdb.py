@@ -19,12 +19,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vitals.days import day_starts
 from vitals.errors import BackendError, PositionConflict
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, VitalBatch, concatenate
 from vitals.records import DatedZone, Trends, Window
 from vitals.store import duckdb_sql as sql
-from vitals.store.days import day_starts
 from vitals.store.lock import ReadWriteLock
 from vitals.store.tokens import Tokens
 from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS, NO_TIME

@@ -54,22 +54,26 @@ function alone(values) {
 /** Columns for the chart with an empty row wherever nothing was measured for too long. */
 export function withGaps(series) {
   const longest = Math.max(longestStep(series), 2.5 * (BUCKET_S[series.resolution] ?? 0));
-  const out = { time: [], value: [], min: [], max: [], flags: [] };
+  const out = { time: [], value: [], min: [], max: [], flags: [], day: [] };
   series.time.forEach((time, row) => {
     const last = out.time.at(-1);
     if (last !== undefined && time - last > longest) push(out, last + 1, null, null, null, []);
-    push(out, time, series.value[row], series.min[row], series.max[row], series.flags[row]);
+    push(out, time, series.value[row], series.min[row], series.max[row], series.flags[row], series.day?.[row]);
   });
   return out;
 }
 
-function push(out, time, number, min, max, flags) {
+function push(out, time, number, min, max, flags, day = "") {
   out.time.push(time);
   out.value.push(number);
   out.min.push(min);
   out.max.push(max);
   out.flags.push(flags);
+  out.day.push(day);
 }
+
+/** A time as the chart names it: of a whole day its date where the patient lives, wherever the reader is. */
+const named = (time, day) => (day ? new Date(day).toLocaleDateString("en-GB", { dateStyle: "medium", timeZone: "UTC" }) : new Date(time * 1000).toLocaleString("en-GB"));
 
 /** What the limits of a vital sign draw: {number, severity, from, to}, times in seconds; `history` is newest first. */
 export function lines(history, vital) {
@@ -150,7 +154,7 @@ function drawMark(plot, mark) {
   ctx.restore();
 }
 
-function options(key, ucum, held, width, height) {
+function options(Plot, key, ucum, held, width, height) {
   const ink = () => colour("--ink");
   const soft = () => colour("--soft");
   const axis = { stroke: soft, grid: { stroke: () => colour("--line"), width: 1 }, ticks: { stroke: () => colour("--line"), width: 1 }, font: "12px system-ui" };
@@ -169,12 +173,14 @@ function options(key, ucum, held, width, height) {
     const room = Math.max((top - bottom) * 0.12, 1);
     return [bottom - room, top + room];
   };
+  // Days begin at the patient's midnight, all other times are the reader's.
+  const tzDate = (time) => (held.current.daily && held.current.zone ? Plot.tzDate(new Date(time * 1000), held.current.zone) : new Date(time * 1000));
   return {
-    width, height, padding: [null, TICK_PX + 12, null, null], cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
+    tzDate, width, height, padding: [null, TICK_PX + 12, null, null], cursor: { sync: { key: "time" }, drag: { x: true, y: false } },
     scales: { x: { time: true, range: (_plot, low, high) => held.current.zoom ?? held.current.window ?? [low, high] }, y: { range: reach } },
     axes: [days, { ...axis, size: 54 }],
     series: [
-      { label: "time", value: (_plot, time) => (time ? new Date(time * 1000).toLocaleString("en-GB") : "") },
+      { label: "time", value: (_plot, time, _series, row) => (time ? named(time, held.current.columns.day[row]) : "") },
       { ...band, label: "min" },
       { ...band, label: "max" },
       { label: "value", stroke: ink, width: 1.6, value: told, points: { show: (plot, _series, from, to) => to - from < POINTS_UP_TO, size: 5, fill: ink,
@@ -211,8 +217,8 @@ function spoken(series) {
 }
 
 /** `series` has times in seconds; `history` are versions of limits; `window` is [from, to] in seconds; `zoom` narrows
- * it; `theme` redraws; `mark` is a time in seconds. */
-export function Chart({ series, history, window: span, zoom, onZoom, theme, mark = null, height = HEIGHT }) {
+ * it; `theme` redraws; `mark` is a time in seconds; `zone` is where the patient lives. */
+export function Chart({ series, history, window: span, zoom, onZoom, theme, zone = null, mark = null, height = HEIGHT }) {
   const box = useRef(null);
   const plot = useRef(null);
   const held = useRef({});
@@ -221,7 +227,7 @@ export function Chart({ series, history, window: span, zoom, onZoom, theme, mark
   const limits = lines(history, series.vital);
   const coarse = series.resolution !== "raw";
   const columns = withGaps(series);
-  held.current = { columns, coarse, limits, window: span, zoom, zoomTo: onZoom, mark };
+  held.current = { columns, coarse, daily: series.resolution === "1d", zone, limits, window: span, zoom, zoomTo: onZoom, mark };
   useEffect(() => {
     let gone = false;
     loadPlotter().then((loaded) => gone || setPlot(() => loaded), (error) => gone || setProblem(error.message));
@@ -229,7 +235,7 @@ export function Chart({ series, history, window: span, zoom, onZoom, theme, mark
   }, []);
   useEffect(() => {
     if (!Plot) return undefined;
-    const drawn = new Plot(options(series.vital, series.unit, held, box.current.clientWidth, height), columnsOf(columns, coarse), box.current);
+    const drawn = new Plot(options(Plot, series.vital, series.unit, held, box.current.clientWidth, height), columnsOf(columns, coarse), box.current);
     plot.current = drawn;
     drawn.over.addEventListener("dblclick", () => onZoom(null));
     const resized = new ResizeObserver(() => drawn.setSize({ width: box.current.clientWidth, height }));

@@ -49,7 +49,8 @@ const Row = ({ device }) => html`<tr data-device=${device.device}>
     ${device.overdue && html` <b class="flag" title="expected every ${age(device.expected_interval_s)}">overdue</b>`}</td>
   <td data-label=${COLUMNS[4]}><${Battery} device=${device} /></td>
   <td data-label=${COLUMNS[5]}>${device.faults.map((fault) => html`<span key=${fault.kind + fault.detail + fault.vital} class="flag"
-    title=${`since ${moment(Date.parse(fault.first))}, last ${moment(Date.parse(fault.last))}, ${count(fault.count, "report")}`}>${faultWords(fault)}</span> `)}<${Learned} clock=${device.clock} /></td>
+    title=${`since ${moment(Date.parse(fault.first))}, last ${moment(Date.parse(fault.last))}, ${count(fault.count, "report")}`}>${faultWords(fault)}</span> `)}<${Learned} clock=${device.clock} />
+    ${device.cannot_page.map((one) => html`<span key=${one.vital} class="flag">cannot page</span> <small class="soft">${one.reason}</small>`)}</td>
 </tr>`;
 
 /** The list of devices: asked for now and then, and soon after the stream has told something of one. */

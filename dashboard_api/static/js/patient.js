@@ -5,7 +5,7 @@ import { all, get, now } from "./api.js";
 import { AlertList } from "./alerts.js";
 import { Chart } from "./chart.js";
 import { age, condition, faultWords, PRIORITY, unit, value } from "./format.js";
-import { breach, may, onReading, openAlerts, state } from "./store.js";
+import { breach, latestOf, may, onReading, openAlerts, state, vitalsOf } from "./store.js";
 import { Value } from "./ward.js";
 import { Enrolled, Watching } from "./watch.js";
 
@@ -90,7 +90,8 @@ function Devices({ patient }) {
   const worn = assigned.filter((one) => !one.to || Date.parse(one.to) > now()).map((one) => devices.find((device) => device.device === one.device)).filter(Boolean);
   return worn.map((device) => html`<span key=${device.device} class="fact"><b>${device.device}</b>
     <small>${device.adapter} · ${device.last_seen ? `last contact ${age((now() - Date.parse(device.last_seen)) / 1000)} ago` : "never heard"}</small>
-    ${device.faults.filter((fault) => fault.kind === "clock_fault").map((fault) => html` <span key=${fault.detail} class="flag">${faultWords(fault)}</span>`)}</span>`);
+    ${device.faults.filter((fault) => fault.kind === "clock_fault").map((fault) => html` <span key=${fault.detail} class="flag">${faultWords(fault)}</span>`)}
+    ${device.cannot_page.map((one) => html` <span key=${one.vital} class="flag" title=${one.reason}>cannot page</span>`)}</span>`);
 }
 
 export function Patient({ id, ...rest }) {
@@ -101,7 +102,7 @@ export function Patient({ id, ...rest }) {
 function Known({ id, range, theme }) {
   const patient = state.patients.get(id);
   const [, label, seconds] = RANGES.find(([key]) => key === range) ?? RANGES[2];
-  const vitals = [...(state.latest.get(id)?.keys() ?? [])].sort((a, b) => order(a) - order(b));
+  const vitals = vitalsOf(id).sort((a, b) => order(a) - order(b));
   const [series, problem] = useSeries(id, vitals, seconds);
   const [zoom, setZoom] = useState(null);
   const history = useList(`patients/${id}/limits/history`);
@@ -124,9 +125,9 @@ function Known({ id, range, theme }) {
     ${problem && html`<p role="alert" class="problem"><b>Charts are not up to date.</b> ${problem}</p>`}
     ${vitals.length === 0 && html`<section class="empty"><h2>No readings yet</h2><p>Assign a device to the patient and publish a reading:</p>
       <pre><code>${`vitalgate device assign DEVICE ${id}`}</code></pre></section>`}
-    ${vitals.map((key) => html`<${Vital} key=${key} vital=${key} reading=${state.latest.get(id).get(key)} series=${series[key]} label=${label}
+    ${vitals.map((key) => html`<${Vital} key=${key} vital=${key} reading=${latestOf(id, key)} series=${series[key]} label=${label}
       history=${history} severity=${breach(alerts, [key])}
-      window=${spanOf.current} zoom=${zoom} onZoom=${setZoom} theme=${theme} />`)}
+      window=${spanOf.current} zone=${patient.zone} zoom=${zoom} onZoom=${setZoom} theme=${theme} />`)}
   </main>`;
 }
 

@@ -15,7 +15,7 @@ export const state = {
   loaded: false,
   error: "",
   patients: new Map(), // id -> patient
-  latest: new Map(), // patient id -> Map of vital -> reading
+  latest: new Map(), // patient id -> Map of vital -> the newest {value, average, doubted}
   alerts: new Map(), // id -> alert
   trends: { start: 0, step: 1, of: new Map() }, // times in ms; patient id -> vital -> means by slot, null for none
   system: null,
@@ -91,7 +91,8 @@ export const breach = (alerts, vitals) =>
 
 export const taken = (alert) => !alert.state.endsWith("unack");
 
-export const instant = (reading) => Date.parse(reading.end ?? reading.time);
+/** When a reading was measured: one over an interval at its end, an aggregate of an interval at its start. */
+export const instant = (reading) => Date.parse((reading.statistic === "single" && reading.end) || reading.time);
 
 /** Seconds since a reading was measured, on the server's clock. */
 export const ageOf = (reading) => (now() - instant(reading)) / 1000;
@@ -102,6 +103,8 @@ export function isStale(reading) {
 }
 
 const NEVER_LATEST = ["implausible", "retracted", "control_solution", "test_data"];
+const VALUES = ["single", "sum", "count"];
+const AVERAGES = ["mean", "median"];
 
 /** What the stream brought while a load was under way: the answer may not have it yet. */
 let meanwhile = null;
@@ -109,8 +112,11 @@ let meanwhile = null;
 /** A reading was withdrawn: what counts instead is asked for. */
 async function withdraw(reading) {
   const held = state.latest.get(reading.patient);
-  const known = held?.get(reading.vital);
-  if (known?.time === reading.time && known.seq === reading.seq && known.device === reading.device) held.delete(reading.vital);
+  const known = held?.get(reading.vital) ?? {};
+  for (const [trust, one] of Object.entries(known)) {
+    if (one.time === reading.time && one.seq === reading.seq && one.device === reading.device) delete known[trust];
+  }
+  if (Object.keys(known).length === 0) held?.delete(reading.vital);
   try {
     for (const one of (await get(`latest?patient=${reading.patient}`)).items) one.readings.forEach(takeReading);
   } catch {
@@ -120,25 +126,45 @@ async function withdraw(reading) {
 }
 
 function takeReading(reading) {
-  if (reading.flags.some((flag) => NEVER_LATEST.includes(flag))) return;
+  const trust = trustOf(reading);
+  if (!trust || reading.flags.some((flag) => NEVER_LATEST.includes(flag))) return;
+  if (reading.trusted) takeReading(reading.trusted);
   let held = state.latest.get(reading.patient);
   if (!held) state.latest.set(reading.patient, (held = new Map()));
-  const known = held.get(reading.vital);
-  held.set(reading.vital, known ? newerOf(known, reading) : reading);
+  const known = held.get(reading.vital) ?? {};
+  held.set(reading.vital, known);
+  if (!known[trust] || later(reading, known[trust]) >= 0) known[trust] = reading;
 }
 
 /** Whether the time of a reading is not certain: its device's clock is wrong, or nothing says when it was measured. */
 export const isUncertain = (reading) => reading.basis === "unknown" || reading.flags.includes("clock_wrong");
 
-/** Which of two readings of a vital sign is shown. One of certain time that is not stale comes first; another carries
- *  the newest one of certain time as `trusted`. */
-function newerOf(known, reading) {
-  const order = Date.parse(reading.time) - Date.parse(known.time) || reading.seq - known.seq;
-  const [was, is] = [known, reading].map(isUncertain);
-  if (was === is) return order < 0 ? known : { trusted: known.trusted, ...reading };
-  const [certain, doubted] = was ? [reading, known] : [known, reading];
-  return isStale(certain) && instant(certain) < instant(doubted) ? { ...doubted, trusted: certain } : certain;
+/** What a reading may count as; nothing for an extreme or a spread. */
+function trustOf(reading) {
+  const value = VALUES.includes(reading.statistic);
+  if (!value && !AVERAGES.includes(reading.statistic)) return "";
+  return isUncertain(reading) ? "doubted" : value ? "value" : "average";
 }
+
+const later = (one, other) => Date.parse(one.time) - Date.parse(other.time) || one.seq - other.seq;
+const newestOf = (readings) => readings.filter(Boolean).reduce((best, one) => (best && later(best, one) >= 0 ? best : one), undefined);
+const isAlerting = (patient, vital) => openAlerts(patient).some((alert) => alert.values.some((one) => one.vital === vital));
+
+/** The reading of a vital sign that is shown, by the rule of `GET /latest`: a value of certain time that is not stale,
+ *  then such an average, else the newest; one of uncertain time carries the newest of certain time as `trusted`. Under
+ *  an open alert nothing newer is hidden. */
+export function latestOf(patient, vital) {
+  const held = state.latest.get(patient)?.get(vital);
+  if (!held) return undefined;
+  const certain = [held.value, held.average].filter(Boolean);
+  const newest = newestOf([...certain, held.doubted]);
+  const current = certain.find((one) => !isStale(one));
+  if (current && (Date.parse(newest.time) <= Date.parse(current.time) || !isAlerting(patient, vital))) return current;
+  return isUncertain(newest) && certain.length ? { ...newest, trusted: newestOf(certain) } : newest;
+}
+
+/** Every vital sign of a patient that was ever measured. */
+export const vitalsOf = (patient) => [...(state.latest.get(patient)?.keys() ?? [])];
 
 function takeAlert(alert) {
   const known = state.alerts.get(alert.id);

@@ -4,7 +4,7 @@ import { html, useEffect, useReducer, useRef, useState } from "../vendor/htm-pre
 import { now } from "./api.js";
 import { AlertList, Mark } from "./alerts.js";
 import { age, beyond, condition, count, moment, NO_VALUE, unit, value, words } from "./format.js";
-import { ageOf, breach, incidentsOf, isStale, isUncertain, openAlerts, state, taken } from "./store.js";
+import { ageOf, breach, incidentsOf, isStale, isUncertain, latestOf, openAlerts, state, taken, vitalsOf } from "./store.js";
 import { Arrow, Spark } from "./trend.js";
 
 const COLUMNS = [
@@ -23,10 +23,12 @@ const PHONE = matchMedia("(max-width: 40rem)");
 const ON_A_PHONE = 50;
 const QUIET = ["below_range", "above_range", "replayed", "clock_corrected", "revision", "manual"];
 
+/** Which of the two hours that autumn shows alike a reading is of. */
+const PASSES = { first: "1st pass of the hour", second: "2nd pass of the hour", unsure: "pass of the hour unsure" };
+
 /** The newest reading of a column's vital signs. */
 function newest(patient, keys) {
-  const held = state.latest.get(patient);
-  return keys.map((key) => held?.get(key)).filter(Boolean)
+  return keys.map((key) => latestOf(patient, key)).filter(Boolean)
     .reduce((best, one) => (!best || Date.parse(one.time) > Date.parse(best.time) ? one : best), null);
 }
 
@@ -40,7 +42,7 @@ export function Value({ reading, second, severity }) {
   const pair = second && Math.abs(Date.parse(second.time) - Date.parse(reading.time)) < 60_000 ? `/${value(second.vital, second.value)}` : "";
   const shown = reading.value === null && out ? out : `${{ LO: "<", HI: ">" }[out] ?? ""}${value(reading.vital, reading.value, values)}${pair}`;
   const when = isUncertain(reading) ? "time uncertain" : `${stale ? "stale " : ""}${age(ageOf(reading))}`;
-  const below = [when, ...flags].join(" · ");
+  const below = [when, PASSES[reading.context?.repeated_hour], ...flags].filter(Boolean).join(" · ");
   const before = isUncertain(reading) && reading.trusted;
   return html`<span class="value ${stale ? "stale" : severity ?? ""}" title="${moment(Date.parse(reading.time))} · ${reading.device} · ${below}">
     <b>${shown}</b>${before && html` <i class="before" title="the last value of a certain time">was ${plain(before, values)}, ${age(ageOf(before))} ago</i>`}<${Arrow} reading=${reading} />
@@ -121,7 +123,7 @@ function Row({ row, columns, place }) {
       const reading = newest(patient.patient, keys);
       const second = reading && seconds?.[reading.vital];
       return html`<td key=${label} data-label=${label}><div class="cell">
-        <${Value} reading=${reading} second=${second && state.latest.get(patient.patient)?.get(second)}
+        <${Value} reading=${reading} second=${second && latestOf(patient.patient, second)}
           severity=${breach(alerts, seconds ? [...keys, ...Object.values(seconds)] : keys)} />
         ${reading && html`<${Spark} reading=${reading} />`}</div></td>`;
     })}
@@ -137,7 +139,7 @@ vitalgate device assign oximeter-1 PATIENT`}</code></pre></section>`;
 const SHOWN = {
   all: ["Everybody", () => true],
   alerts: ["With alerts", (row) => row.alerts.length > 0],
-  stale: ["No current readings", (row) => ![...(state.latest.get(row.patient.patient)?.values() ?? [])].some((reading) => !isStale(reading))],
+  stale: ["No current readings", (row) => !vitalsOf(row.patient.patient).some((vital) => !isStale(latestOf(row.patient.patient, vital)))],
 };
 
 export function Ward({ filter }) {

@@ -22,7 +22,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_battery",
-    version=1,
+    version=2,
     title="Bluetooth battery level",
     kinds=carriage.kinds({}, default="2a19"),
     vitals=frozenset(),

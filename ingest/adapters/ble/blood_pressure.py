@@ -106,7 +106,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_blood_pressure",
-    version=1,
+    version=2,
     title="Bluetooth blood pressure monitor",
     kinds=carriage.kinds({"2a35": "Blood Pressure Measurement"}, default="2a35"),
     vitals=frozenset({"bp_sys", "bp_dia", "bp_mean", "pulse_rate_nibp"}),

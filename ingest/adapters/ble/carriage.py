@@ -1,9 +1,11 @@
 """How characteristic values travel: binary, or as JSON of a hub around one or more of them (device-formats.md 0).
 
 An envelope is ``{"uuid","value","encoding"?,"ts"?}``, an array of such objects, or ``{"packets":[…]}``. ``uuid`` is any
-spelling of the characteristic; ``value`` its bytes as hex or base64; ``encoding`` says which. Without it both are tried
-and the one whose length is that of the flags is taken; when both fit, none is. ``ts`` is the hub's time: RFC 3339 with
-an offset, or epoch milliseconds. Unknown members are ignored and counted; a bad packet is rejected alone.
+spelling of the characteristic; ``value`` its bytes as hex or base64; ``encoding`` says which. Without one that is
+a text both are tried and the one whose length is that of the flags is taken; when both fit, none is. ``ts`` is the
+hub's time: a time with an offset as ``parse_time`` reads it, or epoch milliseconds; one that cannot be read is left out
+and counted, and its value is one of its arrival. Unknown members are ignored and counted; a bad packet is rejected
+alone.
 
 A value in an envelope without a time of its own has the number ``ordinal * 65536 + offset``, where ``offset`` counts
 the bytes of the values before it: no two values share an identity, and the same message gives the same ones again.
@@ -12,6 +14,7 @@ the bytes of the values before it: no two values share an identity, and the same
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -21,7 +24,7 @@ import msgspec
 from ingest.adapter import Context, Decoded, Reject
 from ingest.adapters.ble.gatt import BATTERY, HUB, MAX_VALUE, NO_CLOCK, Output, Packet, Profile, characteristic
 from ingest.adapters.reading.json_document import Repeated, parse
-from ingest.adapters.reading.timestamps import from_milliseconds, parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_epoch, parse_time
 from ingest.files.splitting import Packets
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
@@ -46,8 +49,8 @@ class _Item(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
     uuid: str | int
     value: str
-    encoding: str | None = None
-    ts: int | str | None = None
+    encoding: Any = None
+    ts: Any = None
 
 
 class _Packets(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -154,11 +157,13 @@ def _open(index: int, message: Message, context: Context, carried: Carriage, out
         try:
             if isinstance(item, DecodeError):
                 raise item
-            number, payload, time_ns = _read(path, item, carried.profiles)
+            number, payload = _read(path, item, carried.profiles)
         except DecodeError as problem:
             first = first or problem
             problems.append(problem.detail)
             continue
+        time_ns = _hub_time(item.ts)
+        output.left_out += (time_ns is None and item.ts is not None) + (not isinstance(item.encoding, str | None))
         clock = NO_CLOCK if time_ns is None else HUB
         # Two different ones of a kind contradict each other: neither is taken.
         beside[number] = payload if beside.get(number, payload) == payload else b""
@@ -209,10 +214,9 @@ def _colons(item: _Item) -> int:
     count = 2 + item.value.count(":")
     if isinstance(item.uuid, str):
         count += item.uuid.count(":")
-    if item.encoding is not None:
-        count += 1 + item.encoding.count(":")
-    if item.ts is not None:
-        count += 1 + (item.ts.count(":") if isinstance(item.ts, str) else 0)
+    for aside in (item.encoding, item.ts):
+        if aside is not None:
+            count += 1 + (aside.count(":") if isinstance(aside, str) else 0)
     return count
 
 
@@ -239,7 +243,7 @@ def _item(path: str, members: Any) -> _Item | DecodeError:
     for name in ("uuid", "value"):
         if members.get(name) is None:
             return DecodeError(Reason.MISSING_FIELD, f"{path}.{name}")
-    for name, types in (("uuid", str | int), ("value", str), ("encoding", str | None), ("ts", str | int | None)):
+    for name, types in (("uuid", str | int), ("value", str)):
         value = members.get(name)
         if isinstance(value, bool) or not isinstance(value, types):
             return DecodeError(Reason.BAD_TYPE, f"{path}.{name}")
@@ -251,8 +255,8 @@ def _number(uuid: str) -> int | None:
     return characteristic(uuid.strip())
 
 
-def _read(path: str, item: _Item, profiles: Mapping[int, Profile]) -> tuple[int, bytes, int | None]:
-    """Characteristic, bytes and hub time of a packet."""
+def _read(path: str, item: _Item, profiles: Mapping[int, Profile]) -> tuple[int, bytes]:
+    """Characteristic and bytes of a packet."""
     number = _number(item.uuid) if isinstance(item.uuid, str) else item.uuid
     profile = None if number is None else profiles.get(number)
     if number is None or profile is None:
@@ -261,24 +265,27 @@ def _read(path: str, item: _Item, profiles: Mapping[int, Profile]) -> tuple[int,
     if not 0 < len(payload) <= MAX_VALUE:
         problem = _wrong_size(payload)
         raise DecodeError(problem.reason, f"{path}.value: {problem.detail}" if problem.detail else f"{path}.value")
-    if item.ts is None:
-        return number, payload, None
-    try:
-        if isinstance(item.ts, int):
-            return number, payload, from_milliseconds(item.ts)
-        time_ns, offset = parse_rfc3339(item.ts)
-    except ValueError:
-        offset = None
-    if offset is None:
-        raise DecodeError(Reason.BAD_TIME, f"{path}.ts")
-    return number, payload, time_ns
+    return number, payload
+
+
+def _hub_time(sent: Any) -> int | None:
+    """The hub's instant, None for what is none: a wall time of no zone says nothing of when."""
+    with suppress(ValueError):
+        if isinstance(sent, int | float) and not isinstance(sent, bool):
+            return parse_epoch(sent)
+        if isinstance(sent, str):
+            if not sent.isdecimal():
+                time_ns, offset = parse_time(sent)
+                return None if offset is None else time_ns
+            return parse_epoch(sent)
+    return None
 
 
 def _bytes(path: str, item: _Item, profile: Profile) -> bytes:
     """The value of a packet; raises ``DecodeError`` when it is no text of bytes, or can be two."""
     text = item.value.strip()
     where = f"{path}.value"
-    if item.encoding is not None:
+    if isinstance(item.encoding, str):
         if item.encoding not in _DECODERS:
             raise DecodeError(Reason.BAD_VALUE, f"{path}.encoding")
         declared = _DECODERS[item.encoding](text)

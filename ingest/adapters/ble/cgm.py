@@ -24,7 +24,7 @@ import msgspec
 from ingest.adapter import Adapter, Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters.ble import carriage, gatt
 from ingest.adapters.ble.medfloat import SFLOAT, SFLOAT_SPECIALS
-from ingest.adapters.reading.timestamps import parse_rfc3339
+from ingest.adapters.reading.timestamps import parse_time
 from vitals.errors import DecodeError
 from vitals.glossary import EventKind, Flag, Reason
 from vitals.model import Message
@@ -184,7 +184,7 @@ def _parse_session(packet: gatt.Packet, output: gatt.Output) -> None:
 @lru_cache(maxsize=1024)
 def _configured(setting: str) -> _Session:
     try:
-        start_ns, offset = parse_rfc3339(setting)
+        start_ns, offset = parse_time(setting)
     except ValueError:
         raise DecodeError(Reason.BAD_VALUE, "setting session_start") from None
     if offset is None:
@@ -353,7 +353,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_cgm",
-    version=1,
+    version=2,
     title="Bluetooth continuous glucose monitor",
     kinds=carriage.kinds({"2aa7": "CGM Measurement", "2aaa": "CGM Session Start Time"}, default="2aa7"),
     vitals=frozenset({"glucose_isf"}),

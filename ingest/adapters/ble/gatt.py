@@ -147,6 +147,7 @@ class Output:
         self.events: list[DeviceEvent] = []
         self.rejects: list[Reject] = []
         self.unknown_members = 0
+        self.left_out = 0
         self.memory: dict[Any, Any] = {}
         """What a parser keeps from one value of the micro-batch to the next."""
 
@@ -196,7 +197,7 @@ class Output:
 
     def decoded(self) -> Decoded:
         """All of it."""
-        return Decoded(self.readings.build(), self.events, self.rejects, self.unknown_members)
+        return Decoded(self.readings.build(), self.events, self.rejects, self.unknown_members, self.left_out)
 
 
 def stamp(packet: Packet, at: int | None, context: dict[str, Any], output: Output) -> tuple[int, SourceClock, int]:

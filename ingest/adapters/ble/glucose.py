@@ -187,7 +187,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_glucose",
-    version=2,
+    version=3,
     title="Bluetooth glucometer",
     kinds=carriage.kinds({"2a18": "Glucose Measurement", "2a34": "Glucose Measurement Context"}, default="2a18"),
     vitals=frozenset({"glucose_bg", "glucose_isf", "glucose"}),

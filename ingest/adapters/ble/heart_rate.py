@@ -104,7 +104,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_heart_rate",
-    version=3,
+    version=4,
     title="Bluetooth heart rate sensor",
     kinds=carriage.kinds({"2a37": "Heart Rate Measurement"}, default="2a37"),
     vitals=frozenset({"heart_rate", "rr_interval"}),

@@ -245,7 +245,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_plx",
-    version=4,
+    version=5,
     title="Bluetooth pulse oximeter",
     kinds=carriage.kinds({"2a5e": "PLX Spot-check Measurement", "2a5f": "PLX Continuous Measurement"}),
     vitals=frozenset({"spo2", "pulse_rate", "perf_index"}),

@@ -284,7 +284,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_scale",
-    version=1,
+    version=2,
     title="Bluetooth weight scale and body composition analyser",
     kinds=carriage.kinds({"2a9d": "Weight Measurement", "2a9c": "Body Composition Measurement"}),
     vitals=frozenset({"weight", "bmi", "height", "body_fat"}),

@@ -64,7 +64,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="ble_thermometer",
-    version=1,
+    version=2,
     title="Bluetooth thermometer",
     kinds=carriage.kinds({"2a1c": "Temperature Measurement"}, default="2a1c"),
     vitals=frozenset({"temp"}),

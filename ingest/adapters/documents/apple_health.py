@@ -2,9 +2,10 @@
 
 Layout: a ``<HealthData>`` document with any of the export's ``<Record>`` elements, alone or in a ``<Correlation>``; the
 export's document type declaration is left out (``ingest.files.splitting`` cuts a file so). Values keep the unit they
-are written in. What ends after it starts is an interval; steps and sleep are sums over it. A percentage of at most 1 is
-a fraction. Record types that are no vital sign of the catalogue, and time in bed or awake, are counted as unknown.
-Names (of sources, devices, the person) are never copied. Control characters, which phones write in them, are spaces.
+are written in, but for feet, which are inches. What ends after it starts is an interval; steps and sleep are sums over
+it. A percentage of at most 1 is a fraction. Record types that are no vital sign of the catalogue, and time in bed or
+awake, are counted as unknown. Names (of sources, devices, the person) are never copied. Control characters, which
+phones write in them, are spaces.
 
 Identity: the start as an instant, with ``seq`` 63 bits of a hash of what else tells records apart: end, value and unit
 as sent, and one byte of the source's name, which keeps phone and watch apart and is too little to try names against.
@@ -37,6 +38,9 @@ from vitals.times import MINUTE_NS, NO_TIME, SECOND_NS
 _MAX_DEPTH: Final = 8
 _NUMBER: Final = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,20})?(?:[eE][+-]?\d{1,2})?", re.ASCII)
 _FRACTION: Final = unit_code("{fraction}")
+_FEET: Final = unit_code("[ft_i]")
+_INCHES: Final = unit_code("[in_i]")
+_INCHES_PER_FOOT: Final = 12.0
 _PERCENT: Final = unit_code("%")
 _SECONDS: Final = unit_code("s")
 _TIME_LENGTH: Final = len("2024-03-10 07:30:00 -0500")
@@ -258,6 +262,10 @@ class _Fragment:
             value = _number(attributes)
             if unit == _PERCENT and (self._percent == "fraction" or (self._percent == "auto" and value <= 1)):
                 unit = _FRACTION
+            elif unit == _FEET:
+                # Earlier versions read feet as inches: with another unit an export would add its heights again.
+                unit, value = _INCHES, value * _INCHES_PER_FOOT
+                sent = unit
             elif vital == _GLUCOSE:
                 vital = self._glucose
         flags = 0
@@ -353,7 +361,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 _FRAGMENT: Final = "part of an export: a HealthData document of Record and Correlation elements"
 ADAPTER = Adapter(
     name="apple_health",
-    version=2,
+    version=3,
     title="Phone health export (XML)",
     kinds=MappingProxyType({"export": _FRAGMENT, "": _FRAGMENT}),
     vitals=frozenset(

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from ingest.adapter import SourceClock
+from ingest.adapters.reading.marks import without_marks
 from ingest.adapters.reading.timestamps import EARLIEST_NS, LATEST_NS
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
@@ -19,7 +20,6 @@ from vitals.times import MINUTE_NS, SECOND_NS
 
 NULL: Final = '""'
 """A field that says that there is no value."""
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _NAME: Final = re.compile(r"[A-Z][A-Z0-9]{2}")
 _CHARSETS: Final = re.compile(r"|ASCII|UNICODE|(?:UNICODE )?UTF-?8|8859/\d{1,2}")
@@ -96,12 +96,13 @@ def document(payload: bytes) -> Document:
         DecodeError: EMPTY; MALFORMED when it does not begin with an MSH that names its delimiters, or is in a
             character set whose bytes can be taken for delimiters.
     """
-    if not payload:
+    framed = without_marks(payload)
+    if not framed:
         raise DecodeError(Reason.EMPTY)
-    bare = payload.removeprefix(b"\x0b").removeprefix(_BYTE_ORDER_MARK).lstrip(b"\r\n")
-    if payload.endswith((b"\x1c", b"\x1c\r")):
+    bare = framed.removeprefix(b"\x0b")
+    if framed.endswith((b"\x1c", b"\x1c\r")):
         bare = bare[: bare.rfind(b"\x1c")]
-    text = bare.decode("latin-1")
+    text = without_marks(bare).lstrip(b"\r\n").decode("latin-1")
     if not text.startswith("MSH"):
         raise DecodeError(Reason.MALFORMED, "MSH")
     ends = list(_ends(text))

@@ -377,7 +377,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="hl7v2",
-    version=2,
+    version=3,
     title="HL7 v2 ORU^R01 (IHE PCD-01)",
     kinds=MappingProxyType(
         {

@@ -35,6 +35,8 @@ _DISPLAYS: Final = frozenset({"iOS", "android", "receiver"})
 _GENERATION: Final = re.compile(r"unknown|g\d{1,2}", re.ASCII)
 _DISPLAY_TIME: Final = re.compile(r"(.{16}.*?) ?([Zz]|([+-])([01]\d|2[0-3])(?::?([0-5]\d))?(?::([0-5]\d))?)?", re.ASCII)
 _HALF_HOUR_S: Final = 1_800
+_DELAY_S: Final = 3_600.0
+"""The service gives values of the last hour to nobody (device-formats.md 5.1: about 1 h, in some regions 3 h)."""
 _ZONES_S: Final = (-12.25 * 3_600, 14.25 * 3_600)
 
 
@@ -176,4 +178,5 @@ ADAPTER = vendor_json.adapter(
     {},
     {"egvs": JsonRecords(("records",), array=False)},
     version=2,
+    delay_s=_DELAY_S,
 )

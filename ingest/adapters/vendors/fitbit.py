@@ -62,8 +62,8 @@ class _StepsPage(
 
 class _Intraday(msgspec.Struct, rename="camel", gc=False):
     dataset: list[Any]
-    dataset_interval: int
-    dataset_type: str
+    dataset_interval: int | None = None
+    dataset_type: str | None = None
 
 
 class _Point(msgspec.Struct, gc=False):
@@ -190,10 +190,10 @@ def _intraday(content: Any, days: list[str], member: str, series: _Series, outpu
     intraday = output.typed(content, _Intraday, f".{member}-intraday")
     if len(days) != 1:
         raise DecodeError(Reason.BAD_VALUE, f".{member}: {len(days)} days")
-    seconds = _INTERVALS_S.get(intraday.dataset_type, 0) * intraday.dataset_interval
-    if not 0 < seconds <= _LONGEST_INTERVAL:
-        raise DecodeError(Reason.BAD_VALUE, f".{member}-intraday.datasetInterval")
-    clock, context = output.choice("times", _CLOCKS, "local"), {"interval_s": seconds}
+    seconds = _INTERVALS_S.get(intraday.dataset_type or "", 0) * (intraday.dataset_interval or 0)
+    known = 0 < seconds <= _LONGEST_INTERVAL
+    output.left_out += not known and None not in (intraday.dataset_type, intraday.dataset_interval)
+    clock, context = output.choice("times", _CLOCKS, "local"), {"interval_s": seconds} if known else None
 
     def add(point: _Point) -> None:
         time_ns, offset = iso_time(f"{days[0]}T{point.time}", ".time")
@@ -384,5 +384,5 @@ ADAPTER = records.adapter(
         "steps": JsonRecords(("activities-steps-intraday", "dataset"), array=False),
         "temperature": JsonRecords(array=False),
     },
-    version=2,
+    version=3,
 )  # fmt: skip

@@ -250,11 +250,12 @@ def decode_each(messages: Sequence[Message], contexts: Sequence[Context], reader
 def adapter(
     name: str, title: str, kinds: Mapping[str, str], vitals: frozenset[str],
     decode: Callable[[Sequence[Message], Sequence[Context]], Decoded], settings: Mapping[str, str],
-    files: Mapping[str, JsonRecords], *, version: int = 1, polled: bool = True,
+    files: Mapping[str, JsonRecords], *, version: int = 1, polled: bool = True, delay_s: float = 0.0,
 ) -> Adapter:  # fmt: skip
     """An adapter of vendor JSON, which is asked of the vendor's service unless a device or app sends it."""
     return Adapter(name, version, title, MappingProxyType(dict(kinds)), vitals, decode, MAX_PAYLOAD,
-                   MappingProxyType(dict(settings)), MappingProxyType(dict(files)), polled=polled)  # fmt: skip
+                   MappingProxyType(dict(settings)), MappingProxyType(dict(files)), polled=polled,
+                   delay_s=delay_s)  # fmt: skip
 
 
 def text_id(device: str, text: str) -> int:
