@@ -5,11 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-
 from deploy.layout import Layout
-from deploy.settings import Settings
-from device_gateway.sessions import SCHEMA as SESSIONS_SCHEMA
 from vitals.log.local import LocalLog
 from vitals.ports import PatientCheck, Registry, Store
 from vitals.record_numbers import RecordNumbers
@@ -17,8 +13,11 @@ from vitals.steady import SteadyClock
 from vitals.vault import IdentityVault, Vault
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
     from alerts.book.sql import SqlAlertBook
     from dashboard_api.auth.access import TokenAuth
+    from deploy.settings import Settings
     from ingest.journal.identities import Journal
     from ingest.metrics import IngestMetrics
     from ingest.service import IngestService
@@ -26,14 +25,15 @@ if TYPE_CHECKING:
     from vitals.registry.sql import SqlRegistry
     from vitals.store.duckdb import DuckDBStore
 
-# What only the core needs is imported where it is opened: it would cost supervisor and gateway 100 MB each.
+# What only the core needs is imported where it is opened: it would cost supervisor and gateway 100 MB each. To open an
+# empty journal needs no settings.
 
 
 CLOCK = SteadyClock()
 """The machine's clock, without its steps until they have settled."""
 
 
-def open_vault(layout: Layout, settings: Settings) -> Vault:
+def open_vault(layout: Layout, settings: "Settings") -> Vault:
     """The vault, its key created at first use; raises ``ConfigError``."""
     return Vault.open(Path(settings.vault.key_file) if settings.vault.key_file else layout.key)
 
@@ -47,18 +47,20 @@ def open_registry(layout: Layout) -> "SqlRegistry":
 
 def open_raw_log(layout: Layout, vault: Vault, *, read_only: bool) -> LocalLog:
     """The raw log with the tables of the gateway's sessions in it."""
-    schema = "" if read_only else SESSIONS_SCHEMA
+    from device_gateway.sessions import SCHEMA  # noqa: PLC0415 - see above
+
+    schema = "" if read_only else SCHEMA
     return LocalLog(layout.raw, CLOCK, sealer=vault.zone("raw"), read_only=read_only, schema=schema)
 
 
-def open_store(path: Path, settings: Settings) -> "DuckDBStore":
+def open_store(path: Path, settings: "Settings") -> "DuckDBStore":
     """The embedded store in its own file."""
     from vitals.store.duckdb import DuckDBStore  # noqa: PLC0415 - see above
 
     return DuckDBStore(path, memory_mb=settings.store.memory_mb, threads=settings.store.threads)
 
 
-def prepare(layout: Layout, settings: Settings) -> None:
+def prepare(layout: Layout, settings: "Settings") -> None:
     """Create what is missing in a data directory, before any process needs it; raises ``ConfigError``."""
     layout.create()
     vault = open_vault(layout, settings)
@@ -71,7 +73,7 @@ class Core:
     """Everything of the core process but its threads and its web server."""
 
     layout: Layout
-    settings: Settings
+    settings: "Settings"
     registry: "SqlRegistry"
     identities: IdentityVault
     tokens: "TokenAuth"
@@ -82,7 +84,7 @@ class Core:
     journal: "Journal"
     ingest: "IngestService"
     writer: "StoreWriter"
-    meters: CollectorRegistry = field(default_factory=CollectorRegistry)
+    meters: "CollectorRegistry"
     closers: list[Callable[[], None]] = field(default_factory=list)
 
     def close(self) -> None:
@@ -91,9 +93,11 @@ class Core:
             close()
 
 
-def open_core(layout: Layout, settings: Settings) -> Core:
+def open_core(layout: Layout, settings: "Settings") -> Core:
     """Open every backend of the core. The caller holds the core's lock."""
-    from alerts.book.sql import SqlAlertBook  # noqa: PLC0415 - see above
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - see above
+
+    from alerts.book.sql import SqlAlertBook  # noqa: PLC0415
     from dashboard_api.auth.access import TokenAuth  # noqa: PLC0415
     from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415
     from ingest.journal.identities import Journal  # noqa: PLC0415
@@ -118,6 +122,15 @@ def open_core(layout: Layout, settings: Settings) -> Core:
     return Core(
         layout, settings, registry, identities, tokens, raw, log, store, book, journal, ingest, writer, meters, closers
     )
+
+
+def open_journal(folder: Path) -> "Journal":
+    """An empty ingest journal in a separate folder; the caller closes its log."""
+    from ingest.journal.identities import SCHEMA as JOURNAL_SCHEMA  # noqa: PLC0415 - see above
+    from ingest.journal.identities import Journal  # noqa: PLC0415
+
+    log = LocalLog(folder / "vitals.db", CLOCK, schema=JOURNAL_SCHEMA)
+    return Journal(log, Vault.open(folder / "vault.key").zone("quarantine"))
 
 
 def open_ingest(

@@ -12,22 +12,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from dashboard_api.shapes import readings_json
+from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Adapter, Context
 from ingest.alarms import OwnedAlarm
 from ingest.files.splitting import Source
 from ingest.journal import unknown_codes
-from ingest.journal.identities import SCHEMA, Journal
 from ingest.pipeline import Outcome
 from ingest.placing.wear import WearTable
 from vitals.catalog import BY_CODE
 from vitals.errors import InvalidRequest
-from vitals.log.local import LocalLog
 from vitals.model import DeviceEvent, Message, Provenance, VitalBatch
 from vitals.records import Assignment, Device
-from vitals.steady import SteadyClock
 from vitals.times import rfc3339
-from vitals.vault import Vault
 
 Json = dict[str, Any]
 DEVICE: Final = "trial"
@@ -76,12 +73,6 @@ def try_payload(
         finally:
             journal.log.close()
     return {"adapter": adapter.name, "version": adapter.version, "kind": kind} | _shown(out)
-
-
-def open_journal(folder: Path) -> Journal:
-    """An empty ingest journal in a separate folder; the caller closes its log."""
-    log = LocalLog(folder / "vitals.db", SteadyClock(), schema=SCHEMA)
-    return Journal(log, Vault.open(folder / "vault.key").zone("quarantine"))
 
 
 def _cut(adapter: Adapter, payload: bytes, kind: str) -> list[bytes]:

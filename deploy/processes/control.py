@@ -26,7 +26,7 @@ TIMEOUT_S = 60.0
 BASE = "/api/v1/"
 
 
-class Answer(NamedTuple):
+class ApiAnswer(NamedTuple):
     """What the API said."""
 
     status: int
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-Send = Callable[[str, str, bytes | None], Answer]
+Send = Callable[[str, str, bytes | None], ApiAnswer]
 """Sends a method, a target and a JSON body; raises ``OSError`` or ``HTTPException`` when nobody answers."""
 
 
@@ -71,7 +71,7 @@ class ApiClient:
                 return items
 
 
-def _error(answer: Answer, path: str) -> VitalgateError:
+def _error(answer: ApiAnswer, path: str) -> VitalgateError:
     try:
         problem = json_text.loads(answer.body)
     except ValueError:
@@ -110,12 +110,12 @@ class _SocketConnection(http.client.HTTPConnection):
 def ask_owner(layout: Layout) -> Iterator[ApiClient]:
     """The way to the owner that runs on a data directory; needs no settings."""
 
-    def send(method: str, target: str, body: bytes | None) -> Answer:
+    def send(method: str, target: str, body: bytes | None) -> ApiAnswer:
         connection = _SocketConnection(layout.control)
         try:
             connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
             answer = connection.getresponse()
-            return Answer(answer.status, answer.reason, answer.read())
+            return ApiAnswer(answer.status, answer.reason, answer.read())
         finally:
             connection.close()
 
@@ -128,11 +128,11 @@ def ask_app(app: "ASGIApp") -> ApiClient:
 
     import httpx  # noqa: PLC0415
 
-    async def request(method: str, target: str, body: bytes | None) -> Answer:
+    async def request(method: str, target: str, body: bytes | None) -> ApiAnswer:
         headers = {"Content-Type": "application/json"} if body else {}
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://local") as client:
             answer = await client.request(method, target, content=body, headers=headers)
-        return Answer(answer.status_code, answer.reason_phrase, answer.content)
+        return ApiAnswer(answer.status_code, answer.reason_phrase, answer.content)
 
     return ApiClient(lambda *sent: asyncio.run(request(*sent)), live=False)
 

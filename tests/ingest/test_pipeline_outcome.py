@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from deploy.jobs.trial import open_journal
+from deploy.wiring import open_journal
 from ingest import pipeline
 from ingest.adapter import Context
 from ingest.adapters import load_adapters
