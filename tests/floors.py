@@ -10,8 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-FLOORS: Final[Mapping[str, float]] = MappingProxyType({"vitals": 95.0, "device_gateway": 81.5, "ingest": 90.4})
-"""Per cent of lines and branches together, one point below what the suites in ``.ci/run`` cover."""
+FLOORS: Final[Mapping[str, float]] = MappingProxyType({
+    "vitals": 95.0, "device_gateway": 81.5, "ingest": 90.4, "alerts": 85.0, "dashboard_api": 96.9, "simulators": 97.5,
+})  # fmt: skip
+"""Per cent of lines and branches together, one point below what the suites in ``.ci/run`` cover.
+
+``deploy`` has none: its tests run it in processes of its own."""
 
 
 def covered(report: Mapping[str, Any]) -> dict[str, float]:
