@@ -11,7 +11,7 @@ from dashboard_api.auth.access import TokenAuth
 from dashboard_api.live import LiveView, StreamHub
 from vitals.ports import AlertDecisions, AlertReader, Clock, Controls, IngestView, Log, Registry, Store
 from vitals.records import Alert, DatedZone, Patient
-from vitals.sources import Source
+from vitals.sources import DeviceFamily
 from vitals.vault import Identity
 
 
@@ -122,7 +122,7 @@ class Dependencies:
     readiness: Callable[[], list[str]]
     metrics: Callable[[], str]
     system: Callable[[], Mapping[str, Any]]
-    adapters: Mapping[str, Source]
+    adapters: Mapping[str, DeviceFamily]
     schemas: Mapping[str, Mapping[str, Any]]
     parse_limits: Callable[[list[Any]], list[dict[str, Any]]]
     rulebook: RulebookView

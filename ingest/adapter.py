@@ -18,7 +18,7 @@ from ingest.files.splitting import Splitter
 from vitals.catalog import BY_KEY
 from vitals.glossary import Reason, Statistic
 from vitals.model import DeviceEvent, Message
-from vitals.sources import Source
+from vitals.sources import DeviceFamily
 from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_NAME
 
@@ -226,9 +226,9 @@ class Adapter:
     delay_s: float = 0.0
 
     @property
-    def source(self) -> Source:
+    def family(self) -> DeviceFamily:
         """What can be expected of its devices."""
-        return Source(self.vitals, self.polled, self.delay_s)
+        return DeviceFamily(self.vitals, self.polled, self.delay_s)
 
 
 def vital_code(key: str) -> int:

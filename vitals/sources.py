@@ -8,7 +8,7 @@ from vitals.times import MINUTE_NS, SECOND_NS
 _MINUTE_S: Final = MINUTE_NS // SECOND_NS
 
 
-class Source(NamedTuple):
+class DeviceFamily(NamedTuple):
     """A kind of device. ``vitals`` are catalogue keys; values of a ``polled`` source are asked of a vendor's service;
     ``delay_s`` is how old values usually are when they arrive, 0 where no delay is known."""
 
@@ -35,7 +35,7 @@ class Unpaged(NamedTuple):
         )
 
 
-def unpaged(source: Source) -> list[Unpaged]:
+def unpaged(source: DeviceFamily) -> list[Unpaged]:
     """The vital signs of a source that cannot page, by key.
 
     Worked: values of a sensor behind a cloud that is an hour late page for 15 minutes: it cannot page.

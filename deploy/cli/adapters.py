@@ -73,7 +73,7 @@ def show_adapter(
     from deploy.jobs.trial import identity_note  # noqa: PLC0415 - loads the stages of ingest
     from vitals.sources import unpaged  # noqa: PLC0415
 
-    reasons = [vital.reason for vital in unpaged(one.source)]
+    reasons = [vital.reason for vital in unpaged(one.family)]
     record = {
         "name": one.name, "title": one.title, "version": one.version, "kinds": dict(one.kinds),
         "settings": dict(one.settings), "vitals": sorted(one.vitals), "max_payload": one.max_payload,

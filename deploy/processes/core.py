@@ -123,7 +123,7 @@ def dependencies(core: Core, status: Status, desk: ControlDesk, backtests: Backt
         readiness=status.reasons,
         metrics=status.metrics,
         system=status.system,
-        adapters={name: adapter.source for name, adapter in load_adapters().items()},
+        adapters={name: adapter.family for name, adapter in load_adapters().items()},
         schemas={json_schema.NAME: json_schema.json_reading_schema()},
         parse_limits=lambda payload: [limit.model_dump(mode="json") for limit in parse_limits(payload)],
         rulebook=Rulebook(core.book, CLOCK),

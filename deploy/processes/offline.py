@@ -67,7 +67,7 @@ def _offline(core: Core, backtests: BacktestDesk) -> Dependencies:
         registry=core.registry, identities=core.identities, store=core.store, ingest=core.ingest, book=core.book,
         decisions=core.book, controls=_Letterbox(core), log=core.log, auth=core.tokens, clock=CLOCK,
         readiness=lambda: ["not_running"], metrics=str, system=dict,
-        adapters={name: adapter.source for name, adapter in load_adapters().items()}, schemas={}, parse_limits=list,
+        adapters={name: adapter.family for name, adapter in load_adapters().items()}, schemas={}, parse_limits=list,
         rulebook=Rulebook(core.book, CLOCK), glucose_report=partial(glucose_report, core.store),
         backtests=backtests,
     )  # fmt: skip

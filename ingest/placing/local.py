@@ -1,6 +1,6 @@
 """The wearer's own clock at a reading: the offset by which rules know the patient's days and hours."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ from ingest.placing.attribution import Placed
 from ingest.placing.wear import NO_ZONE, WearTable
 from vitals.glossary import Basis
 from vitals.model import UNASSIGNED
-from vitals.times import MINUTE_NS, SECOND_NS
+from vitals.times import DAY_NS, MINUTE_NS, SECOND_NS
 
 _SLOT_NS: Final = 15 * MINUTE_NS
 """Offsets change at quarters of an hour only."""
@@ -48,15 +48,23 @@ def _zoned(placed: Placed, device: Int64, worn: WearTable, rows: npt.NDArray[np.
         zone = np.where(held, worn.zone[number, column], NO_ZONE)
         for known in np.unique(zone[zone != NO_ZONE]).tolist():
             here = index[zone == known]
-            out[here] = _at(placed.time_ns[here], worn.zones[known])
+            out[here] = minutes_east(placed.time_ns[here], worn.zones[known])
     return out
 
 
-def _at(time_ns: Int64, zone: str) -> Int16:
-    """Offsets of ``zone`` in minutes; each quarter of an hour is looked up once."""
-    slots, place = np.unique(time_ns // _SLOT_NS, return_inverse=True)
+def minutes_east(time_ns: Int64, zone: str) -> Int16:
+    """Offsets of ``zone`` in minutes: that of the UTC day, on a day of a change that of the quarter of an hour."""
+    days, place = np.unique(time_ns // DAY_NS, return_inverse=True)
+    first, last = _looked_up(days * DAY_NS, zone), _looked_up((days + 1) * DAY_NS, zone)
+    out = first[place.ravel()]
+    changing = np.flatnonzero((first != last)[place.ravel()])
+    if len(changing):
+        slots, place = np.unique(time_ns[changing] // _SLOT_NS, return_inverse=True)
+        out[changing] = _looked_up(slots * _SLOT_NS, zone)[place.ravel()]
+    return out
+
+
+def _looked_up(time_ns: Int64, zone: str) -> Int16:
     known = ZoneInfo(zone)
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    shown = ((epoch + timedelta(seconds=slot * (_SLOT_NS // SECOND_NS))).astimezone(known) for slot in slots.tolist())
-    minutes = [(moment.utcoffset() or timedelta()) // _MINUTE for moment in shown]
-    return np.array(minutes, np.int16)[place.ravel()]
+    shown = (datetime.fromtimestamp(seconds, known) for seconds in (time_ns // SECOND_NS).tolist())
+    return np.array([(moment.utcoffset() or timedelta()) // _MINUTE for moment in shown], np.int16)

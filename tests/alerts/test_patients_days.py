@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
+import numpy as np
 import pytest
 
 from alerts.engine import Engine
+from ingest.placing.local import minutes_east
 from tests.alerts.programme_world import document, enrolled, programme
 from tests.ingest.ingest_world import World, reading
 from tests.support import SECOND, FakeClock
@@ -121,3 +124,12 @@ def test_the_zone_is_the_one_of_the_time(tmp_path: Path) -> None:
     world.drain()
     assert [row["tz_min"] for row in world.rows()] == [120, 540]
     world.close()
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia"])
+def test_offsets_of_every_quarter_of_an_hour_are_those_of_the_zone(zone: str) -> None:
+    start_s, known = ns("2010-12-31T00:00:00Z") // SECOND, ZoneInfo(zone)
+    quarters = [start_s + quarter * 900 for quarter in range(366 * 96)]
+    expected = [int(offset.total_seconds()) // 60 for offset in
+                (datetime.fromtimestamp(one, known).utcoffset() for one in quarters) if offset is not None]  # fmt: skip
+    assert minutes_east(np.array(quarters, np.int64) * SECOND, zone).tolist() == expected

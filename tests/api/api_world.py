@@ -130,7 +130,7 @@ class World:
             decisions=self.book, controls=self.desk, log=self.log, auth=self.auth, clock=self.clock,
             readiness=lambda: self.reasons, metrics=lambda: generate_latest(self.metrics).decode(),
             system=lambda: {"rates": {"messages_per_s": 0.0}},
-            adapters={adapter.name: adapter.source for adapter in BUILT_IN},
+            adapters={adapter.name: adapter.family for adapter in BUILT_IN},
             schemas={json_schema.NAME: json_schema.json_reading_schema()},
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
             rulebook=Rulebook(self.book, self.clock), glucose_report=partial(glucose_report, self.store),

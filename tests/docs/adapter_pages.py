@@ -117,7 +117,7 @@ def page(adapter: Adapter) -> str:
         *([_files(adapter)] if adapter.files else []),
         "## Vital signs",
         table(("key", "name", "unit stored"), vitals) if vitals else "None: it gives events alone.",
-        *(one.reason for one in unpaged(adapter.source)),
+        *(one.reason for one in unpaged(adapter.family)),
         "## Settings",
         table(("key", "meaning"), settings) if settings else "None.",
         "## Limits",

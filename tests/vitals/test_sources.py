@@ -4,24 +4,26 @@ import pytest
 
 from ingest.adapters import BUILT_IN
 from vitals.catalog import BY_KEY
-from vitals.sources import Source, Unpaged, unpaged
+from vitals.sources import DeviceFamily, Unpaged, unpaged
 
-SENSOR = frozenset({"glucose_isf"})
+SENSOR, SPOT = frozenset({"glucose_isf"}), frozenset({"weight", "spo2"})
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("family", "found"),
     [
-        (Source(SENSOR), []),
-        (Source(SENSOR, polled=True, delay_s=900), []),
-        (Source(SENSOR, polled=True, delay_s=901), [Unpaged("glucose_isf", 901, 900.0)]),
-        (Source(SENSOR, delay_s=301), [Unpaged("glucose_isf", 301, 300.0)]),
-        (Source(frozenset({"weight", "spo2"}), polled=True, delay_s=3 * 3600), [Unpaged("spo2", 3 * 3600, 7200.0)]),
+        (DeviceFamily(SENSOR), []),
+        (DeviceFamily(SENSOR, polled=True, delay_s=900), []),
+        (DeviceFamily(SENSOR, polled=True, delay_s=901), [Unpaged("glucose_isf", 901, 900.0)]),
+        (DeviceFamily(SENSOR, delay_s=301), [Unpaged("glucose_isf", 301, 300.0)]),
+        (DeviceFamily(SPOT, polled=True, delay_s=3 * 3600), [Unpaged("spo2", 3 * 3600, 7200.0)]),
     ],
     ids=["no delay", "as old as it may be", "polled", "not polled", "one of two"],
 )
-def test_a_source_cannot_page_where_its_delay_exceeds_the_paging_age(source: Source, found: list[Unpaged]) -> None:
-    assert unpaged(source) == found
+def test_a_source_cannot_page_where_its_delay_exceeds_the_paging_age(
+    family: DeviceFamily, found: list[Unpaged]
+) -> None:
+    assert unpaged(family) == found
 
 
 def test_the_paging_age_of_a_polled_source_is_that_of_its_vital_alone_unless_it_is_continuous() -> None:
@@ -30,4 +32,4 @@ def test_the_paging_age_of_a_polled_source_is_that_of_its_vital_alone_unless_it_
 
 
 def test_built_in_sources() -> None:
-    assert {adapter.name for adapter in BUILT_IN if unpaged(adapter.source)} == {"dexcom"}
+    assert {adapter.name for adapter in BUILT_IN if unpaged(adapter.family)} == {"dexcom"}
