@@ -16,17 +16,14 @@ SENSOR, SPOT = frozenset({"glucose_isf"}), frozenset({"weight", "spo2"})
         (DeviceFamily(SENSOR, polled=True, delay_s=900), []),
         (DeviceFamily(SENSOR, polled=True, delay_s=901), [Unpaged("glucose_isf", 901, 900.0)]),
         (DeviceFamily(SENSOR, delay_s=301), [Unpaged("glucose_isf", 301, 300.0)]),
-        (
-            DeviceFamily(frozenset({"weight", "spo2"}), polled=True, delay_s=3 * 3600),
-            [Unpaged("spo2", 3 * 3600, 7200.0)],
-        ),
+        (DeviceFamily(SPOT, polled=True, delay_s=3 * 3600), [Unpaged("spo2", 3 * 3600, 7200.0)]),
     ],
     ids=["no delay", "as old as it may be", "polled", "not polled", "one of two"],
 )
 def test_a_source_cannot_page_where_its_delay_exceeds_the_paging_age(
-    source: DeviceFamily, found: list[Unpaged]
+    family: DeviceFamily, found: list[Unpaged]
 ) -> None:
-    assert unpaged(source) == found
+    assert unpaged(family) == found
 
 
 def test_the_paging_age_of_a_polled_source_is_that_of_its_vital_alone_unless_it_is_continuous() -> None:
