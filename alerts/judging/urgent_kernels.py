@@ -92,7 +92,7 @@ def begin(slots: Slots, slot: int, rows: Rows, row: int, counts: int) -> None:
 
 
 @lean
-def _is_certain(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int) -> bool:
+def _is_certain(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, impossible: bool) -> bool:
     """Count an extreme row; whether so many of the last five were extreme, or for so long, that it is no artefact."""
     # Step 1: a first one, and one after a gap in which no reading was current, begins anew.
     history = slots.extremes[slot]
@@ -101,10 +101,14 @@ def _is_certain(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int) 
     # Step 2: count those of the last five rows.
     history = (history << 1 | 1) & HISTORY
     slots.extremes[slot] = history
+    lasted_ns = time_ns - slots.extreme_ns[slot]
+    # Step 3: an extreme that is possible takes as long as the limit itself does: dips of seconds are no emergency.
+    if not impossible:
+        return bool(lasted_ns >= max(rules.extreme_ns[rule], rules.on_delay_ns[rule]))
     count = 0
     for bit in range(5):
         count += history >> bit & 1
-    return bool(count >= rules.extreme_of[rule] or time_ns - slots.extreme_ns[slot] >= rules.extreme_ns[rule])
+    return bool(count >= rules.extreme_of[rule] or lasted_ns >= rules.extreme_ns[rule])
 
 
 @lean
@@ -143,10 +147,11 @@ def extreme_moves(
         slots.latest_measured[slot] = measured
         return DOUBTED
     # Step 2: a continuous signal.
-    if _is_certain(slots, slot, rules, rule, time_ns):
+    impossible = further(rows.value[row], 0, rules.side[rule] == _LOW, rules.arrest[rule])
+    if _is_certain(slots, slot, rules, rule, time_ns, impossible):
         return _page(slots, slot, rules, rule, rows, row, measured, False)
     # Step 3: one artefact pages nobody: what is no physiology is remembered only.
-    if further(rows.value[row], 0, rules.side[rule] == _LOW, rules.arrest[rule]):
+    if impossible:
         slots.latest_time_ns[slot] = time_ns
         if condition == CLEAR:
             slots.condition[slot] = SUSPECTED

@@ -5,6 +5,7 @@ A value further out never waits longer, or gets less, than one nearer (clinical.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -85,10 +86,9 @@ def arrest_rules(
         for key in _named(protocol):
             if key in ARREST_BELOW and key not in seen:
                 seen.add(key)
-                vital = BY_KEY[key]
-                name, title = f"{protocol.name}:arrest@{key}", f"{vital.name} impossibly low"
-                face = plain_face(name, version, title, CAUSES[key], Severity.S1, technical=False)
-                yield _arrest(vital, title), face._replace(role="clinician", advice=_ADVICE), measures
+                rule, name = _arrest(key), f"{protocol.name}:arrest@{key}"
+                face = plain_face(name, version, rule.title, CAUSES[key], Severity.S1, technical=False)
+                yield rule, face._replace(role="clinician", advice=_ADVICE), measures
 
 
 def _named(protocol: MonitoringProtocol) -> Iterator[str]:
@@ -98,9 +98,11 @@ def _named(protocol: MonitoringProtocol) -> Iterator[str]:
                 yield from (part.vital, *part.also_on)
 
 
-def _arrest(vital: Vital, title: str) -> LimitRule:
+@cache
+def _arrest(key: str) -> LimitRule:
+    vital = BY_KEY[key]
     return LimitRule(
-        id="arrest", type="limit", title=title, severity="S1", vital=vital.key, unit=vital.unit,
+        id="arrest", type="limit", title=f"{vital.name} impossibly low", severity="S1", vital=key, unit=vital.unit,
         below=ARREST_BELOW[vital.key], continuous=Continuous(for_s=EXTREME_NS / 1e9, clear_s=CLEAR_S),
         spot=Spot(readings=1),
     )  # fmt: skip

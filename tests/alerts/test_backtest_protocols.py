@@ -36,11 +36,12 @@ def test_a_protocol_asks_for_two_readings_where_limits_ask_for_one() -> None:
     ]  # fmt: skip
     found = tried("copd", sorted(rows, key=lambda row: row["received_ns"]), days=0.5)
     assert [(item.side, item.patient, item.rule, item.severity, item.match) for item in found.timeline] == [
-        ("reference", "p_1", "limit:spo2:low:S2", "S2", "kept"), ("candidate", "p_1", "copd:P1-red", "S1", "kept"),
-        ("reference", "p_2", "limit:spo2:low:S2", "S2", "gone"),
+        ("candidate", "p_1", "copd:P1-red", "S1", "kept"), ("reference", "p_1", "limit:spo2:low:S2", "S2", "kept"),
+        ("candidate", "p_2", "copd:P1-red", "S2", "kept"), ("reference", "p_2", "limit:spo2:low:S2", "S2", "kept"),
     ]  # fmt: skip
-    [row] = found.candidate.rules
-    assert (row.alerts, row.pages, row.near_misses) == (1, 1, 1)
+    paged, task = found.candidate.rules
+    assert (paged.severity, paged.alerts, paged.pages, paged.near_misses) == ("S1", 1, 1, 1)
+    assert (task.severity, task.alerts, task.pages) == ("S2", 1, 0), "the repeat is asked for without a page"
     unknown = "it is not recorded whether the patient gets oxygen"
     assert f"candidate: copd:P3 could not be judged ({unknown}) for p_1, p_2" in found.warnings
     assert "candidate: copd:P4-fvc could not be judged (no fvc) for p_1, p_2" in found.warnings

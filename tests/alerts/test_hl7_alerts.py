@@ -71,7 +71,7 @@ class Monitor(Bedside):
         start_ns, told = self.world.clock.now_ns(), []
         for _ in range(8):
             for event in [*self.say(f"{code}|{value:g}|{unit}"), *self.wait(60)]:
-                if event.kind == "raised" and event.severity is S1:
+                if event.kind in ("raised", "worsened") and event.severity is S1:
                     told.append((event.rule.partition("@")[0], event.severity.value, (event.at_ns - start_ns) / SECOND))
         return told
 
