@@ -237,6 +237,32 @@ def test_an_infinity_is_a_reading_with_or_without_a_number(reason: str, flag: st
     assert (row["value"], row["flags"]) == (97.0, [flag])
 
 
+SNOMED = "http://snomed.info/sct"
+
+
+@pytest.mark.parametrize(
+    ("code", "unit", "vital"),
+    [("271649006", "mm[Hg]", "bp_sys"), ("271650006", "mm[Hg]", "bp_dia"), ("78564009", "/min", "pulse_rate"),
+     ("431314004", "%", "spo2"), ("386725007", "Cel", "temp"), ("363808001", "kg", "weight"),
+     ("27113001", "kg", "weight"), ("365812005", "mg/dL", "glucose")],
+)  # fmt: skip
+def test_a_snomed_code_alone_names_the_vital(code: str, unit: str, vital: str) -> None:
+    named = {"coding": [{"system": SNOMED, "code": code}]}
+    (row,) = rows(observation(code=named, valueQuantity=quantity(40, unit)))
+    assert (row["vital"], row["value"]) == (vital, 40.0)
+
+
+def test_a_snomed_code_beside_a_loinc_code_says_which_of_two() -> None:
+    both = {"coding": [{"system": LOINC, "code": "8867-4"}, {"system": SNOMED, "code": "78564009"}]}
+    (row,) = rows(observation(code=both, valueQuantity=quantity(72, "/min")))
+    assert row["vital"] == "pulse_rate"
+
+
+def test_a_panel_under_its_snomed_code_alone_keeps_its_parts() -> None:
+    panel = pressure(code={"coding": [{"system": SNOMED, "code": "75367002"}]})
+    assert [(row["vital"], row["value"]) for row in rows(panel)] == [("bp_sys", 128.0), ("bp_dia", 82.0)]
+
+
 @pytest.mark.parametrize(
     ("concept_", "value"),
     [

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from ingest.adapter import vital_code
-from ingest.adapters.reading.observation_codes import BATTERY_MDC, LOINC_ALSO, MDC_ALSO, AlsoNamed
+from ingest.adapters.reading.observation_codes import BATTERY_MDC, LOINC_ALSO, MDC_ALSO, SNOMED_ALSO, AlsoNamed
 from vitals.catalog import BY_KEY, VITALS
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
@@ -44,7 +44,7 @@ def mdc_forms(code: int) -> Iterable[str]:
         yield str(term)
 
 
-_GENERIC: Final = frozenset({"8867-4", "2339-0", "15074-8", 160_020, 160_364, 160_368})
+_GENERIC: Final = frozenset({"8867-4", "2339-0", "15074-8", "365812005", 160_020, 160_364, 160_368})
 _CONTROL_SOLUTION: Final = 160_208
 _SAMPLES: Final = MappingProxyType(
     {
@@ -72,6 +72,8 @@ def _meanings() -> dict[Coding, Meaning]:
     for loinc, also in loincs:
         meaning = Meaning(vital_code(also.vital), loinc in _GENERIC, context=also.context)
         out.setdefault((LOINC, loinc), meaning)
+    for concept, also in SNOMED_ALSO.items():
+        out[SNOMED, concept] = Meaning(vital_code(also.vital), concept in _GENERIC, context=also.context)
     for code, key, word in (*mdcs, *others):
         site = word if key == "temp" else None
         for form in mdc_forms(code):

@@ -1,8 +1,8 @@
 """``fhir``: FHIR R4 Observations, alone or in a Bundle (device-formats.md 4; interop.md 1.1, 1.2).
 
-A reading is the value of an Observation or of one of its components, known by any of its LOINC and MDC codings. Its
-patient is that of the device: an identifier of the subject is compared with the assignment, in memory only. Of free
-text, names and references nothing is copied.
+A reading is the value of an Observation or of one of its components, known by any of its LOINC, MDC and SNOMED CT
+codings. Its patient is that of the device: an identifier of the subject is compared with the assignment, in memory
+only. Of free text, names and references nothing is copied.
 
 Identity (device-formats.md 4.4): the effective time as sent, and ``seq``: a hash below 0 of the sender's identifier,
 an opaque key, where there is one, else 0. Without any time the receipt time, and ``ordinal * 4096 + entry`` for want

@@ -50,5 +50,19 @@ MDC_ALSO: Final[Mapping[int, AlsoNamed]] = MappingProxyType(
     }
 )
 """32-bit MDC code -> what it means; samples are told by the code itself."""
+SNOMED_ALSO: Final[Mapping[str, AlsoNamed]] = MappingProxyType(
+    {
+        "75367002": _named("bp"),
+        "271649006": _named("bp_sys"),
+        "271650006": _named("bp_dia"),
+        "78564009": _named("pulse_rate"),
+        "431314004": _named("spo2"),
+        "386725007": _named("temp"),
+        "363808001": _named("weight"),
+        "27113001": _named("weight"),
+        "365812005": _named("glucose"),
+    }
+)
+"""SNOMED CT code -> what it means: the codes that Open mHealth schemas and public FHIR mapping templates give."""
 BATTERY_MDC: Final = 67_996
 """Battery level in percent: an event of the device, no reading."""
