@@ -31,7 +31,7 @@ WANTED: Final = [
     *(f"N1{letter}" for letter in "abcdefghij"),
     *(f"N2{letter}" for letter in "abcde"),
     *(f"N7{letter}" for letter in "abcd"),
-    "N4a", "N4b", "N4c", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
+    "N4a", "N4b", "N4c", "N4d", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
     *(f"U2{letter}" for letter in "abcdef"),
     *(f"U1{letter}" for letter in "abcde"),
     "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f",
