@@ -90,13 +90,25 @@ def test_lows_in_a_doubtful_unit_ask_for_confirmation_and_page(ruled: Bedside) -
     """Own limits ask at the first one, the shipped protocol once it has lasted 15 minutes."""
     worn(ruled, "nightscout")
     ruled.wait(HEARTBEAT_S)
-    events = five_minutes_apart(ruled, *[2.4] * 8)
+    events = five_minutes_apart(ruled, *[2.8] * 8)
     assert Flag.SUSPECT in ruled.flags()
     doubt, page = next(one for one in events if one.values), urgent(events)[0]
     assert (doubt.kind, doubt.severity) == ("raised", Severity.S2)
     assert "repeat the measurement" in doubt.text
     assert (page.alert, page.severity) == (doubt.alert, Severity.S1)
     assert len(raised(events, "technical:")) == 1
+
+
+def test_an_extreme_low_in_a_doubtful_unit_pages_at_once_and_asks_for_confirmation(ruled: Bedside) -> None:
+    """2.4 mmol/L is 43 mg/dL. Own limits have no extreme: they ask first, and page unrefuted."""
+    worn(ruled, "nightscout")
+    ruled.wait(HEARTBEAT_S)
+    events = five_minutes_apart(ruled, *[2.4] * 2)
+    first = next(one for one in events if one.values)
+    own = first.rule.startswith("limit:")
+    assert first.severity == (Severity.S2 if own else Severity.S1)
+    assert ("repeat the measurement" if own else "confirm now") in first.text
+    assert urgent(events)
 
 
 def test_one_low_in_a_doubtful_unit_that_nothing_refutes_pages(bed: Bedside) -> None:
