@@ -312,7 +312,7 @@ class TestSeries:
             assert set(series) == COLUMNS | RAW_ONLY
             assert series["next"] is None
         else:
-            assert set(series) == COLUMNS | {"count"}
+            assert set(series) == COLUMNS | {"count"} | ({"day"} if resolution == "1d" else set())
             assert min(series["min"]) == 90.0
             assert max(series["max"]) == 99.0
 

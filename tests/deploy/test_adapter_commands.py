@@ -71,6 +71,7 @@ def test_show_has_all_that_the_adapter_declares() -> None:
         "name": "ble_plx", "title": one.title, "version": one.version, "kinds": dict(one.kinds),
         "settings": dict(one.settings), "vitals": sorted(one.vitals), "max_payload": one.max_payload,
         "files": list(one.files), "identity": identity_note(one),
+        "cannot_page": [],
     }  # fmt: skip
     text = " ".join(adapter_cli("show", "ble_plx").split())
     for word in (one.title, "kind 2a5e", "kind 2a5f", *one.vitals, "the device's timestamp as sent"):

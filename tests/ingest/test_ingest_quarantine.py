@@ -72,7 +72,7 @@ def quarantined(world: World) -> list[tuple[str, Reason]]:
         ("json", "", b"{", Reason.MALFORMED, 2),
         ("json", "odd", b"{}", Reason.UNKNOWN_KIND, 2),
         ("json", "", b'{"vital":"spo2"}', Reason.MISSING_FIELD, 2),
-        ("ble_plx", "2a5e", b"\x01", Reason.TRUNCATED, 4),
+        ("ble_plx", "2a5e", b"\x01", Reason.TRUNCATED, 5),
     ],
 )
 def test_a_bad_message_is_kept_with_its_bytes_and_reason(
