@@ -14,6 +14,7 @@ import numpy as np
 from ingest import history
 from ingest.adapter import Alarm
 from ingest.journal.identities import Cycle
+from ingest.placing.clocks import PLAUSIBLE_FROM_NS
 from ingest.placing.wear import WearTable
 from vitals.catalog import BY_CODE
 from vitals.glossary import ControlKind, Mode
@@ -48,12 +49,14 @@ def owned(
     alarms: Sequence[Alarm], messages: Sequence[Message], worn: WearTable, patients: PatientCheck | None
 ) -> list[OwnedAlarm]:
     """Give alarms to who wore the device when they began. One that names another patient is nobody's; ``late`` is one
-    that is older than the paging age, or history by the word of its sender."""
+    that is older than the paging age, or history by the word of its sender. The alarm of a clock that was never set is
+    one of its arrival."""
     found = []
     marked = history.marked(messages) if alarms else np.zeros(0, bool)
     for alarm in alarms:
         message = messages[alarm.message]
-        time_ns = message.received_ns if alarm.time_ns == NO_TIME else min(alarm.time_ns, message.received_ns)
+        unset = alarm.time_ns < PLAUSIBLE_FROM_NS and not marked[alarm.message]
+        time_ns = message.received_ns if unset or alarm.time_ns == NO_TIME else min(alarm.time_ns, message.received_ns)
         patient = _wearer(worn, message.device, time_ns)
         other = bool(patient and alarm.named and patients and patients.contradicts(patient, alarm.named))
         age_ns = BY_CODE[alarm.vital].paging_age_ns(Mode.CONTINUOUS) if alarm.vital else _PAGING_AGE_NS

@@ -177,6 +177,17 @@ def test_an_alarm_older_than_the_paging_age_is_reviewed(monitor: Monitor) -> Non
     assert not monitor.alarm(ident="al_02", ago_s=73 * 3600), "older than 72 hours it is history"
 
 
+@pytest.mark.parametrize("year_s", [0, 946_684_800], ids=["1970", "2000"])
+def test_an_alarm_of_a_clock_that_was_never_set_is_one_of_its_arrival(monitor: Monitor, year_s: int) -> None:
+    def ago_s() -> float:
+        return monitor.world.clock.now_ns() // SECOND - year_s
+
+    [event] = monitor.alarm(ago_s=ago_s())
+    assert (event.rule, event.page, event.severity) == ("monitor:spo2", True, Severity.S1)
+    monitor.wait(30)
+    assert [one.kind for one in monitor.alarm("end", ago_s=ago_s())] == ["returned"]
+
+
 def test_an_imported_alarm_pages_nobody(monitor: Monitor) -> None:
     events = monitor.alarm(kind="oru_r40:history")
     assert [(event.rule, event.page) for event in events] == [("review:monitor:spo2", False)]
