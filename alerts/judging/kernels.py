@@ -62,6 +62,7 @@ _NOT_LEARNED: Final = int(
     Flag.SUSPECT | Flag.LOW_QUALITY | Flag.BELOW_RANGE | Flag.ABOVE_RANGE | Flag.ESTIMATED | Flag.CLOCK_WRONG
 )
 _LIMIT: Final = int(Kind.LIMIT)
+_CLOCK: Final = int(Flag.CLOCK_WRONG | Flag.CLOCK_CORRECTED)
 _FAULT: Final = int(Kind.FAULT)
 _STUCK: Final = int(Kind.STUCK)
 
@@ -131,9 +132,10 @@ def _joined(
 
 @lean
 def _follows(slots: Slots, slot: int, rows: Rows, row: int) -> bool:
-    """Whether a row is not older than the slot's newest one, unless that one lies ahead of the row's receipt."""
-    newest_ns = slots.last_time_ns[slot]
-    return bool(rows.time_ns[row] >= newest_ns or newest_ns > rows.received_ns[row])
+    """Whether an impossible row is not older than the slot's newest one, unless that one's time says nothing: it lies
+    ahead of the row's receipt, or is the arrival of a reading whose clock was wrong."""
+    newest_ns, unsure = slots.last_time_ns[slot], slots.arrived[slot] != 0
+    return bool(rows.time_ns[row] >= newest_ns or newest_ns > rows.received_ns[row] or unsure)
 
 
 @lean
@@ -251,7 +253,7 @@ def scan_rows(
     statistics, bases, received = rows.statistic, rows.basis, rows.received_ns
     rule_of, following, last_time_ns, condition = slots.rule, slots.following, slots.last_time_ns, slots.condition
     parent_of, recent_of, usual_of = slots.parent, slots.recent, slots.usual
-    timer_ns, cleared, stale = slots.timer_ns, slots.cleared, slots.stale
+    timer_ns, cleared, stale, arrived = slots.timer_ns, slots.cleared, slots.stale, slots.arrived
     kinds, sides, enters, inclusive = rules.kind, rules.side, rules.enter, rules.inclusive
     medians, from_min, to_min = rules.median_of, rules.from_min, rules.to_min
     size, room, count = patients.size, out.slot.size - 2 * LONGEST_CHAIN, 0
@@ -281,13 +283,16 @@ def scan_rows(
             if plain:
                 verdict = outside(value, flag, sides[rule] == _LOW, enters[rule], inclusive[rule])
             # Step 4b: only a row that is not older than the slot's newest one is judged; a newest one that lies ahead
-            # of this row's receipt was taken by a clock that has been set back since, and silences nothing. A severe
-            # older row is reviewed.
-            follows = (single or kind == _LIMIT) and (time_ns >= newest_ns or newest_ns > received[row])
+            # of this row's receipt was taken by a clock that has been set back since, and silences nothing. Nor does
+            # one that stands at its arrival because its clock was wrong, but what may be older than it clears nothing.
+            # A severe older row is reviewed.
+            follows = (single or kind == _LIMIT) and (
+                time_ns >= newest_ns or newest_ns > received[row] or (arrived[slot] != 0 and plain and verdict == 1)
+            )
             if follows and not (plain and verdict < 0):
                 if time_ns < newest_ns:
                     step_back(slots, slot, newest_ns - time_ns)
-                last_time_ns[slot] = time_ns
+                last_time_ns[slot], arrived[slot] = time_ns, flag & _CLOCK != 0 and time_ns == received[row]
                 if stale[slot] != 0:
                     count = _heard(slots, slot, rows, row, out, count)
                 if not plain:

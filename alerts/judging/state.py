@@ -58,7 +58,8 @@ class Slots(NamedTuple):
     ``sibling`` all of a patient. ``parent`` is the combination that the slot is member number ``member`` of, ``combo``
     the row of ``true_ns`` that a combination has. ``recent``, ``usual`` and ``days`` are rows of
     ``alerts.judging.series``. ``extremes`` has a bit for each of the last five rows, the newest lowest: whether it was
-    extreme; ``extreme_ns`` is the time of the first of them.
+    extreme; ``extreme_ns`` is the time of the first of them. ``arrived``: the newest time is the arrival of a reading
+    whose clock was wrong.
     """
 
     patient: Array
@@ -95,6 +96,7 @@ class Slots(NamedTuple):
     near_misses: Array
     extremes: Array
     extreme_ns: Array
+    arrived: Array
 
 
 class Rows(NamedTuple):
@@ -152,7 +154,7 @@ SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "timer_ns": "<i8", "counted_ns": "<i8", "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4",
     "first_message": "<i8", "first_source_ns": "<i8", "first_seq": "<i8", "latest_time_ns": "<i8",
     "latest_value": "<f8", "latest_flags": "<u4", "latest_measured": "<f8", "near_misses": "<u4",
-    "extremes": "<u1", "extreme_ns": "<i8",
+    "extremes": "<u1", "extreme_ns": "<i8", "arrived": "<u1",
 })  # fmt: skip
 ROW_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "vital": "<u2", "time_ns": "<i8", "basis": "<u1", "tz_min": "<i2", "statistic": "<u1",

@@ -19,10 +19,12 @@ from ingest.placing.attribution import Placed, by_time, worn_over
 from ingest.placing.wear import WearTable
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED
-from vitals.times import NO_TIME, SECOND_NS
+from vitals.times import DAY_NS, NO_TIME, SECOND_NS
 
 SLACK_NS: Final = 2 * SECOND_NS
 """Clocks that are kept by a time server differ by less; a larger excess is flagged as a correction."""
+MEMORY_NS: Final = 31 * DAY_NS
+"""Readings of one message that lie further apart were not stamped by one clock, whose memory spans weeks at most."""
 AHEAD: Final = "clock_ahead"
 UNSET: Final = "clock_unset"
 RESET: Final = "clock_reset"
@@ -151,6 +153,8 @@ def _spread(columns: Columns, out: Placed, ahead: Bools, stated: Bools, received
     beside = stated & (newest_ns != NO_TIME) & (out.stated_ns >= clocks.PLAUSIBLE_FROM_NS)
     beside &= (out.basis == Basis.UNKNOWN) | (out.basis == Basis.DEVICE) | (out.basis == Basis.DEVICE_ASSUMED_ZONE)
     beside &= (out.flags & np.uint32(Flag.CLOCK_CORRECTED)) == 0
+    # One wild time says nothing of times that are possible by themselves.
+    beside &= ahead | (newest_ns - out.stated_ns <= MEMORY_NS)
     out.time_ns[beside] = received_ns[beside] - (newest_ns - out.stated_ns)[beside]
     out.basis[beside] = Basis.UNKNOWN
     out.flags[beside] |= _SUSPECT

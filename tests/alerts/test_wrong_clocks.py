@@ -63,6 +63,24 @@ def test_an_extreme_of_a_clock_far_ahead_pages_at_once_and_every_day(bed: Bedsid
     assert urgent(spo2(bed, 71, ahead_s)), "the next time as well"
 
 
+@pytest.mark.parametrize("ahead_s", [10.0, 180.0, 360.0, 86_400.0, 365 * 135 * 86_400.0])
+@pytest.mark.parametrize("age_s", [5.0, 20.0, 240.0])
+def test_a_right_clock_pages_although_its_value_was_on_the_way_meanwhile(
+    bed: Bedside, ahead_s: float, age_s: float
+) -> None:
+    spo2(bed, 97, ahead_s)
+    bed.wait(2)
+    assert urgent(spo2(bed, 70, -age_s)), "where the reading before it stands says nothing of when it was measured"
+
+
+def test_what_may_be_older_than_a_severe_value_of_a_wrong_clock_clears_nothing(bed: Bedside) -> None:
+    assert urgent(spo2(bed, 70, 3600.0))
+    bed.wait(2)
+    assert not spo2(bed, 97, -20.0)
+    bed.wait(10)
+    assert "returned" in [one.kind for one in spo2(bed, 97)]
+
+
 @pytest.fixture
 def strict(tmp_path: Path) -> Iterator[Bedside]:
     """S1 from a value on that is not beyond the red limits."""
@@ -98,6 +116,14 @@ def test_a_clock_that_was_never_set_pages_too(bed: Bedside, year: int) -> None:
     payload = reading("spo2", 70, "%", int(then.timestamp()) * SECOND)
     assert urgent(bed.send(json.dumps(payload).encode()))
     assert faults(bed) == ["clock_unset"]
+
+
+def test_one_wild_time_moves_no_other_reading_of_its_message(bed: Bedside) -> None:
+    now_ns = bed.world.clock.now_ns()
+    wild = reading("weight", 80, "kg", now_ns + 365 * 135 * 86_400 * SECOND)
+    assert urgent(bed.send(json.dumps([wild, reading("spo2", 70, "%", now_ns - 30 * SECOND)]).encode()))
+    assert [row["time_ns"] for row in bed.world.rows() if row["value"] == 70.0] == [now_ns - 30 * SECOND]
+    assert faults(bed) == ["clock_ahead"]
 
 
 def test_a_memory_read_from_a_fast_clock_is_one_value_of_now_and_a_review(bed: Bedside) -> None:
