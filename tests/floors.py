@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any, Final
 
 FLOORS: Final[Mapping[str, float]] = MappingProxyType({
-    "vitals": 95.0, "device_gateway": 81.5, "ingest": 90.4, "alerts": 85.0, "dashboard_api": 96.9, "simulators": 97.5,
+    "vitals": 97.5, "device_gateway": 81.5, "ingest": 91.5, "alerts": 97.5, "dashboard_api": 96.9, "simulators": 97.5,
 })  # fmt: skip
-"""Per cent of lines and branches together, one point below what the suites in ``.ci/run`` cover.
+"""Per cent of lines and branches together, about a point below what the suites in ``.ci/run`` cover.
 
 ``deploy`` has none: its tests run it in processes of its own."""
 
