@@ -82,7 +82,8 @@ export function AlertList({ alerts, keys = false, named = true }) {
       } else if (event.key === "a" && !event.repeat && waits(row) && may("alerts:act")) {
         take(row.members.find((alert) => !taken(alert)));
       } else if (event.key === "o" && !event.repeat) {
-        toggle(row.members[0].id);
+        const ids = row.members.map((alert) => alert.id);
+        setOpened((held) => (ids.includes(held) ? null : ids[0])); // o closes whichever member of the row is open
       } else if (event.key === "Enter" && !event.target.closest("a, button") && row.members[0].patient) {
         location.hash = `#/patient/${row.members[0].patient}`;
       }
