@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ingest import alarms, history, quality, quarantine
+from ingest import alarms, doubts, history, quality, quarantine
 from ingest.adapter import Adapter, Columns, Context, Decoded, Reject, SourceClock
 from ingest.alarms import OwnedAlarm
 from ingest.clock_evidence import arrivals, clock_faults
@@ -26,13 +26,11 @@ from ingest.placing.currency import Settled, settle
 from ingest.placing.epochs import DeviceClock, Epoch, arrival_ns
 from ingest.placing.named import other_patients, withhold
 from ingest.placing.wear import Head, WearTable
-from vitals.catalog import BY_CODE
 from vitals.currency import OF_INTERVALS
 from vitals.glossary import Basis, Flag
 from vitals.model import UNASSIGNED, DeviceEvent, Message, Provenance, VitalBatch
 from vitals.ports import PatientCheck
 from vitals.times import NO_TIME
-from vitals.units import UNIT_BY_CODE, to_canonical
 
 Bools = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
@@ -87,21 +85,6 @@ class KnownReadings(Protocol):
     def withdrawn(self, device: Int64, batch: VitalBatch) -> Bools: ...
 
 
-def convert(
-    vital: npt.NDArray[np.uint16], unit: npt.NDArray[np.uint8], reported: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Reported values to each vital's canonical unit."""
-    value = reported.copy()
-    pairs = vital.astype(np.int64) * 256 + unit
-    for pair in np.unique(pairs):
-        code, unit_code = divmod(int(pair), 256)
-        source, target = UNIT_BY_CODE[unit_code].ucum, BY_CODE[code].unit
-        if source != target:
-            rows = pairs == pair
-            value[rows] = to_canonical(reported[rows], source, target)
-    return value
-
-
 def run(
     adapter: Adapter | None,
     messages: Sequence[Message],
@@ -128,7 +111,7 @@ def run(
     decoded = decode(adapter, plain, [contexts.get(message.device, none) for message in good])
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.alarms = alarms.owned(decoded.alarms, good, worn, patients)
-    columns, senders = decoded.batch, _senders(good, adapter.polled)
+    columns, senders = doubts.reread(decoded.batch), _senders(good, adapter.polled)
     emits, fresh = np.zeros(len(good), bool), np.zeros(len(good), bool)
     if len(columns):
         live = _live(adapter, good, extra)
@@ -147,6 +130,7 @@ def run(
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
         emits[columns.message] = True
         fresh[columns.message[new]] = True
+        out.events.extend(doubts.events(batch, new))
         out.other_patients = other_patients(batch, placed, new & ~history.marked(good)[columns.message])
         out.events.extend(clock_faults(settled, good, fresh & ~history.marked(good)))
         out.ahead = taught(worn.ahead, arrivals(batch, columns, settled, good, fresh & live, worn))
@@ -233,7 +217,7 @@ def _normalise(
         live[columns.message], worn.ahead_ns(senders.tokens)[device],
     )  # fmt: skip
     placed = settled.placed
-    value = convert(columns.vital, columns.unit, columns.value)
+    value = doubts.convert(columns.vital, columns.unit, columns.value)
     flags = columns.flags | placed.flags | np.uint32(extra)
     flags[settled.now] &= ~np.uint32(Flag.CLOCK_SUSPECT)
     flags[settled.now] |= quality.wrong_clock_flags(columns.vital, value, columns.flags)[settled.now]

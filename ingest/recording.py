@@ -10,14 +10,15 @@ from vitals.glossary import EventKind
 
 SYSTEM: Final = "system"
 """Author of what ingest decides by itself."""
+_COUNTED: Final = unknown_codes.KINDS - {EventKind.CODE_CONFLICT}
 
 
 def record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     """Write one adapter's outcome in the cycle's transaction. ``adapter`` is its name."""
     for batch in out.batches:
         cycle.append(batch)
-    # An unknown code may come every second: it is counted in the worklist, not told again and again in the log.
-    told = [event for event in out.events if event.kind is not EventKind.UNKNOWN_CODE]
+    # Some may come every second: they are counted in the worklist, not told again and again in the log.
+    told = [event for event in out.events if event.kind not in _COUNTED]
     if told:
         cycle.append(told)
     unknown_codes.note(cycle.sql, adapter, out.events)
@@ -25,7 +26,7 @@ def record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     idents = worklist.wait(cycle.sql, out.waiting)
     if live:
         unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
-        unclaimed.tell_conflicts(cycle, out.events, SYSTEM)
+        unclaimed.tell_doubts(cycle, out.events, SYSTEM)
         unclaimed.tell_other_patients(cycle, out.other_patients, out.waiting, idents, SYSTEM)
     alarms.follow(cycle, out.alarms, SYSTEM, live=live)
     cycle.trust(out.heads)

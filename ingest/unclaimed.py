@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ingest.doubts import REREAD, UNIT_SUSPECT
 from ingest.journal.identities import Cycle
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
@@ -26,6 +27,8 @@ APART_NS: Final = 15 * MINUTE_NS
 """A device's next extreme is told of after this long: what was told stays until a person acts."""
 HISTORY_NS: Final = 72 * HOUR_NS
 """What is known to be older is a memory that was read out, not somebody's state."""
+NOT_FINAL: Final = frozenset({"status_registered", "status_unknown"})
+"""Reasons by which adapters say that the source does not stand by a value yet."""
 _CODED: Final = np.uint32(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 _NOBODY: Final = np.uint32(
     Flag.REPLAYED | Flag.RETRACTED | Flag.REVISION | Flag.CONTROL_SOLUTION | Flag.TEST_DATA | Flag.SENSOR_FAULT
@@ -51,20 +54,35 @@ def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author
             cycle.append(Control(ControlKind.UNCLAIMED, body["received_ns"], author, body))
 
 
-def tell_conflicts(cycle: Cycle, events: Sequence[DeviceEvent], author: str) -> None:
-    """The same for a number beyond the red limits that came under a code of two vitals: no reading was made of it, so
-    that a person is asked to look. ``reason`` is ``code_conflict``, and no item holds it."""
+def tell_doubts(cycle: Cycle, events: Sequence[DeviceEvent], author: str) -> None:
+    """The same for a number beyond the red limits that no reading stands for: it came under a code of two vitals, or with
+    a status that is not final, or is possible in another unit only. A person is asked to look. ``reason`` is
+    ``code_conflict``, the word of the status or ``unit_suspect``, and no item holds it."""
     for event in events:
-        if event.kind is not EventKind.CODE_CONFLICT or event.value is None or not event.vital:
+        reason = _doubt(event)
+        if not reason or event.value is None or not event.vital:
             continue
         if not is_urgent(np.array([event.vital], np.uint16), np.array([event.value]))[0]:
             continue
         body = {
             "device": event.device, "vital": BY_CODE[event.vital].key, "value": event.value, "flags": 0,
-            "received_ns": event.time_ns, "reason": EventKind.CODE_CONFLICT.value, "items": [],
+            "received_ns": event.time_ns, "reason": reason, "items": [],
         }  # fmt: skip
         if _is_due(cycle.sql, event.device, event.time_ns):
             cycle.append(Control(ControlKind.UNCLAIMED, event.time_ns, author, body))
+
+
+def _doubt(event: DeviceEvent) -> str:
+    """Why no reading stands for the value of an event; empty where one does, or there is none to look for."""
+    match event.kind:
+        case EventKind.CODE_CONFLICT:
+            return event.kind.value
+        case EventKind.VALUE_ABSENT if event.detail in NOT_FINAL:
+            return event.detail
+        case EventKind.SENSOR_STATUS if event.detail == UNIT_SUSPECT and event.vital not in REREAD:
+            return event.detail
+        case _:
+            return ""
 
 
 def tell_other_patients(

@@ -217,6 +217,11 @@ class EventKind(Described):
         "code_conflict",
         "number and name of a code are those of different vital signs, or both cannot be checked: no reading is made",
     )
+    IMPLAUSIBLE = (
+        "implausible",
+        "a value that is no physiology: stored, never scored; see the worklist of unknown codes and doubtful values",
+    )
+    UNIT_SUSPECT = "unit_suspect", "a value that is possible in another unit only than the one that came with it"
     SERVER_CLOCK = "server_clock", "the clock of the gateway's machine was moved, or its new time is followed"
 
 

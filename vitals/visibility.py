@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from vitals.currency import AVERAGES
-from vitals.glossary import NOT_SCORED, Basis, Described, Statistic
+from vitals.glossary import NOT_SCORED, Basis, Described, Flag, Statistic
 from vitals.model import UNASSIGNED, Control, DeviceEvent, VitalBatch
 from vitals.records import Ledger, QuarantineItem
 
@@ -16,6 +16,11 @@ class ShownIn(Described):
 
     CURRENT = "current", "judged by the rules as it arrived; among the latest values and in the patient's history"
     HISTORY = "history", "stored, in the patient's history; a severe value that is not current opens a review"
+    DOUBTFUL = (
+        "doubtful",
+        "no physiology: stored, in the worklist of doubtful values with its number; while it goes on, a fault of its "
+        "device",
+    )
     UNASSIGNED = "unassigned", "in the worklist of readings that wait for a patient"
     QUARANTINE = "quarantine", "in the list of messages that cannot be decoded"
     ALERTS = "alerts", "in the list of alerts"
@@ -45,13 +50,14 @@ def shown_in(items: Iterable[Shown]) -> Counter[ShownIn]:
 
 def _readings(batch: VitalBatch) -> Counter[ShownIn]:
     waits = batch.patient == UNASSIGNED
+    doubtful = ~waits & ((batch.flags & np.uint32(Flag.IMPLAUSIBLE)) != 0)
     judged = (batch.flags & np.uint32(NOT_SCORED)) == 0
     judged &= np.isin(batch.statistic, (Statistic.SINGLE, *AVERAGES)) & ~np.isin(
         batch.basis, (Basis.UNKNOWN, Basis.DAY)
     )
     return Counter({
         ShownIn.UNASSIGNED: int(waits.sum()), ShownIn.CURRENT: int((judged & ~waits).sum()),
-        ShownIn.HISTORY: int((~judged & ~waits).sum()),
+        ShownIn.DOUBTFUL: int(doubtful.sum()), ShownIn.HISTORY: int((~judged & ~waits & ~doubtful).sum()),
     })  # fmt: skip
 
 

@@ -10,21 +10,18 @@ the device or tick on, so that moves do not depend on how readings were cut into
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from alerts.judging.silence import LONGEST_BEAT_NS
-from alerts.rules.spec import RuleFace, TroubleRule
-from vitals.glossary import EventKind, Flag, Severity
+from alerts.rules.device_faults import ALWAYS, BATTERY, GATEWAY, cause_of, describe, fault_name, site_rules
+from alerts.rules.spec import TroubleRule
+from vitals.glossary import EventKind, Flag
 from vitals.model import UNASSIGNED, DeviceEvent, Int32, VitalBatch
-from vitals.times import HOUR_NS, MINUTE_NS, NO_TIME
+from vitals.times import MINUTE_NS, NO_TIME
 
-BATTERY, CLOCK, FAULT, FLAPPING, GATEWAY = "battery", "clock", "fault", "flapping", "gateway"
-UNIT: Final = "unit"
-"""Cause of a device whose values may be in another unit. No programme has to watch for it (:data:`ALWAYS`)."""
 DISORDER_NS: Final = 10 * MINUTE_NS
 """Presence this much older than the newest is out of order (device-formats.md 7.3), as ingest has it."""
 SUPERSEDED: Final = "will of an older connection"
@@ -34,13 +31,6 @@ SKEW_NS: Final = 5 * MINUTE_NS
 """Times of events further from the watermark are those of a wrong clock (clinical.md 1.3)."""
 HISTORY: Final = np.uint32(Flag.LATE | Flag.REPLAYED | Flag.RETRACTED | Flag.REVISION)
 """A reading with any of these does not say who wears its device now."""
-_SITE_AFTER_NS: Final[Mapping[str, int]] = MappingProxyType(
-    {BATTERY: 0, CLOCK: 0, FAULT: 0, FLAPPING: 0, GATEWAY: HOUR_NS, UNIT: 0}
-)
-_SITE_SLA_S: Final = 86_400
-_CAUSES: Final[Mapping[str, str]] = MappingProxyType({EventKind.CLOCK_FAULT: CLOCK, EventKind.FLAPPING: FLAPPING})
-"""Kinds of a report that faults are made of; the others are faults of the device itself."""
-_UNIT_DOUBT: Final = "unit_suspect"
 
 
 class TroubleMove(NamedTuple):
@@ -99,42 +89,6 @@ class _State(msgspec.Struct):
 
 _Place = tuple[str, str]
 """(patient, ""), or ("", device) of a device that nobody is known to wear."""
-
-
-def _rule(name: str, title: str, cause: str, after_ns: int) -> TroubleRule:
-    face = RuleFace(name, 0, title, "monitoring", "technical", _SITE_SLA_S, 0, True)
-    return TroubleRule(face, cause, after_ns, int(Severity.S3))
-
-
-ALWAYS: Final = (_rule("technical:unit", "Unit of a device in doubt", UNIT, 0),)
-"""Rules of every patient, beside those of programmes."""
-
-
-def site_rules(device: str) -> tuple[TroubleRule, ...]:
-    """Those of a device that nobody is known to wear: S3, the site's, ``technical:battery:<device>``."""
-    return tuple(
-        _rule(f"technical:{cause}:{device}", f"{device}: {cause}", cause, after_ns)
-        for cause, after_ns in _SITE_AFTER_NS.items()
-    )
-
-
-def describe(device: str, cause: str, detail: str, value: float | None) -> str:
-    """Worked: ``Battery of oximeter-1 is low (12 %)``, ``hub-2 is offline: connection lost``."""
-    words = detail.replace("_", " ")
-    match cause:
-        case "battery":
-            return f"Battery of {device} is low" + ("" if value is None else f" ({value:.0f} %)")
-        case "clock":
-            return f"Clock of {device} is wrong: {words}"
-        case "flapping":
-            again = "two clients are taken for it" if words == "taken over" else "it connects again and again"
-            return f"Connection of {device} is not stable: {again}"
-        case "gateway":
-            return f"{device} is offline: {words}"
-        case "unit":
-            return f"The unit of {device} is in doubt: check whether it sends mg/dL or mmol/L"
-        case _:
-            return f"{device} reports a fault: {words}"
 
 
 class DeviceTroubles:
@@ -242,10 +196,10 @@ class DeviceTroubles:
                 return self._presence(event)
             case EventKind.FAULT | EventKind.FAULT_OVER:
                 kind, _, detail = event.detail.partition(": ")
-                name = _fault_name(kind, detail, event.vital)
+                name = fault_name(kind, detail, event.vital)
                 if event.kind is EventKind.FAULT_OVER:
                     return self._closes(event.device, name)
-                cause = UNIT if detail == _UNIT_DOUBT else _CAUSES.get(kind, FAULT)
+                cause = cause_of(kind, detail)
                 return self._opens(event, name, cause, detail)
             case _:
                 return False
@@ -319,7 +273,7 @@ class DeviceTroubles:
         self, place: _Place, key: str, rule: TroubleRule, device: str, trouble: _Trouble, at_ns: int
     ) -> TroubleMove:  # fmt: skip
         self._count += 1
-        text = describe(device, trouble.cause, trouble.detail, trouble.value)
+        text = describe(device, trouble.cause, trouble.detail, trouble.value, trouble.vital)
         if not place[0]:
             text += " (nobody is known to wear it)"
         one = _Standing(
@@ -381,14 +335,3 @@ def _move(key: str, one: _Standing, at_ns: int, end: str = "") -> TroubleMove:
     return TroubleMove(
         key, not end, at_ns, one.patient, one.rule, one.device, text, one.message, one.vital, one.since_ns, one.number
     )  # fmt: skip
-
-
-def _fault_name(kind: str, detail: str, vital: int) -> str:
-    """What tells faults of a device apart: absent values by their vital, flapping not at all, others by their word."""
-    match kind:
-        case EventKind.FLAPPING:
-            return kind
-        case EventKind.VALUE_ABSENT:
-            return f"{kind}:{vital}"
-        case _:
-            return f"{kind}:{detail}"

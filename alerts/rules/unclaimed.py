@@ -25,8 +25,16 @@ _WHY: Final = {
     "other_patient": "it names another patient than the one it is assigned to",
 }
 """Reasons of the worklist in the words of a person."""
-_CONFLICT: Final = "code_conflict"
-"""Reason of a value that no reading was made of."""
+_DOUBTS: Final = {
+    "code_conflict": (
+        "but number and name of its code are those of different vital signs: look at the person, then have the device's "
+        "codes checked"
+    ),
+    "unit_suspect": "if it sends another unit than it names: look at the person, then check the unit of the device",
+    "status_registered": "which its sender has only registered: look at the person, then ask for the result",
+    "status_unknown": "and its sender does not say whether it is final: look at the person, then ask for the result",
+}
+"""Reasons of a value that no reading stands for."""
 
 
 class UnclaimedBody(msgspec.Struct, frozen=True):
@@ -88,12 +96,9 @@ def unclaimed_text(body: UnclaimedBody) -> str:
     person, then assign the readings``.
     """
     vital, why = _vital(body), _WHY.get(body.reason, body.reason)
-    if body.reason == _CONFLICT:
+    if body.reason in _DOUBTS:
         seen = "without a number" if body.value is None else shown(body.value, vital.unit)
-        return (
-            f"Perhaps {vital.name} {seen} from device {body.device}, but number and name of its code are those of "
-            "different vital signs: look at the person, then have the device's codes checked"
-        )
+        return f"Perhaps {vital.name} {seen} from device {body.device}, {_DOUBTS[body.reason]}"
     if body.flags & (Flag.BELOW_RANGE | Flag.ABOVE_RANGE):
         seen = f"{'below' if body.flags & Flag.BELOW_RANGE else 'above'} the sensor's range"
     else:

@@ -34,6 +34,8 @@ SUPERSEDED: Final = "will of an older connection"
 _WILL: Final = "will"
 _STATUS: Final = "status"
 _LOW: Final = "low"
+OF_A_VITAL: Final = frozenset({"implausible", "unit_suspect"})
+"""Status words that are about the values of one vital sign (``ingest.doubts``)."""
 
 _FAULTS: Final = frozenset({EventKind.SENSOR_STATUS, EventKind.VALUE_ABSENT, EventKind.CLOCK_FAULT})
 REPORTS: Final = _FAULTS | {EventKind.BATTERY}
@@ -160,7 +162,8 @@ def report(life: Life, event: DeviceEvent, low_percent: float) -> tuple[list[Dev
         out += _trouble(life, event.kind, event.detail, event, key=f"{event.kind}:{event.vital}", least=ABSENT_REPEATS)
     else:
         for word in event.detail.split(","):
-            out += _trouble(life, event.kind, word, event, key=f"{event.kind}:{word}")
+            of = f":{event.vital}" if event.vital and word in OF_A_VITAL else ""
+            out += _trouble(life, event.kind, word, event, key=f"{event.kind}:{word}{of}")
     return out, len(life.troubles) > known
 
 
@@ -219,7 +222,8 @@ def sound(life: Life, device: str, reading: Sound) -> list[DeviceEvent]:
 def _disproves(reading: Sound, trouble: FaultReports) -> bool:
     match trouble.kind:
         case EventKind.SENSOR_STATUS:
-            return True
+            # An impossible pressure is not over because a pulse came.
+            return trouble.detail not in OF_A_VITAL or trouble.vital in (0, reading.vital)
         case EventKind.CLOCK_FAULT:
             return reading.clocked
         case EventKind.VALUE_ABSENT:

@@ -1,8 +1,9 @@
-"""The worklist of unknown codes: values that came under a code which is no vital sign here, or under two at once.
+"""The worklist of unknown codes and doubtful values: what came under a code which is no vital sign here, or under two
+at once, and numbers that are impossible in their unit.
 
-It is fed by events of kind ``unknown_code`` and ``code_conflict``, whichever adapter tells them, and is kept per device
-and code: how often, since when, and the newest numbers. Samples are numbers alone: text may name a person. Its table
-stands in the file of :mod:`ingest.journal.identities` and changes in the transactions of a cycle.
+It is fed by events of ``KINDS``, whoever in ingest tells them, and is kept per device and code: how often, since when,
+and the newest numbers. Samples are numbers alone: text may name a person. Its table stands in the file of
+:mod:`ingest.journal.identities` and changes in the transactions of a cycle.
 """
 
 import math
@@ -17,7 +18,9 @@ from vitals.glossary import EventKind
 from vitals.model import DeviceEvent
 from vitals.records import UnknownCode
 
-KINDS: Final = frozenset({EventKind.UNKNOWN_CODE, EventKind.CODE_CONFLICT})
+KINDS: Final = frozenset(
+    {EventKind.UNKNOWN_CODE, EventKind.CODE_CONFLICT, EventKind.IMPLAUSIBLE, EventKind.UNIT_SUSPECT}
+)
 MOST_CODES: Final = 500
 """Codes of a device that are kept apart; those that come after them are counted together as ``OTHERS``."""
 OTHERS: Final = "others"

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerts.judging import troubles
-from alerts.judging.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, TroubleMove, describe, site_rules
+from alerts.judging.troubles import GOODBYE, HISTORY, SUPERSEDED, DeviceTroubles, TroubleMove
+from alerts.rules.device_faults import describe, site_rules
 from alerts.rules.spec import RuleFace, TroubleRule
 from ingest.journal import device_life
 from tests.alerts.alert_world import SECOND, START_NS, at, batch, reading
@@ -143,7 +144,7 @@ class TestWearers:
 
     def test_the_sites_rules_are_technical_and_low(self) -> None:
         rules = site_rules("hub-1")
-        assert {one.cause for one in rules} == {"battery", "clock", "fault", "flapping", "gateway", "unit"}
+        assert {one.cause for one in rules} == {"battery", "clock", "fault", "flapping", "gateway", "unit", "implausible"}
         assert all(one.face.technical and one.severity == 3 for one in rules)
         assert len({one.face.name for one in rules}) == len(rules)
 
