@@ -45,10 +45,12 @@ class SourceClock(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Configuration of a device: its IANA zone, if any, and its model settings."""
+    """Configuration of a device: its IANA zone, if any, and its model settings. ``unit_doubted``: its unit is in doubt
+    by what it sent before (an open fault ``unit_suspect``)."""
 
     zone: str | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    unit_doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

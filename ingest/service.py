@@ -259,8 +259,8 @@ class IngestService:
             version = 0 if adapter is None else adapter.version
             source = Provenance(provenance.first, provenance.last, name, version)
             out = pipeline.run(
-                adapter, messages, self._contexts, self._worn, cycle, provenance=source, extra=extra,
-                patients=self._patients,
+                adapter, messages, self._lives.doubted(cycle, self._contexts), self._worn, cycle, provenance=source,
+                extra=extra, patients=self._patients,
             )  # fmt: skip
             self._worn.learn({device: lesson.clock for device, lesson in out.clocks.items()})
             self._worn.trust(out.heads)

@@ -55,8 +55,8 @@ def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author
 
 
 def tell_doubts(cycle: Cycle, events: Sequence[DeviceEvent], author: str) -> None:
-    """The same for a number beyond the red limits that no reading stands for: it came under a code of two vitals, or with
-    a status that is not final, or is possible in another unit only. A person is asked to look. ``reason`` is
+    """The same for a number beyond the red limits that no reading stands for: it came under a code of two vitals, or
+    with a status that is not final, or is possible in another unit only. A person is asked to look. ``reason`` is
     ``code_conflict``, the word of the status or ``unit_suspect``, and no item holds it."""
     for event in events:
         reason = _doubt(event)

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ingest.doubts import IMPLAUSIBLE, UNIT_SUSPECT
 from vitals.device_state import Fault
 from vitals.glossary import EventKind
 from vitals.model import DeviceEvent
@@ -34,8 +35,8 @@ SUPERSEDED: Final = "will of an older connection"
 _WILL: Final = "will"
 _STATUS: Final = "status"
 _LOW: Final = "low"
-OF_A_VITAL: Final = frozenset({"implausible", "unit_suspect"})
-"""Status words that are about the values of one vital sign (``ingest.doubts``)."""
+OF_A_VITAL: Final = frozenset({IMPLAUSIBLE, UNIT_SUSPECT})
+"""Status words that are about the values of one vital sign."""
 
 _FAULTS: Final = frozenset({EventKind.SENSOR_STATUS, EventKind.VALUE_ABSENT, EventKind.CLOCK_FAULT})
 REPORTS: Final = _FAULTS | {EventKind.BATTERY}
@@ -58,8 +59,9 @@ class FaultReports(msgspec.Struct, array_like=True):
 
     def event(self, device: str, kind: EventKind, time_ns: int) -> DeviceEvent:
         """That the fault began or is over."""
+        value = self.value if self.detail in OF_A_VITAL else None
         return DeviceEvent(
-            device, kind, time_ns, f"{self.kind.value}: {self.detail}", vital=self.vital, message=self.message
+            device, kind, time_ns, f"{self.kind.value}: {self.detail}", value, vital=self.vital, message=self.message
         )
 
 
@@ -86,6 +88,11 @@ class Life(msgspec.Struct, array_like=True):
     def watched(self) -> bool:
         """Whether readings or the passing of time can change the state."""
         return bool(self.troubles) or (self.battery_low is True and self.battery is None)
+
+    @property
+    def unit_doubted(self) -> bool:
+        """Whether an open fault says that values may be in another unit than they claim."""
+        return any(one.open and one.detail == UNIT_SUSPECT for one in self.troubles.values())
 
     def faults(self) -> tuple[Fault, ...]:
         """Open faults, the longest lasting first."""

@@ -6,6 +6,7 @@ and a few more. Reports beside late or replayed readings are of the past: they c
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
@@ -115,6 +116,13 @@ class LifeJournal:
             told += follows
         if told:
             cycle.append(told)
+
+    def doubted(self, cycle: Cycle, contexts: Mapping[str, Context]) -> Mapping[str, Context]:
+        """The contexts, with a mark on those of devices whose unit is in doubt by now."""
+        devices = [device for device, life in self._watched(cycle).items() if life.unit_doubted]
+        if not devices:
+            return contexts
+        return {**contexts, **{one: replace(contexts.get(one, Context()), unit_doubted=True) for one in devices}}
 
     def flushed(
         self, cycle: Cycle, done: Sequence[tuple[Known, Sequence[DeviceEvent]]], contexts: Mapping[str, Context], *,

@@ -230,3 +230,30 @@ def test_a_unit_in_another_spelling_changes_nothing(tmp_path: Path) -> None:
         world.send(of, world.payload(of, SEVERE, now_ns))
     assert silent(world) == []
     world.close()
+
+
+IMPOSSIBLE = {
+    "heart_rate": 400, "pulse_rate": 320, "pulse_rate_nibp": 320, "resp_rate": 95, "bp_sys": 330, "bp_dia": 220,
+    "temp": 52, "glucose_bg": 1700, "glucose_isf": 750, "glucose": 1700,
+}  # fmt: skip
+"""High, and of no other common unit."""
+CAPPED = {"clarity", "dexcom"}
+"""Formats that write words above their sensor's range, whatever the number is."""
+
+
+def test_an_impossible_value_is_in_the_worklist_and_a_fault_of_its_device(tmp_path: Path) -> None:
+    speaking = [of for of in SPEAKING if of.vitals & IMPOSSIBLE.keys() and of.adapter not in CAPPED]
+    assert {of.adapter for of in speaking} == {of.adapter for of in SPEAKING} - CAPPED
+    bent = Bent(tmp_path, speaking)
+    now_ns = shown_time(bent, "right")
+    for of in speaking:
+        bent.send(of, bent.payload(of, IMPOSSIBLE, now_ns))
+    bent.fold()
+    service = bent.world.service
+    for of, found in zip(speaking, bent.visible().values(), strict=True):
+        device, name = bent.devices[name_of(of)], name_of(of)
+        words = {one.detail for one in service.device_state(device).faults}
+        assert words & {"implausible", "unit_suspect"}, name
+        listed = sum(one.count for one in service.unknown_codes(device=device))
+        assert listed >= max(1, found[ShownIn.DOUBTFUL]), name
+    bent.close()

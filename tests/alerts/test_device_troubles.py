@@ -144,7 +144,8 @@ class TestWearers:
 
     def test_the_sites_rules_are_technical_and_low(self) -> None:
         rules = site_rules("hub-1")
-        assert {one.cause for one in rules} == {"battery", "clock", "fault", "flapping", "gateway", "unit", "implausible"}
+        causes = {"battery", "clock", "fault", "flapping", "gateway", "unit", "implausible"}
+        assert {one.cause for one in rules} == causes
         assert all(one.face.technical and one.severity == 3 for one in rules)
         assert len({one.face.name for one in rules}) == len(rules)
 

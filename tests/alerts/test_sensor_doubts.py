@@ -139,3 +139,79 @@ def test_3_mmol_is_no_low(bed: Bedside) -> None:
     bed.wait(HEARTBEAT_S)
     events = sgv(bed, 3.1) + bed.wait(CONFIRM_S + MINUTE)
     assert not [one for one in events if one.values]
+
+
+def test_impossible_values_that_go_on_are_one_device_alert_an_episode(bed: Bedside) -> None:
+    bed.wait(HEARTBEAT_S)
+    assert not bed.read(("bp_sys", 320.0, "mm[Hg]"))
+    (alert,) = raised(bed.wait(3 * MINUTE), "technical:")
+    assert alert.patient == bed.patient
+    assert alert.text == (
+        "json-1 sends what cannot be: Systolic blood pressure 320 mmHg; look at the person, then at the device"
+    )
+    assert not raised(bed.read(("bp_sys", 310.0, "mm[Hg]")) + bed.wait(3 * MINUTE), "technical:")
+    (over,) = of_rule(bed.read(("bp_sys", 150.0, "mm[Hg]")), "technical:")
+    assert (over.alert, over.state) == (alert.alert, AlertState.RESOLVED)
+
+
+def test_a_sensor_that_moved_for_a_moment_is_no_alert(bed: Bedside) -> None:
+    bed.wait(HEARTBEAT_S)
+    events = bed.read(("pulse_rate", 400.0, "/min")) + bed.wait(10) + bed.read(("pulse_rate", 80.0, "/min"))
+    assert not raised(events + bed.wait(5 * MINUTE), "technical:")
+
+
+@pytest.mark.parametrize(
+    ("reading", "either"),
+    [(("glucose_bg", 2.7, "mg/dL"), "mg/dL or mmol/L"), (("glucose_isf", 45.0, "mmol/L"), "mg/dL or mmol/L")],
+    ids=str,
+)
+def test_a_severe_number_of_the_other_unit_asks_for_confirmation_and_pages(
+    bed: Bedside, reading: tuple[str, float, str], either: str
+) -> None:
+    bed.wait(HEARTBEAT_S)
+    events = bed.read(reading)
+    (doubt,) = [one for one in events if one.values]
+    assert (doubt.severity, "repeat the measurement" in doubt.text) == (Severity.S2, True)
+    (unit,) = raised(events, "technical:")
+    assert unit.text == f"The unit of json-1 is in doubt: check whether it sends {either}"
+    assert urgent(bed.wait(CONFIRM_S + MINUTE))
+
+
+@pytest.mark.parametrize("code", [2.0, 3.0, 2, 3], ids=repr)
+@pytest.mark.parametrize("apart", [True, False], ids=["other messages", "one message"])
+def test_an_error_code_after_fractions_is_a_low_in_a_doubtful_unit(bed: Bedside, code: float, *, apart: bool) -> None:
+    """2 and 3 mmol/L are severe lows: who sent 3.4 before means them."""
+    worn(bed, "nightscout")
+    bed.wait(HEARTBEAT_S)
+    now_ms = bed.world.clock.now_ns() // 1_000_000
+    if apart:
+        sgv(bed, 5.4)
+        events = bed.wait(300) + sgv(bed, code)
+    else:
+        entries = [{"type": "sgv", "sgv": value, "date": now_ms - 300_000 * n} for n, value in enumerate((code, 5.4))]
+        events = bed.send(json.dumps(entries).encode(), "nightscout", "entries")
+    assert Flag.SUSPECT in bed.flags()
+    assert [one for one in events if one.values] or code == 3
+    assert urgent(events + bed.wait(CONFIRM_S + MINUTE)) or code == 3
+
+
+def test_an_error_code_of_an_uploader_of_mg_dl_stays_one(bed: Bedside) -> None:
+    worn(bed, "nightscout")
+    bed.wait(HEARTBEAT_S)
+    events = five_minutes_apart(bed, 5.4, 120, 2, 3)
+    assert not [one for one in events if one.values]
+    assert [one.detail for one in bed.world.events()].count("no_antenna") == 1
+
+
+@pytest.mark.parametrize("vital", ["sgv", "mbg"])
+@pytest.mark.parametrize(("value", "units", "severe"), [(2.6, None, True), (120, "mmol", False), (45, "mmol", True)])
+def test_meters_and_other_units_are_doubted_the_same_way(
+    bed: Bedside, vital: str, value: float, units: str | None, *, severe: bool
+) -> None:
+    worn(bed, "nightscout")
+    bed.wait(HEARTBEAT_S)
+    body = {"type": vital, vital: value, "date": bed.world.clock.now_ns() // 1_000_000, "units": units}
+    events = bed.send(json.dumps(body).encode(), "nightscout", "entries")
+    assert len(raised(events, "technical:unit")) == 1
+    assert bool([one for one in events if one.values]) == severe
+    assert bool(urgent(bed.wait(CONFIRM_S + MINUTE))) == severe

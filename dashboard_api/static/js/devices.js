@@ -77,18 +77,25 @@ function useDevices() {
   return got;
 }
 
-/** Values that came under a code which is no vital sign here: nobody is watched by them until the code is mapped. */
+const WHY = {
+  code_conflict: [true, "number and name differ"],
+  implausible: [true, "impossible in this unit"],
+  unit_suspect: [true, "perhaps another unit"],
+  unknown_code: [false, "no vital sign here"],
+};
+
+/** Values that came under a code which is no vital sign here, or with a number that is impossible in its unit. */
 function UnknownCodes({ devices }) {
   const [codes, setCodes] = useState([]);
   useEffect(() => { all("unknown-codes").then(setCodes, () => setCodes([])); }, [devices]);
   if (codes.length === 0) return null;
-  return html`<section class="codes"><h2>Unknown codes</h2>
-    <p class="soft">Values under these codes are not read: no limit watches them.</p>
+  return html`<section class="codes"><h2>Unknown codes and doubtful values</h2>
+    <p class="soft">Nobody is watched by a value under an unknown code until the code is mapped, nor by an impossible number.</p>
     <div class="scroll"><table class="devices"><thead><tr>${CODE_COLUMNS.map((title) => html`<th key=${title} scope="col">${title}</th>`)}</tr></thead>
       <tbody>${codes.slice(0, SHOWN).map((one) => html`<tr key=${one.id} data-code=${one.code}>
         <th scope="row">${one.code}<small class="soft">${one.adapter}</small></th>
         <td data-label=${CODE_COLUMNS[1]}>${one.device}</td>
-        <td data-label=${CODE_COLUMNS[2]}>${one.kind === "code_conflict" ? html`<b class="flag">number and name differ</b>` : "no vital sign here"}</td>
+        <td data-label=${CODE_COLUMNS[2]}>${WHY[one.kind][0] ? html`<b class="flag">${WHY[one.kind][1]}</b>` : WHY[one.kind][1]}</td>
         <td data-label=${CODE_COLUMNS[3]}>${one.count}</td>
         <td data-label=${CODE_COLUMNS[4]}>${one.samples.join(", ") || NO_VALUE}</td>
         <td data-label=${CODE_COLUMNS[5]}><${Time} at=${one.last} none="" /></td></tr>`)}</tbody></table></div>

@@ -3,8 +3,10 @@
 ``sgv`` is sensor glucose, ``mbg`` a meter's, both in mg/dL unless ``units`` says mmol; ``cal`` is skipped. A whole
 sensor value of 20 to 39 mg/dL is below the sensor's range. One under 20 is an error code, or, where the codes are not
 known, an unknown code of the worklist. A fraction under 39 that claims to be mg/dL is a doubt about the unit: up to
-22.25 it is read as mmol/L, flagged suspect, so that a low one asks for confirmation, and the device event
-``unit_suspect`` says so. Free text, the name of the uploading phone among it, is never copied.
+22.25 (of a meter 33.3) it is read as mmol/L, flagged suspect, so that a low one asks for confirmation, and the device
+event ``unit_suspect`` says so. While an uploader's unit is in doubt its whole numbers under 20 are read so too, ``2``
+and ``2.0`` for 2 mmol/L and no error code, until it sends a sound value again. A number over 33.3 that claims to be
+mmol/L is read as mg/dL, with the same doubt. Free text, the name of the uploading phone among it, is never copied.
 
 ``date``, ``dateString`` and ``sysTime`` say the same: one that can be read is enough.
 
@@ -22,6 +24,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 
+from ingest import doubts
 from ingest.adapter import Context, Decoded, SourceClock, unit_code, vital_code
 from ingest.adapters.reading.units import unit_of
 from ingest.adapters.vendors import records
@@ -41,6 +44,8 @@ _LOWEST_VALUE: Final = 20
 """No error code is this high: a sensor that sends 20 to 38 measured a real low."""
 _MOST_MMOL_L: Final = 22.25
 """400 mg/dL, the top of a sensor's range: a larger number is no mmol/L."""
+_MOST_METER_MMOL_L: Final = 33.3
+"""600 mg/dL, the top of a meter's range, and of every sensor's."""
 _LEAST_MMOL_L: Final = 2.2
 """40 mg/dL, the foot of it."""
 _LEAST_READING_MMOL_L: Final = 1.2
@@ -74,8 +79,8 @@ _OFFSET_LIMIT_MIN: Final = 24 * 60
 class _Entry(msgspec.Struct, rename="camel", gc=False):
     DECIDES: ClassVar[frozenset[str]] = frozenset({"sgv", "mbg", "units", "isValid"})
     type: str
-    sgv: float | str | None = None
-    mbg: float | str | None = None
+    sgv: int | float | str | None = None
+    mbg: int | float | str | None = None
     date: int | float | str | None = None
     date_string: str | None = None
     sys_time: str | None = None
@@ -129,6 +134,11 @@ def _offset_min(entry: _Entry, times: list[tuple[int, int | None]], output: Reco
     return next((offset for _, offset in times if offset), 0) if offset is None else offset
 
 
+def _has_point(sent: object) -> bool:
+    """Whether a number is written with a decimal point: ``2.0`` is no error code, which are whole numbers."""
+    return isinstance(sent, float) or (isinstance(sent, str) and "." in sent)
+
+
 def _glucose(sent: float | str | None, member: str) -> tuple[float, int]:
     """Number and flags: a number, a number as text, or LOW and HIGH."""
     if sent is None:
@@ -174,7 +184,7 @@ def _unit(entry: _Entry) -> int:
 
 
 class _Sensed(NamedTuple):
-    """What a sensor's number in mg/dL means: its unit and flags, and the event that is told beside it or instead."""
+    """What a glucose number means: its unit and flags, and the event that is told beside it or instead."""
 
     unit: int = _MG_DL
     flags: int = 0
@@ -182,13 +192,27 @@ class _Sensed(NamedTuple):
     is_value: bool = True
 
 
+_UNIT_DOUBT: Final = (EventKind.SENSOR_STATUS, doubts.UNIT_SUSPECT)
+
+
+def _in_doubt(value: float, unit: int, *, doubted: bool, is_sensor: bool) -> _Sensed | None:
+    """The reading of a number whose unit is in doubt; None where it is not. ``doubted``: the number, or another of its
+    uploader, is written as no error code and no mg/dL is."""
+    if unit == _MMOL_L and value <= _MOST_METER_MMOL_L:
+        return None
+    if unit == _MMOL_L:
+        below = records.BELOW_RANGE if is_sensor and value <= _LOW else 0
+        return _Sensed(_MG_DL, _SUSPECT | below, _UNIT_DOUBT)
+    if not (value % 1 and value < _LOW) and not (doubted and _LEAST_READING_MMOL_L <= value < _LOWEST_VALUE):
+        return None
+    # No sensor sends fractions of a mg/dL: read as mmol/L where that is possible, confirmed before it is believed.
+    is_molar = value <= (_MOST_MMOL_L if is_sensor else _MOST_METER_MMOL_L)
+    below = records.BELOW_RANGE if is_sensor and (not is_molar or value < _LEAST_MMOL_L) else 0
+    return _Sensed(_MMOL_L if is_molar else _MG_DL, _SUSPECT | below, _UNIT_DOUBT)
+
+
 def _sensed(value: float, high_code: float) -> _Sensed:
-    """Worked: 35 is below the sensor's range, 5 an error, 4 an unknown code, 2.4 is 2.4 mmol/L in doubt."""
-    if value % 1 and value < _LOW:
-        # No sensor sends fractions of a mg/dL: read as mmol/L where that is possible, confirmed before it is believed.
-        is_molar = value <= _MOST_MMOL_L
-        flags = _SUSPECT | (records.BELOW_RANGE if not is_molar or value < _LEAST_MMOL_L else 0)
-        return _Sensed(_MMOL_L if is_molar else _MG_DL, flags, (EventKind.SENSOR_STATUS, "unit_suspect"))
+    """What a sensor's number in mg/dL means. Worked: 35 is below the sensor's range, 5 an error, 4 an unknown code."""
     if value in _CODES:
         return _Sensed(event=(EventKind.VALUE_ABSENT, _CODES[value]), is_value=False)
     if value < _LOWEST_VALUE:
@@ -196,6 +220,19 @@ def _sensed(value: float, high_code: float) -> _Sensed:
     if value <= _LOW:
         return _Sensed(flags=records.BELOW_RANGE)
     return _Sensed(flags=records.ABOVE_RANGE if value == high_code else 0)
+
+
+def _meaning(value: float, unit: int, entry: _Entry, output: RecordOutput) -> _Sensed:
+    """What a number of ``sgv`` or ``mbg`` in ``unit`` means, in the light of what its uploader sent before."""
+    is_sensor, device = entry.type == "sgv", output.message.device
+    has_point = value < _LOWEST_VALUE and _has_point(entry.sgv if is_sensor else entry.mbg)
+    found = _in_doubt(value, unit, doubted=has_point or output.doubted[device], is_sensor=is_sensor)
+    if found is not None:
+        output.doubted[device] = True
+        return found
+    if not is_sensor or unit != _MG_DL:
+        return _Sensed(unit)
+    return _sensed(value, output.choice("high_code", _HIGH_CODES, "401"))
 
 
 def _add(entry: _Entry, output: RecordOutput) -> None:
@@ -217,8 +254,8 @@ def _add(entry: _Entry, output: RecordOutput) -> None:
         flags |= records.CLOCK_SUSPECT
         output.event(EventKind.CLOCK_FAULT, "times_differ", told_ns)
     vital = _ISF if is_sensor else _BLOOD
-    if is_sensor and unit == _MG_DL and not math.isnan(value):
-        sensed = _sensed(value, output.choice("high_code", _HIGH_CODES, "401"))
+    if not math.isnan(value):
+        sensed = _meaning(value, unit, entry, output)
         if sensed.event is not None:
             kind, detail = sensed.event
             told = value if kind is EventKind.UNKNOWN_CODE else None
@@ -226,7 +263,7 @@ def _add(entry: _Entry, output: RecordOutput) -> None:
         if not sensed.is_value:
             return
         unit, flags = sensed.unit, flags | sensed.flags
-        if unit == _MMOL_L and value < _LEAST_READING_MMOL_L:
+        if sensed.event is not None and unit == _MMOL_L and value < _LEAST_READING_MMOL_L:
             # As a number it would be set aside as impossible, and nobody would look.
             context["sent"], value = value, records.NO_NUMBER
     output.add(vital, value, unit, time_ns, clock=clock, tz_min=tz_min, flags=flags, context=context,
@@ -239,7 +276,22 @@ def _document(entry: _Entry, output: RecordOutput) -> int:
     return records.text_id(output.message.device, own) if own and isinstance(own, str) else output.message.ordinal
 
 
+def _claimed(item: Any) -> float:
+    """The number of an entry that claims to be mg/dL; NaN of any other."""
+    if not isinstance(item, dict) or item.get("units") not in {None, "", "mg", "mg/dL", "mg/dl"}:
+        return math.nan
+    sent = item.get("sgv", item.get("mbg"))
+    return float(sent) if isinstance(sent, int | float) else math.nan
+
+
 def _read(content: Any, output: RecordOutput) -> None:
+    entries, device = content if isinstance(content, list) else [content], output.message.device
+    claimed = [_claimed(entry) for entry in entries]
+    # The newest entry usually comes first: one fraction puts the others of its message in doubt too.
+    if any(value % 1 and 0 < value < _LOW for value in claimed if not math.isnan(value)):
+        output.doubted[device] = True
+    elif any(value > _LOW for value in claimed):
+        output.doubted[device] = False
     if isinstance(content, list):
         output.each(content, "", _Entry, lambda entry: _add(entry, output))
     else:
@@ -265,5 +317,5 @@ ADAPTER = records.adapter(
         "high_code": "`sgv` that means above the sensor's range: 401 (default) or none",
     },
     {"entries": JsonRecords()},
-    version=4,
+    version=5,
 )

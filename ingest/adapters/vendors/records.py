@@ -102,6 +102,8 @@ class RecordOutput:
         self.rejects: list[Reject] = []
         self.unknown = 0
         self.left_out = 0
+        self.doubted: dict[str, bool] = {}
+        """Devices of the micro-batch -> whether their unit is in doubt by what came before the record."""
         self._index = 0
         self._trail: list[str | int] = []
         self._problems: list[tuple[Reason, str]] = []
@@ -240,6 +242,7 @@ def decode_each(messages: Sequence[Message], contexts: Sequence[Context], reader
         if reader is None:
             output.rejects.append(Reject(index, Reason.UNKNOWN_KIND))
         else:
+            output.doubted.setdefault(message.device, context.unit_doubted)
             output.read(index, message, context.settings, reader)
     readings = output.readings
     return Decoded(
