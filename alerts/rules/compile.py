@@ -34,7 +34,7 @@ from alerts.rules.syntax import (
     TrendCriterion,
 )
 from alerts.rules.types import CombinationRule, ForecastRule, Rule, SilenceRule, TechnicalRule, cause_of, criteria
-from alerts.rules.urgency import arrest_rules, urgent, without_extreme
+from alerts.rules.urgency import arrest_rules, in_both_units, urgent, without_extreme
 from alerts.rules.variants import variants
 from alerts.scores.tables import SOURCES
 from vitals.catalog import BY_KEY, Vital
@@ -348,6 +348,8 @@ def _crossed(part: Sized, base: RuleSpec, vital: Vital, unit: str, *, difference
     inner = _inner(part, limit, side, default)
     share = base.op == Op.SHARE_BELOW
     enter, leave = (limit, inner) if share else _canonical([limit, inner], unit, vital, difference=difference)
+    if isinstance(part, LimitCriterion) and part.threshold.inclusive:
+        enter = in_both_units(enter, side, vital)
     return base._replace(
         unit=UNIT_BY_NAME[unit].code, limit=limit, deadband=round(abs(inner - limit), _DECIMALS), enter=enter,
         leave=leave,

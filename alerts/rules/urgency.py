@@ -18,7 +18,7 @@ from alerts.rules.syntax import CLEAR_S, Continuous, ScoreCriterion, Spot, Thres
 from alerts.rules.types import CAUSES, CombinationRule, LimitRule, criteria
 from vitals.catalog import BY_CODE, BY_KEY, Vital
 from vitals.glossary import Severity
-from vitals.units import to_canonical
+from vitals.units import from_canonical, to_canonical
 
 CONFIRM_PULSE_NS: Final = 60_000_000_000
 """A pulse that an oximeter or a cuff counts misses beats: it is confirmed by a second reading, or after this time."""
@@ -27,14 +27,33 @@ LONE_S1: Final[Mapping[str, float]] = MappingProxyType({
     **dict.fromkeys(("glucose_bg", "glucose_isf", "glucose"), math.nextafter(54.0, 0.0)),
 })  # fmt: skip
 """Vital sign -> from here down one reading that is not repeated becomes S1 where its rule does not say (canonical)."""
+_MOLAR: Final = "mmol/L"
+_MOLAR_DECIMALS: Final = 1
+"""Meters and sensors show so many decimals of mmol/L."""
 _ADVICE: Final = "Look at the patient now: the sensor is off, or the heart or the breathing stands still."
 _S1: Final = int(Severity.S1)
+
+
+def in_both_units(line: float, side: Side, vital: Vital) -> float:
+    """The canonical line of an inclusive limit that holds in either unit of its vital sign.
+
+    A glucose limit of 45 mg/dL is one of 2.5 mmol/L to a meter that shows mmol/L with one decimal, and 2.5 mmol/L are
+    45.05 mg/dL. No whole number of mg/dL lies between the two. Worked: 45 or below is 45.0455 or below; 400 or above
+    stays 400, because 22.2 mmol/L are more.
+    """
+    if vital.unit != "mg/dL":
+        return line
+    shown = round(float(from_canonical(line, vital.unit, _MOLAR)), _MOLAR_DECIMALS)
+    other = float(to_canonical(shown, _MOLAR, vital.unit))
+    return max(line, other) if side is Side.LOW else min(line, other)
 
 
 def _line(threshold: Threshold, unit: str, vital: Vital) -> float:
     """The last canonical value beyond a comparator, itself included."""
     line = float(to_canonical(threshold.limit, unit, vital.unit))
-    return line if threshold.inclusive else math.nextafter(line, threshold.side.never)
+    if threshold.inclusive:
+        return in_both_units(line, threshold.side, vital)
+    return math.nextafter(line, threshold.side.never)
 
 
 def urgent(rule: Any, part: Any, spec: RuleSpec) -> RuleSpec:

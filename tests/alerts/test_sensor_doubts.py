@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerts.bedside import CONFIRM_S, HEARTBEAT_S, MINUTE, RULE_SETS, Bedside, urgent
+from tests.alerts.bedside import CONFIRM_S, HEARTBEAT_S, MINUTE, RULE_SETS, SPOT, Bedside, urgent
 from tests.ingest.ingest_world import World
 from tests.support import SECOND
 from vitals.catalog import BY_KEY
@@ -215,3 +215,29 @@ def test_meters_and_other_units_are_doubted_the_same_way(
     assert len(raised(events, "technical:unit")) == 1
     assert bool([one for one in events if one.values]) == severe
     assert bool(urgent(bed.wait(CONFIRM_S + MINUTE))) == severe
+
+
+@pytest.fixture
+def spot(tmp_path: Path) -> Iterator[Bedside]:
+    world = World(tmp_path)
+    try:
+        yield Bedside(world, next(rules for rules in RULE_SETS if rules.name == SPOT))
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "extreme"),
+    [(2.5, "mmol/L", True), (45, "mg/dL", True), (2.6, "mmol/L", False), (46, "mg/dL", False)],
+)
+def test_a_limit_of_45_mg_dl_is_one_of_2_5_mmol_l(spot: Bedside, value: float, unit: str, *, extreme: bool) -> None:
+    """The shipped protocol tells a sensor's extreme at once, any other low after 15 minutes."""
+    spot.wait(HEARTBEAT_S)
+    assert bool(urgent(spot.read(("glucose_isf", value, unit)))) == extreme
+
+
+def test_the_first_2_5_of_an_uploader_in_a_doubtful_unit_asks_at_once(spot: Bedside) -> None:
+    worn(spot, "nightscout")
+    spot.wait(HEARTBEAT_S)
+    (page,) = urgent(sgv(spot, 2.5))
+    assert "confirm now" in page.text
