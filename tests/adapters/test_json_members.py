@@ -19,6 +19,7 @@ from tests.adapters.json_schema_rules import accepts
 from tests.adapters.test_adapter_golden_cases import FOUND, load
 from tests.adapters.test_json_readings import BAD
 from vitals.catalog import BY_KEY
+from vitals.glossary import Reason
 
 GOOD: dict[str, Any] = {"vital": "glucose_bg", "value": 104, "unit": "mg/dL", "time": "2024-03-10T08:15:30+01:00"}
 SCHEMA = json_reading_schema()
@@ -49,7 +50,7 @@ def test_every_optional_member_has_its_place() -> None:
 BENT: list[tuple[str, Any]] = [
     ("end", "later"), ("end", None), ("end", True), ("end", 10**18), ("end", "2024-02-30T00:00:00Z"),
     ("end", "2024-03-10T07:15:29Z"), ("end", "2024-03-10T09:00:00"),
-    ("statistic", "avg"), ("statistic", 1), ("statistic", ["mean"]), ("manual", "yes"), ("manual", 1),
+    ("manual", "yes"), ("manual", 1),
     ("sample", "blood"), ("sample", {}), ("meal", "Brunch"), ("posture", 3), ("site", ""), ("external_id", ""),
     ("external_id", 17), ("external_id", "x" * 129), ("status", "Corrected"), ("status", None),
     ("device_time_zone", "Europe/Nowhere"), ("device_time_zone", "../etc"), ("device_time_zone", "Europe"),
@@ -63,6 +64,51 @@ def test_a_bad_optional_member_is_left_out_and_the_value_stays(name: str, value:
     bent, left_out = read(**{name: value})
     assert bent == plain
     assert left_out == 1
+
+
+@pytest.mark.parametrize("word", ["mode", "p95", 1, ["mean"], None, ""])
+def test_an_unknown_statistic_refuses_its_reading(word: Any) -> None:
+    """A minimum must not pass for a single value; the other readings of the message stay."""
+    decoded = decode("json", json.dumps([{**GOOD, "statistic": word}, GOOD]).encode())
+    assert [(one.reason, one.detail) for one in decoded.rejects] == [(Reason.BAD_VALUE, "$[0].statistic")]
+    assert len(decoded.batch) == 1
+
+
+@pytest.mark.parametrize(("word", "means"), [("MEAN", "mean"), ("avg", "mean"), ("Min", "minimum"), ("max", "maximum")])
+def test_what_people_write_for_a_statistic_is_read(word: str, means: str) -> None:
+    assert read(statistic=word)[0]["statistic"] == means
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {}, {"statistic": "mean"}, {"statistic": "minimum"}, {"statistic": "maximum"}, {"site": "finger"},
+    {"site": "earlobe"}, {"posture": "sitting"}, {"posture": "standing"}, {"sample": "venous_plasma"},
+    {"end": "2024-03-10T08:00:00Z"}, {"end": "2024-03-10T08:00:00Z", "statistic": "mean"}, {"seq": 7},
+    {"seq": 7, "statistic": "mean"}, {"external_id": "a"},
+]  # fmt: skip
+
+
+def test_what_makes_another_reading_of_one_time_belongs_to_the_identity() -> None:
+    assert len({read(**members)[0]["seq"] for members in VARIANTS}) == len(VARIANTS)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"statistic": "single"}, {"meal": "fasting"}, {"manual": True}, {"status": "corrected"},
+     {"device_time_zone": "Europe/Berlin"}, {"seq": 0}],
+    ids=str,
+)  # fmt: skip
+def test_what_a_correction_may_change_is_no_part_of_the_identity(members: dict[str, Any]) -> None:
+    assert read(**members)[0]["seq"] == 0
+
+
+def test_a_number_or_id_of_the_sender_tells_apart_what_its_site_is() -> None:
+    assert read(seq=7, site="finger")[0]["seq"] == 7
+    assert read(external_id="a", site="finger")[0]["seq"] == read(external_id="a", statistic="mean")[0]["seq"]
+
+
+def test_a_count_that_goes_on_keeps_its_identity() -> None:
+    ends = ("2024-03-10T08:00:00Z", "2024-03-10T09:00:00Z")
+    assert len({read(statistic="sum", end=end)[0]["seq"] for end in ends}) == 1
 
 
 def test_a_control_solution_is_no_value_of_a_patient() -> None:

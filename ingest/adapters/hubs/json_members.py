@@ -28,6 +28,8 @@ _STATISTICS: Final = MappingProxyType(
         )
     }
 )  # fmt: skip
+_ALSO: Final = MappingProxyType({"min": "minimum", "max": "maximum", "avg": "mean", "average": "mean"})
+"""What people write for words of ``_STATISTICS``."""
 _CONTROL: Final = "control_solution"
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -48,6 +50,9 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+_TELLING: Final = ("sample", "posture", "site")
+"""Words that make a reading of the same time another one."""
+_SINGLE: Final = int(Statistic.SINGLE)
 STATUSES: Final = ("final", "corrected", "deleted")
 CORRECTED: Final = "corrected"
 DELETED: Final = "deleted"
@@ -98,7 +103,11 @@ def _external_id(value: object) -> int:
     """An identity below 0, where no device counts its records: 63 bits of a hash."""
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST:
         raise ValueError("no id")
-    digest = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return _hashed(value)
+
+
+def _hashed(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return -1 - (int.from_bytes(digest, "big") >> 1)
 
 
@@ -106,6 +115,11 @@ def _manual(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("no truth value")
     return value
+
+
+def _statistic(value: object) -> int:
+    word = value.lower() if isinstance(value, str) else ""
+    return _STATISTICS[_ALSO.get(word, word)]
 
 
 def _one_of(words: Mapping[str, Any]) -> Callable[[object], Any]:
@@ -139,7 +153,11 @@ MEMBERS: Final[Mapping[str, _Member]] = MappingProxyType(
                             "one.", **TIME_SCHEMA},
             time,
         ),
-        "statistic": _worded("What the value is over the interval; single when left out.", _STATISTICS),
+        "statistic": _Member(
+            {"description": "What the value is over the interval; single when left out. It belongs to the identity of "
+                            "the reading.", "enum": list(_STATISTICS)},
+            _statistic,
+        ),
         "manual": _Member({"description": "Whether a person typed the value.", "type": "boolean"}, _manual),
         "sample": _context("sample", "What was measured in; a control solution is no value of a patient."),
         "meal": _context("meal", "When it was measured, seen from a meal."),
@@ -164,8 +182,8 @@ MEMBERS: Final[Mapping[str, _Member]] = MappingProxyType(
 
 
 class Extras(NamedTuple):
-    """What optional members say. ``seq`` is None without an ``external_id``; ``time_ns`` and ``offset`` are the time of
-    the reading, read in the device's zone where it has none of its own."""
+    """What optional members say. ``seq`` is None where they leave the reading's own; ``time_ns`` and ``offset`` are the
+    time of the reading, read in the device's zone where it has none of its own."""
 
     time_ns: int
     offset: int
@@ -174,17 +192,47 @@ class Extras(NamedTuple):
     statistic: int
     flags: int
     context: Mapping[str, str]
+    is_numbered: bool
+    """Whether the sender tells readings of one time apart itself."""
 
 
-def read(item: Mapping[str, Any], time_ns: int, offset: int) -> tuple[Extras, int]:
-    """The optional members of a reading of this time and offset, and how many were left out as unreadable."""
+def _kept(item: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The members that can be read, and the number of the others; raises ``ValueError`` for an unknown statistic, whose
+    value must not be taken for a single one."""
     found: dict[str, Any] = {}
     left_out = 0
     for name in item.keys() & MEMBERS.keys():
         try:
             found[name] = MEMBERS[name].read(item[name])
+        except KeyError:
+            raise ValueError(name) from None
         except (ValueError, TypeError):
             left_out += 1
+    return found, left_out
+
+
+def _identity(found: Mapping[str, Any], seq: int, ended_ns: int) -> int | None:
+    """The sequence by which a reading is known, None for its own: the hash of ``external_id``, or of the members that
+    make a reading of one time another one.
+
+    A record that has a number of its own is told apart by its statistic alone. A sum or count that goes on keeps its
+    identity while its end moves.
+    """
+    if "external_id" in found:
+        return int(found["external_id"])
+    statistic = found.get("statistic", _SINGLE)
+    parts = [f"statistic={statistic}"] if statistic != _SINGLE else []
+    if not seq:
+        parts += [f"{name}={found[name]}" for name in _TELLING if name in found]
+        if ended_ns != NO_TIME and statistic not in (Statistic.SUM, Statistic.COUNT):
+            parts.append(f"end={ended_ns}")
+    return _hashed("\x1f".join((*parts, f"seq={seq}"))) if parts else None
+
+
+def read(item: Mapping[str, Any], time_ns: int, offset: int, seq: int) -> tuple[Extras, int]:
+    """The optional members of a reading of this time, offset and number, and how many were left out as unreadable;
+    raises ``ValueError`` with the name of a member without which nothing can be said of the value."""
+    found, left_out = _kept(item)
     ended_ns, ended_offset = found.get("end", (NO_TIME, offset))
     zone = found.get("device_time_zone")
     if zone is not None:
@@ -203,8 +251,9 @@ def read(item: Mapping[str, Any], time_ns: int, offset: int) -> tuple[Extras, in
         context["status"] = found["status"]
     if zone is not None:
         context["device_time_zone"] = zone.key
-    statistic = found.get("statistic", _STATISTICS["single"])
-    return Extras(time_ns, offset, found.get("external_id"), ended_ns, statistic, flags, context), left_out
+    known_by, statistic = _identity(found, seq, ended_ns), found.get("statistic", _SINGLE)
+    is_numbered = seq != 0 or "external_id" in found
+    return Extras(time_ns, offset, known_by, ended_ns, statistic, flags, context, is_numbered), left_out
 
 
 def _in_zone(time_ns: int, offset: int, zone: ZoneInfo) -> tuple[int, int]:

@@ -10,13 +10,16 @@ which of the two was meant is a guess.
 
 Optional members (``json_members``): ``end``, ``statistic``, ``manual``, ``sample``, ``meal``, ``posture``, ``site``,
 ``external_id``, ``status`` (``final``, ``corrected``, ``deleted``), ``device_time_zone``. One that cannot be read is
-left out and counted like an unknown member; the reading stays. ``device_time_zone`` makes an instant of a time without
-an offset; an hour that the zone's clocks show twice or skip stays wall time.
+left out and counted like an unknown member; the reading stays. A reading with an unknown ``statistic`` is refused: a
+minimum must not pass for a single value. ``device_time_zone`` makes an instant of a time without an offset; an hour
+that the zone's clocks show twice or skip stays wall time.
 
 Identity: the time as sent (UTC, or wall time read as UTC) and ``seq``, 0 when there is none, or the hash of
-``external_id`` in its place. Without either, two values of one time in different messages are two measurements, in one
-message the later is a revision. A correction repeats the time and the id of what it corrects. ``deleted`` withdraws the
-reading and needs neither ``value`` nor ``unit``.
+``external_id`` in its place. Without either, ``sample``, ``posture``, ``site`` and ``end`` (but for sums and counts,
+which go on) belong to it, and ``statistic`` wherever there is no ``external_id``: minimum, mean and maximum of an
+interval are three readings. Two single values of one identity in different messages are two measurements, in one
+message the later is a revision. A correction repeats the time and what belongs to the identity of the reading that it
+corrects. ``deleted`` withdraws the reading, needs neither ``value`` nor ``unit`` and repeats the same members.
 
 Most messages take a typed decode that builds no intermediate objects. Whatever that cannot vouch for, a duplicate
 included, is decoded again step by step, where each fault gets its reason and path.
@@ -184,7 +187,10 @@ def _slow_row(index: int, item: Any, path: str) -> tuple[_Row, Extras, int]:
     else:
         value = _code(item, series.codes, path) if series.codes else number(item["value"], f"{path}.value")
     sent, (seq, unread) = _slow_time(item, path), _seq(item)
-    extras, left_out = read(item, *sent)
+    try:
+        extras, left_out = read(item, *sent, seq)
+    except ValueError as error:
+        raise DecodeError(Reason.BAD_VALUE, f"{path}.{error}") from None
     if extras.seq is not None:
         seq = extras.seq
     return (index, series.vital, series.unit, extras.time_ns, extras.offset, seq, value), extras, left_out + unread
@@ -285,6 +291,8 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
     columns = _columns(rows, extras)
     ordinal = np.array([message.ordinal for message in messages], np.int64)
     document = np.where(columns.seq == 0, ordinal[columns.message], 0)
+    untold = [row for row, extra in extras.items() if extra.seq is not None and not extra.is_numbered]
+    document[untold] = ordinal[columns.message[untold]]
     correction = np.zeros(len(columns), np.bool_)
     correction[[row for row, extra in extras.items() if extra.context.get("status") == CORRECTED]] = True
     return Decoded(columns, (), rejects, unknown, left_out, document, correction)
@@ -292,7 +300,7 @@ def decode(messages: Sequence[Message], _contexts: Sequence[Context]) -> Decoded
 
 ADAPTER = Adapter(
     name="json",
-    version=2,
+    version=3,
     title="Readings as JSON",
     kinds=MappingProxyType({"": "one reading, an array of readings, or an object with the member readings"}),
     vitals=frozenset(vital.key for vital in VITALS if not vital.panel and not vital.derived),
