@@ -116,7 +116,8 @@ def open_core(layout: Layout, settings: "Settings") -> Core:
     store = open_store(layout.store, settings)
     book = SqlAlertBook(f"sqlite:///{layout.alerts}")
     journal = Journal(log, vault.zone("quarantine"))
-    ingest = open_ingest(raw, journal, registry, metrics, store, RecordNumbers(identities), given)
+    record_numbers = RecordNumbers(identities, vault.digest_key("record_numbers"))
+    ingest = open_ingest(raw, journal, registry, metrics, store, record_numbers, given)
     writer = StoreWriter(log, store, CLOCK, metrics)
     closers = [registry.close, identities.close, tokens.close, raw.close, log.close, book.close, store.close]
     return Core(

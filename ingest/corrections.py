@@ -6,7 +6,6 @@ another. Nothing that moves pages: it is history.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -24,9 +23,11 @@ from ingest.placing.attribution import AFTER_KEY, REASONS, Placed, Unplaced, pla
 from ingest.placing.epochs import DeviceClock
 from ingest.placing.local import offsets_anew
 from ingest.placing.wear import WearTable
+from ingest.waiting import Changes, place_compared, place_waiting
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, ControlKind, Flag
 from vitals.model import UNASSIGNED, Control, VitalBatch, concatenate
+from vitals.ports import PatientCheck
 from vitals.records import Assignment, Device, Patient
 from vitals.times import NO_TIME
 
@@ -58,15 +59,6 @@ class Archive(Protocol):
 
     def stored(self) -> Mapping[str, int]:
         """First versions of readings stored, per device."""
-
-
-@dataclass(slots=True)
-class Changes:
-    """How many readings moved from one patient to another or to nobody, and how many came off the worklist."""
-
-    withdrawn: int = 0
-    placed: int = 0
-    tally: Tally = field(default_factory=Tally)
 
 
 class Worn(NamedTuple):
@@ -215,11 +207,12 @@ def place_again(batch: VitalBatch, device: Device, assignments: Sequence[Assignm
 
 def reassign(
     archive: Archive, cycle: Cycle, device: Device, assignments: Sequence[Assignment], before: Sequence[Worn] | None,
-    author: str, now_ns: int,
+    author: str, now_ns: int, patients: PatientCheck | None = None,
 ) -> Changes:  # fmt: skip
     """Let the readings of a device follow its changed assignments; ``before`` None: only those that wait.
 
-    What a person has given to a patient stays where it is.
+    What a person has given to a patient stays where it is. Readings that wait and name another patient than the one
+    they would go to, by ``patients``, go on waiting for that reason.
     """
     done = Changes()
     # A device that nobody wore has nothing stored.
@@ -236,7 +229,7 @@ def reassign(
             continue  # The assignment does not say who that is: a person does.
         moved, placed = place_again(item.batch, device, assignments)
         clear = (placed.patient != UNASSIGNED) & ((item.item.reason in _AGAIN) | _having(item.batch, AFTER_KEY))
-        entries += place_waiting(cycle, item, moved, clear, done)
+        entries += place_compared(cycle, item, moved, clear, done, patients, now_ns)
     if done.withdrawn or done.placed:
         body = {"device": device.id, "moved": done.withdrawn, "placed": done.placed}
         cycle.append(Control(ControlKind.REASSIGN, now_ns, author, body))
@@ -279,9 +272,11 @@ def _move(
 
 
 def recover(
-    archive: Archive, cycle: Cycle, device: Device, assignments: Sequence[Assignment], clock: DeviceClock, now_ns: int
-) -> Changes:
-    """Give readings of a reset clock, stored with an unknown time or waiting, the times that are known by now."""
+    archive: Archive, cycle: Cycle, device: Device, assignments: Sequence[Assignment], clock: DeviceClock, now_ns: int,
+    patients: PatientCheck | None = None,
+) -> Changes:  # fmt: skip
+    """Give readings of a reset clock, stored with an unknown time or waiting, the times that are known by now;
+    ``patients`` as :func:`reassign` takes it."""
     done = Changes()
     sent = [source_ns for _, source_ns in clock.odd]
     stored = current(archive, cycle, device.id, _sent(archive, device.id, min(sent), max(sent)))
@@ -294,7 +289,8 @@ def recover(
         if known.any() and item.item.reason != Unplaced.OTHER_PATIENT:
             whole = corrected(item.batch, np.where(known, at_ns, item.batch.time_ns))
             moved, placed = place_again(whole, device, assignments)
-            entries += place_waiting(cycle, item, moved, known & (placed.patient != UNASSIGNED), done)
+            known &= placed.patient != UNASSIGNED
+            entries += place_compared(cycle, item, moved, known, done, patients, now_ns)
     for entry in entries:
         cycle.append(entry)
     cycle.count(done.tally)
@@ -316,28 +312,6 @@ def _shifted(batch: VitalBatch, clock: DeviceClock) -> tuple[Bools, Int64]:
             known[row] = True
             at_ns[row] += shift_ns
     return known, at_ns
-
-
-def place_waiting(cycle: Cycle, item: HeldItem, moved: VitalBatch, rows: Bools, done: Changes) -> list[VitalBatch]:
-    """Give ``rows`` of an item to who they belong to, as ``moved`` says; what the log gets.
-
-    A version that a newer one superseded while it waited counts as a revision and is not stored.
-    """
-    if not rows.any():
-        return []
-    device = item.item.device
-    numbers = np.full(len(moved), cycle.device_id(device), np.int64)
-    newest = rows & cycle.newest(numbers, moved)
-    superseded = rows & ~newest
-    worklist.take(cycle.sql, item, rows)
-    again = newest & ((moved.flags & np.uint32(Flag.REVISION)) != 0)
-    if not item.recalled:
-        done.tally.add(device, "unassigned", -int(rows.sum()))
-        done.tally.add(device, "revision", int((superseded | again).sum()))
-    done.placed += int(newest.sum())
-    kept = moved.take(newest)
-    extra = _HISTORY if item.recalled else np.uint32(Flag.LATE)
-    return [kept.replace(flags=kept.flags | extra)] if len(kept) else []
 
 
 def assign(

@@ -183,9 +183,9 @@ class IngestService:
             for device, worn, before, now in changed:
                 cycle.give_out(device.id, before, now)
                 known = None if before is None else corrections.read_worn(before)
-                corrections.reassign(self._store, cycle, device, worn, known, author, now_ns)
-                if device.id in clocks and clocks[device.id].epochs:
-                    corrections.recover(self._store, cycle, device, worn, clocks[device.id], now_ns)
+                corrections.reassign(self._store, cycle, device, worn, known, author, now_ns, self._patients)
+                if (clock := clocks.get(device.id)) is not None and clock.epochs:
+                    corrections.recover(self._store, cycle, device, worn, clock, now_ns, self._patients)
 
         self._commit(follow)
 
@@ -255,8 +255,7 @@ class IngestService:
     ) -> list[tuple[str, Outcome]]:
         done = []
         for name, messages in pending.items():
-            adapter = self._adapters.get(name)
-            version = 0 if adapter is None else adapter.version
+            version = 0 if (adapter := self._adapters.get(name)) is None else adapter.version
             source = Provenance(provenance.first, provenance.last, name, version)
             out = pipeline.run(
                 adapter, messages, self._lives.doubted(cycle, self._contexts), self._worn, cycle, provenance=source,
@@ -285,7 +284,8 @@ class IngestService:
     def _recover(self, device: str, cycle: Cycle) -> None:
         """A shift of the device's clock is known now: what came before gets its time."""
         known, worn = self._registry.device(device), self._registry.assignments(device=device)
-        corrections.recover(self._store, cycle, known, worn, self._worn.clock_of(device), self._clock.now_ns())
+        clock, now_ns = self._worn.clock_of(device), self._clock.now_ns()
+        corrections.recover(self._store, cycle, known, worn, clock, now_ns, self._patients)
 
     # What people ask (vitals.ports.IngestView)
 
@@ -355,8 +355,8 @@ class IngestService:
             return self._commit(drop)
 
     def ledger(self, device: str) -> Ledger:
-        found = {ledger.device: ledger for ledger in self._ledgers()}
-        return found.get(device, Ledger(device, MessageLedger(), ReadingLedger()))
+        found = (ledger for ledger in self._ledgers() if ledger.device == device)
+        return next(found, Ledger(device, MessageLedger(), ReadingLedger()))
 
     def ledgers(self) -> list[Ledger]:
         return [ledger for ledger in self._ledgers() if not is_canary(ledger.device)]

@@ -210,8 +210,12 @@ class Registry(DeviceRegistry, Protocol):
 class PatientCheck(Protocol):
     """Compares the patient whom a message names with a patient token; identities stay behind it."""
 
-    def contradicts(self, patient: str, named: NamedPatient) -> bool:
-        """Whether ``named`` is certainly another person; False when either side has no record number."""
+    def kept(self, named: NamedPatient) -> str:
+        """What may be kept of ``named``: keyed digests of its numbers, never the numbers; empty where it has none."""
+
+    def contradicts(self, patient: str, named: NamedPatient | str) -> bool:
+        """Whether ``named``, or what was kept of it, is certainly another person: it has other record numbers than the
+        patient, or, of a patient without one, that of another registered patient."""
 
 
 class IngestView(Protocol):

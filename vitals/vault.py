@@ -107,6 +107,10 @@ class Vault:
         """The sealer of a zone, such as ``raw``, ``quarantine`` or ``identities``."""
         return ZoneSealer(_derive(self._key, f"zone:{name}", _KEY_BYTES))
 
+    def digest_key(self, name: str) -> bytes:
+        """The key of digests that stand for what must not be kept, such as ``record_numbers``; the same for ever."""
+        return _derive(self._key, f"digest:{name}", _KEY_BYTES)
+
 
 def _create_key(path: Path) -> None:
     """Publish a whole key file under ``path`` or leave none: a crash half-way must not leave an unreadable key."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.journal.cursors import row_of
+from ingest.placing.named import forgotten
 from vitals import encoding
 from vitals.errors import NotFound
 from vitals.model import VitalBatch
@@ -65,7 +66,7 @@ def shown(query: Query, ident: str) -> tuple[UnassignedItem, VitalBatch]:
     if not rows:
         raise NotFound("unassigned item", ident)
     held = _opened(rows[0])
-    return held.item, held.batch
+    return held.item, forgotten(held.batch)
 
 
 def held(sql: Connection, ident: str) -> HeldItem:

@@ -90,7 +90,7 @@ class World:
         metrics = IngestMetrics(self.meters)
         self.service = IngestService(
             self.raw, self.journal, self.registry, self.adapters, self.clock, metrics, self._received, self.store,
-            patients=RecordNumbers(self.identities),
+            patients=RecordNumbers(self.identities, self.vault.digest_key("record_numbers")),
         )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, metrics)
 

@@ -300,3 +300,81 @@ def test_a_message_that_names_nobody_costs_no_comparison() -> None:
     decoded = ADAPTERS["hl7v2"].decode([Message("mon", "hl7v2", "oru_r01", 0, payload)], [Context()])
     assert (len(decoded.batch), decoded.named) == (1, {})
     assert not Flag(int(decoded.batch.flags[0]))
+
+
+def test_the_number_of_another_registered_patient_is_another_patient_also_for_a_wearer_without_one(
+    world: World,
+) -> None:
+    monitor(world, None)
+    send(world, f"|{OTHER}^^^HOSP^MR")
+    assert outcome(world) == AGREES, "nobody has it"
+    world.known_as(world.registry.add_patient(zone=None).id, OTHER)
+    send(world, f"|{OTHER}^^^HOSP^MR")
+    assert outcome(world) == (1, ["other_patient"])
+    assert len(told(world)) == 1
+
+
+def unworn(world: World) -> None:
+    world.device("mon", "hl7v2")
+
+
+def give(world: World, number: str | None) -> str:
+    """Assign the monitor to a patient with this record number, and let what waits follow."""
+    patient = world.registry.add_patient(zone="Europe/Berlin").id
+    world.known_as(patient, number)
+    world.registry.assign("mon", patient, from_ns=None, to_ns=None)
+    world.service.settle("dr_a")
+    world.drain()
+    return patient
+
+
+@pytest.mark.parametrize(("number", "becomes"), [(NUMBER, AGREES), (OTHER, WAITS), (None, AGREES)])
+def test_what_waited_for_a_wearer_is_compared_when_it_gets_one(
+    world: World, number: str | None, becomes: tuple[int, list[str]]
+) -> None:
+    unworn(world)
+    send(world, f"|{NUMBER}^^^HOSP^MR")
+    assert outcome(world) == (0, ["no_wearer"])
+    world.restart()
+    give(world, number)
+    assert outcome(world) == becomes
+    assert len(told(world)) == (becomes == WAITS)
+    world.check()
+
+
+def test_what_is_kept_of_an_identifier_is_a_digest_and_is_gone_when_its_reading_is_placed(world: World) -> None:
+    unworn(world)
+    send(world, f"|{NUMBER}^^^HOSP^MR")
+    (waits,) = world.waiting()
+    assert waits["context"]["named"]
+    assert NUMBER.lstrip("0") not in str(waits)
+    _, shown = world.service.unassigned_item("1")
+    assert "named" not in shown.context.get(0, {})
+    give(world, NUMBER)
+    assert "named" not in world.rows()[0]["context"]
+
+
+def test_a_part_of_an_item_may_name_another_patient(world: World) -> None:
+    """A Bundle of two subjects under one device: each reading goes to its own, or waits."""
+    world.device("mon", "fhir")
+    entries = []
+    for number, value in ((NUMBER, 96), (OTHER, 97)):
+        entries.append({"resource": {
+            "resourceType": "Observation", "status": "final", "id": f"o-{value}",
+            "code": {"coding": [{"system": "http://loinc.org", "code": "59408-5"}]},
+            "subject": {"identifier": {"type": {"coding": [{"code": "MR"}]}, "value": number}},
+            "effectiveDateTime": datetime.fromtimestamp(world.clock.now_ns() / SECOND - value, UTC).isoformat(),
+            "valueQuantity": {"value": value, "unit": "%"},
+        }})  # fmt: skip
+    body = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    world.send(world.message("mon", json.dumps(body).encode(), "fhir"))
+    world.drain()
+    assert outcome(world) == (0, ["no_wearer"] * 2)
+    give(world, NUMBER)
+    assert [row["value"] for row in world.rows()] == [96.0]
+    assert [(row["value"], row["reason"]) for row in world.waiting()] == [(97.0, "other_patient")]
+    world.check()
+    world.service.assign_unassigned("2", world.registry.add_patient(zone=None).id, author="dr_a")
+    world.drain()
+    assert [row["value"] for row in world.rows()] == [96.0, 97.0]
+    assert all("named" not in row["context"] for row in world.rows())

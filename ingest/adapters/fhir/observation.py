@@ -100,11 +100,14 @@ def _hashed(*parts: str) -> int:
 
 
 def _document(resource: Node, source: ObservationSource, seq: int) -> int:
-    """What tells two measurements of one time apart where no identifier does: the resource's id, else the message."""
+    """What tells two measurements of one time apart where no identifier does: the resource's id, else the message and
+    the place in it."""
     if seq:
         return 0
-    own = resource.get("id")
-    return _hashed(source.message.device, own) if own and isinstance(own, str) else source.message.ordinal
+    own, message = resource.get("id"), source.message
+    if own and isinstance(own, str):
+        return _hashed(message.device, own)
+    return _hashed(str(message.ordinal), str(source.entry)) if source.entry else message.ordinal
 
 
 def _begin(resource: Node, source: ObservationSource, out: ObservationOutput) -> _Measurement:

@@ -8,7 +8,7 @@ Identity (device-formats.md 4.4): the effective time as sent, and ``seq``: a has
 an opaque key, where there is one, else 0. Without any time the receipt time, and ``ordinal * 4096 + entry`` for want
 of an identifier. A corrected Observation keeps its identity and is a revision; one ``entered-in-error`` or
 ``cancelled`` gives the same rows RETRACTED. Without an identifier two values of one time under two resource ids, or
-without an id in two messages, are two measurements.
+without an id in two messages or two entries of a Bundle, are two measurements.
 
 A bad Observation is rejected alone; of one with a bad component the rest is kept. Members that only add to a value
 (identifier, interpretation, body site, other components) are left out and counted when they cannot be read. Resources
