@@ -63,6 +63,8 @@ class Outcome:
     clocks: dict[str, Lesson] = field(default_factory=dict)
     ahead: dict[str, AheadClock] = field(default_factory=dict)
     alarms: list[OwnedAlarm] = field(default_factory=list)
+    received_ns: dict[int, int] = field(default_factory=dict)
+    """Ordinal and receipt of each message that told events and is no history."""
     other_patients: dict[str, int] = field(default_factory=dict)
     """Devices whose live messages name another patient than their wearer, with the first receipt."""
     known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
@@ -147,6 +149,11 @@ def _conclude(
     again = emits & ~fresh
     for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
         out.tally.add_rows(senders.tokens, what, senders.of_message[which])
+    if out.events or decoded.events:
+        past = history.marked(messages).tolist()
+        out.received_ns = {
+            one.ordinal: one.received_ns for one, is_past in zip(messages, past, strict=True) if not is_past
+        }
     # What came beside readings that are known already was told before: a resync does not drain a battery again.
     old = {messages[number].ordinal for number in np.flatnonzero(again)} if decoded.events else set()
     out.events.extend(event for event in decoded.events if event.message not in old)

@@ -26,7 +26,7 @@ def record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     idents = worklist.wait(cycle.sql, out.waiting)
     if live:
         unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
-        unclaimed.tell_doubts(cycle, out.events, SYSTEM)
+        unclaimed.tell_doubts(cycle, out.events, out.received_ns, SYSTEM)
         unclaimed.tell_other_patients(cycle, out.other_patients, out.waiting, idents, SYSTEM)
     alarms.follow(cycle, out.alarms, SYSTEM, live=live)
     cycle.trust(out.heads)

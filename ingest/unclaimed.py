@@ -54,22 +54,23 @@ def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author
             cycle.append(Control(ControlKind.UNCLAIMED, body["received_ns"], author, body))
 
 
-def tell_doubts(cycle: Cycle, events: Sequence[DeviceEvent], author: str) -> None:
+def tell_doubts(cycle: Cycle, events: Sequence[DeviceEvent], received_ns: Mapping[int, int], author: str) -> None:
     """The same for a number beyond the red limits that no reading stands for: it came under a code of two vitals, or
     with a status that is not final, or is possible in another unit only. A person is asked to look. ``reason`` is
-    ``code_conflict``, the word of the status or ``unit_suspect``, and no item holds it."""
+    ``code_conflict``, the word of the status or ``unit_suspect``, and no item holds it. ``received_ns`` has the
+    messages by ordinal that are not history; a value that is known to be older than ``HISTORY_NS`` is history too."""
     for event in events:
-        reason = _doubt(event)
-        if not reason or event.value is None or not event.vital:
+        reason, at_ns = _doubt(event), received_ns.get(event.message)
+        if not reason or event.value is None or not event.vital or at_ns is None or at_ns - event.time_ns > HISTORY_NS:
             continue
         if not is_urgent(np.array([event.vital], np.uint16), np.array([event.value]))[0]:
             continue
         body = {
             "device": event.device, "vital": BY_CODE[event.vital].key, "value": event.value, "flags": 0,
-            "received_ns": event.time_ns, "reason": reason, "items": [],
+            "received_ns": at_ns, "reason": reason, "items": [],
         }  # fmt: skip
-        if _is_due(cycle.sql, event.device, event.time_ns):
-            cycle.append(Control(ControlKind.UNCLAIMED, event.time_ns, author, body))
+        if _is_due(cycle.sql, event.device, at_ns):
+            cycle.append(Control(ControlKind.UNCLAIMED, at_ns, author, body))
 
 
 def _doubt(event: DeviceEvent) -> str:

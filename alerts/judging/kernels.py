@@ -175,16 +175,18 @@ def _stands_still(slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, o
 def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """Judge a row that no rule reads as current; the number of transitions in ``out`` by now.
 
-    A late value, and the minimum or maximum of an interval, beyond an S1 limit asks for a review (clinical.md 5.5); a
-    sensor fault counts for fault rules. A value that is no physiology is an extreme: it may be an arrest.
+    A late value, one of a day alone, and the minimum or maximum of an interval, beyond an S1 limit asks for a review
+    (clinical.md 5.5); a sensor fault counts for fault rules. A value that is no physiology is an extreme: it may be an
+    arrest.
     """
     # Step 1: what the row can be: late but recent enough for a review, an extreme of an interval, or broken.
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
-    untimed, single = rows.basis[row] == _UNKNOWN, rows.statistic[row] == _SINGLE
+    single = rows.statistic[row] == _SINGLE
+    untimed = rows.basis[row] == _UNKNOWN or rows.basis[row] == _DAY
     extreme = _is_lone_extreme(rows, row)
     late = (flags & _LATE != 0 or untimed or extreme) and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
     broken = single and flags & _BROKEN != 0 and flags & _MISUSED == 0 and not untimed
-    if not (single or extreme or _is_average(rows.statistic[row])) or rows.basis[row] == _DAY:
+    if not (single or extreme or _is_average(rows.statistic[row])):
         return count
     impossible = broken and flags & _SENSOR_FAULT == 0
     # Step 2: go through the slots of the (patient, vital): fault rules take a broken row, S1 limits a late one.

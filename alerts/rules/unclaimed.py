@@ -27,8 +27,7 @@ _WHY: Final = {
 """Reasons of the worklist in the words of a person."""
 _DOUBTS: Final = {
     "code_conflict": (
-        "but number and name of its code are those of different vital signs: look at the person, then have the "
-        "device's codes checked"
+        "but its codes are those of different vital signs: look at the person, then have the device's codes checked"
     ),
     "unit_suspect": "if it sends another unit than it names: look at the person, then check the unit of the device",
     "status_registered": "which its sender has only registered: look at the person, then ask for the result",

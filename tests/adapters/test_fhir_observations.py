@@ -244,7 +244,12 @@ SNOMED = "http://snomed.info/sct"
     ("code", "unit", "vital"),
     [("271649006", "mm[Hg]", "bp_sys"), ("271650006", "mm[Hg]", "bp_dia"), ("78564009", "/min", "pulse_rate"),
      ("431314004", "%", "spo2"), ("386725007", "Cel", "temp"), ("363808001", "kg", "weight"),
-     ("27113001", "kg", "weight"), ("365812005", "mg/dL", "glucose")],
+     ("27113001", "kg", "weight"), ("365812005", "mg/dL", "glucose"), ("364075005", "/min", "heart_rate"),
+     ("8499008", "/min", "pulse_rate"), ("86290005", "/min", "resp_rate"), ("103228002", "%", "spo2"),
+     ("434912009", "mg/dL", "glucose_bg"), ("434910001", "mg/dL", "glucose_isf"), ("6797001", "mm[Hg]", "bp_mean"),
+     ("276885007", "Cel", "temp"), ("307047009", "Cel", "temp"), ("415882003", "Cel", "temp"),
+     ("415945006", "Cel", "temp"), ("415974002", "Cel", "temp"), ("50373000", "cm", "height"),
+     ("60621009", "kg/m2", "bmi")],
 )  # fmt: skip
 def test_a_snomed_code_alone_names_the_vital(code: str, unit: str, vital: str) -> None:
     named = {"coding": [{"system": SNOMED, "code": code}]}

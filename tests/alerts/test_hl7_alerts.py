@@ -143,8 +143,7 @@ def test_number_and_name_of_two_vitals_ask_a_person_to_look(beds: Any) -> None:
     events = bed.say(f"150456^MDC_ECG_HEART_RATE^MDC|70|{PERCENT}")
     [told] = [event for event in events if event.kind == "raised"]
     assert told.text == (
-        "Perhaps Oxygen saturation 70 % from device hl7v2-1, but number and name of its code are those of different "
-        "vital signs: look at the person, then have the device's codes checked"
+        "Perhaps Oxygen saturation 70 % from device hl7v2-1, but its codes are those of different vital signs: look at the person, then have the device's codes checked"
     )
     assert not bed.world.rows(), "no reading is made of it"
     [listed] = bed.world.service.unknown_codes()

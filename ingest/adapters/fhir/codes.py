@@ -44,7 +44,7 @@ def mdc_forms(code: int) -> Iterable[str]:
         yield str(term)
 
 
-_GENERIC: Final = frozenset({"8867-4", "2339-0", "15074-8", "365812005", 160_020, 160_364, 160_368})
+_GENERIC: Final = frozenset({"8867-4", "2339-0", "15074-8", "365812005", "364075005", 160_020, 160_364, 160_368})
 _CONTROL_SOLUTION: Final = 160_208
 _SAMPLES: Final = MappingProxyType(
     {
@@ -237,6 +237,39 @@ def meaning(found: Sequence[Coding]) -> Meaning | None:
         flags |= one.flags
         context.update(one.context)
     return Meaning(chosen.vital, chosen.is_generic, flags, context)
+
+
+_FAMILIES: Final = [
+    frozenset(map(vital_code, keys))
+    for keys in (
+        ("heart_rate", "pulse_rate", "pulse_rate_nibp", "pulse_rate_art"), ("glucose", "glucose_bg", "glucose_isf"),
+        ("resp_rate", "resp_rate_vent"), ("bp", "bp_avg"), *(
+            tuple(f"{of}_{part}" for of in ("bp", "bp_avg", "bp_art") if f"{of}_{part}" in BY_KEY)
+            for part in ("sys", "dia", "mean")
+        ),
+    )
+]  # fmt: skip
+"""Vital signs that two codings of one value may name: the same by another method or of another sample."""
+
+
+def _agree(one: int, other: int) -> bool:
+    return (
+        one == other
+        or any({one, other} <= family for family in _FAMILIES)
+        or other in PANELS.get(one, ())
+        or one in PANELS.get(other, ())
+    )
+
+
+def conflicting(found: Sequence[Coding]) -> tuple[int, ...]:
+    """The vital signs that the codings name, where two of them cannot be meant by one value; else none."""
+    vitals = list(dict.fromkeys(MEANINGS[coding].vital for coding in found if coding in MEANINGS))
+    return () if all(_agree(one, other) for one in vitals for other in vitals) else tuple(vitals)
+
+
+def label(found: Sequence[Coding]) -> str:
+    """The codings of public systems that name a vital sign: ``loinc:59408-5 sct:364075005``."""
+    return " ".join(name for coding in found if coding in MEANINGS and (name := safe([coding])))
 
 
 def safe(found: Sequence[Coding]) -> str | None:

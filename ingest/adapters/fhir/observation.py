@@ -10,6 +10,7 @@ from ingest.adapter import ReadingsBuilder, SourceClock
 from ingest.adapters.fhir import beside, codes, times, values
 from ingest.adapters.fhir.beside import ObservationQuality
 from ingest.adapters.fhir.codes import Coding, Meaning, Node, member, required
+from ingest.adapters.fhir.conflicts import conflict
 from ingest.adapters.fhir.statuses import STATUSES, ObservationStatus
 from ingest.adapters.fhir.subject import named_patient
 from ingest.adapters.fhir.times import Coincident, EffectiveTime
@@ -162,6 +163,17 @@ def _aside(found: list[Coding], node: Node, prefix: str, measurement: _Measureme
     measurement.out.aside(_note, found, node, prefix, measurement)
 
 
+def _conflict(
+    found: list[Coding], perhaps: tuple[int, ...], node: Node, prefix: str, measurement: _Measurement
+) -> None:
+    """A value whose codings name two vital signs; what was withdrawn is none."""
+    measurement.out.ignored += 1
+    if not measurement.rule.flags & _RETRACTED:
+        is_test = bool(measurement.flags & _TEST_DATA)
+        event = conflict(found, perhaps, node, prefix, measurement.source.message, is_test=is_test)
+        measurement.out.events.append(event)
+
+
 def _unknown(found: list[Coding], resource: Node, measurement: _Measurement) -> None:
     """An Observation of no vital sign: counted, and a number is told on the worklist by its code, if that is public."""
     source, out = measurement.source, measurement.out
@@ -279,7 +291,9 @@ def _components(resource: Node, measurement: _Measurement) -> list[tuple[Node, M
                 raise DecodeError(Reason.BAD_TYPE, prefix[:-1])
             found = codes.codings_of(required(component, "code", dict, prefix), f"{prefix}code.")
             meaning = codes.meaning(found)
-            if meaning is None:
+            if perhaps := codes.conflicting(found):
+                _conflict(found, perhaps, component, prefix, measurement)
+            elif meaning is None:
                 _aside(found, component, prefix, measurement)
             else:
                 known.append((component, meaning, prefix))
@@ -293,6 +307,9 @@ def _add_main(resource: Node, found: list[Coding], main: Meaning | None, has_par
     """The Observation's own value; ``has_parts``: components, or members elsewhere, may stand for it."""
     prefix = measurement.source.prefix
     has_value = "dataAbsentReason" in resource or values.value_name(resource, prefix) is not None
+    if perhaps := codes.conflicting(found):
+        _conflict(found, perhaps, resource, prefix, measurement)
+        return
     if main is None:
         if not has_parts:
             _unknown(found, resource, measurement)

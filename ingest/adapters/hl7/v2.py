@@ -29,7 +29,6 @@ import math
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,7 +40,8 @@ from ingest.adapters.hl7.codes import Coded
 from ingest.adapters.hl7.mdc import METRICS, Metric, is_setting
 from ingest.adapters.hl7.rows import Row, collected, first
 from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time, time_or_none
-from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of, urgency
+from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
+from ingest.adapters.reading.urgency import most_urgent
 from ingest.files.splitting import Hl7Messages
 from vitals.catalog import BY_CODE
 from vitals.errors import DecodeError
@@ -305,13 +305,8 @@ class _Reader:
         """Number and name are those of two things: the value, in the unit of the vital of ``perhaps`` for which it is
         the most urgent, is told and not stored."""
         self._output.unknown += 1
-        value, parts = self._sample(segment), tuple(self._marks.components(segment.field(6)))
-        told: list[tuple[bool, int, float | None]] = []
-        for vital in perhaps:
-            unit = codes.unit(vital, parts)
-            if value is not None and unit is not None:
-                told.append(urgency(vital, value, unit))
-        _, vital, shown = max(told, key=itemgetter(0), default=(False, 0, value))
+        parts = tuple(self._marks.components(segment.field(6)))
+        vital, shown = most_urgent(self._sample(segment), [(one, codes.unit(one, parts)) for one in perhaps])
         # Test data says nothing of a person, so no vital is named that it could be judged by.
         is_test = (self._flags | quality_of(segment.field(8), self._marks, self._choices).flags) & _TEST_DATA
         self._event(EventKind.CODE_CONFLICT, coded.label, shown, 0 if is_test else vital)

@@ -7,15 +7,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from ingest.adapters.hl7 import code_map, codes
 from ingest.adapters.hl7.code_map import CodeMap
 from ingest.adapters.hl7.segments import NULL, Delimiters
-from vitals.catalog import BY_CODE, is_urgent
 from vitals.errors import ConfigError, DecodeError
 from vitals.glossary import Flag, Reason
-from vitals.units import UNIT_BY_CODE, to_canonical
 
 _BELOW: Final = int(Flag.BELOW_RANGE)
 _ABOVE: Final = int(Flag.ABOVE_RANGE)
@@ -226,9 +222,3 @@ def coded_value(kind: str, parts: Sequence[str], words: Sequence[str]) -> Number
             if word and word in words:
                 return Number(float(words.index(word)))
     raise DecodeError(Reason.BAD_VALUE, "5")
-
-
-def urgency(vital: int, value: float, unit: int) -> tuple[bool, int, float]:
-    """Whether a value is beyond the red limits of a vital, the vital, and the value in its canonical unit."""
-    measured = to_canonical([value], UNIT_BY_CODE[unit].ucum, BY_CODE[vital].unit)
-    return bool(is_urgent(np.array([vital], np.uint16), measured)[0]), vital, float(measured[0])

@@ -1,8 +1,8 @@
 """Codes of observations that mean a vital of the catalogue beside the codes that the catalogue itself names.
 
 The catalogue has the codes that are written; these are only read. Method and site of a code are kept in the reading's
-context. No code stands here that the references or a captured message do not show (clinical.md 1.1; device-formats.md
-4.2): others are told on the worklist of unknown codes, or mapped by a device's setting.
+context. LOINC and MDC codes are those that the references or a captured message show (clinical.md 1.1;
+device-formats.md 4.2): others are told on the worklist of unknown codes, or mapped by a device's setting.
 """
 
 from collections.abc import Mapping
@@ -61,8 +61,23 @@ SNOMED_ALSO: Final[Mapping[str, AlsoNamed]] = MappingProxyType(
         "363808001": _named("weight"),
         "27113001": _named("weight"),
         "365812005": _named("glucose"),
+        "364075005": _named("heart_rate"),
+        "8499008": _named("pulse_rate"),
+        "86290005": _named("resp_rate"),
+        "103228002": _named("spo2"),
+        "434912009": _named("glucose_bg"),
+        "434910001": _named("glucose_isf"),
+        "6797001": _named("bp_mean"),
+        "276885007": _named("temp", site="core"),
+        "307047009": _named("temp", site="rectal"),
+        "415882003": _named("temp", site="axilla"),
+        "415945006": _named("temp", site="oral"),
+        "415974002": _named("temp", site="tympanic"),
+        "50373000": _named("height"),
+        "60621009": _named("bmi"),
     }
 )
-"""SNOMED CT code -> what it means: the codes that Open mHealth schemas and public FHIR mapping templates give."""
+"""SNOMED CT code -> what it means: the codes that Open mHealth schemas and public FHIR mapping templates give, and the
+observable entities of the same vital signs. 364075005 is a heart rate of any source."""
 BATTERY_MDC: Final = 67_996
 """Battery level in percent: an event of the device, no reading."""
