@@ -103,6 +103,18 @@ def _in_doubt(
     return rows[possible], other[possible], value[possible]
 
 
+def as_possible(vital: int, unit: int, reported: float) -> float | None:
+    """The canonical value of a number in its unit, or in the other common one where it is possible in that alone; None
+    where it is in neither."""
+    code, single = np.array([vital], np.uint16), np.zeros(1, np.uint8)
+    for one in (unit, int(_OTHER[vital, unit])):
+        if one != _NONE:
+            value = convert(code, np.array([one], np.uint8), np.array([reported]))
+            if not _is_implausible(code, value, single)[0]:
+                return float(value[0])
+    return None
+
+
 def reread(columns: Columns) -> Columns:
     """The columns with glucose and temperatures in the unit in which they are possible."""
     asked = np.flatnonzero(_REREAD[columns.vital] & ((columns.flags & _NOBODY) == 0))

@@ -56,9 +56,10 @@ def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author
 
 def tell_doubts(cycle: Cycle, events: Sequence[DeviceEvent], received_ns: Mapping[int, int], author: str) -> None:
     """The same for a number beyond the red limits that no reading stands for: it came under a code of two vitals, or
-    with a status that is not final, or is possible in another unit only. A person is asked to look. ``reason`` is
-    ``code_conflict``, the word of the status or ``unit_suspect``, and no item holds it. ``received_ns`` has the
-    messages by ordinal that are not history; a value that is known to be older than ``HISTORY_NS`` is history too."""
+    with a status that is not final, cannot be read as a whole, or is possible in another unit only. A person is asked
+    to look. ``reason`` is ``code_conflict``, ``unreadable``, the word of the status or ``unit_suspect``, and no item
+    holds it. ``received_ns`` has the messages by ordinal that are not history; a value that is known to be older than
+    ``HISTORY_NS`` is history too."""
     for event in events:
         reason, at_ns = _doubt(event), received_ns.get(event.message)
         if not reason or event.value is None or not event.vital or at_ns is None or at_ns - event.time_ns > HISTORY_NS:
@@ -76,7 +77,7 @@ def tell_doubts(cycle: Cycle, events: Sequence[DeviceEvent], received_ns: Mappin
 def _doubt(event: DeviceEvent) -> str:
     """Why no reading stands for the value of an event; empty where one does, or there is none to look for."""
     match event.kind:
-        case EventKind.CODE_CONFLICT:
+        case EventKind.CODE_CONFLICT | EventKind.UNREADABLE:
             return event.kind.value
         case EventKind.VALUE_ABSENT if event.detail in NOT_FINAL:
             return event.detail

@@ -222,6 +222,7 @@ class EventKind(Described):
         "a value that is no physiology: stored, never scored; see the worklist of unknown codes and doubtful values",
     )
     UNIT_SUSPECT = "unit_suspect", "a value that is possible in another unit only than the one that came with it"
+    UNREADABLE = "unreadable", "a value of a vital sign that cannot be read: no reading is made of it"
     SERVER_CLOCK = "server_clock", "the clock of the gateway's machine was moved, or its new time is followed"
 
 

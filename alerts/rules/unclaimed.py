@@ -29,6 +29,7 @@ _DOUBTS: Final = {
     "code_conflict": (
         "but its codes are those of different vital signs: look at the person, then have the device's codes checked"
     ),
+    "unreadable": "but the value cannot be read as a whole: look at the person, then at its message in quarantine",
     "unit_suspect": "if it sends another unit than it names: look at the person, then check the unit of the device",
     "status_registered": "which its sender has only registered: look at the person, then ask for the result",
     "status_unknown": "and its sender does not say whether it is final: look at the person, then ask for the result",

@@ -83,8 +83,9 @@ def events(deps: Deps, device: str, query: Annotated[Paging, Query()]) -> Respon
 
 @router.get("/unknown-codes", **needs(Permission.DEVICES_READ))
 def unknown_codes(deps: Deps, query: Annotated[OfDevice, Query()]) -> Response:
-    """Codes that devices send values under and that are no vital sign here (`unknown_code`), or whose number and name
-    are two (`code_conflict`): how often, since when, and the newest numbers."""
+    """Codes that devices send values under and that are no vital sign here (`unknown_code`), or that name two
+    (`code_conflict`), and vital signs with numbers that are impossible (`implausible`), possible in another unit only
+    (`unit_suspect`) or unreadable (`unreadable`): how often, since when, and the newest numbers."""
     if query.device is not None:
         deps.registry.device(query.device)
     found = deps.ingest.unknown_codes(device=query.device, after=query.cursor, limit=query.limit + 1)

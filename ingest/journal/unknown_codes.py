@@ -1,5 +1,5 @@
 """The worklist of unknown codes and doubtful values: what came under a code which is no vital sign here, or under two
-at once, and numbers that are impossible in their unit.
+at once, numbers that are impossible in their unit, and values of vital signs that cannot be read.
 
 It is fed by events of ``KINDS``, whoever in ingest tells them, and is kept per device and code: how often, since when,
 and the newest numbers. Samples are numbers alone: text may name a person. Its table stands in the file of
@@ -19,7 +19,13 @@ from vitals.model import DeviceEvent
 from vitals.records import UnknownCode
 
 KINDS: Final = frozenset(
-    {EventKind.UNKNOWN_CODE, EventKind.CODE_CONFLICT, EventKind.IMPLAUSIBLE, EventKind.UNIT_SUSPECT}
+    {
+        EventKind.UNKNOWN_CODE,
+        EventKind.CODE_CONFLICT,
+        EventKind.IMPLAUSIBLE,
+        EventKind.UNIT_SUSPECT,
+        EventKind.UNREADABLE,
+    }
 )
 MOST_CODES: Final = 500
 """Codes of a device that are kept apart; those that come after them are counted together as ``OTHERS``."""

@@ -143,7 +143,6 @@ def _key(shown: dict[str, Any]) -> tuple[Any, ...]:
 
 
 BAD: list[tuple[dict[str, str], Reason, str]] = [
-    ({"f2": "", "f5": "97"}, Reason.MISSING_FIELD, "OBX[1]-2"),
     ({"f2": "DTM", "f5": "20240310"}, Reason.BAD_TYPE, "OBX[1]-2"),
     ({"f2": "DT", "f5": "20240310"}, Reason.BAD_TYPE, "OBX[1]-2"),
     ({"f2": "TM", "f5": "2104"}, Reason.BAD_TYPE, "OBX[1]-2"),
@@ -151,7 +150,12 @@ BAD: list[tuple[dict[str, str], Reason, str]] = [
     ({"f2": "XYZ"}, Reason.BAD_TYPE, "OBX[1]-2"),
     ({"f3": ""}, Reason.MISSING_FIELD, "OBX[1]-3"),
     ({"f5": "ninety"}, Reason.BAD_VALUE, "OBX[1]-5"),
-    ({"f5": "9,7"}, Reason.BAD_VALUE, "OBX[1]-5"),
+    ({"f5": "9,700"}, Reason.BAD_VALUE, "OBX[1]-5"),
+    ({"f5": "9,7,0"}, Reason.BAD_VALUE, "OBX[1]-5"),
+    ({"f5": "97 furlong"}, Reason.BAD_VALUE, "OBX[1]-5"),
+    ({"f5": "97 mmHg"}, Reason.BAD_VALUE, "OBX[1]-5"),
+    ({"f3": "150021^^MDC", "f6": "kPa", "f5": "16 mmHg"}, Reason.BAD_VALUE, "OBX[1]-5: another unit than OBX-6"),
+    ({"f3": "150021^^MDC", "f6": "", "f5": "120/80"}, Reason.BAD_VALUE, "OBX[1]-5"),
     ({"f5": "9.7E1"}, Reason.BAD_VALUE, "OBX[1]-5"),
     ({"f5": "97^98"}, Reason.BAD_VALUE, "OBX[1]-5: 2 components"),
     ({"f5": "97~98"}, Reason.BAD_VALUE, "OBX[1]-5: 2 repetitions"),

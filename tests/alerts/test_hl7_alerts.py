@@ -143,7 +143,8 @@ def test_number_and_name_of_two_vitals_ask_a_person_to_look(beds: Any) -> None:
     events = bed.say(f"150456^MDC_ECG_HEART_RATE^MDC|70|{PERCENT}")
     [told] = [event for event in events if event.kind == "raised"]
     assert told.text == (
-        "Perhaps Oxygen saturation 70 % from device hl7v2-1, but its codes are those of different vital signs: look at the person, then have the device's codes checked"
+        "Perhaps Oxygen saturation 70 % from device hl7v2-1, but its codes are those of different vital signs: look at "
+        "the person, then have the device's codes checked"
     )
     assert not bed.world.rows(), "no reading is made of it"
     [listed] = bed.world.service.unknown_codes()
@@ -177,3 +178,16 @@ def test_a_monitor_that_names_another_patient_is_told_once_and_judges_nobody(bed
     bed.wait(300)
     again = bed.say(spo2.format(97))
     assert [(event.kind, event.rule) for event in again] == [("reopened", told.rule)], "it is not over"
+
+
+def test_a_severe_value_that_cannot_be_read_asks_a_person_to_look(beds: Any) -> None:
+    bed = beds(programmed("copd"))
+    events = bed.say("150456^MDC_PULS_OXIM_SAT_O2^MDC|70|furlong")
+    [told] = [event for event in events if event.kind == "raised"]
+    assert told.text == (
+        "Perhaps Oxygen saturation 70 % from device hl7v2-1, but the value cannot be read as a whole: look at the "
+        "person, then at its message in quarantine"
+    )
+    assert not bed.world.rows(), "no reading is made of it"
+    [listed] = bed.world.service.unknown_codes()
+    assert (listed.kind, listed.code, listed.samples) == (EventKind.UNREADABLE, "spo2: unknown_unit", (70.0,))

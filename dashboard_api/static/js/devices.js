@@ -81,6 +81,7 @@ const WHY = {
   code_conflict: [true, "number and name differ"],
   implausible: [true, "impossible in this unit"],
   unit_suspect: [true, "perhaps another unit"],
+  unreadable: [true, "cannot be read"],
   unknown_code: [false, "no vital sign here"],
 };
 

@@ -1,15 +1,19 @@
-"""The rows of a message: which OBX stand under which order, and which of them lost their tail."""
+"""The rows of a message: which OBX stand under which order, which of them lost their tail, and what they give."""
 
 import re
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from ingest.adapter import Alarm, ReadingsBuilder, Reject
 from ingest.adapters.hl7.segments import NULL, Delimiters, Document, Segment
 from ingest.adapters.reading.stated_patient import OTHER, stated_patient
 from vitals.errors import DecodeError
 from vitals.glossary import Reason
+from vitals.model import DeviceEvent
 from vitals.records import NamedPatient
 
+_EUI: Final = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
 _OFFSET: Final = re.compile(r"[+-]\d{4}$", re.ASCII)
 
 
@@ -92,3 +96,25 @@ def _is_cut(segment: Segment, usual: str) -> bool:
     if segment.ended:
         return False
     return not (segment.field(11) or time) or (len(time) < len(usual) and not _OFFSET.search(time))
+
+
+class Hl7Output:
+    """What a micro-batch gives."""
+
+    def __init__(self) -> None:
+        self.readings = ReadingsBuilder()
+        self.events: list[DeviceEvent] = []
+        self.rejects: list[Reject] = []
+        self.alarms: list[Alarm] = []
+        self.unknown = 0
+
+
+def hashed(*parts: str) -> int:
+    """A negative 63-bit number that is the same for the same texts, in every process."""
+    digest = blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
+    return -1 - (int.from_bytes(digest, "big") >> 1)
+
+
+def equipment_of(marks: Delimiters, segment: Segment) -> str:
+    """The EUI-64 of OBX-18, empty without one."""
+    return next((part for part in marks.components(segment.field(18)) if _EUI.fullmatch(part)), "")

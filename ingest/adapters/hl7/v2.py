@@ -28,20 +28,29 @@ The identifiers of PID-3 go with the readings to the comparison with the assignm
 import math
 import re
 from collections.abc import Sequence
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final
 
-from ingest.adapter import Adapter, Alarm, Context, Decoded, ReadingsBuilder, Reject, SourceClock, unit_code
+from ingest.adapter import Adapter, Context, Decoded, Reject, SourceClock, unit_code
 from ingest.adapters.hl7 import codes
 from ingest.adapters.hl7.alarms import KIND as ALARMS
 from ingest.adapters.hl7.alarms import read_alarms
 from ingest.adapters.hl7.codes import Coded
 from ingest.adapters.hl7.mdc import METRICS, Metric, is_setting
-from ingest.adapters.hl7.rows import Row, collected, first
+from ingest.adapters.hl7.rows import Hl7Output, Row, collected, equipment_of, first, hashed
 from ingest.adapters.hl7.segments import NULL, Document, Segment, Time, document, parse_time, time_or_none
-from ingest.adapters.hl7.values import SETTINGS, Absent, Choices, Number, coded_value, number_of, quality_of
-from ingest.adapters.reading.urgency import most_urgent
+from ingest.adapters.hl7.values import (
+    SETTINGS,
+    Absent,
+    Choices,
+    Number,
+    coded_value,
+    measured,
+    number_of,
+    numbers_in,
+    quality_of,
+)
+from ingest.adapters.reading.urgency import most_urgent, worst_of
 from ingest.files.splitting import Hl7Messages
 from vitals.catalog import BY_CODE
 from vitals.errors import DecodeError
@@ -50,28 +59,16 @@ from vitals.model import DeviceEvent, Message
 from vitals.units import UNIT_BY_NAME
 
 _PATH: Final = re.compile(r"\d{1,10}(?:\.\d{1,10}){0,7}", re.ASCII)
-_EUI: Final = re.compile(r"[0-9A-Fa-f]{16}", re.ASCII)
 _TEST_DATA: Final = int(Flag.TEST_DATA)
 _RETRACTED: Final = int(Flag.RETRACTED)
 _NOT_LIVE: Final = frozenset({"D", "T"})
 """Debugging and training (MSH-11)."""
 
 
-class _Output:
-    """What a micro-batch gives."""
-
-    def __init__(self) -> None:
-        self.readings = ReadingsBuilder()
-        self.events: list[DeviceEvent] = []
-        self.rejects: list[Reject] = []
-        self.alarms: list[Alarm] = []
-        self.unknown = 0
-
-
 class _Reader:
     """One message; raises ``DecodeError`` for what spoils it whole, collects ``problems`` of single rows."""
 
-    def __init__(self, index: int, message: Message, choices: Choices, output: _Output) -> None:
+    def __init__(self, index: int, message: Message, choices: Choices, output: Hl7Output) -> None:
         self._index, self._message, self._choices, self._output = index, message, choices, output
         self._doc: Document = document(message.payload)
         self._marks, header = self._doc.delimiters, self._doc.header
@@ -83,7 +80,7 @@ class _Reader:
         self._flags = _TEST_DATA if header.field(11)[:1] in _NOT_LIVE else 0
         self._sender = "^".join(self._marks.components(header.field(3)))
         control = header.field(10)
-        self._document = _hashed(header.field(3), control) if control else 0
+        self._document = hashed(header.field(3), control) if control else 0
         self._sent = time_or_none(first(self._doc, header.field(7)))
         self._devices: dict[str, dict[str, str]] = {}
         self.problems: list[DecodeError] = []
@@ -114,6 +111,7 @@ class _Reader:
                 self._read(row)
             except DecodeError as problem:
                 self.problems.append(DecodeError(problem.reason, f"OBX[{row.number}]-{problem.detail}"))
+                self._unreadable(row.segment, problem)
         self.problems += self._strays
 
     def _read(self, row: Row) -> None:
@@ -140,22 +138,17 @@ class _Reader:
     def _device_row(self, segment: Segment, coded: Coded) -> None:
         """A row of the containment tree that names a device: what is below it carries its profile and id."""
         profile = codes.PROFILES.get(coded.number or 0)
-        equipment = self._equipment(segment)
+        equipment = equipment_of(self._marks, segment)
         if profile or equipment:
             about = {"profile": profile, "equipment": equipment}
             self._devices[segment.field(4).partition(".")[0]] = {key: text for key, text in about.items() if text}
 
-    def _equipment(self, segment: Segment) -> str:
-        parts = self._marks.components(segment.field(18))
-        return next((part for part in parts if _EUI.fullmatch(part)), "")
-
     def _measured(self, row: Row, coded: Coded, metric: Metric) -> None:
         segment = row.segment
-        status = segment.field(11)
-        is_assumed_final = not status and self._choices.empty_is_final
-        meaning = "value" if is_assumed_final else self._choices.obx11.get(status)
+        is_assumed_final = not segment.field(11) and self._choices.empty_is_final
+        meaning = "value" if is_assumed_final else self._status(segment)
         if meaning is None:
-            raise DecodeError(Reason.BAD_VALUE if status else Reason.MISSING_FIELD, "11")
+            raise DecodeError(Reason.BAD_VALUE if segment.field(11) else Reason.MISSING_FIELD, "11")
         quality = quality_of(segment.field(8), self._marks, self._choices)
         self._output.unknown += quality.unknown
         unit = self._unit(segment, coded, metric)
@@ -169,7 +162,7 @@ class _Reader:
         elif meaning == "absent":
             value = Absent("no_result")
         else:
-            value = self._value(segment, metric)
+            value, unit = self._value(segment, metric, unit)
         if isinstance(value, Number) and quality.absent and meaning != "retracted":
             value = Absent(quality.absent)
         if isinstance(value, Absent):
@@ -184,6 +177,10 @@ class _Reader:
         status_said = {"status": "assumed_final"} if is_assumed_final else {}
         self._add(row, coded, metric, unit, value._replace(flags=flags), quality.context | status_said)
 
+    def _status(self, segment: Segment) -> str | None:
+        """What the letter of OBX-11 means, in either case."""
+        return self._choices.obx11.get(segment.field(11).strip().upper())
+
     def _unit(self, segment: Segment, coded: Coded, metric: Metric) -> int | None:
         """The unit of OBX-6, or of the sender's code map."""
         stated = codes.unit(metric.vital, tuple(self._marks.components(segment.field(6))))
@@ -193,14 +190,15 @@ class _Reader:
             raise DecodeError(Reason.UNKNOWN_UNIT, "6: another unit than that of the code map")
         return coded.unit
 
-    def _value(self, segment: Segment, metric: Metric) -> Number | Absent:
+    def _value(self, segment: Segment, metric: Metric, unit: int | None) -> tuple[Number | Absent, int | None]:
+        """The value and its unit, which may stand in OBX-5 itself."""
         kind = segment.field(2)
         repetitions = self._marks.repetitions(segment.field(5))
         if any(repetitions[1:]):
             raise DecodeError(Reason.BAD_VALUE, f"5: {len(repetitions)} repetitions")
         parts = self._marks.components(repetitions[0])
         words = BY_CODE[metric.vital].values
-        return coded_value(kind, parts, words) if words else number_of(kind, parts)
+        return (coded_value(kind, parts, words), unit) if words else measured(metric.vital, kind, parts, unit)
 
     def _add(self, row: Row, coded: Coded, metric: Metric, unit: int, value: Number, context: dict[str, Any]) -> None:
         segment, path = row.segment, self._marks.plain(row.segment.field(4))
@@ -209,7 +207,7 @@ class _Reader:
         context |= self._devices.get(path.partition(".")[0], {})
         if _PATH.fullmatch(path):
             context["path"] = path
-        if equipment := self._equipment(segment):
+        if equipment := equipment_of(self._marks, segment):
             context["equipment"] = equipment
         if modality := self._modalities.get((row.order, path)):
             context["modality"] = modality
@@ -222,9 +220,8 @@ class _Reader:
             source, clock, offset, salt = time.time_ns, time.clock, time.offset or 0, ""
         self._output.readings.add(
             self._index, metric.vital, value.value, unit, source, clock=clock,
-            seq=_hashed(self._sender, path, str(coded), salt), tz_min=offset, flags=value.flags, context=context,
-            document=self._document, correction=self._choices.obx11.get(row.segment.field(11)) == "corrected",
-            named=self._named,
+            seq=hashed(self._sender, path, str(coded), salt), tz_min=offset, flags=value.flags, context=context,
+            document=self._document, correction=self._status(segment) == "corrected", named=self._named,
         )  # fmt: skip
 
     def _time(self, row: Row) -> tuple[Time | None, bool]:
@@ -301,15 +298,30 @@ class _Reader:
         self._output.unknown += 1
         self._event(EventKind.UNKNOWN_CODE, label + self._scale(segment), self._sample(segment))
 
+    def _unreadable(self, segment: Segment, problem: DecodeError) -> None:
+        """A vital sign of which no reading could be made: for the worklist, with the number that it may be."""
+        coded = self._coded(segment)
+        if coded is None or coded.metric is None or self._status(segment) in {"retracted", "absent"}:
+            return
+        vital = coded.metric.vital
+        unit = codes.unit(vital, tuple(self._marks.components(segment.field(6))))
+        value = worst_of(numbers_in(self._marks.plain(segment.field(5))), vital, unit)
+        self._event(
+            EventKind.UNREADABLE, f"{BY_CODE[vital].key}: {problem.reason}", value, self._judged(segment, vital)
+        )
+
+    def _judged(self, segment: Segment, vital: int) -> int:
+        """The vital that a value is told under: test data says nothing of a person, so none is named."""
+        is_test = (self._flags | quality_of(segment.field(8), self._marks, self._choices).flags) & _TEST_DATA
+        return 0 if is_test else vital
+
     def _conflict(self, segment: Segment, coded: Coded, perhaps: tuple[int, ...]) -> None:
         """Number and name are those of two things: the value, in the unit of the vital of ``perhaps`` for which it is
         the most urgent, is told and not stored."""
         self._output.unknown += 1
         parts = tuple(self._marks.components(segment.field(6)))
         vital, shown = most_urgent(self._sample(segment), [(one, codes.unit(one, parts)) for one in perhaps])
-        # Test data says nothing of a person, so no vital is named that it could be judged by.
-        is_test = (self._flags | quality_of(segment.field(8), self._marks, self._choices).flags) & _TEST_DATA
-        self._event(EventKind.CODE_CONFLICT, coded.label, shown, 0 if is_test else vital)
+        self._event(EventKind.CODE_CONFLICT, coded.label, shown, self._judged(segment, vital))
 
     def _sample(self, segment: Segment) -> float | None:
         """The finite number of OBX-5, None for any other value."""
@@ -328,13 +340,7 @@ class _Reader:
         return f" in {UNIT_BY_NAME[code].ucum}" if code in UNIT_BY_NAME else ""
 
 
-def _hashed(*parts: str) -> int:
-    """A negative 63-bit number that is the same for the same texts, in every process."""
-    digest = blake2b("\x1f".join(parts).encode(), digest_size=8).digest()
-    return -1 - (int.from_bytes(digest, "big") >> 1)
-
-
-def _decode(index: int, message: Message, settings: Context, output: _Output) -> None:
+def _decode(index: int, message: Message, settings: Context, output: Hl7Output) -> None:
     """Add what one message gives; raises ``DecodeError`` for its first problem, with the number of others."""
     choices = Choices.of(settings.settings)
     if read_alarms(index, message, choices, output.alarms, output.events):
@@ -348,7 +354,7 @@ def _decode(index: int, message: Message, settings: Context, output: _Output) ->
 
 def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
     """Readings of all OBX that name a vital; a message with bad rows keeps its good ones and is rejected once."""
-    output = _Output()
+    output = Hl7Output()
     for index, (message, context) in enumerate(zip(messages, contexts, strict=True)):
         if message.kind not in ADAPTER.kinds:
             output.rejects.append(Reject(index, Reason.UNKNOWN_KIND))
@@ -372,7 +378,7 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
 
 ADAPTER = Adapter(
     name="hl7v2",
-    version=3,
+    version=4,
     title="HL7 v2 ORU^R01 (IHE PCD-01)",
     kinds=MappingProxyType(
         {

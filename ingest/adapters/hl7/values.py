@@ -10,12 +10,17 @@ from typing import Final, NamedTuple
 from ingest.adapters.hl7 import code_map, codes
 from ingest.adapters.hl7.code_map import CodeMap
 from ingest.adapters.hl7.segments import NULL, Delimiters
+from ingest.adapters.reading.units import unit_of
 from vitals.errors import ConfigError, DecodeError
 from vitals.glossary import Flag, Reason
 
 _BELOW: Final = int(Flag.BELOW_RANGE)
 _ABOVE: Final = int(Flag.ABOVE_RANGE)
 _NUMBER: Final = re.compile(r"(<=|>=|<|>)? ?([+-]?(?:\d{1,18}(?:\.\d{0,18})?|\.\d{1,18}))", re.ASCII)
+_COMMA: Final = re.compile(r"((?:<=|>=|<|>)? ?[+-]?\d{1,18}),(\d{1,2})", re.ASCII)
+"""A decimal comma. Three digits behind it may as well be thousands: such a number is not read."""
+_BEFORE_UNIT: Final = re.compile(r"((?:<=|>=|<|>)? ?[+-]?[\d.,]{1,19}) ?([^\d\s.,].{0,23})", re.ASCII)
+_FIRST: Final = re.compile(r"\d{1,9}(?:[.,]\d{1,9})?", re.ASCII)
 _SIDES: Final[Mapping[str, int]] = MappingProxyType(
     {
         **dict.fromkeys(("<", "<=", "LO", "LOW", "-INF"), _BELOW),
@@ -29,8 +34,8 @@ SENTINELS: Final = frozenset({-100.0, -999.0, 8388607.0})
 not-a-number of an IEEE 11073 FLOAT (device-formats.md 1.1)."""
 _DASHES: Final = re.compile(r"-{1,4}|\*{1,4}|-\?-|\?{1,3}")
 """What monitors write in place of a number."""
-_NUMERIC_TYPES: Final = frozenset({"NM", "ST", "NA", "SN"})
-_WORD_TYPES: Final = frozenset({"ST", "CWE", "CE"})
+_NUMERIC_TYPES: Final = frozenset({"NM", "ST", "TX", "NA", "SN", ""})
+_WORD_TYPES: Final = frozenset({"ST", "CWE", "CE", ""})
 _AWAKE: Final[Mapping[str, str]] = MappingProxyType(
     {"ALERT": "A", "CONFUSION": "C", "CONFUSED": "C", "VOICE": "V", "PAIN": "P", "UNRESPONSIVE": "U"}
 )
@@ -169,8 +174,9 @@ def quality_of(field: str, marks: Delimiters, choices: Choices) -> Quality:
 
 
 def number_of(kind: str, parts: Sequence[str]) -> Number | Absent:
-    """The number of an OBX-5 of type NM, ST, NA (of one number) or SN (comparator and number).
+    """The number of an OBX-5 of type NM, ST, TX, NA (of one number), SN (comparator and number), or of none.
 
+    A decimal comma is read where it can be nothing else.
     A value under or over what the device can measure (``<40``, ``HI``, ``-INF``) carries its side as a flag, NaN when
     there is no number. Raises ``DecodeError``; details continue ``OBX[n]-``.
     """
@@ -178,8 +184,8 @@ def number_of(kind: str, parts: Sequence[str]) -> Number | Absent:
     if not any(part not in {"", NULL} for part in given):
         return Absent("empty")
     if kind not in _NUMERIC_TYPES:
-        raise DecodeError(Reason.BAD_TYPE if kind else Reason.MISSING_FIELD, "2")
-    if kind == "SN":
+        raise DecodeError(Reason.BAD_TYPE, "2")
+    if kind == "SN" or (not kind and len(given) == 2 and given[0] in _SIDES):
         if any(given[2:]) or given[0] not in {"", "=", "<", ">", "<=", ">="}:
             raise DecodeError(Reason.BAD_VALUE, "5: a range or ratio")
         side, given = _SIDES[given[0]], given[1:2]
@@ -198,7 +204,7 @@ def _number(text: str, side: int) -> Number | Absent:
         return Number(math.nan, _SIDES[word])
     if _DASHES.fullmatch(text):
         return Absent("no_number_shown")
-    found = _NUMBER.fullmatch(text)
+    found = _NUMBER.fullmatch(_COMMA.sub(r"\1.\2", text) if _COMMA.fullmatch(text) else text)
     if found is None:
         raise DecodeError(Reason.BAD_VALUE, "5")
     value = float(found[2])
@@ -214,7 +220,7 @@ def coded_value(kind: str, parts: Sequence[str], words: Sequence[str]) -> Number
     if parts[0] in {"", NULL} and not any(parts[1:2]):
         return Absent("empty")
     if kind not in _WORD_TYPES:
-        raise DecodeError(Reason.BAD_TYPE if kind else Reason.MISSING_FIELD, "2")
+        raise DecodeError(Reason.BAD_TYPE, "2")
     number = codes.mdc_number(*parts[:2])
     candidates = [codes.rhythm(number) if number is not None else "", *parts[:2]]
     for candidate in candidates:
@@ -222,3 +228,29 @@ def coded_value(kind: str, parts: Sequence[str], words: Sequence[str]) -> Number
             if word and word in words:
                 return Number(float(words.index(word)))
     raise DecodeError(Reason.BAD_VALUE, "5")
+
+
+def before_unit(text: str) -> tuple[str, str]:
+    """The number in front of a unit that stands in OBX-5 itself, and the unit: ``70 %`` is ``70`` and ``%``; the text
+    and nothing where there is none."""
+    found = _BEFORE_UNIT.fullmatch(text.strip())
+    return (found[1].strip(), found[2].strip()) if found is not None else (text, "")
+
+
+def measured(vital: int, kind: str, parts: Sequence[str], unit: int | None) -> tuple[Number | Absent, int | None]:
+    """The number of OBX-5 and its unit: ``unit``, that of OBX-6, or the one behind the number, which must be the same.
+
+    Raises ``DecodeError`` as :func:`number_of`, and for a word behind the number that is no unit of the vital.
+    """
+    text, behind = before_unit(parts[0]) if len(parts) == 1 else (parts[0], "")
+    if not behind:
+        return number_of(kind, parts), unit
+    own = unit_of(vital, behind)
+    if own is None or unit not in {None, own}:
+        raise DecodeError(Reason.BAD_VALUE, "5: another unit than OBX-6" if own is not None else "5")
+    return number_of(kind, [text]), own
+
+
+def numbers_in(text: str) -> list[float]:
+    """Whatever in a text may be a number, for people to look at."""
+    return [float(found.replace(",", ".")) for found in _FIRST.findall(text)[:8]]
