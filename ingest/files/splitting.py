@@ -5,6 +5,7 @@ always give the same pieces, so an interrupted import knows by their number wher
 cannot be read becomes a problem of the source (its place, never its text); the records around it are kept.
 """
 
+import codecs
 import os
 import zipfile
 import zlib
@@ -162,7 +163,15 @@ def pack(
         yield piece()
 
 
-def lines(source: Source, longest: int) -> Iterator[Record]:
+class Blocks(Protocol):
+    """Where lines come from: a :class:`Source`, or one in another encoding."""
+
+    def read(self) -> bytes: ...
+
+    def problem(self, text: str) -> None: ...
+
+
+def lines(source: Blocks, longest: int) -> Iterator[Record]:
     """Lines without their ends (LF, CRLF or CR, NUL) and without a byte order mark; one over ``longest`` is skipped."""
     rest, number, skipping = b"", 0, False
     while True:
@@ -188,9 +197,28 @@ def lines(source: Source, longest: int) -> Iterator[Record]:
             return
 
 
+class _AsUtf8:
+    """A source as UTF-8, whatever its byte order mark says; bytes without one of UTF-16 are passed on as they are."""
+
+    def __init__(self, source: Source) -> None:
+        self._source, self.problem = source, source.problem
+        self._first: bytes | None = source.read()
+        is_wide = self._first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        self._decoder = codecs.getincrementaldecoder("utf-16")("replace") if is_wide else None
+
+    def read(self) -> bytes:
+        """The next bytes, none at the end; raises ``Broken``."""
+        while True:
+            block = self._source.read() if self._first is None else self._first
+            self._first = None
+            text = block if self._decoder is None else self._decoder.decode(block, final=not block).encode()
+            if text or not block:
+                return text
+
+
 @dataclass(frozen=True, slots=True)
 class CsvRows:
-    """A header line, repeated in every payload, and rows; a quoted cell may hold line ends."""
+    """A header line, repeated in every payload, and rows; a quoted cell may hold line ends. UTF-16 becomes UTF-8."""
 
     member: str = ""
     place: str = "line"
@@ -206,7 +234,7 @@ class CsvRows:
 
     @staticmethod
     def _records(source: Source, limit: int) -> Iterator[Record]:
-        fresh = lines(source, limit)
+        fresh = lines(_AsUtf8(source), limit)
         again: deque[Record] = deque()
         while True:
             held: list[Record] = []

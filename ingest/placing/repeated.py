@@ -18,6 +18,9 @@ from vitals.times import MINUTE_NS
 
 HOUR_KEY: Final = "repeated_hour"
 """Context key of a reading of the repeated hour: ``first`` or ``second`` pass, ``unsure`` when nothing tells."""
+REPEATED_KEY: Final = "repeated_time"
+"""Context key by which an adapter says that the same payload has another value of this time. In a zone that repeats the
+hour the pass is known; in any other the reading is marked as unsure."""
 _NEAR_NS: Final = 30 * MINUTE_NS
 """A reading this near to the hour is of the pass beside it."""
 
@@ -91,7 +94,10 @@ def numbered(seq: Int64, found: Int8) -> Int64:
 
 def marked(context: Mapping[int, Mapping[str, Any]], found: Int8) -> Mapping[int, Mapping[str, Any]]:
     """``context`` with the pass of readings of the repeated hour."""
-    rows = np.flatnonzero(found).tolist()
-    if not rows:
+    words = {row: Pass(int(found[row])).name.lower() for row in np.flatnonzero(found).tolist()}
+    twice = [row for row, items in context.items() if REPEATED_KEY in items]
+    if not words and not twice:
         return context
-    return {**context, **{row: {**context.get(row, {}), HOUR_KEY: Pass(int(found[row])).name.lower()} for row in rows}}
+    words = dict.fromkeys(twice, Pass.UNSURE.name.lower()) | words
+    kept = {row: {k: v for k, v in context.get(row, {}).items() if k != REPEATED_KEY} for row in words}
+    return {**context, **{row: {**kept[row], HOUR_KEY: word} for row, word in words.items()}}

@@ -14,6 +14,7 @@ from vitals.glossary import Flag, Reason
 SAMPLE = (FIXTURES / "cgm" / "clarity.csv").read_bytes()
 EXPECTED = json.loads((FIXTURES / "cgm" / "expected.json").read_text())
 HEADER = SAMPLE.split(b"\n")[0] + b"\n"
+NO_WORD = "glucose: no number, and no word of the settings low_word and high_word"
 ROW = b"1,2024-03-10T08:00:00,EGV,,,,x,101,,,,\n"
 
 
@@ -110,8 +111,9 @@ def test_low_and_high_are_readings_without_a_number(text: str, flag: Flag) -> No
     ("row", "reason", "detail"),
     [
         (ROW.replace(b"101", b""), Reason.MISSING_FIELD, "glucose"),
-        (ROW.replace(b"101", b"nan"), Reason.BAD_VALUE, "glucose"),
-        (ROW.replace(b"101", b"inf"), Reason.BAD_VALUE, "glucose"),
+        (ROW.replace(b"101", b"nan"), Reason.BAD_VALUE, NO_WORD),
+        (ROW.replace(b"101", "tr\u00e8s bas".encode()), Reason.BAD_VALUE, "glucose"),
+        (ROW.replace(b"101", b"Niedrig"), Reason.BAD_VALUE, NO_WORD),
         (ROW.replace(b"101", b"-101"), Reason.BAD_VALUE, "glucose"),
         (ROW.replace(b"101", b"1_01"), Reason.BAD_VALUE, "glucose"),
         (ROW.replace(b"101", b'"5,678"'), Reason.BAD_VALUE, "glucose"),
@@ -154,7 +156,7 @@ def test_an_unclosed_quote_never_loses_rows_in_silence() -> None:
         (HEADER.replace(b"Event Subtype", b"Glucose Value (mmol/L)"), Reason.AMBIGUOUS_ENCODING),
         (b'"Index', Reason.MALFORMED),
         (HEADER + b"\xff\xfe", Reason.MALFORMED),
-        (SAMPLE.decode("utf-8-sig").encode("utf-16"), Reason.MALFORMED),
+        (SAMPLE.decode("utf-8-sig").encode("utf-16-le"), Reason.MISSING_FIELD),
         (b"\x00" * (1 << 20), Reason.MISSING_FIELD),
     ],
 )
@@ -228,3 +230,33 @@ def test_bytes_that_are_no_text_cost_a_row_only_where_they_are_read() -> None:
     decoded = decode("clarity", HEADER + ROW.replace(b",x,", b",\xff,") + ROW.replace(b"101", b"10\xff") + ROW)
     assert [(reject.reason, reject.detail) for reject in decoded.rejects] == [(Reason.BAD_VALUE, "row 2: glucose")]
     assert decoded.batch.value.tolist() == [101.0, 101.0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_an_export_is_read_in_its_encoding(encoding: str) -> None:
+    text = "Zeit;Art;Zucker (mmol/L);Ger\u00e4t\r\n2024-03-10T08:00:00;Messung;\u00dcber;M\u00fcller\r\n"
+    decoded = decode("clarity", text.encode(encoding), **GERMAN)
+    assert not decoded.rejects
+    assert [row["flags"] for row in reading_rows(decoded.batch)] == [["above_range"]]
+
+
+def test_words_that_are_not_known_name_their_settings() -> None:
+    header = "Zeit;Art;Zucker (mmol/L)\n"
+    rows = "".join(f"2024-03-10T08:{minute:02}:00;Messung;5,6\n" for minute in range(0, 60, 5))
+    for name, detail in (
+        (
+            "timestamp_column",
+            "header: 0 columns 'Timestamp (YYYY-MM-DDThh:mm:ss)': setting timestamp_column has its name",
+        ),
+        ("glucose_column", "header: 0 columns 'Glucose Value': setting glucose_column has its name"),
+        ("reading_word", "no row is a reading: setting reading_word has their kind"),
+    ):
+        known = {key: word for key, word in GERMAN.items() if key != name}
+        (reject,) = decode("clarity", (header + rows).encode(), **known).rejects
+        assert reject.detail == detail
+    assert len(decode("clarity", (header + rows).encode(), **GERMAN).batch) == 12
+
+
+def test_a_payload_of_alerts_alone_is_no_export_of_another_language() -> None:
+    alerts = ROW.replace(b"EGV", b"Alert").replace(b"2024-03-10T08:00:00", b"") * 40
+    assert not decode("clarity", HEADER + alerts).rejects

@@ -111,7 +111,8 @@ def test_marks_around_a_text_change_nothing(bent: Bent, marks: tuple[bytes, byte
 
 
 def test_a_text_of_another_encoding_is_in_quarantine_with_its_bytes(bent: Bent) -> None:
-    texts = texts_of(bent)
+    """But for exports of a spreadsheet, which are read in it."""
+    texts = [(of, payload) for of, payload in texts_of(bent) if of.adapter != "clarity"]
     for of, payload in texts:
         bent.send(of, payload.decode().encode("utf-16"))
     quiet = set(silent(bent))

@@ -82,6 +82,22 @@ def test_an_export_in_two_parts_merges_nothing(world: World, cut: int) -> None:
         assert time == right[1] or hour == "unsure", "nothing lands an hour late unmarked"
 
 
+@pytest.mark.parametrize("cut", [0, *range(1, 6)])
+def test_an_export_under_a_zone_that_repeats_no_hour_merges_nothing(world: World, cut: int) -> None:
+    """The zone of the device is wrong: both values of a time are stored, and where one payload has both, it is marked."""
+    world.worn("d", "clarity", zone="Asia/Tokyo")
+    until(world, "12:00:00", "2026-11-30")
+    header, *rows = CLARITY.read_text().splitlines()
+    parts = [part for part in (rows[:cut], rows[cut:]) if part]
+    for _ in range(2):
+        take(world, "clarity", "export", *("\n".join([header, *part]).encode() for part in parts))
+    assert counts(world) == (6, 6, 0)
+    assert [row["value"] for row in world.rows()] == [value for value, _ in EXPECTED]
+    twice = [row for row in world.rows() if "repeated_hour" in row["context"]]
+    assert {row["context"]["repeated_hour"] for row in twice} <= {"unsure"}
+    assert len(twice) == (2 if cut in {0, 1, 5} else 1 if cut in {2, 4} else 0)
+
+
 def test_a_day_of_minutes(world: World) -> None:
     world.worn("d", "fitbit", zone=ZONE)
     until(world, "12:00:00", "2026-11-02")

@@ -443,3 +443,12 @@ def test_a_damaged_archive_gives_what_is_before_the_damage(tmp_path: Path) -> No
         found = sum(piece.records for piece in HEALTH.pieces(source, 10_000, ""))
         assert 0 < found < 60_000
         assert source.problems >= 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_rows_of_utf_16_become_utf_8(encoding: str) -> None:
+    text = "a;\u00fcber\r\n" + "".join(f"{number};\u20ac\n" for number in range(9_000))
+    mark = "" if encoding == "utf-16" else "\ufeff"
+    payloads, problems = split(CsvRows(), (mark + text).encode(encoding), 100_000)
+    assert not problems
+    assert b"".join(payloads).decode() == text.replace("\r\n", "\n")

@@ -6,12 +6,15 @@ others (name, birth date, device, alert settings, events) are skipped and nothin
 ``High`` in the glucose column mean below and above the sensor's range.
 
 Exports in other languages have other words. Known without a setting are those of the English export; the device's
-settings hold the words of any other (``SETTINGS``). Cells are separated by commas, semicolons or tabs, whichever the
-header has most of; a number may have a decimal comma, with at most two digits behind it. Names of columns are compared
-without regard to case and to blanks around them.
+settings hold the words of any other (``SETTINGS``): no reference confirms them, and what is refused for a word names
+its setting. The text is UTF-8, UTF-16 with its mark, or else Windows-1252. Cells are separated by commas, semicolons or
+tabs, whichever the header has most of; a number may have a decimal comma, with at most two digits behind it. Names of
+columns are compared without regard to case and to blanks around them.
 
 Identity: the timestamp as exported, wall time without a zone, with ``seq`` 0. ``Index`` is no identity: each export
-numbers its rows anew, and one index may stand on two rows.
+numbers its rows anew, and one index may stand on two rows. Another value for a time that stands in an earlier row, or
+in another payload, is another measurement: of the hour that the clocks showed twice, also where the zone that is set
+for the device does not repeat it. Such a row is marked.
 """
 
 import csv
@@ -25,6 +28,7 @@ from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, S
 from ingest.adapters.reading.marks import without_marks
 from ingest.adapters.reading.timestamps import parse_rfc3339
 from ingest.files.splitting import CsvRows
+from ingest.placing.repeated import REPEATED_KEY
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.model import Message
@@ -43,7 +47,9 @@ SETTINGS: Final = MappingProxyType(
 name of the glucose column."""
 _UNITS: Final = MappingProxyType({unit.lower(): unit_code(unit) for unit in ("mg/dL", "mmol/L")})
 _NUMBER: Final = re.compile(r"\d{1,9}(?:\.\d{1,9}|,\d{1,2})?", re.ASCII)
-_NO_UTF8: Final = re.compile("[\udc80-\udcff]")
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+_LEAST_FOREIGN: Final = 12
+"""So many readings of one other kind are an hour of a sensor, not a few alert settings."""
 _DELIMITERS: Final = (",", ";", "\t")
 _ISF: Final = vital_code("glucose_isf")
 _WALL_LENGTH: Final = len("2016-10-24T11:24:17")
@@ -80,7 +86,8 @@ def _header(cells: Sequence[str], context: Context) -> _Header:
     for name, found in places.items():
         if len(found) != 1:
             reason = Reason.AMBIGUOUS_ENCODING if found else Reason.MISSING_FIELD
-            raise DecodeError(reason, f"header: {len(found)} columns {context.settings.get(name) or SETTINGS[name]!r}")
+            word = context.settings.get(name) or SETTINGS[name]
+            raise DecodeError(reason, f"header: {len(found)} columns {word!r}: setting {name} has its name")
     ((timestamp,), (event_type,), (value,)) = places.values()
     sides = {_word("low_word", context): int(Flag.BELOW_RANGE), _word("high_word", context): int(Flag.ABOVE_RANGE)}
     return _Header(len(names), timestamp, event_type, value, units[names[value]], _word("reading_word", context), sides)
@@ -103,67 +110,97 @@ def _value(text: str, sides: Mapping[str, int]) -> tuple[float, int]:
         raise DecodeError(Reason.MISSING_FIELD, "glucose")
     flags = sides.get(_plain(text))
     if flags is None:
-        raise DecodeError(Reason.BAD_VALUE, "glucose")
+        words = ": no number, and no word of the settings low_word and high_word" if text.strip().isalpha() else ""
+        raise DecodeError(Reason.BAD_VALUE, f"glucose{words}")
     return float("nan"), flags
 
 
-def _add_row(index: int, cells: list[str], header: _Header, readings: ReadingsBuilder) -> None:
-    if len(cells) != header.width:
-        # A cut row may end inside its number: a width that differs makes no cell of it trustworthy.
-        raise DecodeError(Reason.MALFORMED, f"{len(cells)} cells, the header has {header.width}")
-    if _plain(cells[header.event_type]) != header.reading:
-        return
-    time_ns = _time(cells[header.timestamp])
-    value, flags = _value(cells[header.glucose], header.sides)
-    readings.add(index, _ISF, value, header.unit, time_ns, clock=SourceClock.WALL, flags=flags)
+class _Rows:
+    """The rows of one payload."""
+
+    def __init__(self, index: int, message: Message, header: _Header, readings: ReadingsBuilder) -> None:
+        self._index, self._message, self._header, self._readings = index, message, header, readings
+        self._seen: dict[int, float] = {}
+        self._others = 0
+        self.added = 0
+
+    def add(self, cells: list[str]) -> None:
+        """One row; raises ``DecodeError``."""
+        header = self._header
+        if len(cells) != header.width:
+            # A cut row may end inside its number: a width that differs makes no cell of it trustworthy.
+            raise DecodeError(Reason.MALFORMED, f"{len(cells)} cells, the header has {header.width}")
+        if _plain(cells[header.event_type]) != header.reading:
+            is_like = len(cells[header.timestamp]) == _WALL_LENGTH and _NUMBER.fullmatch(cells[header.glucose])
+            self._others += bool(is_like)
+            return
+        time_ns = _time(cells[header.timestamp])
+        value, flags = _value(cells[header.glucose], header.sides)
+        again = time_ns in self._seen and self._seen[time_ns] != value
+        self._seen.setdefault(time_ns, value)
+        self.added += 1
+        self._readings.add(
+            self._index, _ISF, value, header.unit, time_ns, clock=SourceClock.WALL, flags=flags,
+            # Below 0, where no ordinal is: the second pass of an hour is no correction of the first.
+            document=-1 - self._message.ordinal if again else self._message.ordinal,
+            context={REPEATED_KEY: True} if again else None,
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Raise ``DecodeError`` where every row that looks like a reading is of another kind than readings are."""
+        if not self.added and self._others >= _LEAST_FOREIGN:
+            raise DecodeError(Reason.BAD_VALUE, "no row is a reading: setting reading_word has their kind")
 
 
 def _text(payload: bytes) -> str:
-    """The text; bytes that are no UTF-8 are lone surrogates, which no cell that is read may hold."""
+    """The text of a payload in any of its encodings."""
     if not payload:
         raise DecodeError(Reason.EMPTY)
-    text = without_marks(payload).decode("utf-8", "surrogateescape")
-    found = _NO_UTF8.search(text.partition("\n")[0])
-    if found:
-        raise DecodeError(Reason.MALFORMED, f"header: not UTF-8 at character {found.start()}")
-    return text
+    if payload.startswith(_UTF_16):
+        return payload.decode("utf-16", "replace")
+    plain = without_marks(payload)
+    try:
+        return plain.decode("utf-8")
+    except UnicodeDecodeError:
+        return plain.decode("cp1252", "replace")
 
 
-def _add_file(index: int, payload: bytes, context: Context, readings: ReadingsBuilder) -> None:
+def _add_file(index: int, message: Message, context: Context, readings: ReadingsBuilder) -> None:
     """Add every good row; raise the first problem, with the number of others, after the last row."""
     # strict: an unclosed quote is an error then, instead of a cell that swallows the rest of the file.
-    text = _text(payload)
+    text = _text(message.payload)
     first_line = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first_line.count)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     problems: list[DecodeError] = []
-    header: _Header | None = None
+    found: _Rows | None = None
     number = 0
     while True:
         try:
             cells = next(rows, None)
             if cells is None:
                 break
-            if header is None:
-                header = _header(cells, context)
+            if found is None:
+                found = _Rows(index, message, _header(cells, context), readings)
                 continue
             number += 1
             if cells:
-                _add_row(index, cells, header, readings)
+                found.add(cells)
         except csv.Error:
-            if header is None:
+            if found is None:
                 raise DecodeError(Reason.MALFORMED, "header: not CSV") from None
             number += 1
             problems.append(DecodeError(Reason.MALFORMED, f"row {number}: not CSV"))
         except DecodeError as problem:
-            if header is None:
+            if found is None:
                 raise
             problems.append(DecodeError(problem.reason, f"row {number}: {problem.detail}"))
-    if header is None:
+    if found is None:
         raise DecodeError(Reason.MISSING_FIELD, "header")
     if problems:
         first, others = problems[0], len(problems) - 1
         raise DecodeError(first.reason, f"{first.detail}; {others} more" if others else first.detail)
+    found.check()
 
 
 def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
@@ -175,15 +212,15 @@ def decode(messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
             rejects.append(Reject(index, Reason.UNKNOWN_KIND))
             continue
         try:
-            _add_file(index, message.payload, context, readings)
+            _add_file(index, message, context, readings)
         except DecodeError as problem:
             rejects.append(Reject(index, problem.reason, problem.detail))
-    return Decoded(readings.build(), rejects=rejects)
+    return Decoded(readings.build(), rejects=rejects, document=readings.documents())
 
 
 ADAPTER = Adapter(
     name="clarity",
-    version=2,
+    version=3,
     title="CGM export (CSV)",
     kinds=MappingProxyType(
         {
