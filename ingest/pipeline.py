@@ -125,7 +125,8 @@ def run(
             batch, settled = _normalise(columns, good, senders, worn.with_clocks(learned), extra, live)
             placed = settled.placed
         batch = withhold(batch, placed, decoded.named, patients)
-        origins = Origins.of(decoded, batch.message, placed.hour == repeated.Pass.UNSURE)
+        unsure = placed.hour == repeated.Pass.UNSURE
+        origins = Origins.of(decoded, batch.message, unsure, unsure & repeated.again(columns))
         new = _identify(batch, placed, origins, identities, out, provenance)
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)
@@ -224,6 +225,7 @@ def _normalise(
         live[columns.message], worn.ahead_ns(senders.tokens)[device],
     )  # fmt: skip
     placed = settled.placed
+    placed.hour[(placed.hour == repeated.Pass.NONE) & repeated.again(columns)] = repeated.Pass.UNSURE
     value = doubts.convert(columns.vital, columns.unit, columns.value)
     flags = columns.flags | placed.flags | np.uint32(extra)
     flags[settled.now] &= ~np.uint32(Flag.CLOCK_SUSPECT)

@@ -62,9 +62,10 @@ class Origins:
     correction: Bools
 
     @classmethod
-    def of(cls, decoded: Decoded, message: Int64, twice: Bools) -> "Origins":
+    def of(cls, decoded: Decoded, message: Int64, twice: Bools, again: Bools) -> "Origins":
         """Origins of what an adapter gave; ``message`` holds ordinals, ``twice`` marks wall times that mean two
-        instants: what comes in another message may be of the other one.
+        instants: what comes in another message may be of the other one. ``again`` marks those of which the message
+        itself has another value: it is of the other one.
 
         Only values of one instant are told apart by their documents: an aggregate, a day's value and a count are
         revised by every later message.
@@ -74,7 +75,8 @@ class Origins:
         instant = (batch.statistic == Statistic.SINGLE) & (batch.ended_ns == NO_TIME) & (batch.clock != SourceClock.DAY)
         instant &= ~np.isin(batch.vital, _GROWING)
         correction = none.astype(bool) if decoded.correction is None else decoded.correction
-        document = np.where(instant, document, 0)
+        # Below 0 no message has its ordinal.
+        document = np.where(again, -1 - message, np.where(instant, document, 0))
         return cls(message, np.where(twice & (document == 0) & (batch.seq == 0), message, document), correction)
 
     def take(self, rows: Bools) -> "Origins":

@@ -12,15 +12,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ingest.adapter import Columns
+from ingest.adapter import Columns, SourceClock
 from ingest.placing import clocks
+from vitals.glossary import Statistic
 from vitals.times import MINUTE_NS
 
 HOUR_KEY: Final = "repeated_hour"
 """Context key of a reading of the repeated hour: ``first`` or ``second`` pass, ``unsure`` when nothing tells."""
-REPEATED_KEY: Final = "repeated_time"
-"""Context key by which an adapter says that the same payload has another value of this time. In a zone that repeats the
-hour the pass is known; in any other the reading is marked as unsure."""
 _NEAR_NS: Final = 30 * MINUTE_NS
 """A reading this near to the hour is of the pass beside it."""
 
@@ -94,10 +92,22 @@ def numbered(seq: Int64, found: Int8) -> Int64:
 
 def marked(context: Mapping[int, Mapping[str, Any]], found: Int8) -> Mapping[int, Mapping[str, Any]]:
     """``context`` with the pass of readings of the repeated hour."""
-    words = {row: Pass(int(found[row])).name.lower() for row in np.flatnonzero(found).tolist()}
-    twice = [row for row, items in context.items() if REPEATED_KEY in items]
-    if not words and not twice:
+    rows = np.flatnonzero(found).tolist()
+    if not rows:
         return context
-    words = dict.fromkeys(twice, Pass.UNSURE.name.lower()) | words
-    kept = {row: {k: v for k, v in context.get(row, {}).items() if k != REPEATED_KEY} for row in words}
-    return {**context, **{row: {**kept[row], HOUR_KEY: word} for row, word in words.items()}}
+    return {**context, **{row: {**context.get(row, {}), HOUR_KEY: Pass(int(found[row])).name.lower()} for row in rows}}
+
+
+def again(columns: Columns) -> Bools:
+    """Rows of wall time that stand in their message a second time with another value: of an hour that the clocks showed
+    twice, whether the zone that is set repeats it or not. No such row corrects the one before it."""
+    out = np.zeros(len(columns), bool)
+    asked = np.flatnonzero((columns.clock == SourceClock.WALL) & (columns.statistic == Statistic.SINGLE))
+    if len(asked) < 2:
+        return out
+    keys = (columns.seq[asked], columns.source_time_ns[asked], columns.vital[asked], columns.message[asked])
+    order = np.lexsort((asked, *keys))
+    same = np.logical_and.reduce([key[order][1:] == key[order][:-1] for key in keys])
+    value = columns.value[asked][order]
+    out[asked[order[1:][same & (value[1:] != value[:-1])]]] = True
+    return out

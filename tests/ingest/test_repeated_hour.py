@@ -84,7 +84,7 @@ def test_an_export_in_two_parts_merges_nothing(world: World, cut: int) -> None:
 
 @pytest.mark.parametrize("cut", [0, *range(1, 6)])
 def test_an_export_under_a_zone_that_repeats_no_hour_merges_nothing(world: World, cut: int) -> None:
-    """The zone of the device is wrong: both values of a time are stored, and where one payload has both, it is marked."""
+    """The zone of the device is wrong: both values of a time are stored; where one payload has both, it is marked."""
     world.worn("d", "clarity", zone="Asia/Tokyo")
     until(world, "12:00:00", "2026-11-30")
     header, *rows = CLARITY.read_text().splitlines()
@@ -116,6 +116,16 @@ def test_a_day_of_minutes(world: World) -> None:
 
 def wall(*times: tuple[str, float]) -> bytes:
     return json.dumps([reading("spo2", value, "%", f"2026-11-01T{time}") for time, value in times]).encode()
+
+
+def test_a_list_of_readings_under_a_zone_that_repeats_no_hour_merges_nothing(world: World) -> None:
+    world.worn("d", zone="Asia/Tokyo")
+    until(world, "12:00:00", "2026-11-02")
+    payload = wall(("01:10:00", 97), ("01:50:00", 96), ("01:10:00", 98), ("01:50:00", 90))
+    take(world, "json", "", payload, payload)
+    assert [row["value"] for row in world.rows()] == [97, 96, 98, 90]
+    assert hours(world) == [None, None, "unsure", "unsure"]
+    assert counts(world) == (4, 4, 0)
 
 
 def test_a_list_of_readings_in_wall_time(world: World) -> None:

@@ -28,7 +28,6 @@ from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject, S
 from ingest.adapters.reading.marks import without_marks
 from ingest.adapters.reading.timestamps import parse_rfc3339
 from ingest.files.splitting import CsvRows
-from ingest.placing.repeated import REPEATED_KEY
 from vitals.errors import DecodeError
 from vitals.glossary import Flag, Reason
 from vitals.model import Message
@@ -120,7 +119,6 @@ class _Rows:
 
     def __init__(self, index: int, message: Message, header: _Header, readings: ReadingsBuilder) -> None:
         self._index, self._message, self._header, self._readings = index, message, header, readings
-        self._seen: dict[int, float] = {}
         self._others = 0
         self.added = 0
 
@@ -136,14 +134,10 @@ class _Rows:
             return
         time_ns = _time(cells[header.timestamp])
         value, flags = _value(cells[header.glucose], header.sides)
-        again = time_ns in self._seen and self._seen[time_ns] != value
-        self._seen.setdefault(time_ns, value)
         self.added += 1
         self._readings.add(
             self._index, _ISF, value, header.unit, time_ns, clock=SourceClock.WALL, flags=flags,
-            # Below 0, where no ordinal is: the second pass of an hour is no correction of the first.
-            document=-1 - self._message.ordinal if again else self._message.ordinal,
-            context={REPEATED_KEY: True} if again else None,
+            document=self._message.ordinal,
         )  # fmt: skip
 
     def check(self) -> None:
