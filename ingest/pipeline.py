@@ -108,9 +108,8 @@ def run(
     good = _admit(adapter, messages, out)
     if adapter is None or not good:
         return out
-    none = Context()
-    plain = [history.plain(message) for message in good]
-    decoded = decode(adapter, plain, [contexts.get(message.device, none) for message in good])
+    told = [contexts.get(message.device, Context()) for message in good]
+    decoded = decode(adapter, [history.plain(message) for message in good], told)
     rejected = _reject(adapter, good, decoded.rejects, out)
     out.alarms = alarms.owned(decoded.alarms, good, worn, patients)
     columns, senders = doubts.reread(decoded.batch), _senders(good, adapter.polled)
@@ -125,8 +124,7 @@ def run(
             batch, settled = _normalise(columns, good, senders, worn.with_clocks(learned), extra, live)
             placed = settled.placed
         batch = withhold(batch, placed, decoded.named, patients)
-        unsure = placed.hour == repeated.Pass.UNSURE
-        origins = Origins.of(decoded, batch.message, unsure, unsure & repeated.again(columns))
+        origins = Origins.of(decoded, batch.message, placed.hour == repeated.Pass.UNSURE, repeated.again(columns))
         new = _identify(batch, placed, origins, identities, out, provenance)
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)

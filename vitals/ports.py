@@ -211,11 +211,10 @@ class PatientCheck(Protocol):
     """Compares the patient whom a message names with a patient token; identities stay behind it."""
 
     def kept(self, named: NamedPatient) -> str:
-        """What may be kept of ``named``: keyed digests of its numbers, never the numbers; empty where it has none."""
+        """What may be kept of ``named``: keyed digests of its numbers; empty where it has no record number."""
 
     def contradicts(self, patient: str, named: NamedPatient | str) -> bool:
-        """Whether ``named``, or what was kept of it, is certainly another person: it has other record numbers than the
-        patient, or, of a patient without one, that of another registered patient."""
+        """Whether ``named``, or what was kept of it, is certainly somebody else."""
 
 
 class IngestView(Protocol):

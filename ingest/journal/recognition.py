@@ -76,7 +76,7 @@ class Origins:
         instant &= ~np.isin(batch.vital, _GROWING)
         correction = none.astype(bool) if decoded.correction is None else decoded.correction
         # Below 0 no message has its ordinal.
-        document = np.where(again, -1 - message, np.where(instant, document, 0))
+        document = np.where(again & twice, -1 - message, np.where(instant, document, 0))
         return cls(message, np.where(twice & (document == 0) & (batch.seq == 0), message, document), correction)
 
     def take(self, rows: Bools) -> "Origins":
