@@ -114,3 +114,24 @@ def test_a_day_is_named_as_where_the_patient_lives(ward: Ward, browser: Browser,
     assert days <= asked()
     page.context.close()
     assert watched.complaints == []
+
+
+def test_an_impossible_value_is_in_the_worklist_and_a_fault_of_its_device(
+    ward: Ward, watched: Watched, picture: Picture
+) -> None:
+    ward.admit("Odd Numbers", "odd-1")
+    ward.read("odd-1", "bp_sys", 320, "mm[Hg]")
+    ward.read("odd-1", "temp", 104, "Cel")
+    page = sign_in(ward, watched)
+    page.goto(f"{ward.running.ready['http']}/#/devices")
+    faults = page.locator('tr[data-device="odd-1"] td[data-label="Faults"]')
+    expect(faults).to_contain_text("implausible")
+    expect(faults).to_contain_text("unit suspect")
+    for code, why, sample in (
+        ("bp_sys in mm[Hg]", "impossible in this unit", "320"),
+        ("temp in Cel, perhaps [degF]", "perhaps another unit", "104"),
+    ):
+        row = page.locator(f'tr[data-code="{code}"]')
+        expect(row).to_contain_text(why)
+        expect(row.locator('td[data-label="Newest values"]')).to_have_text(sample)
+    picture(page, "doubtful-values")
