@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ingest import decoding
 from ingest.adapter import Columns, Context, SourceClock
 from ingest.adapters.reading.timestamps import parse_rfc3339
-from ingest.pipeline import convert
+from ingest.doubts import convert
 from tests.adapters.decoding import ADAPTERS, RECEIVED_NS, assert_sound, decode, decode_all, message, shown
 from tests.adapters.omh_facts import MEMBERS as MEASURED
 from vitals.catalog import BY_CODE

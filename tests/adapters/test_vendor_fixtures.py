@@ -9,7 +9,7 @@ import pytest
 
 from ingest.adapter import Decoded, SourceClock
 from ingest.adapters.vendors.records import text_id
-from ingest.pipeline import convert
+from ingest.doubts import convert
 from tests.adapters.decoding import assert_sound, decode, iso, message, reading_rows
 from vitals.catalog import BY_CODE
 from vitals.glossary import Flag, Reason
