@@ -39,7 +39,7 @@ def test_a_message_becomes_readings_of_who_wears_the_device(world: World) -> Non
         assert row["time_ns"] == row["source_time_ns"] == now_ns // 1_000_000 * 1_000_000
         assert row["message"] == 1 << 16
     batch = next(entry for entry in world.entries() if isinstance(entry, VitalBatch))
-    assert (batch.provenance.first, batch.provenance.last, batch.provenance.adapter_version) == (1, 1, 2)
+    assert (batch.provenance.first, batch.provenance.last, batch.provenance.adapter_version) == (1, 1, 3)
     assert batch.patients == (patient,)
     assert world.store.rows() == 2
     assert world.service.ledger("d").readings.stored == 2
