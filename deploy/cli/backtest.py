@@ -212,7 +212,8 @@ def _detection(side: Record) -> Table:
     for one in found["curve"]:
         lead = "–" if one["lead_s"] is None else f"{one['lead_s'] / 60:.0f} min"
         table.add_row(
-            one["severity"], str(one["hits"]), f"{one['sensitivity']:.0%}", f"{one['low']:.0%} to {one['high']:.0%}",
+            one["severity"], str(one["hits"]), f"{100 * one['sensitivity']:.0f} %",
+            f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %",
             lead, f"{one['alerts_per_patient_week']:.2f}", f"{one['outside_per_patient_week']:.2f}",
         )  # fmt: skip
     return table
