@@ -5,9 +5,8 @@ it is known, ``received``. Times are RFC 3339 or milliseconds since 1970; values
 could not measure, or the words of an enumeration. Patients are plain labels.
 """
 
-import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,14 +18,14 @@ from alerts.backtest.labelled import Onset
 from alerts.backtest.report import report
 from alerts.backtest.rules import HISTORY_NS, Decisions, rule_set
 from alerts.backtest.run import Coverage, RuleSet, RuleSetOutcome, RuleSetReplay, Span, as_measured, lockstep
-from dashboard_api.times import parse_time
 from deploy.backtest import NO_RULES
+from deploy.backtest.table import WrongCell, rows_of, time_of
 from ingest.quality import cross_flags, late_flags, range_flags
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, VitalBatch
-from vitals.times import MILLISECOND_NS, NO_TIME
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
 
 SHORT: Final = ("time", "value")
@@ -37,15 +36,6 @@ ONE_PATIENT: Final = "patient"
 _BEYOND: Final[Mapping[str, Flag]] = {
     "lo": Flag.BELOW_RANGE, "low": Flag.BELOW_RANGE, "hi": Flag.ABOVE_RANGE, "high": Flag.ABOVE_RANGE,
 }  # fmt: skip
-_LONGEST_MS: Final = 2**63 // MILLISECOND_NS - 1
-
-
-class _Wrong(Exception):
-    """A cell that cannot be read."""
-
-    def __init__(self, column: str, problem: str) -> None:
-        super().__init__(problem)
-        self.column, self.problem = column, problem
 
 
 class _Reader:
@@ -66,18 +56,18 @@ class _Reader:
         if number is None:
             number = self._patient(label or "")
         vital, unit = _measure(key, name)
-        time_ns = _time(row[self._time], "time")
+        time_ns = time_of(row[self._time], "time")
         value, flags = _value(row[self._value], vital)
-        received_ns = time_ns if self._received < 0 else _time(row[self._received], RECEIVED)
+        received_ns = time_ns if self._received < 0 else time_of(row[self._received], RECEIVED)
         if received_ns < time_ns:
-            raise _Wrong(RECEIVED, "is before the measurement")
+            raise WrongCell(RECEIVED, "is before the measurement")
         self.rows.append((number, vital.code, unit, time_ns, value, flags, received_ns))
 
     def _patient(self, label: str) -> int:
         """The number of a patient, by its label without the spaces around it."""
         patient = label.strip()
         if not patient or not patient.isprintable():
-            raise _Wrong("patient", "is empty or has control characters")
+            raise WrongCell("patient", "is empty or has control characters")
         return self.patients.setdefault(patient, len(self.patients))
 
 
@@ -87,58 +77,18 @@ def read(path: Path, vital: str | None, unit: str | None) -> VitalBatch:
     Raises:
         InvalidRequest: no such file, a wrong header, or the first cell that cannot be read, by row and column.
     """
-    table = _table(path, "--csv")
+    table = rows_of(path, "--csv")
     _, header = next(table)
     _check_header(header, vital, unit)
     reader = _Reader(header, vital, unit)
     for number, row in table:
         try:
             reader.take(row)
-        except _Wrong as wrong:
+        except WrongCell as wrong:
             raise InvalidRequest("--csv", f"row {number}, column {wrong.column}: {wrong.problem}") from wrong
     if not reader.rows:
         raise InvalidRequest("--csv", f"{path}: no rows")
     return _batch(reader, late=RECEIVED in header)
-
-
-def read_events(path: Path) -> list[Onset]:
-    """Labelled onsets of a CSV file with the columns ``patient`` and ``time``; other columns are passed over.
-
-    Raises:
-        InvalidRequest: no such file, a wrong header, the first cell that cannot be read, or no rows.
-    """
-    table = _table(path, "--events")
-    _, header = next(table)
-    if not {"patient", "time"} <= {*header}:
-        raise InvalidRequest("--events", "row 1: the header has no patient, or no time")
-    who, when = header.index("patient"), header.index("time")
-    found = []
-    for number, row in table:
-        try:
-            found.append(Onset(row[who].strip(), _time(row[when], "time")))
-        except _Wrong as wrong:
-            raise InvalidRequest("--events", f"row {number}, column time: {wrong.problem}") from wrong
-    if not found:
-        raise InvalidRequest("--events", f"{path}: no rows")
-    return found
-
-
-def _table(path: Path, option: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, numbered as an editor does: first the header, in lower case, as row 1."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(rows, [])]
-            yield 1, header
-            for number, row in enumerate(rows, 2):
-                if len(row) == len(header):
-                    yield number, row
-                elif row:
-                    raise InvalidRequest(option, f"row {number}: {len(row)} cells, the header has {len(header)}")
-    except OSError as error:
-        raise InvalidRequest(option, f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidRequest(option, f"{path}: is no CSV file in UTF-8") from error
 
 
 def _check_header(header: Sequence[str], vital: str | None, unit: str | None) -> None:
@@ -156,24 +106,11 @@ def _check_header(header: Sequence[str], vital: str | None, unit: str | None) ->
 def _measure(key: str | None, unit: str | None) -> tuple[Vital, int]:
     vital = BY_KEY.get((key or "").strip())
     if vital is None or vital.panel:
-        raise _Wrong("vital", "is no vital sign of the catalogue")
+        raise WrongCell("vital", "is no vital sign of the catalogue")
     name = (unit or "").strip()
     if not accepts(vital, name):
-        raise _Wrong("unit", f"does not measure {vital.key}")
+        raise WrongCell("unit", f"does not measure {vital.key}")
     return vital, UNIT_BY_NAME[name].code
-
-
-@lru_cache(maxsize=65_536)
-def _time(text: str, column: str) -> int:
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        if len(text) > 15 or int(text) > _LONGEST_MS:
-            raise _Wrong(column, "milliseconds since 1970 beyond the year 2261")
-        return int(text) * MILLISECOND_NS
-    try:
-        return parse_time(text, column)
-    except InvalidRequest as error:
-        raise _Wrong(column, str(error).removeprefix(f"{column}: ")) from error
 
 
 def _value(text: str, vital: Vital) -> tuple[float, int]:
@@ -185,11 +122,11 @@ def _value(text: str, vital: Vital) -> tuple[float, int]:
     try:
         number = float(word)
     except ValueError as error:
-        raise _Wrong("value", "is no number") from error
+        raise WrongCell("value", "is no number") from error
     if not math.isfinite(number):
-        raise _Wrong("value", "is no finite number")
+        raise WrongCell("value", "is no finite number")
     if vital.values and number not in range(len(vital.values)):
-        raise _Wrong("value", f"is none of {', '.join(vital.values)}")
+        raise WrongCell("value", f"is none of {', '.join(vital.values)}")
     return number, 0
 
 
@@ -226,7 +163,7 @@ def _canonical(columns: Mapping[str, Any]) -> Any:
 
 class Asked(NamedTuple):
     """What is asked of a file: (vital, unit) where it does not say them, patients (none: all), the rules to try and
-    those to compare with, clinical context of all patients, labelled onsets."""
+    those to compare with, clinical context of all patients, labelled onsets (patient, time)."""
 
     measure: tuple[str | None, str | None]
     patients: Sequence[str]
@@ -234,7 +171,7 @@ class Asked(NamedTuple):
     against: Any | None
     context: Mapping[str, Any]
     measured: bool
-    events: Sequence[Onset] = ()
+    events: Sequence[tuple[str, int]] = ()
 
 
 def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
@@ -249,7 +186,7 @@ def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
     if asked.measured:
         batch = as_measured(batch)
     patients = tuple(asked.patients) or batch.patients
-    events = [one for one in asked.events if one.patient in patients]
+    events = [Onset(*one) for one in asked.events if one[0] in patients]
     span = Span(int(batch.received_ns[0]), int(batch.received_ns[-1]) + 1, int(batch.received_ns[0]), whole=True)
     context = {"version": 1, "reason": "assumed"} | dict(asked.context)
     known = Decisions(contexts={one: {"patient": one} | context for one in patients} if asked.context else {})

@@ -65,28 +65,18 @@ def backtest(
     rules = document(protocol, "--protocol")
     other = None if against is None else document(against, "--against")
     chosen = [token.strip() for token in patients.split(",") if token.strip()]
+    events = _onsets(events_file)
     if csv_file is not None:
         if start is not None or end is not None:
             raise InvalidRequest("--csv", "is judged whole: without --from and --to")
         kernels.use(data_dir.absolute() if data_dir.is_dir() else None)
-        # numba loads in a second; --help must not wait for it
-        from deploy.backtest.csv import Asked, read_events, replay_file  # noqa: PLC0415
-
-        events = [] if events_file is None else read_events(events_file)
-        asked = Asked((vital, unit), chosen, rules, other, _context(assume or []), as_measured, events)
-        result = replay_file(csv_file, asked)
-        items = result.pop("timeline")
-        timeline: Record = {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
+        asked = (vital, unit), chosen, rules, other, _context(assume or []), as_measured, events
+        result, timeline = _of_file(csv_file, *asked)
     else:
         if vital is not None or unit is not None or assume:
             raise InvalidRequest("--assume" if assume else "--vital", "is for --csv")
         body = {"protocol": rules, "against": other, "patients": chosen, "from": start, "to": end}
-        body["as_measured"] = as_measured
-        if events_file is not None:
-            from deploy.backtest.csv import read_events  # noqa: PLC0415
-
-            onsets = read_events(events_file)
-            body["events"] = [{"patient": one.patient, "time": rfc3339(one.at_ns)} for one in onsets]
+        body |= {"as_measured": as_measured, "events": [{"patient": one, "time": rfc3339(at)} for one, at in events]}
         result, timeline = _of_store(data_dir, config, body)
     if as_json:
         show({**result, "timeline": timeline})
@@ -108,6 +98,25 @@ def document(path: Path, option: str) -> Any:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise InvalidRequest(option, f"{path}: is no {kind}: {error}") from error
+
+
+def _onsets(file: Path | None) -> list[tuple[str, int]]:
+    """Labelled onsets of a file; none without one."""
+    if file is None:
+        return []
+    from deploy.backtest.table import read_events  # noqa: PLC0415 - numpy
+
+    return read_events(file)
+
+
+def _of_file(file: Path, *asked: Any) -> tuple[dict[str, Any], Record]:
+    """``asked`` are the members of ``Asked``."""
+    # numba loads in a second; --help must not wait for it
+    from deploy.backtest.csv import Asked, replay_file  # noqa: PLC0415
+
+    result = replay_file(file, Asked(*asked))
+    items = result.pop("timeline")
+    return result, {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
 
 
 def _of_store(data_dir: Path, config: Path | None, body: Record) -> tuple[dict[str, Any], Record]:
