@@ -276,12 +276,17 @@ def _document(entry: _Entry, output: RecordOutput) -> int:
     return records.text_id(output.message.device, own) if own and isinstance(own, str) else output.message.ordinal
 
 
+_CLAIMS: Final = (None, "", "mg", "mg/dL", "mg/dl")
+"""``units`` of an entry that claims mg/dL; whatever else stands there, a list or an object too, does not."""
+
+
 def _claimed(item: Any) -> float:
     """The number of an entry that claims to be mg/dL; NaN of any other."""
-    if not isinstance(item, dict) or item.get("units") not in {None, "", "mg", "mg/dL", "mg/dl"}:
+    if not isinstance(item, dict) or item.get("units") not in _CLAIMS:
         return math.nan
     sent = item.get("sgv", item.get("mbg"))
-    return float(sent) if isinstance(sent, int | float) else math.nan
+    is_number = isinstance(sent, int | float) and not isinstance(sent, bool) and abs(sent) < _SECONDS_BELOW
+    return float(sent) if is_number else math.nan
 
 
 def _read(content: Any, output: RecordOutput) -> None:
