@@ -285,8 +285,9 @@ def _claimed(item: Any) -> float:
     if not isinstance(item, dict) or item.get("units") not in _CLAIMS:
         return math.nan
     sent = item.get("sgv", item.get("mbg"))
-    is_number = isinstance(sent, int | float) and not isinstance(sent, bool) and abs(sent) < _SECONDS_BELOW
-    return float(sent) if is_number else math.nan
+    if not isinstance(sent, int | float) or isinstance(sent, bool) or not abs(sent) < _SECONDS_BELOW:
+        return math.nan
+    return float(sent)
 
 
 def _read(content: Any, output: RecordOutput) -> None:
