@@ -33,12 +33,10 @@ WANTED: Final = [
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N4d", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
     *(f"U2{letter}" for letter in "abcdef"),
-    *(f"U1{letter}" for letter in "abcde"),
     "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f", "N6g", "N6h", "N9d", "N3i",
     "N3j", "N4e", "N8g",
     *(f"U1{letter}" for letter in "abcdef"),
     *(f"U9{letter}" for letter in "ab"),
-    "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
