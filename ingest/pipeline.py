@@ -67,6 +67,8 @@ class Outcome:
     alarms: list[OwnedAlarm] = field(default_factory=list)
     other_patients: dict[str, int] = field(default_factory=dict)
     """Devices whose live messages name another patient than their wearer, with the first receipt."""
+    assigned: set[str] = field(default_factory=set)
+    """Devices with readings that wait although somebody wears them now."""
     known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
     """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
 
@@ -142,6 +144,8 @@ def run(
         batch = withhold(batch, placed, decoded.named, patients)
         origins = Origins.of(decoded, batch.message, placed.hour == repeated.Pass.UNSURE)
         new = _identify(batch, placed, origins, identities, out, provenance)
+        waits = {waiting.device for waiting in out.waiting}
+        out.assigned = {one for one in waits if worn.wearer(one, max(message.received_ns for message in good))}
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)

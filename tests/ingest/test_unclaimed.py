@@ -58,7 +58,7 @@ def test_what_is_told_names_value_flags_receipt_and_items(world: World) -> None:
     waiting = world.service.unassigned()
     assert control.body == {
         "device": "d", "vital": "spo2", "value": 60.0, "flags": int(Flag.SUSPECT), "received_ns": now_ns,
-        "reason": "no_wearer", "items": [item.id for item in waiting],
+        "reason": "no_wearer", "items": [item.id for item in waiting], "assigned": False,
     }  # fmt: skip
     assert len(waiting) == 2
 
