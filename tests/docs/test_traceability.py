@@ -35,6 +35,7 @@ WANTED: Final = [
     *(f"U2{letter}" for letter in "abcdef"),
     *(f"U1{letter}" for letter in "abcde"),
     "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f",
+    "N1k", "N1l", "N1m", "N1n", "N3i", "N3j", "N7h",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
