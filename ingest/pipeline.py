@@ -144,8 +144,6 @@ def run(
         batch = withhold(batch, placed, decoded.named, patients)
         origins = Origins.of(decoded, batch.message, placed.hour == repeated.Pass.UNSURE)
         new = _identify(batch, placed, origins, identities, out, provenance)
-        waits = {waiting.device for waiting in out.waiting}
-        out.assigned = {one for one in waits if worn.wearer(one, max(message.received_ns for message in good))}
         out.known.append((batch, new))
         out.heads = _heads(batch, placed.trusted)
         out.tally.add_rows(senders.tokens, "emitted", batch.device)
@@ -154,15 +152,17 @@ def run(
         out.other_patients = other_patients(batch, placed, new & ~history.marked(good)[columns.message])
         out.events.extend(clock_faults(settled, good, fresh & ~history.marked(good)))
         out.ahead = taught(worn.ahead, arrivals(batch, columns, settled, good, fresh & live, worn))
-    _conclude(decoded, good, senders, rejected, emits, fresh, out)
+    _conclude(decoded, good, senders, rejected, emits, fresh, worn, out)
     return out
 
 
 def _conclude(
     decoded: Decoded, messages: list[Message], senders: "_Senders", rejected: Bools, emits: Bools, fresh: Bools,
-    out: Outcome,
+    worn: WearTable, out: Outcome,
 ) -> None:  # fmt: skip
     """Count messages, and pass on what adapters told. ``emits``: messages with readings, ``fresh``: with new ones."""
+    now_ns = max(message.received_ns for message in messages)
+    out.assigned = {waiting.device for waiting in out.waiting if worn.wearer(waiting.device, now_ns)}
     out.unknown_members, out.left_out = decoded.unknown_members, decoded.left_out
     again = emits & ~fresh
     for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):
