@@ -33,7 +33,8 @@ WANTED: Final = [
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N4d", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
     *(f"U2{letter}" for letter in "abcdef"),
-    *(f"U1{letter}" for letter in "abcde"),
+    *(f"U1{letter}" for letter in "abcdef"),
+    *(f"U9{letter}" for letter in "ab"),
     "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f",
     "N1k", "N1l", "N1m", "N1n", "N3i", "N3j", "N7h",
 ]  # fmt: skip
