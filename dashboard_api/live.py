@@ -6,7 +6,7 @@ The thread stays behind the alert engine (the book's position), so nothing is sh
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from dashboard_api.groups import Group, Patients, read_groups, rows_of
 from dashboard_api.newest import Held, Identity, Newest, current, identity_of
 from dashboard_api.shapes import readings_json
+from vitals.catalog import BY_CODE
 from vitals.currency import trust_of
 from vitals.glossary import AlertState, Flag
 from vitals.model import VitalBatch
@@ -125,7 +126,34 @@ class LiveView:
                 found |= self._touch(patients)
                 missing = [patient for patient in patients if patient not in found]
                 found |= self._seed(missing) if missing else {}
-        return {patient: current(held, now_ns, partial(self._alerting, patient)) for patient, held in found.items()}
+        told = self._told(patients)
+        return {
+            patient: [
+                self._alerted(patient, one, told) for one in current(held, now_ns, partial(self._alerting, patient))
+            ]
+            for patient, held in found.items()
+        }
+
+    def _told(self, patients: Sequence[str]) -> dict[tuple[str, str, int], float]:
+        """The values of open alerts, by patient, vital (key) and time."""
+        one = patients[0] if len(patients) == 1 else None
+        found = self._book.alerts(states=_OPEN, patient=one, limit=_MOST_ALERTS)
+        values = ((alert.patient, value) for alert in reversed(found) for value in alert.values)
+        return {(patient, told["vital"], told["time_ns"]): told["value"] for patient, told in values}
+
+    def _alerted(self, patient: str, one: Newest, told: Mapping[tuple[str, str, int], float]) -> Newest:
+        """Of several readings of one time, the one that an open alert is about."""
+        value = told.get((patient, BY_CODE[one.vital].key, one.time_ns))
+        if value is None or value == one.reading["value"]:
+            return one
+        window = self._store.window(patient, one.vital, one.time_ns, one.time_ns + 1)
+        for device in {of for of, seen in zip(window.device, window.value.tolist(), strict=True) if seen == value}:
+            batch = self._store.held(device, one.time_ns, one.time_ns + 1)
+            alike = (batch.vital == one.vital) & (batch.time_ns == one.time_ns) & (batch.value == value)
+            batch = batch.take(alike & rows_of(batch, frozenset([patient])))
+            if len(batch):
+                return Newest.of(batch, 0, next(readings_json(batch)))
+        return one
 
     def _alerting(self, patient: str) -> frozenset[str]:
         """Vitals (keys) of the patient with an open alert."""

@@ -240,8 +240,8 @@ class Adapter:
     """One device family. ``kinds`` maps each kind of payload (topic's last level, "" = none) to a sentence; ``vitals``
     are the catalogue keys it may emit; ``settings`` documents each model setting; ``version`` rises when ``decode``
     changes what it gives for the same bytes. ``files`` says how ``vitalgate import`` cuts a file into payloads of a
-    kind; the first kind is the usual one. Messages of ``stored_kinds`` come from a memory or a file one by one, so that
-    their arrival says nothing of when they were measured. What ``polled`` adapters give is asked of a vendor's service
+    kind; the first kind is the usual one. Messages of ``stored_kinds`` come from a file one by one, so that their
+    arrival says nothing of when they were measured. What ``polled`` adapters give is asked of a vendor's service
     now and then: it arrives some minutes old and pages all the same, as long as it counts as current. ``delay_s`` is
     how old their values usually are on arrival because of the service itself, 0 where no delay is known."""
 

@@ -24,7 +24,7 @@ from vitals.times import DAY_NS, MINUTE_NS, NO_TIME
 
 AGAIN_NS: Final = 15 * MINUTE_NS
 KEPT_NS: Final = 7 * DAY_NS
-"""What was over this long ago is forgotten: a message about it would be history anyway."""
+"""What was over, and told, this long ago is forgotten: a message about it would be history anyway."""
 UNKNOWN: Final = "unknown"
 """Stands for the code of an alarm that has none."""
 _PAGING_AGE_NS: Final = 5 * MINUTE_NS
@@ -57,7 +57,7 @@ def owned(
         message = messages[alarm.message]
         unset = alarm.time_ns < PLAUSIBLE_FROM_NS and not marked[alarm.message]
         time_ns = message.received_ns if unset or alarm.time_ns == NO_TIME else min(alarm.time_ns, message.received_ns)
-        patient = _wearer(worn, message.device, time_ns)
+        patient = worn.wearer(message.device, time_ns)
         other = bool(patient and alarm.named and patients and patients.contradicts(patient, alarm.named))
         age_ns = BY_CODE[alarm.vital].paging_age_ns(Mode.CONTINUOUS) if alarm.vital else _PAGING_AGE_NS
         late = bool(marked[alarm.message]) or message.received_ns - time_ns > age_ns
@@ -66,13 +66,6 @@ def owned(
                        message.ordinal, late)
         )  # fmt: skip
     return found
-
-
-def _wearer(worn: WearTable, device: str, time_ns: int) -> str:
-    row = worn.row(device)
-    held = (worn.first_ns[row] <= time_ns) & (time_ns < worn.end_ns[row])
-    column = np.flatnonzero(held & (np.arange(len(held)) < worn.parts[row]))
-    return worn.patients[worn.patient[row, column[0]]] if len(column) else ""
 
 
 class _Known(NamedTuple):
@@ -169,5 +162,6 @@ def _known(sql: Connection, one: OwnedAlarm) -> _Known | None:
 def _keep(sql: Connection, one: OwnedAlarm, known: _Known) -> None:
     sql.execute("INSERT OR REPLACE INTO alarms VALUES(?,?,?,?,?,?,?,?)", (one.device, one.alarm.ident, *known))
     sql.execute(
-        "DELETE FROM alarms WHERE device=? AND NOT active AND time_ns<?", (one.device, one.received_ns - KEPT_NS)
+        "DELETE FROM alarms WHERE device=? AND NOT active AND max(time_ns, coalesce(told_ns, time_ns))<?",
+        (one.device, one.received_ns - KEPT_NS),
     )

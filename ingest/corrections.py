@@ -275,14 +275,18 @@ def recover(
     archive: Archive, cycle: Cycle, device: Device, assignments: Sequence[Assignment], clock: DeviceClock, now_ns: int,
     patients: PatientCheck | None = None,
 ) -> Changes:  # fmt: skip
-    """Give readings of a reset clock, stored with an unknown time or waiting, the times that are known by now;
+    """Give readings of a reset clock that wait, or were stored with an unknown time or that of their arrival, the times
+    that are known by now. What arrived as it was measured stays where it is: it may have raised an alert.
+
     ``patients`` as :func:`reassign` takes it."""
     done = Changes()
     sent = [source_ns for _, source_ns in clock.odd]
     stored = current(archive, cycle, device.id, _sent(archive, device.id, min(sent), max(sent)))
-    unknown = stored.take(stored.basis == Basis.UNKNOWN)
+    arrived = (stored.flags & np.uint32(Flag.CLOCK_WRONG)) != 0
+    unknown = stored.take((stored.basis == Basis.UNKNOWN) | arrived)
     unknown = unknown.take(~_having(unknown, BY_PERSON))
     known, at_ns = _shifted(unknown, clock)
+    known &= (unknown.basis == Basis.UNKNOWN) | (unknown.received_ns - at_ns > clocks.LIVE_TOLERANCE_NS)
     entries = _move(cycle, unknown.take(known), device, assignments, now_ns, done, at_ns=at_ns[known])
     for item in worklist.of_device(cycle.sql, device.id):
         known, at_ns = _shifted(item.batch, clock)
@@ -344,7 +348,7 @@ def assign(
 
 def corrected(batch: VitalBatch, time_ns: Int64) -> VitalBatch:
     """Readings at times that are known now."""
-    flags = batch.flags & ~np.uint32(Flag.CLOCK_SUSPECT) | np.uint32(Flag.CLOCK_CORRECTED)
+    flags = batch.flags & ~np.uint32(Flag.CLOCK_SUSPECT | Flag.CLOCK_WRONG) | np.uint32(Flag.CLOCK_CORRECTED)
     rows = len(batch)
     return batch.replace(
         time_ns=time_ns, end_ns=clocks.ends(batch.end_ns - batch.time_ns, time_ns, batch.end_ns),

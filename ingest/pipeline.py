@@ -67,6 +67,8 @@ class Outcome:
     """Ordinal and receipt of each message that told events and is no history."""
     other_patients: dict[str, int] = field(default_factory=dict)
     """Devices whose live messages name another patient than their wearer, with the first receipt."""
+    assigned: set[str] = field(default_factory=set)
+    """Devices with readings that wait although somebody wears them now."""
     known: list[tuple[VitalBatch, Bools]] = field(default_factory=list)
     """Every reading, stored or waiting, and which are no duplicates: what they say of their devices."""
 
@@ -135,15 +137,17 @@ def run(
         out.other_patients = other_patients(batch, placed, new & ~history.marked(good)[columns.message])
         out.events.extend(clock_faults(settled, good, fresh & ~history.marked(good)))
         out.ahead = taught(worn.ahead, arrivals(batch, columns, settled, good, fresh & live, worn))
-    _conclude(decoded, good, senders, rejected, emits, fresh, out)
+    _conclude(decoded, good, senders, rejected, emits, fresh, worn, out)
     return out
 
 
 def _conclude(
     decoded: Decoded, messages: list[Message], senders: "_Senders", rejected: Bools, emits: Bools, fresh: Bools,
-    out: Outcome,
+    worn: WearTable, out: Outcome,
 ) -> None:  # fmt: skip
     """Count messages, and pass on what adapters told. ``emits``: messages with readings, ``fresh``: with new ones."""
+    now_ns = max(message.received_ns for message in messages)
+    out.assigned = {waiting.device for waiting in out.waiting if worn.wearer(waiting.device, now_ns)}
     out.unknown_members, out.left_out = decoded.unknown_members, decoded.left_out
     again = emits & ~fresh
     for what, which in (("duplicate", again & ~rejected), ("decoded", ~again & ~rejected)):

@@ -25,7 +25,7 @@ def record(out: Outcome, cycle: Cycle, adapter: str, *, live: bool) -> None:
     cycle.hold(out.held)
     idents = worklist.wait(cycle.sql, out.waiting)
     if live:
-        unclaimed.tell(cycle, out.waiting, idents, SYSTEM)
+        unclaimed.tell(cycle, out.waiting, idents, out.assigned, SYSTEM)
         unclaimed.tell_doubts(cycle, out.events, out.received_ns, SYSTEM)
         unclaimed.tell_other_patients(cycle, out.other_patients, out.waiting, idents, SYSTEM)
     alarms.follow(cycle, out.alarms, SYSTEM, live=live)

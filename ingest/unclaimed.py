@@ -5,7 +5,7 @@ Readings whose wearer is not known wait as unassigned and page nobody. Among the
 the red limits of clinical.md 1.3, from a person who is in danger now.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from sqlite3 import Connection
 from typing import Any, Final
 
@@ -36,18 +36,21 @@ _NOBODY: Final = np.uint32(
 """History, or no value of a person."""
 
 
-def tell(cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], author: str) -> None:
+def tell(
+    cycle: Cycle, waiting: Sequence[Waiting], idents: Sequence[str], assigned: Collection[str], author: str
+) -> None:
     """Append an ``unclaimed`` control for each device with live extremes among ``waiting``, whose items are ``idents``,
     in the cycle's transaction; none within ``APART_NS`` after the one before, by the times of receipt.
 
     The body: device, vital (key), value (canonical; None without a number) and flags of the first of them, when it was
-    received, why it waits, and the items that hold extremes.
+    received, why it waits, the items that hold extremes, and whether somebody wears the device now: ``assigned`` holds
+    such devices.
     """
     bodies: dict[str, dict[str, Any]] = {}
     for item, ident in zip(waiting, idents, strict=True):
         rows = np.flatnonzero(live_extremes(item.batch))
         if len(rows):
-            body = bodies.setdefault(item.device, _body(item, int(rows[0])))
+            body = bodies.setdefault(item.device, _body(item, int(rows[0])) | {"assigned": item.device in assigned})
             body["items"].append(ident)
     for device, body in bodies.items():
         if _is_due(cycle.sql, device, body["received_ns"]):

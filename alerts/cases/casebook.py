@@ -27,7 +27,6 @@ from alerts.programmes.controls import (
     read_body,
     shelf_problem,
 )
-from alerts.rules.spec import REVIEW_AGE_NS
 from vitals.canary import is_canary
 from vitals.errors import InvalidRequest
 from vitals.glossary import AlertState, Severity
@@ -155,13 +154,10 @@ class Casebook:
             self._cases.step(case, Trigger.REVIVES, at_ns, report)
         return self._cases.drain()
 
-    def review(self, subject: Subject, at_ns: int, report: Report, age_ns: int) -> list[AlertEvent]:
-        """A severe value that came too late to page: a task for a person, one per rule and patient.
-
-        ``subject`` is that of the rule; a value older than ``REVIEW_AGE_NS`` is history and no task.
-        """
-        if age_ns <= REVIEW_AGE_NS:
-            self._review(subject, at_ns, report)
+    def review(self, subject: Subject, at_ns: int, report: Report) -> list[AlertEvent]:
+        """A severe value that may not page: a task for a person, one per rule and patient. ``subject`` is that of the
+        rule."""
+        self._review(subject, at_ns, report)
         return self._cases.drain()
 
     def _enter(self, key: str, subject: Subject, trigger: Trigger, at_ns: int, report: Report) -> None:

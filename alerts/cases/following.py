@@ -53,9 +53,9 @@ def follow(
             return book.move(key, Trigger.REFUTED, at_ns, end_report(table, move, "refuted by a second reading"))
         case conditions.ENDED:
             return book.move(key, Trigger.ENDS, at_ns, end_report(table, move, "back within the limit"))
-        case conditions.REVIEWED:
-            report = onset_report(table, move, review_reason(move.flags))
-            return book.review(slot_subject(table, move), at_ns, report, at_ns - move.time_ns)
+        case conditions.REVIEWED | conditions.OVERTAKEN:
+            report = onset_report(table, move, review_reason(move))
+            return book.review(slot_subject(table, move), at_ns, report)
         case conditions.HEARD:
             return book.heard(key, at_ns, Report(text="readings come again"))
     return book.stale(key, at_ns, Report(text=f"{face.title}: no current reading, this may still hold"))

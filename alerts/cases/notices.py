@@ -5,7 +5,6 @@ from alerts.cases.cases import Subject
 from alerts.cases.lifecycle import Report, Trigger
 from alerts.cases.subjects import site_subject
 from alerts.rules.monitor_alarms import AlarmBody, alarm_face, alarm_severity, alarm_text, alarm_values
-from alerts.rules.unclaimed import SEVERITY as UNCLAIMED
 from alerts.rules.unclaimed import (
     OtherPatientBody,
     UnclaimedBody,
@@ -13,6 +12,7 @@ from alerts.rules.unclaimed import (
     other_patient_text,
     unclaimed_quality,
     unclaimed_rule,
+    unclaimed_severity,
     unclaimed_text,
     unclaimed_value,
 )
@@ -32,7 +32,7 @@ def take_notice(
         return book.move(key, Trigger.ENDS, at_ns, Report(text="the monitor says that its alarm is over"))
     if isinstance(body, AlarmBody) and body.step == "late":
         late = report._replace(text=f"{report.text}: it came too late to page")
-        return book.review(subject, at_ns, late, at_ns - body.time_ns)
+        return book.review(subject, at_ns, late)
     return book.begin(key, subject, Trigger.HOLDS, at_ns, report)
 
 
@@ -45,7 +45,7 @@ def unclaimed_subject(body: UnclaimedBody | OtherPatientBody, told: int) -> tupl
     else:
         rule, title = unclaimed_rule(body.device), "An extreme reading is nobody's yet"
         report = Report((unclaimed_value(body),), unclaimed_quality(body), unclaimed_text(body))
-    return site_subject(rule, title, identity, UNCLAIMED, technical=False), report
+    return site_subject(rule, title, identity, unclaimed_severity(body), technical=False), report
 
 
 def alarm_subject(body: AlarmBody) -> tuple[Subject, Report]:

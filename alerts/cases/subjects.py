@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from alerts.cases.cases import Subject
 from alerts.cases.lifecycle import Report
+from alerts.judging.conditions import OVERTAKEN
 from alerts.judging.silence import Watch
 from alerts.judging.slots import SlotTable
 from alerts.judging.troubles import TroubleMove
@@ -11,9 +12,8 @@ from alerts.rules.own import plain_face
 from alerts.rules.reports import describe, describe_end, limit_of, value_of, words
 from alerts.rules.spec import Kind, RuleFace
 from alerts.rules.words import resolves_words
-from vitals.catalog import BY_CODE
-from vitals.glossary import Flag, Mode, Severity
-from vitals.times import MINUTE_NS, NO_TIME
+from vitals.glossary import Flag, Severity
+from vitals.times import DAY_NS, HOUR_NS, MINUTE_NS, NO_TIME
 
 
 class Transition(NamedTuple):
@@ -72,22 +72,25 @@ def onset_report(table: SlotTable, move: Transition, remark: str = "") -> Report
             for part, slot in members
         ]
         flags = [int(slots.latest_flags[slot]) for _, slot in members]
-        text = f"{table.face(move.slot).title}: {'; '.join(told)}"
+        text = f"{table.face(move.slot).title}: {'; '.join(told)}{_doubt(_any(flags))}"
         return Report(values, words(_any(flags)), f"{text}: {remark}" if remark else text)
     first = value_of(spec.vital, move.first_time_ns, move.first_value, move.first_flags)
     acted = value_of(spec.vital, move.time_ns, move.value, move.flags)
     text = describe(spec, move.value, move.flags, move.measured)
-    age_ns = move.at_ns - move.time_ns
-    if spec.continuous and age_ns > BY_CODE[spec.vital].paging_age_ns(Mode.CONTINUOUS):
-        text = f"{text}, {age_ns // MINUTE_NS} minutes old"
+    text += _doubt(move.flags) or (_age(move.at_ns - move.time_ns) if spec.kind == Kind.LIMIT else "")
     values = (first,) if first == acted else (first, acted)
     return Report(values, words(move.first_flags | move.flags), f"{text}: {remark}" if remark else text)
 
 
-def review_reason(flags: int) -> str:
-    """Why a severe value did not page, by its flags."""
-    late = flags & (Flag.LATE | Flag.REPLAYED | Flag.CLOCK_SUSPECT)
-    return "it came too late to page" if late else "it is no single current value, so it does not page"
+def review_reason(move: Transition) -> str:
+    """Why a severe value did not page."""
+    if move.kind == OVERTAKEN:
+        return "a newer value was known when it came, so it does not page by itself"
+    if move.flags & (Flag.LATE | Flag.REPLAYED):
+        return "it came too late to page"
+    if move.flags & Flag.CLOCK_SUSPECT:
+        return "nobody knows when it was measured, so it does not page"
+    return "it is no single current value, so it does not page"
 
 
 def end_report(table: SlotTable, move: Transition, remark: str) -> Report:
@@ -97,6 +100,19 @@ def end_report(table: SlotTable, move: Transition, remark: str) -> Report:
         return Report((), (), f"{table.face(move.slot).title}: {remark}")
     end = value_of(spec.vital, move.time_ns, move.value, move.flags)
     return Report((end,), words(move.flags), describe_end(spec, move.value, move.flags, move.measured, remark))
+
+
+def _age(age_ns: int) -> str:
+    """What the text adds where the value is older than a minute."""
+    for unit_ns, unit in ((DAY_NS, "days"), (HOUR_NS, "hours"), (MINUTE_NS, "minutes")):
+        if age_ns >= 2 * unit_ns:
+            return f", {age_ns // unit_ns} {unit} old"
+    return ", 1 minute old" if age_ns > MINUTE_NS else ""
+
+
+def _doubt(flags: int) -> str:
+    """What the text adds where the time is not certain."""
+    return ", device clock wrong" if flags & (Flag.CLOCK_WRONG | Flag.CLOCK_SUSPECT) else ""
 
 
 def _any(flags: list[int]) -> int:

@@ -42,6 +42,8 @@ UNANSWERED: Final = 10
 """The repeat was not taken, and the reading is not so far out that it becomes S1."""
 ALARMED: Final = 11
 """An extreme reading pages at once."""
+OVERTAKEN: Final = 12
+"""An urgent value that a newer one overtook raises nothing by its rule; the condition does not change."""
 
 CONFIRM_NS: Final = 15 * 60 * 1_000_000_000
 """How long a second reading may take to refute a suspect S1 sample (clinical.md 1.3)."""

@@ -1,7 +1,7 @@
 """Transitions on their way out of the kernels, as rows of ``alerts.judging.state.Emitted``."""
 
 from alerts.judging.compiling import lean
-from alerts.judging.conditions import REVIEWED
+from alerts.judging.conditions import OVERTAKEN, REVIEWED
 from alerts.judging.state import Emitted, Rows, Slots
 
 
@@ -32,7 +32,7 @@ def emit_row(
     out.time_ns[place], out.value[place], out.flags[place] = rows.time_ns[row], rows.value[row], rows.flags[row]
     out.measured[place] = measured
     out.row[place] = row
-    if kind == REVIEWED:
+    if kind == REVIEWED or kind == OVERTAKEN:  # noqa: PLR1714, SIM109  a set is slow in the kernel
         out.first_time_ns[place], out.first_value[place] = rows.time_ns[row], rows.value[row]
         out.first_flags[place], out.first_message[place] = rows.flags[row], rows.message[row]
         out.first_source_ns[place], out.first_seq[place] = rows.source_time_ns[row], rows.seq[row]

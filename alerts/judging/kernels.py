@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from alerts.judging.companions import is_average, is_lone_extreme, is_newest
 from alerts.judging.compiling import Int32Row, Int32Table, Int64Table, lean, settle
 from alerts.judging.conditions import (
     CLEAR,
@@ -20,6 +21,7 @@ from alerts.judging.conditions import (
     HOLDS,
     NOTHING,
     ONSET,
+    OVERTAKEN,
     REVIEWED,
     SUSPECTED,
     WORSENED,
@@ -27,7 +29,7 @@ from alerts.judging.conditions import (
 from alerts.judging.days import Days
 from alerts.judging.emitting import emit, emit_row
 from alerts.judging.measures import JUDGED, judge, outside, within
-from alerts.judging.series import Recent, Usual, learn_usual, push_recent
+from alerts.judging.series import Recent, Usual, insert_recent, learn_usual, push_recent
 from alerts.judging.slot_kernels import elapse, inherit, move, step_back
 from alerts.judging.state import (
     Emitted,
@@ -35,7 +37,7 @@ from alerts.judging.state import (
     Rules,
     Slots,
 )
-from alerts.judging.urgent_kernels import further
+from alerts.judging.urgent_kernels import further, is_extreme
 from alerts.rules.spec import REVIEW_AGE_NS, Kind
 from vitals.glossary import NOT_SCORED, Basis, Flag, Severity, Statistic
 from vitals.times import NO_TIME
@@ -46,10 +48,6 @@ LONGEST_CHAIN: Final = 256
 _LOW: Final = 0
 _S1: Final = int(Severity.S1)
 _SINGLE: Final = int(Statistic.SINGLE)
-_MEAN: Final = int(Statistic.MEAN)
-_MEDIAN: Final = int(Statistic.MEDIAN)
-_MINIMUM: Final = int(Statistic.MINIMUM)
-_MAXIMUM: Final = int(Statistic.MAXIMUM)
 _DAY: Final = int(Basis.DAY)
 _UNKNOWN: Final = int(Basis.UNKNOWN)
 _UNSCORED: Final = int(NOT_SCORED)
@@ -139,27 +137,6 @@ def _follows(slots: Slots, slot: int, rows: Rows, row: int) -> bool:
 
 
 @lean
-def _is_average(statistic: int) -> bool:
-    """Whether a statistic stands for the value of its interval: where no single readings come, it decides."""
-    return bool(statistic == _MEAN or statistic == _MEDIAN)  # noqa: PLR1714, SIM109  a set is slow in the kernel
-
-
-@lean
-def _is_lone_extreme(rows: Rows, row: int) -> bool:
-    """Whether a row is the minimum or maximum of an interval, and its message has no average of the vital."""
-    if rows.statistic[row] != _MINIMUM and rows.statistic[row] != _MAXIMUM:
-        return False
-    for step in (-1, 1):
-        other = row + step
-        while 0 <= other < rows.message.size and rows.message[other] == rows.message[row]:
-            alike = rows.vital[other] == rows.vital[row] and rows.patient[other] == rows.patient[row]
-            if alike and _is_average(rows.statistic[other]):
-                return False
-            other += step
-    return True
-
-
-@lean
 def _stands_still(slots: Slots, slot: int, rules: Rules, rows: Rows, row: int, out: Emitted, count: int) -> int:
     """Let an impossibly low value move an S1 limit; the number of transitions in ``out`` by now."""
     slots.last_time_ns[slot] = rows.time_ns[row]
@@ -183,10 +160,10 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
     flags, age_ns = rows.flags[row], rows.received_ns[row] - rows.time_ns[row]
     single = rows.statistic[row] == _SINGLE
     untimed = rows.basis[row] == _UNKNOWN or rows.basis[row] == _DAY
-    extreme = _is_lone_extreme(rows, row)
+    extreme = is_lone_extreme(rows, row)
     late = (flags & _LATE != 0 or untimed or extreme) and flags & _REFUSED == 0 and abs(age_ns) <= REVIEW_AGE_NS
     broken = single and flags & _BROKEN != 0 and flags & _MISUSED == 0 and not untimed
-    if not (single or extreme or _is_average(rows.statistic[row])):
+    if not (single or extreme or is_average(rows.statistic[row])):
         return count
     impossible = broken and flags & _SENSOR_FAULT == 0
     # Step 2: go through the slots of the (patient, vital): fault rules take a broken row, S1 limits a late one.
@@ -212,17 +189,35 @@ def _aside(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emi
 
 
 @lean
-def _overtaken(slots: Slots, rules: Rules, slot: int, rows: Rows, row: int, out: Emitted, count: int) -> int:
-    """A current row that is older than the slot's newest one moves nothing, but a severe one is not lost: beyond an S1
-    limit whose condition nobody was told of it asks for a review. Returns the number of transitions in ``out``."""
+def _overtaken(
+    slots: Slots, slot: int, rules: Rules, recent: Recent, usual: Usual, days: Days, rows: Rows, row: int, sound: bool,
+    out: Emitted, count: int,
+) -> int:  # fmt: skip
+    """A current row that is older than the slot's newest one, by another device or a wrong clock, ends no condition,
+    but a severe one is not lost. Returns the number of transitions in ``out`` by now."""
     rule, condition = slots.rule[slot], slots.condition[slot]
-    if rules.kind[rule] != _LIMIT or rules.severity[rule] != _S1 or slots.parent[slot] >= 0:
+    low, value, flags = rules.side[rule] == _LOW, rows.value[row], rows.flags[row]
+    # Step 1: only a row beyond an S1 or an extreme limit is severe. A condition that holds is told already.
+    if rules.kind[rule] != _LIMIT or slots.parent[slot] >= 0 or condition == HOLDS:
         return count
-    low, told = rules.side[rule] == _LOW, condition >= HOLDS
-    if told or outside(rows.value[row], rows.flags[row], low, rules.enter[rule], rules.inclusive[rule]) != 1:
+    urgent = rules.severity[rule] == _S1
+    if outside(value, flags, low, rules.enter[rule], rules.inclusive[rule]) != 1:
         return count
-    emit_row(out, count, slots, slot, REVIEWED, rows, row, rows.value[row])
-    return count + 1
+    if not urgent and not is_extreme(rules, rule, value, flags):
+        return count
+    # Step 2: the newest reading of its message may raise the condition as if it had come in time.
+    before = count
+    if rows.statistic[row] == _SINGLE and is_newest(rows, row):
+        if sound and slots.recent[slot] >= 0:
+            insert_recent(recent, slots.recent[slot], rows.time_ns[row], value)
+        verdict, measured, _ = judge(slots, slot, rules, rule, recent, usual, days, rows, row, sound)
+        if verdict == 1:
+            count = _moved(slots, slot, rules, rows, row, 1, False, measured, out, count)
+    # Step 3: one that nobody is told of asks for a review.
+    if count == before and urgent and condition < HOLDS:
+        emit_row(out, count, slots, slot, OVERTAKEN, rows, row, value)
+        count += 1
+    return count
 
 
 @lean
@@ -267,7 +262,7 @@ def scan_rows(
         if slot < 0:
             continue
         # Step 2: clinical.md 1.3. History, faults, day values and extremes are not judged as current.
-        flag, single, average = flags[row], statistics[row] == _SINGLE, _is_average(statistics[row])
+        flag, single, average = flags[row], statistics[row] == _SINGLE, is_average(statistics[row])
         if flag & _UNSCORED != 0 or not (single or average) or bases[row] == _DAY or bases[row] == _UNKNOWN:
             count = _aside(slots, rules, slot, rows, row, out, count)
             continue
@@ -287,12 +282,12 @@ def scan_rows(
             # Step 4b: only a row that is not older than the slot's newest one is judged; a newest one that lies ahead
             # of this row's receipt was taken by a clock that has been set back since, and silences nothing. Nor does
             # one that stands at its arrival because its clock was wrong, but what may be older than it clears nothing.
-            # A severe older row is reviewed.
+            # A severe older row of another device can raise, but not end.
             follows = (single or kind == _LIMIT) and (
                 time_ns >= newest_ns or newest_ns > received[row] or (arrived[slot] != 0 and plain and verdict == 1)
             )
             if follows and not (plain and verdict < 0):
-                if time_ns < newest_ns:
+                if newest_ns > received[row] and time_ns < newest_ns:
                     step_back(slots, slot, newest_ns - time_ns)
                 last_time_ns[slot], arrived[slot] = time_ns, flag & _CLOCK != 0 and time_ns == received[row]
                 if stale[slot] != 0:
@@ -310,7 +305,7 @@ def scan_rows(
                 if parent_of[slot] >= 0 and verdict >= 0:
                     count = _joined(slots, slot, rules, true_ns, rows, row, verdict, measured, out, count)
             elif not follows:
-                count = _overtaken(slots, rules, slot, rows, row, out, count)
+                count = _overtaken(slots, slot, rules, recent, usual, days, rows, row, sound, out, count)
             # A row out of order was not judged by this slot, so it may be abnormal and is not learned.
             quiet = quiet and last_time_ns[slot] <= time_ns and _calm(condition[slot], kind)
             slot = following[slot]

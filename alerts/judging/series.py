@@ -129,6 +129,28 @@ def push_recent(recent: Recent, s: int, time_ns: int, value: float) -> bool:
 
 
 @lean
+def insert_recent(recent: Recent, s: int, time_ns: int, value: float) -> None:
+    """Put a point that others have overtaken among the last nine, where it belongs by its time; for medians only. One
+    that is there already is not put in again."""
+    row = np.uintp(s)
+    times, values, known = recent.last_ns, recent.last_value, int(recent.last_count[row])
+    place = 0
+    while place < known and times[row, place] > time_ns:
+        place += 1
+    other = place
+    while other < known and times[row, other] == time_ns:
+        if values[row, other] == value:
+            return
+        other += 1
+    if place >= LAST_POINTS:
+        return
+    for later in range(min(known, LAST_POINTS - 1), place, -1):
+        times[row, later], values[row, later] = times[row, later - 1], values[row, later - 1]
+    times[row, place], values[row, place] = time_ns, value
+    recent.last_count[row] = min(known + 1, LAST_POINTS)
+
+
+@lean
 def median_recent(recent: Recent, s: int, n: int) -> float:
     """Median of the last ``n`` values (1 to 9) of a series that has one, or of fewer: those of the last 5 minutes."""
     row = np.uintp(s)

@@ -34,6 +34,7 @@ from vitals.times import NO_TIME
 
 _S1: Final = int(Severity.S1)
 _SUSPECT: Final = int(Flag.SUSPECT)
+_CLOCK_WRONG: Final = int(Flag.CLOCK_WRONG)
 _DOUBT: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY)
 _CODED: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 _BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
@@ -128,9 +129,15 @@ def _violation(
 
 
 @lean
-def _recovery(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, beyond: bool, suspect: bool) -> int:
+def _recovery(
+    slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, beyond: bool, suspect: bool
+) -> int:
     """A row within the limit moves the slot; the transition, or NOTHING."""
-    condition = slots.condition[slot]
+    condition, time_ns = slots.condition[slot], rows.time_ns[row]
+    # Step 0: a value whose clock was wrong may be older than what a right clock began: it refutes nothing of that.
+    waits = condition >= PENDING and condition != HOLDS
+    if waits and rows.flags[row] & _CLOCK_WRONG != 0 and slots.first_flags[slot] & _CLOCK_WRONG == 0:
+        return NOTHING
     # Step 1: clinical.md 1.3. A good reading within the limit refutes an S1 that stands on one reading, whenever it
     # comes; a suspect one does not.
     if condition >= UNCONFIRMED:
@@ -193,7 +200,7 @@ def move(
     # Step 4: move the condition.
     if verdict == 1:
         return _violation(slots, slot, rules, rule, rows, row, suspect, measured)
-    return _recovery(slots, slot, rules, rule, rows.time_ns[row], beyond, suspect)
+    return _recovery(slots, slot, rules, rule, rows, row, beyond, suspect)
 
 
 @lean

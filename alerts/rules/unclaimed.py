@@ -14,7 +14,6 @@ from vitals.catalog import BY_KEY, Vital
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag, Severity
 
-SEVERITY: Final = Severity.S2
 _Word = Annotated[str, msgspec.Meta(min_length=1)]
 
 _WHY: Final = {
@@ -35,12 +34,21 @@ _DOUBTS: Final = {
     "status_unknown": "and its sender does not say whether it is final: look at the person, then ask for the result",
 }
 """Reasons of a value that no reading stands for."""
+_VAGUE: Final = frozenset({"code_conflict", "unreadable"})
+"""Doubts in which it is not known what was measured, or how severe it is."""
+_UNTIMED: Final = {
+    "no_time": "its clock is not set, or it did not send its time",
+    "clock_reset": "its clock was reset",
+    "no_wearer": "its clock is wrong",
+}
+"""Why it is not known when the device of a wearer measured."""
 
 
 class UnclaimedBody(msgspec.Struct, frozen=True):
     """Body of ``unclaimed``: the first of a device's live extremes that wait, and the worklist's items with extremes.
 
-    ``value`` is in the catalogue's unit, None where the device gave none; ``reason`` is why the readings wait.
+    ``value`` is in the catalogue's unit, None where the device gave none; ``reason`` is why the readings wait, and
+    ``assigned`` whether somebody wears the device now.
     """
 
     device: _Word
@@ -50,6 +58,7 @@ class UnclaimedBody(msgspec.Struct, frozen=True):
     received_ns: int
     reason: _Word
     items: list[str]
+    assigned: bool = False
 
 
 class OtherPatientBody(msgspec.Struct, frozen=True):
@@ -59,6 +68,12 @@ class OtherPatientBody(msgspec.Struct, frozen=True):
     device: _Word
     received_ns: int
     items: list[str]
+
+
+def unclaimed_severity(body: UnclaimedBody | OtherPatientBody) -> Severity:
+    """S1 for an extreme, as if its patient were known; S2 where it is not known what was measured, or how severe."""
+    doubtful = isinstance(body, OtherPatientBody) or body.reason in _VAGUE
+    return Severity.S2 if doubtful else Severity.S1
 
 
 def other_patient_rule(device: str) -> str:
@@ -103,6 +118,12 @@ def unclaimed_text(body: UnclaimedBody) -> str:
         seen = f"{'below' if body.flags & Flag.BELOW_RANGE else 'above'} the sensor's range"
     else:
         seen = "without a number" if body.value is None else shown(body.value, vital.unit)
+    untimed = body.reason != "no_wearer" or body.flags & Flag.CLOCK_SUSPECT
+    if body.assigned and untimed and body.reason in _UNTIMED:
+        return (
+            f"{vital.name} {seen} from device {body.device}. The device is assigned, but {_UNTIMED[body.reason]}, so "
+            "nobody knows when this was measured: look at the patient who wears it, then assign the readings"
+        )
     return (
         f"{vital.name} {seen} from device {body.device}, and nobody knows whose it is ({why}): "
         "find the person, then assign the readings"

@@ -6,9 +6,10 @@ from typing import Final, NamedTuple
 
 _START: Final = 0x0B
 _END: Final = 0x1C
-_CR: Final = 0x0D
-_GARBAGE_BYTES: Final = 1024
-"""More before a frame is no serial server's line noise: the client speaks something else."""
+_CLOSING: Final = b"\r\n"
+GARBAGE_BYTES: Final = 8 * 1024 * 1024
+"""More before a frame is no start of a serial server: the client speaks something else."""
+_HEAD: Final = b"MSH"
 _ECHO_BYTES: Final = 1000
 """More of a field is not sent back: in version 2.6 none of them has more than 227."""
 _TRIGGER: Final = re.compile(rb"[A-Z]\d\d")
@@ -30,6 +31,7 @@ class Framer:
         self._max_frame = max_frame
         self._buffer = bytearray()
         self._seen = 0
+        self._skipped = 0
         self.cut = 0
 
     @property
@@ -46,14 +48,15 @@ class Framer:
         return bytes(self._buffer[1:_ECHO_BYTES])
 
     def next(self) -> bytes | None:
-        """The next message, None when more bytes are needed; line ends and garbage between frames are tolerated.
+        """The next message, None when more bytes are needed; line ends and garbage between frames are tolerated, and
+        an end with a line feed, or nothing but the next frame, in place of its carriage return.
 
         Raises:
-            BrokenFrame: no start in ``_GARBAGE_BYTES`` or a message without one (``mllp_no_frame``), a
+            BrokenFrame: no start in ``GARBAGE_BYTES`` or a message without one (``mllp_no_frame``), a
                 broken end (``mllp_broken_frame``), or over the largest size (``mllp_frame_too_large``).
         """
         buffer = self._buffer
-        if not self._seen:
+        if not self._seen and not self._skipped:
             del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
         if not buffer:
             return None
@@ -70,10 +73,11 @@ class Framer:
         self._seen = len(buffer) if end < 0 else end
         if end < 0 or end + 1 == len(buffer):
             return None
-        if buffer[end + 1] != _CR:
+        closed = buffer[end + 1] in _CLOSING
+        if not closed and buffer[end + 1] != _START:
             raise BrokenFrame("mllp_broken_frame")
         message = bytes(buffer[1:end])
-        del buffer[: end + 2]
+        del buffer[: end + 1 + closed]
         self._seen = 0
         return message
 
@@ -82,11 +86,16 @@ class Framer:
         must not get lost without a sign, so it ends the connection."""
         start = self._buffer.find(_START)
         garbage = len(self._buffer) if start < 0 else start
-        if garbage > _GARBAGE_BYTES or self._buffer.find(b"MSH", 0, garbage) >= 0:
+        if self._skipped + garbage > GARBAGE_BYTES or self._buffer.find(_HEAD, 0, garbage) >= 0:
             raise BrokenFrame("mllp_no_frame")
         if start < 0:
+            # What is dropped may end in the first bytes of a message.
+            dropped = max(0, garbage - len(_HEAD) + 1)
+            del self._buffer[:dropped]
+            self._skipped += dropped
             return False
         self.cut += 1
+        self._skipped = 0
         del self._buffer[:start]
         return True
 

@@ -17,6 +17,8 @@ from ingest.placing import clocks
 from ingest.placing.ahead import explains
 from ingest.placing.attribution import Placed, by_time, worn_over
 from ingest.placing.wear import WearTable
+from vitals.catalog import CODE_SPACE
+from vitals.currency import AVERAGES
 from vitals.glossary import Basis, Flag, Statistic
 from vitals.model import UNASSIGNED
 from vitals.times import DAY_NS, NO_TIME, SECOND_NS
@@ -81,14 +83,16 @@ def settle(
     wrong &= ~_correct(columns, out, wrong & far, stated & live, device, received_ns, worn, learned_ns)
     # Step 2: messages that are ahead within the tolerance move back as a whole (DESIGN section 5).
     _move_back(columns, out, stated & ~wrong, device, received_ns, worn)
-    # Step 3: readings beside one that is further ahead keep their distance from it.
+    # Step 3: readings beside one that is further ahead keep their distance from it, unless they may be of now.
     _spread(columns, out, wrong & far, stated, received_ns)
-    # Step 4: the newest live reading of each vital sign counts as taken when it arrived.
-    current = (wrong | doubted) & live & (columns.statistic == Statistic.SINGLE)
+    # Step 4: the newest live reading of each vital sign counts as taken when it arrived; an average, where no single
+    # value comes, as having ended then.
+    current = (wrong | doubted) & live & np.isin(columns.statistic, (Statistic.SINGLE, *AVERAGES))
     now = _newest(columns, placed.stated_ns, device, received_ns, current)
     now &= out.patient != UNASSIGNED
     arrived = now & wrong
-    out.time_ns[arrived], out.basis[arrived] = received_ns[arrived], Basis.RECEIVED
+    lasted_ns = np.where(columns.ended_ns == NO_TIME, 0, np.maximum(columns.ended_ns - columns.source_time_ns, 0))
+    out.time_ns[arrived], out.basis[arrived] = (received_ns - lasted_ns)[arrived], Basis.RECEIVED
     out.flags[now] &= ~_SUSPECT
     return Settled(out, now, faults)
 
@@ -151,17 +155,34 @@ def _spread(columns: Columns, out: Placed, ahead: Bools, stated: Bools, received
         return
     newest_ns = _newest_of(columns, out.stated_ns, ahead)
     beside = stated & (newest_ns != NO_TIME) & (out.stated_ns >= clocks.PLAUSIBLE_FROM_NS)
-    beside &= (out.basis == Basis.UNKNOWN) | (out.basis == Basis.DEVICE) | (out.basis == Basis.DEVICE_ASSUMED_ZONE)
+    known = (out.basis == Basis.DEVICE) | (out.basis == Basis.DEVICE_ASSUMED_ZONE)
+    beside &= (out.basis == Basis.UNKNOWN) | known
     beside &= (out.flags & np.uint32(Flag.CLOCK_CORRECTED)) == 0
     # One wild time says nothing of times that are possible by themselves.
     beside &= ahead | (newest_ns - out.stated_ns <= MEMORY_NS)
+    beside &= ~_of_another_clock(columns, out, beside & known, ahead)
     out.time_ns[beside] = received_ns[beside] - (newest_ns - out.stated_ns)[beside]
     out.basis[beside] = Basis.UNKNOWN
     out.flags[beside] |= _SUSPECT
 
 
+def _of_another_clock(columns: Columns, out: Placed, possible: Bools, ahead: Bools) -> Bools:
+    """Of ``possible`` rows, whose own time is possible, those that may be of now although others of their message lie
+    ahead: rows of a vital sign that has no row ahead, and the newest one of each other vital sign."""
+    index = np.flatnonzero(possible)
+    found = np.zeros(len(columns), bool)
+    if not len(index):
+        return found
+    series = columns.message.astype(np.int64) * CODE_SPACE + columns.vital
+    found[index] = ~np.isin(series[index], series[ahead])
+    order = index[np.lexsort((columns.seq[index], out.stated_ns[index], series[index]))]
+    found[order[np.append(np.diff(series[order]) != 0, True)]] = True
+    return found
+
+
 def _newest(columns: Columns, stated_ns: Int64, device: Int64, received_ns: Int64, rows: Bools) -> Bools:
-    """Of ``rows``, the last one of each (message, device, vital), by time as stated and sequence.
+    """Of ``rows``, the last one of each (message, device, vital), by time as stated and sequence; single values before
+    averages.
 
     A message whose clock lay further back against its arrival than that of another message of the batch comes from the
     device's memory, and has no such row: a live clock and its arrivals run alike.
@@ -170,7 +191,8 @@ def _newest(columns: Columns, stated_ns: Int64, device: Int64, received_ns: Int6
     index = np.flatnonzero(rows)
     if not len(index):
         return found
-    keys = (columns.seq[index], stated_ns[index], columns.message[index], columns.vital[index], device[index])
+    single = columns.statistic[index] == Statistic.SINGLE
+    keys = (columns.seq[index], stated_ns[index], single, columns.message[index], columns.vital[index], device[index])
     order = index[np.lexsort(keys)]
     begins = (np.diff(device[order]) != 0) | (np.diff(columns.vital[order]) != 0)
     last = np.append(begins | (np.diff(columns.message[order]) != 0), True)

@@ -76,6 +76,13 @@ class WearTable:
         """The device's row; the row of never-worn devices if the registry does not know the device."""
         return self.rows.get(device, len(self.parts) - 1)
 
+    def wearer(self, device: str, time_ns: int) -> str:
+        """Who wore a device at a time; empty for nobody."""
+        row = self.row(device)
+        held = (self.first_ns[row] <= time_ns) & (time_ns < self.end_ns[row])
+        column = np.flatnonzero(held & (np.arange(len(held)) < self.parts[row]))
+        return self.patients[self.patient[row, column[0]]] if len(column) else ""
+
     def ahead_ns(self, devices: Sequence[str]) -> npt.NDArray[np.int64]:
         """How far the clock of each device is known to be ahead; 0 where that is not known."""
         known = (self.ahead.get(device) for device in devices)

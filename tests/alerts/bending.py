@@ -101,16 +101,22 @@ class Bent:
         self.fold()
 
     def told(self, of: Format) -> list[str]:
-        """Rules of what pages somebody with S1, or asks a person for a review, about a format's device or patient."""
-        device, patient = self.devices[name_of(of)], self.patients[name_of(of)]
+        """Rules of what pages somebody with S1, or is a review of S1 that somebody owns, by a format's device."""
         found = []
-        for one in self.events:
-            if one.patient != patient and one.rule != f"review:unclaimed:{device}":
-                continue
+        for one in self._about(of):
             pages = one.page and one.severity is Severity.S1 and one.state is AlertState.ACTIVE_UNACK
-            if pages or (one.rule.startswith("review:") and one.kind == "raised"):
+            owned = one.rule.startswith("review:") and one.severity is Severity.S1 and bool(one.role)
+            if pages or (owned and one.kind == "raised"):
                 found.append(one.rule)
         return found
+
+    def reviewed(self, of: Format) -> bool:
+        """Whether somebody owns a review, however urgent."""
+        return any(one.rule.startswith("review:") and one.kind == "raised" and one.role for one in self._about(of))
+
+    def _about(self, of: Format) -> Iterator[AlertEvent]:
+        device, patient = self.devices[name_of(of)], self.patients[name_of(of)]
+        return (one for one in self.events if one.patient == patient or one.rule == f"review:unclaimed:{device}")
 
     def visible(self) -> dict[int, Counter[ShownIn]]:
         """Where each message is shown, by its ordinal."""

@@ -91,9 +91,9 @@ class Desk:
     def stale(self, at: float, what: Subject) -> list[AlertEvent]:
         return self._keep(self.book.stale(key(what), ns(at), Report(text="no readings")))
 
-    def review(self, at: float, what: Subject, age: float = HOUR) -> list[AlertEvent]:
+    def review(self, at: float, what: Subject) -> list[AlertEvent]:
         report = Report(({"vital": "spo2", "value": 70.0},), ("late",), "severe, but late")
-        return self._keep(self.book.review(what, ns(at), report, int(age) * S))
+        return self._keep(self.book.review(what, ns(at), report))
 
     def status(
         self, at: float, status: str, start: float | None = None, check: float | None = None, patient: str = "p_1"

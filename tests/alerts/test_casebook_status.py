@@ -17,7 +17,7 @@ CHECK = subject("technical:resume_check")
 
 def test_a_late_severe_value_is_a_task_for_a_nurse() -> None:
     desk = Desk()
-    (event,) = desk.review(0, S1, age=72 * HOUR)
+    (event,) = desk.review(0, S1)
     assert told([event]) == ["raised/active_unack"], "on the list of the nurse, who is not interrupted"
     assert (event.rule, event.severity, event.role) == ("review:one", Severity.S3, "nurse")
     assert (event.due_ns, event.quality) == (ns(4 * HOUR), ("late",))
@@ -60,12 +60,6 @@ def test_a_review_asks_for_no_new_measurement() -> None:
     desk = Desk()
     desk.review(0, subject("one", 1, spot=True, recheck_s=900))
     assert desk.ack(10, REVIEW_1)[0].due_ns is None
-
-
-def test_old_history_gives_nobody_a_task() -> None:
-    desk = Desk()
-    assert desk.review(0, S1, age=72 * HOUR + 1) == []
-    assert desk.book.open_alerts() == []
 
 
 def test_a_review_does_not_keep_a_current_alert_from_paging() -> None:

@@ -174,7 +174,16 @@ def test_an_alarm_older_than_the_paging_age_is_reviewed(monitor: Monitor) -> Non
     [task] = monitor.alarm(ago_s=901)
     assert (task.rule, task.page) == ("review:monitor:spo2", False)
     assert task.text.endswith("high priority: it came too late to page")
-    assert not monitor.alarm(ident="al_02", ago_s=73 * 3600), "older than 72 hours it is history"
+
+
+@pytest.mark.parametrize("days", [4, 40, 4000])
+def test_an_alarm_of_whatever_age_is_in_a_list(monitor: Monitor, days: int) -> None:
+    """A clock that is days behind looks like an alarm of days ago."""
+    [task] = monitor.alarm(ago_s=days * 86_400)
+    assert (task.rule, task.kind, task.role) == ("review:monitor:spo2", "raised", "nurse")
+    [more] = monitor.alarm(ident="al_02", ago_s=days * 86_400 - 60)
+    assert (more.alert, more.kind) == (task.alert, "added")
+    assert not monitor.alarm(ident="al_02", ago_s=days * 86_400 - 60), "it repeats itself"
 
 
 @pytest.mark.parametrize("year_s", [0, 946_684_800], ids=["1970", "2000"])

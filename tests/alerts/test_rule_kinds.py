@@ -454,12 +454,20 @@ class TestCombinations:
 
 
 class TestLateValues:
-    @pytest.mark.parametrize("flag", [Flag.LATE, Flag.REPLAYED, Flag.CLOCK_SUSPECT])
-    def test_an_urgent_value_that_comes_too_late_is_a_task(self, flag: Flag) -> None:
+    @pytest.mark.parametrize(
+        ("flag", "why"),
+        [
+            (Flag.LATE, "(low), 5 hours old: it came too late to page"),
+            (Flag.REPLAYED, "(low), 5 hours old: it came too late to page"),
+            (Flag.CLOCK_SUSPECT, "(low), device clock wrong: nobody knows when it was measured, so it does not page"),
+            (Flag.CLOCK_SUSPECT | Flag.LATE, "(low), device clock wrong: it came too late to page"),
+        ],
+    )
+    def test_an_urgent_value_that_comes_too_late_is_a_task(self, flag: Flag, why: str) -> None:
         ward = own(RULE | {"severity": "S1"})
         (event,) = ward.read(0, 80.0, flags=int(flag), received_ns=at(5 * HOUR))
         assert (event.kind, event.rule, event.severity) == ("raised", f"review:{A}", Severity.S3)
-        assert "it came too late to page" in event.text
+        assert event.text.endswith(why)
         assert kinds(ward.read(60, 79.0, flags=int(flag), received_ns=at(5 * HOUR))) == ["added"], "one task"
 
     @pytest.mark.parametrize(("age_h", "told"), [(72, True), (72.01, False)])

@@ -7,9 +7,17 @@ import pytest
 
 from alerts.engine import Engine
 from alerts.programmes.controls import check_control, read_body
-from alerts.rules.unclaimed import UnclaimedBody, unclaimed_quality, unclaimed_rule, unclaimed_text, unclaimed_value
+from alerts.rules.unclaimed import (
+    OtherPatientBody,
+    UnclaimedBody,
+    unclaimed_quality,
+    unclaimed_rule,
+    unclaimed_severity,
+    unclaimed_text,
+    unclaimed_value,
+)
 from vitals.errors import InvalidRequest, NotFound
-from vitals.glossary import ControlKind, Flag
+from vitals.glossary import ControlKind, Flag, Severity
 from vitals.model import Control
 from vitals.records import Alert
 
@@ -34,10 +42,26 @@ def changed(**members: object) -> UnclaimedBody:
         (changed(vital="temp", value=39.14, flags=0, reason="two_wearers"),
          "Body temperature 39.1 °C from device meter-1, and nobody knows whose it is (its time fits two wearers): "
          "find the person, then assign the readings"),
+        (changed(vital="bp_sys", value=220.0, flags=0, reason="no_time", assigned=True),
+         "Systolic blood pressure 220 mmHg from device meter-1. The device is assigned, but its clock is not set, or "
+         "it did not send its time, so nobody knows when this was measured: look at the patient who wears it, then "
+         "assign the readings"),
+        (changed(vital="spo2", value=84.0, flags=int(Flag.CLOCK_SUSPECT), reason="no_wearer", assigned=True),
+         "Oxygen saturation 84 % from device meter-1. The device is assigned, but its clock is wrong, so nobody knows "
+         "when this was measured: look at the patient who wears it, then assign the readings"),
+        (changed(vital="spo2", value=84.0, flags=0, reason="no_wearer", assigned=True),
+         "Oxygen saturation 84 % from device meter-1, and nobody knows whose it is (nobody is recorded as its wearer): "
+         "find the person, then assign the readings"),
     ],
 )  # fmt: skip
 def test_the_text_says_what_was_seen_where_and_what_to_do(body: UnclaimedBody, text: str) -> None:
     assert unclaimed_text(body) == text
+
+
+def test_an_extreme_is_as_urgent_as_if_its_patient_were_known() -> None:
+    assert unclaimed_severity(LO) is Severity.S1
+    assert unclaimed_severity(changed(reason="code_conflict")) is Severity.S2, "which vital sign it is is not known"
+    assert unclaimed_severity(OtherPatientBody("monitor-1", 5, ["7"])) is Severity.S2
 
 
 def test_value_quality_and_rule_are_those_of_the_reading() -> None:

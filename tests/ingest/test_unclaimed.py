@@ -58,7 +58,7 @@ def test_what_is_told_names_value_flags_receipt_and_items(world: World) -> None:
     waiting = world.service.unassigned()
     assert control.body == {
         "device": "d", "vital": "spo2", "value": 60.0, "flags": int(Flag.SUSPECT), "received_ns": now_ns,
-        "reason": "no_wearer", "items": [item.id for item in waiting],
+        "reason": "no_wearer", "items": [item.id for item in waiting], "assigned": False,
     }  # fmt: skip
     assert len(waiting) == 2
 
@@ -165,3 +165,12 @@ def test_what_is_told_is_in_the_transaction_of_the_readings(world: World) -> Non
         tx.connection.execute("DROP TRIGGER no")
     world.drain()
     assert len(told(world)) == 1
+
+
+def test_a_cuff_whose_clock_is_not_set_is_said_to_be_assigned(world: World) -> None:
+    world.worn("cuff", "ble_blood_pressure")
+    payload = struct.pack("<BHHHHBBBBBH", 0x16, 220, 130, 160, 0, 0, 0, 0, 0, 0, 73) + bytes(2)
+    world.send(world.message("cuff", payload, "ble_blood_pressure", "2a35"))
+    world.drain()
+    (control,) = told(world)
+    assert (control.body["vital"], control.body["reason"], control.body["assigned"]) == ("bp_sys", "no_time", True)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -42,6 +42,18 @@ def test_the_value_of_an_open_alert_is_never_hidden(ward: Ward, watched: Watched
     page.goto(f"{ward.running.ready['http']}/#/patient/{patient}")
     expect(page.locator('[data-vital="spo2"] .value b')).to_have_text("70")
     expect(page.locator('[data-vital="spo2"] .before')).to_contain_text("was 97")
+
+
+def test_of_two_values_of_one_time_the_one_of_the_open_alert_is_shown(ward: Ward, watched: Watched) -> None:
+    ward.admit("Two Values", "twice-1", limit(90))
+    page = sign_in(ward, watched)
+    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    for value in (70, 97):
+        ward.publish("twice-1", f'{{"vital":"spo2","value":{value},"unit":"%","time":"{at}"}}')
+    value = page.locator("table.ward tbody tr", has_text="Two Values").locator('td[data-label="SpO₂"] .value')
+    for _ in ("by the stream", "by the answer"):
+        expect(value.locator("b")).to_have_text("70")
+        page.reload()
 
 
 def test_a_reading_of_the_repeated_hour_says_which_pass(ward: Ward, watched: Watched, picture: Picture) -> None:

@@ -133,7 +133,15 @@ function takeReading(reading) {
   if (!held) state.latest.set(reading.patient, (held = new Map()));
   const known = held.get(reading.vital) ?? {};
   held.set(reading.vital, known);
-  if (!known[trust] || later(reading, known[trust]) >= 0) known[trust] = reading;
+  const before = known[trust];
+  // Another measurement of the same time stays beside it: an open alert may be about that one.
+  const twins = before?.time === reading.time;
+  if (before && later(reading, before) < 0) {
+    if (twins) before.twin = reading;
+    return;
+  }
+  known[trust] = reading;
+  if (twins) reading.twin = before.seq === reading.seq ? before.twin : before;
 }
 
 /** Whether the time of a reading is not certain: its device's clock is wrong, or nothing says when it was measured. */
@@ -148,7 +156,18 @@ function trustOf(reading) {
 
 const later = (one, other) => Date.parse(one.time) - Date.parse(other.time) || one.seq - other.seq;
 const newestOf = (readings) => readings.filter(Boolean).reduce((best, one) => (best && later(best, one) >= 0 ? best : one), undefined);
-const isAlerting = (patient, vital) => openAlerts(patient).some((alert) => alert.values.some((one) => one.vital === vital));
+const toldOf = (patient, vital) => openAlerts(patient).flatMap((alert) => alert.values.filter((one) => one.vital === vital));
+
+/** Of several readings of one time, the one that an open alert is about. */
+function alertedOf(patient, vital, reading) {
+  const told = reading.twin ? toldOf(patient, vital) : [];
+  for (let one = reading; one && told.length; one = one.twin) {
+    if (told.some((value) => value.time === one.time && value.value === one.value)) return one;
+  }
+  return reading;
+}
+
+const isAlerting = (patient, vital) => toldOf(patient, vital).length > 0;
 
 /** The reading of a vital sign that is shown, by the rule of `GET /latest`: a value of certain time that is not stale,
  *  then such an average, else the newest; one of uncertain time carries the newest of certain time as `trusted`. Under
@@ -159,8 +178,9 @@ export function latestOf(patient, vital) {
   const certain = [held.value, held.average].filter(Boolean);
   const newest = newestOf([...certain, held.doubted]);
   const current = certain.find((one) => !isStale(one));
-  if (current && (Date.parse(newest.time) <= Date.parse(current.time) || !isAlerting(patient, vital))) return current;
-  return isUncertain(newest) && certain.length ? { ...newest, trusted: newestOf(certain) } : newest;
+  const newer = Date.parse(newest.time) > Date.parse(current?.time);
+  if (current && !(newer && isAlerting(patient, vital))) return alertedOf(patient, vital, current);
+  return isUncertain(newest) && certain.length ? { ...newest, trusted: newestOf(certain) } : alertedOf(patient, vital, newest);
 }
 
 /** Every vital sign of a patient that was ever measured. */

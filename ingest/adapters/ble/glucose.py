@@ -194,6 +194,5 @@ ADAPTER = Adapter(
     decode=decode,
     max_payload=carriage.MAX_PAYLOAD,
     settings=glucose_context.SETTINGS,
-    stored_kinds=frozenset({"2a18"}),
     files=carriage.files("2a18"),
 )
