@@ -10,6 +10,7 @@ import pandas as pd
 
 from alerts.glucose import metrics
 from alerts.glucose.episodes import EPISODES, RECOVERED, level_1_only, summary
+from alerts.glucose.variability import DEFINITIONS, variability
 from vitals.catalog import BY_KEY
 from vitals.days import wall_ns, zone_at
 from vitals.errors import InvalidRequest
@@ -44,7 +45,7 @@ def glucose_report(store: Store, patient: Patient, zones: Sequence[DatedZone], s
     sensor, left_out = _usable(_read(store, patient, "glucose_isf", start_ns, end_ns))
     blood, _ = _usable(_read(store, patient, "glucose_bg", start_ns, end_ns))
     frame = metrics.trace(sensor)
-    measured = metrics.metrics(frame)
+    measured = pd.concat([metrics.metrics(frame), variability(frame, zones)])
     known = frame["value"].dropna()
     found = None if frame.empty else metrics.gri_zone(float(measured["gri"]))
     return {
@@ -61,6 +62,7 @@ def glucose_report(store: Store, patient: Patient, zones: Sequence[DatedZone], s
             "left_out": left_out,
         },
         "metrics": {name: _number(value) for name, value in measured.items()} | {"n": len(known), "gri_zone": found},
+        "definitions": dict(DEFINITIONS),
         "adult_targets": {name: f"{sign} {limit:g}" for name, (sign, limit) in metrics.ADULT_TARGETS.items()},
         "agp": _profile(frame, zones),
         "episodes": _episodes(frame),

@@ -109,7 +109,12 @@ def _metrics(found: Record, unit: str) -> Table:
         ("GMI", "gmi_mmol_mol", _digits(0, " mmol/mol")),
         ("SD", "sd_mg_dl", mass),
         ("CV", "cv_percent", percent),
-        ("MAGE", "mage_mg_dl", mass),
+        (f"MAGE of {metrics['mage_days']:.0f} days", "mage_mg_dl", mass),
+        ("MODD", "modd_mg_dl", mass),
+        ("CONGA(1)", "conga_1_mg_dl", mass),
+        ("ADRR", "adrr", index),
+        ("eA1c", "ea1c_percent", percent),
+        ("J-index", "j_index", index),
         ("low risk (LBGI)", "lbgi", index),
         ("high risk (HBGI)", "hbgi", index),
         (f"glycaemia risk (GRI), zone {metrics['gri_zone']}", "gri", _digits(0)),
@@ -120,6 +125,7 @@ def _metrics(found: Record, unit: str) -> Table:
     table.add_row("days worn", str(enough["days_worn"]), "14")
     for title, name, shown in rows:
         table.add_row(title, shown(metrics[name]), _target(targets, name))
+    table.caption = f"MAGE: {found['definitions']['mage_mg_dl']}."
     return table
 
 
