@@ -255,13 +255,18 @@ def on_patients_clock(time: "pd.Series[pd.Timestamp]", zones: Sequence[DatedZone
     return shown
 
 
+def with_ends(frame: pd.DataFrame) -> "pd.Series[float]":
+    """The values, LO and HI at the end of the sensor's range."""
+    return frame["value"].fillna(frame["side"].map({-1: _LOW, 1: _HIGH}))
+
+
 def agp(frame: pd.DataFrame, zones: Sequence[DatedZone], *, bin_minutes: int = 15) -> pd.DataFrame:
     """The ambulatory glucose profile: percentiles (columns ``p5`` ... ``p95``, mg/dL, linear) by time of day.
 
     Index: minutes since midnight on the patient's clock, so that a change to summer time moves no meal; only bins with
     readings. Unsmoothed.
     """
-    value = frame["value"].fillna(frame["side"].map({-1: _LOW, 1: _HIGH}))
+    value = with_ends(frame)
     local = on_patients_clock(frame["time"], zones)
     minute = (local.dt.hour * 60 + local.dt.minute) // bin_minutes * bin_minutes
     ranks = np.array(PERCENTILES) / 100

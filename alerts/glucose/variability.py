@@ -70,7 +70,7 @@ def mage(frame: pd.DataFrame, zones: Sequence[DatedZone] = ()) -> "pd.Series[flo
             legs.append(found)
     every = np.concatenate(legs)
     return pd.Series({
-        "mage_mg_dl": _mean(np.array(means)), "mage_days": float(len(means)),
+        "mage_mg_dl": _mean(np.array(means)), "mage_days": float(len(means)) or np.nan,
         "mage_plus_mg_dl": _mean(every[every > 0]), "mage_minus_mg_dl": _mean(-every[every < 0]),
     })  # fmt: skip
 
