@@ -170,7 +170,8 @@ def _forecast(frame: pd.DataFrame, zones: Sequence[DatedZone], end_ns: int) -> J
         return out | {"reason": "no_current_reading"}
     last = made[-1]
     return out | {
-        "at": rfc3339(int(time_ns[last]) + AHEAD_MIN * MINUTE_NS), "model": ForecastModel(found.model[last]).name.lower(),
+        "at": rfc3339(int(time_ns[last]) + AHEAD_MIN * MINUTE_NS),
+        "model": ForecastModel(found.model[last]).name.lower(),
         "value_mg_dl": _number(found.guess[last]), "low_mg_dl": _number(found.low[last]),
         "high_mg_dl": _number(found.high[last]),
     }  # fmt: skip

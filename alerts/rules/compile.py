@@ -163,17 +163,19 @@ def _overridden(
 
 
 def _score(adopted: tuple[Adopted, ...]) -> spec.CompiledScore | None:
-    """What the scores of the patient need; the programme named first says how a vital is measured."""
+    """What the patient's scores need, as the first programme measures it; a rule of a score takes all its inputs."""
     protocols = [protocol for one in adopted for protocol in one.protocols]
     declared = [protocol.score for protocol in protocols if protocol.score is not None]
-    if not declared and not any(_asks_score(rule) for protocol in protocols for rule in protocol.rules):
+    asked = any(_asks_score(rule) for protocol in protocols for rule in protocol.rules)
+    if not declared and not asked:
         return None
     measures: dict[str, bool] = {}
     for one in adopted:
         for key, mode in one.measures().items():
             measures.setdefault(key, mode == Mode.CONTINUOUS)
+    usual = {key: BY_KEY[key].mode is Mode.CONTINUOUS for keys in SOURCES.values() for key in keys if asked}
     return spec.CompiledScore(
-        tuple(sorted(measures.items())),
+        tuple(sorted((usual | measures).items())),
         any(settings.assume_air for settings in declared),
         any(settings.assume_alert for settings in declared),
     )

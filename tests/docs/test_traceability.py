@@ -34,7 +34,7 @@ WANTED: Final = [
     "N4a", "N4b", "N4c", "N4d", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
     *(f"U2{letter}" for letter in "abcdef"),
     *(f"U1{letter}" for letter in "abcde"),
-    "U5a", "U5b", "U5c", "U5d",
+    "U4a", "U4b", "U5a", "U5b", "U5c", "U5d",
     "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f",
 ]  # fmt: skip
 ROWS: Final = {
