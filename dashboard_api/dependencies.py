@@ -43,7 +43,7 @@ class PatientRegistry(Registry, Protocol):
 
 class BacktestOrder(NamedTuple):
     """A backtest that somebody asks for; ``against`` None is what is in force. ``measured``: each reading as if it had
-    come when it was measured."""
+    come when it was measured; ``events``: labelled onsets as (patient, time)."""
 
     author: str
     protocol: object
@@ -52,6 +52,7 @@ class BacktestOrder(NamedTuple):
     start_ns: int
     end_ns: int
     measured: bool
+    events: tuple[tuple[str, int], ...] = ()
 
 
 class Backtests(Protocol):

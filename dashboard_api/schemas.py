@@ -16,6 +16,8 @@ DEFAULT_POINTS: Final = 2_000
 MAX_REPORT_DAYS: Final = 92
 DEFAULT_REPORT_DAYS: Final = 14
 MAX_BACKTEST_PATIENTS: Final = 5_000
+MAX_EVENTS: Final = 100_000
+"""Labelled onsets of one backtest."""
 _YEAR_MIN: Final = 366 * 24 * 60
 _LONGEST_SHIFT_S: Final = 100 * 366 * 86_400
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -206,8 +208,16 @@ class Shelf(Body):
     reason: Annotated[Text, Field(min_length=1)]
 
 
+class LabelledEvent(Body):
+    """When something began with a patient, as a person or a study labelled it."""
+
+    patient: Token
+    time: Time
+
+
 class NewBacktest(Body):
-    """``protocol`` and ``against``: a protocol document, or a list of limits. No ``patients`` means all."""
+    """``protocol`` and ``against``: a protocol document, or a list of limits. No ``patients`` means all. ``events``:
+    labelled onsets, for sensitivity."""
 
     protocol: dict[str, Any] | list[Any]
     against: dict[str, Any] | list[Any] | None = None
@@ -215,6 +225,7 @@ class NewBacktest(Body):
     from_: Time | None = Field(default=None, alias="from")
     to: Time | None = None
     as_measured: bool = False
+    events: Annotated[list[LabelledEvent], Field(max_length=MAX_EVENTS)] = []
 
 
 class Owner(Body):

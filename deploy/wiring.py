@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from deploy.layout import Layout
 from vitals.log.local import LocalLog
 from vitals.ports import PatientCheck, Registry, Store
-from vitals.record_numbers import RecordNumbers
 from vitals.steady import SteadyClock
 from vitals.vault import IdentityVault, Vault
 
@@ -103,6 +102,7 @@ def open_core(layout: Layout, settings: "Settings") -> Core:
     from ingest.journal.identities import Journal  # noqa: PLC0415
     from ingest.metrics import IngestMetrics  # noqa: PLC0415
     from ingest.writer import StoreWriter  # noqa: PLC0415
+    from vitals.record_numbers import RecordNumbers  # noqa: PLC0415
 
     given = {device: {"code_map": text} for device, text in settings.hl7.code_maps().items()}
     vault = open_vault(layout, settings)

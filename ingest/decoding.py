@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import structlog
 
 from ingest import quarantine
 from ingest.adapter import Adapter, Context, Decoded, ReadingsBuilder, Reject
@@ -13,7 +12,6 @@ from vitals.glossary import Reason
 from vitals.model import Message
 
 Mark = TypeVar("Mark", np.int64, np.bool_)
-_log = structlog.get_logger(__name__)
 
 
 def decode(adapter: Adapter, messages: Sequence[Message], contexts: Sequence[Context]) -> Decoded:
@@ -22,7 +20,10 @@ def decode(adapter: Adapter, messages: Sequence[Message], contexts: Sequence[Con
         return quarantine.sound(adapter.decode(messages, contexts), len(messages))
     except Exception as error:  # noqa: BLE001 - a third party's adapter may fail in any way; the others go on
         if len(messages) == 1:
-            _log.error("adapter_failed", adapter=adapter.name, version=adapter.version, error=type(error).__name__)
+            import structlog  # noqa: PLC0415 - `adapter try`, which decodes one payload, does not load it
+
+            log = structlog.get_logger(__name__)
+            log.error("adapter_failed", adapter=adapter.name, version=adapter.version, error=type(error).__name__)
             reject = Reject(0, Reason.ADAPTER_ERROR, type(error).__name__)
             return Decoded(ReadingsBuilder().build(), rejects=(reject,))
     # One of them breaks the adapter: find it by halves, so that one bad message costs log2(n) calls, not n.

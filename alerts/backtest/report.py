@@ -1,7 +1,8 @@
 """A backtest in numbers: the alerts of each rule, new and gone alerts, and how reliable the result is.
 
 Rates are per day, or week, of a patient with any reading. The budget is that of clinical.md 5.2: less than one
-interruptive alert per patient-week, and more than half of all alerts not from fewer than 5 % of the patients.
+interruptive alert per patient-week, more than half of all alerts not from fewer than 5 % of the patients, and no rule
+with more than ``MOST_PROMOTIONS``.
 """
 
 from bisect import bisect_right
@@ -10,8 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
-import msgspec
-
+from alerts.backtest.figures import (
+    BacktestResult,
+    Comparison,
+    Data,
+    Item,
+    Noisy,
+    PatientRow,
+    RuleRow,
+    RuleSetFigures,
+    Telling,
+)
+from alerts.backtest.labelled import Onset, detection
 from alerts.backtest.run import Coverage, PatientData, Raised, RuleSet, RuleSetOutcome, Span
 from vitals.catalog import BY_CODE
 from vitals.glossary import Severity
@@ -20,141 +31,21 @@ from vitals.times import SECOND_NS, rfc3339
 NEAR_NS: Final = 30 * 60 * 1_000_000_000
 """Alerts of two rule sets are the same event when their times in alarm are no further apart."""
 BUDGET_PER_WEEK: Final = 1.0
+MOST_PROMOTIONS: Final = 0.2
+"""S1 for want of a second reading, of one rule in a patient-week: more is a burden of its own."""
 FEW_PATIENTS: Final = 0.05
-HOW: Final = (
-    "An alert is new, or gone, when the other rules raised none for the same patient about the same vital sign and "
-    "side whose time in alarm overlaps it or is less than 30 minutes away."
-)
-ASSUMED: Final = (
-    "every alert is acknowledged a minute after it spoke",
-    "nobody did anything else because of an alert: pages that repeat what was told are counted apart",
-    "delays elapse in steps of 30 seconds",
-)
 _NAMED: Final = 5
 _SIDES: Final = ("candidate", "reference")
 
 
-class RuleRow(msgspec.Struct):
-    """One rule in one severity. ``alarm_s``: from raised to ended, all alerts together. Near misses are those of the
-    rule, in the row of its gravest severity."""
-
-    rule: str
-    severity: str
-    alerts: int
-    pages: int
-    patients: int
-    alerts_per_patient_day: float | None
-    alarm_s: float
-    near_misses: int
-
-
-class Noisy(msgspec.Struct):
-    """The fewest ``patients`` that make more than half of all alerts, and their ``share`` of all with readings."""
-
-    patients: list[str]
-    count: int
-    share: float | None
-
-
-class RuleSetFigures(msgspec.Struct):
-    """What one rule set said. ``repeats`` are pages again, for what nobody did; ``interruptive`` counts alerts that
-    paged; ``within_budget`` is None without any day."""
-
-    name: str
-    alerts: int
-    pages: int
-    repeats: int
-    interruptive: int
-    near_misses: int
-    alarm_s: float
-    by_severity: dict[str, int]
-    alerts_per_patient_week: float | None
-    pages_per_patient_week: float | None
-    interruptive_per_patient_week: float | None
-    within_budget: bool | None
-    noisiest: Noisy
-    rules: list[RuleRow]
-
-
-class Comparison(msgspec.Struct):
-    """``change_percent`` is that of pages; the counts by rule name the rules that raised what is new or gone."""
-
-    change_percent: float | None
-    kept: int
-    new: int
-    gone: int
-    new_by_rule: dict[str, int]
-    gone_by_rule: dict[str, int]
-    how: str = HOW
-
-
-class Data(msgspec.Struct):
-    """The readings that were judged. ``late`` came after their paging age; ``unjudged`` says why readings were not.
-
-    ``days_without`` are days between the first and the last of a patient without any reading.
-    """
-
-    patients: int
-    patients_with_readings: int
-    readings: int
-    judged: int
-    late: int
-    unjudged: dict[str, int]
-    patient_days: int
-    days_without: int
-
-
-class PatientRow(msgspec.Struct):
-    """One patient: [candidate, reference] alerts, pages and near misses."""
-
-    patient: str
-    readings: int
-    days: int
-    days_without: int
-    alerts: list[int]
-    pages: list[int]
-    near_misses: list[int]
-
-
-class Item(msgspec.Struct):
-    """One alert on the timeline; ``match`` is ``kept``, ``new`` (candidate) or ``gone`` (reference)."""
-
-    side: str
-    match: str
-    patient: str
-    rule: str
-    severity: str
-    raised: str
-    ended: str | None
-    pages: int
-    repeats: int
-    episodes: int
-    text: str
-
-
-class BacktestResult(msgspec.Struct):
-    """A whole backtest. Times are RFC 3339. ``timeline`` is by patient and time."""
-
-    start: str
-    end: str
-    replayed: str
-    candidate: RuleSetFigures
-    reference: RuleSetFigures
-    compared: Comparison
-    data: Data
-    warnings: list[str]
-    patients: list[PatientRow]
-    timeline: list[Item]
-    assumed: tuple[str, ...] = ASSUMED
-
-
 def report(
     span: Span, patients: Sequence[str], coverage: Coverage, rules: Sequence[RuleSet],
-    outcomes: Sequence[RuleSetOutcome], *, measured: bool,
+    outcomes: Sequence[RuleSetOutcome], *, measured: bool, events: Sequence[Onset] = (),
 ) -> BacktestResult:  # fmt: skip
-    """The result of candidate and reference, in this order. ``measured``: readings came when they were measured."""
+    """The result of candidate and reference, in this order. ``measured``: readings came when they were measured;
+    ``events`` are labelled onsets."""
     days = sum(len(one.days) for one in coverage.patients.values())
-    candidate, reference = (_side(outcome, len(coverage.patients), days) for outcome in outcomes)
+    candidate, reference = (_side(outcome, len(coverage.patients), days, events) for outcome in outcomes)
     ours, theirs = (outcome.alerts for outcome in outcomes)
     matches = compared(ours, theirs, span.end_ns)
     timeline = [
@@ -210,13 +101,15 @@ def _until(one: Raised, end_ns: int) -> int:
     return max(one.raised_ns, end_ns if one.ended_ns is None else one.ended_ns)
 
 
-def _side(outcome: RuleSetOutcome, patients: int, days: int) -> RuleSetFigures:
+def _side(outcome: RuleSetOutcome, patients: int, days: int, events: Sequence[Onset]) -> RuleSetFigures:
     alerts = outcome.alerts
     pages, interruptive = sum(one.pages for one in alerts), sum(one.pages > 0 for one in alerts)
     severities = Counter(Severity(one.severity).name for one in alerts)
     weekly = _per(interruptive * 7, days)
     noisiest = _noisiest(alerts, patients)
     crowded = noisiest.share is None or noisiest.share >= FEW_PATIENTS or patients * FEW_PATIENTS < 1
+    rules = _rules(outcome, days)
+    promoting = [row.rule for row in rules if (row.promotions_per_patient_week or 0.0) > MOST_PROMOTIONS]
     return RuleSetFigures(
         name=outcome.name, alerts=len(alerts), pages=pages, repeats=sum(one.repeats for one in alerts),
         interruptive=interruptive,
@@ -224,8 +117,9 @@ def _side(outcome: RuleSetOutcome, patients: int, days: int) -> RuleSetFigures:
         by_severity={word.name: severities.get(word.name, 0) for word in Severity},
         alerts_per_patient_week=_per(len(alerts) * 7, days), pages_per_patient_week=_per(pages * 7, days),
         interruptive_per_patient_week=weekly,
-        within_budget=None if weekly is None else weekly < BUDGET_PER_WEEK and crowded,
-        noisiest=noisiest, rules=_rules(outcome, days),
+        promotions_per_patient_week=_per(sum(one.promotions for one in alerts) * 7, days), promoting=promoting,
+        within_budget=None if weekly is None else weekly < BUDGET_PER_WEEK and crowded and not promoting,
+        noisiest=noisiest, rules=rules, detection=detection(events, alerts, days) if events else None,
     )  # fmt: skip
 
 
@@ -239,11 +133,15 @@ def _rules(outcome: RuleSetOutcome, days: int) -> list[RuleRow]:
         RuleRow(
             rule=rule, severity=Severity(severity).name, alerts=len(found), pages=sum(one.pages for one in found),
             patients=len({one.patient for one in found}), alerts_per_patient_day=_per(len(found), days),
-            alarm_s=_seconds(found), near_misses=missed.pop(rule, 0),
+            alarm_s=_seconds(found), near_misses=missed.pop(rule, 0), promotions=sum(one.promotions for one in found),
+            promotions_per_patient_week=_per(sum(one.promotions for one in found) * 7, days),
         )
         for (severity, rule), found in sorted(grouped.items())
     ]  # fmt: skip
-    return rows + [RuleRow(rule, "", 0, 0, 0, _per(0, days), 0.0, count) for rule, count in sorted(missed.items())]
+    return rows + [
+        RuleRow(rule, "", 0, 0, 0, _per(0, days), 0.0, count, 0, _per(0, days))
+        for rule, count in sorted(missed.items())
+    ]
 
 
 def _missed(outcome: RuleSetOutcome) -> Counter[str]:
@@ -353,6 +251,7 @@ def _item(side: str, match: str, one: Raised) -> Item:
         side=side, match=match, patient=one.patient, rule=one.rule, severity=Severity(one.severity).name,
         raised=_second(one.raised_ns), ended=None if one.ended_ns is None else _second(one.ended_ns),
         pages=one.pages, repeats=one.repeats, episodes=one.episodes, text=one.text,
+        history=[Telling(_second(at_ns), Severity(severity).name, text) for at_ns, severity, text in one.history],
     )  # fmt: skip
 
 

@@ -90,6 +90,7 @@ class _Tried:
         self._watched: list[Watched] = []
         self._programmes: dict[str, ProgrammeVersion] = {}
         self._contexts: dict[str, PatientContext] = {}
+        self._silences: set[str] = set()
         self._delay_ns = self._history_ns = 0
 
     def adopt(self, body: Mapping[str, Any]) -> None:
@@ -116,6 +117,7 @@ class _Tried:
         compiled = compile_protocols(adopted, context, overrides)
         self.gated += [(read.patient, rule, reason) for rule, reason in compiled.gated]
         self.gated += [(read.patient, trouble.face.name, _NO_DEVICES) for trouble in compiled.troubles]
+        self._silences.update(silence.face.name for silence in compiled.silences)
         self._watched += [Watched(read.patient, rule, needs) for rule, needs in _needs(compiled)]
         for rule in compiled.rules:
             self._lasts(rule)
@@ -134,8 +136,9 @@ class _Tried:
     def done(self) -> RuleSet:
         """What grew."""
         return RuleSet(
-            self.name, tuple(self._controls), tuple(self._watched), tuple(self.gated), self._delay_ns, self._history_ns
-        )
+            self.name, tuple(self._controls), tuple(self._watched), tuple(self.gated), self._delay_ns, self._history_ns,
+            tuple(sorted(self._silences)),
+        )  # fmt: skip
 
     def _say(self, kind: ControlKind, body: Mapping[str, Any]) -> None:
         self._controls.append(Control(kind, self._at_ns, AUTHOR, dict(body)))

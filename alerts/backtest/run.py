@@ -18,7 +18,7 @@ from alerts.engine import Engine
 from alerts.judging.silence import LONGEST_BEAT_NS
 from vitals.catalog import CODE_SPACE
 from vitals.errors import InvalidRequest
-from vitals.glossary import NOT_SCORED, AlertState, Basis, ControlKind, Flag, Statistic
+from vitals.glossary import NOT_SCORED, TELLING, AlertState, Basis, ControlKind, Flag, Severity, Statistic
 from vitals.model import COLUMNS, Control, Entry, Tick, VitalBatch
 from vitals.records import AlertEvent
 from vitals.times import DAY_NS, MINUTE_NS, NO_TIME
@@ -51,7 +51,7 @@ class RuleSet(NamedTuple):
     """Rules as the control entries that put them in force. ``gated``: (patient, rule, why it does not apply).
 
     ``longest_delay_ns`` is how long after the last reading a rule may still speak, ``history_ns`` how much history the
-    rules need before they can judge.
+    rules need before they can judge, ``silences`` the rules about readings that do not come.
     """
 
     name: str
@@ -60,22 +60,29 @@ class RuleSet(NamedTuple):
     gated: tuple[tuple[str, str, str], ...] = ()
     longest_delay_ns: int = 0
     history_ns: int = 0
+    silences: tuple[str, ...] = ()
 
 
 class Span(NamedTuple):
-    """Alerts that are raised in ``start_ns <= time < end_ns`` count; readings from ``from_ns`` on prepare them."""
+    """Alerts that are raised in ``start_ns <= time < end_ns`` count; readings from ``from_ns`` on prepare them.
+
+    ``whole``: nothing is known of a patient after the last reading, as in a file; silence is not told from there on.
+    """
 
     start_ns: int
     end_ns: int
     from_ns: int
+    whole: bool = False
 
 
 class Raised(msgspec.Struct, array_like=True):
     """One alert of a replay. ``severity`` is the highest that it had, ``ended_ns`` None while it held at the end.
 
-    ``pages`` counts calls because it began, came back or got worse, ``repeats`` those because nobody did anything.
-    ``alarm_ns`` is the time from raised to ended, all its episodes together; ``family`` what it is about, for
-    comparing.
+    ``text`` is its sentence when it was last told, ``history`` (time, severity, sentence) of each telling in order.
+    ``pages`` counts calls because it began, came back or got worse, ``repeats`` those because nobody did anything,
+    ``promotions`` those that became S1 because no second reading came. ``read_ns`` is the time of the newest reading
+    behind it, ``silent`` that it is about readings that do not come. ``alarm_ns`` is the time from raised to ended, all
+    its episodes together; ``family`` what it is about, for comparing.
     """
 
     patient: str
@@ -91,6 +98,10 @@ class Raised(msgspec.Struct, array_like=True):
     ended_ns: int | None = None
     since_ns: int | None = None
     asked: bool = False
+    promotions: int = 0
+    read_ns: int = NO_TIME
+    silent: bool = False
+    history: list[tuple[int, int, str]] = msgspec.field(default_factory=list)
 
 
 class RuleSetOutcome(msgspec.Struct, array_like=True):
@@ -138,6 +149,8 @@ class RuleSetReplay:
         self._alerts: dict[str, Raised] = {}
         self._answers: list[tuple[int, str]] = []
         self._before: dict[str, dict[str, int]] = {}
+        self._silences = frozenset(rules.silences)
+        self._heard_ns: dict[str, int] = {}
         self._started, self._over = span.from_ns >= span.start_ns, False
         self._next_tick_ns = span.from_ns // TICK_NS * TICK_NS
         self._now_ns = self._next_tick_ns
@@ -155,6 +168,11 @@ class RuleSetReplay:
         for number, start in enumerate(starts[:-1]):
             self._pass(int(beat[start]) * TICK_NS)
             self._apply(part(batch, start, starts[number + 1]))
+        if self._span.whole:
+            there = batch.patient >= 0
+            last = np.full(len(batch.patients), NO_TIME, dtype=np.int64)
+            np.maximum.at(last, batch.patient[there], batch.received_ns[there])
+            self._heard_ns.update((one, int(at)) for one, at in zip(batch.patients, last, strict=True) if at > NO_TIME)
 
     def finish(self) -> RuleSetOutcome:
         """Let every delay elapse that began before the end."""
@@ -163,13 +181,17 @@ class RuleSetReplay:
         near = {patient: self._engine.near_misses_by_rule(patient) for patient in self._patients}
         self._over = True
         self._pass(end_ns + max(self._rules.longest_delay_ns, LAST_WORDS_NS) + TICK_NS)
-        alerts = [one for one in self._alerts.values() if one.raised_ns >= self._span.start_ns]
+        alerts = [one for one in self._alerts.values() if one.raised_ns >= self._span.start_ns and self._known(one)]
         for one in alerts:
             if one.since_ns is not None:
                 one.alarm_ns += max(0, end_ns - one.since_ns)
         missed = {patient: _since(found, self._before.get(patient, {})) for patient, found in near.items()}
         kept = {patient: found for patient, found in missed.items() if found}
         return RuleSetOutcome(self._rules.name, alerts, kept, self._engine.position)
+
+    def _known(self, one: Raised) -> bool:
+        """Whether readings tell of it: in a file a silence behind a patient's last one is the end of the file."""
+        return not (self._span.whole and one.silent) or one.raised_ns < self._heard_ns.get(one.patient, NO_TIME)
 
     def _pass(self, until_ns: int) -> None:
         """Every tick up to ``until_ns``."""
@@ -196,15 +218,19 @@ class RuleSetReplay:
         found = self._alerts.get(event.alert)
         fresh = found is None
         if found is None:
-            if self._over and event.rule.startswith("silence:"):
+            silent = event.rule in self._silences or event.rule.startswith("silence:")
+            if self._over and silent:
                 # Nothing is known of what came after the end.
                 return
             if len(self._alerts) >= MOST_ALERTS:
                 raise InvalidRequest("protocol", f"raises more than {MOST_ALERTS} alerts: take fewer patients or days")
             rule = event.rule.removesuffix(CONFIRM_SUFFIX)
             found = Raised(event.patient, rule, family_of(event), int(event.severity), event.at_ns, event.text)
+            found.silent = silent
             self._alerts[event.alert] = found
         worse = event.severity < found.severity
+        if event.kind in TELLING:
+            self._tell(found, event, worse)
         found.severity = min(found.severity, int(event.severity))
         begins = fresh or worse or (found.since_ns is None and not self._over)
         if event.page and event.state is AlertState.ACTIVE_UNACK:
@@ -214,6 +240,14 @@ class RuleSetReplay:
         if event.state in _WANTS_ANSWER and not found.asked:
             found.asked = True
             heapq.heappush(self._answers, (max(event.at_ns, self._now_ns) + ANSWERED_AFTER_NS, event.alert))
+
+    @staticmethod
+    def _tell(found: Raised, event: AlertEvent, worse: bool) -> None:
+        """Note what is said now. Worse without a newer reading: time alone made it S1."""
+        read_ns = max((value["time_ns"] for value in event.values), default=NO_TIME)
+        found.promotions += worse and event.severity == Severity.S1 and read_ns <= found.read_ns
+        found.read_ns, found.text = max(found.read_ns, read_ns), event.text
+        found.history.append((event.at_ns, int(event.severity), event.text))
 
     def _time(self, found: Raised, event: AlertEvent) -> None:
         """Count the time between raised and ended; after the end of the readings nothing ends."""

@@ -25,7 +25,8 @@ def start_backtest(deps: Deps, caller: Caller, body: NewBacktest) -> Response:
     """Start a backtest of the readings that arrived in `from <= time < to` (default: the last 7 days). `protocol` is a
     protocol document or a list of limits; `against` is another one, or by default the rules in force. Without
     `patients` all patients are judged. 202 with an id; 409 while another backtest runs. With `as_measured` each reading
-    is judged as if it had arrived when it was measured."""
+    is judged as if it had arrived when it was measured. With `events`, labelled onsets, the result has the sensitivity
+    of each rule set by severity: an onset is found when an alert was told from 60 minutes before to 10 after it."""
     chosen = tuple(deps.registry.patient(token).id for token in dict.fromkeys(body.patients))
     patients = chosen or tuple(one.id for one in deps.registry.patients() if not is_canary(one.id))
     start_ns, end_ns = _period(deps, body)
@@ -33,7 +34,13 @@ def start_backtest(deps: Deps, caller: Caller, body: NewBacktest) -> Response:
         raise InvalidRequest(
             "patients", f"more than {MAX_PATIENT_DAYS} days of patients: name fewer, or a shorter time"
         )
-    order = BacktestOrder(caller.name, body.protocol, body.against, patients, start_ns, end_ns, body.as_measured)
+    events = tuple((one.patient, parse_time(one.time, "events")) for one in body.events)
+    strange = {patient for patient, _ in events} - {*patients}
+    if strange:
+        raise InvalidRequest("events", f"{len(strange)} patients are not among those of the backtest")
+    order = BacktestOrder(
+        caller.name, body.protocol, body.against, patients, start_ns, end_ns, body.as_measured, events
+    )
     begun = deps.backtests.start(order)
     if begun is None:
         return problem(409, "a backtest is running")

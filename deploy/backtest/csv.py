@@ -5,26 +5,27 @@ it is known, ``received``. Times are RFC 3339 or milliseconds since 1970; values
 could not measure, or the words of an enumeration. Patients are plain labels.
 """
 
-import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 
+from alerts.backtest.labelled import Onset
 from alerts.backtest.report import report
 from alerts.backtest.rules import HISTORY_NS, Decisions, rule_set
-from alerts.backtest.run import Coverage, RuleSet, RuleSetReplay, Span, as_measured, lockstep
-from dashboard_api.times import parse_time
+from alerts.backtest.run import Coverage, RuleSet, RuleSetOutcome, RuleSetReplay, Span, as_measured, lockstep
 from deploy.backtest import NO_RULES
+from deploy.backtest.table import WrongCell, rows_of, time_of
 from ingest.quality import cross_flags, late_flags, range_flags
 from vitals.catalog import BY_CODE, BY_KEY, Vital, accepts
 from vitals.errors import InvalidRequest
 from vitals.glossary import Flag
 from vitals.model import COLUMNS, VitalBatch
-from vitals.times import MILLISECOND_NS, NO_TIME
+from vitals.times import NO_TIME
 from vitals.units import UNIT_BY_CODE, UNIT_BY_NAME, to_canonical
 
 SHORT: Final = ("time", "value")
@@ -35,38 +36,39 @@ ONE_PATIENT: Final = "patient"
 _BEYOND: Final[Mapping[str, Flag]] = {
     "lo": Flag.BELOW_RANGE, "low": Flag.BELOW_RANGE, "hi": Flag.ABOVE_RANGE, "high": Flag.ABOVE_RANGE,
 }  # fmt: skip
-_LONGEST_MS: Final = 2**63 // MILLISECOND_NS - 1
-
-
-class _Wrong(Exception):
-    """A cell that cannot be read."""
-
-    def __init__(self, column: str, problem: str) -> None:
-        super().__init__(problem)
-        self.column, self.problem = column, problem
 
 
 class _Reader:
     """Rows as columns of numbers; vocabularies grow as rows come."""
 
-    def __init__(self, vital: str | None, unit: str | None) -> None:
-        self.said = vital, unit
+    def __init__(self, header: Sequence[str], vital: str | None, unit: str | None) -> None:
+        self._said = [ONE_PATIENT, vital, unit]
+        self._columns = [header.index(name) if name in header else -1 for name in ("patient", "vital", "unit")]
+        self._time, self._value = header.index("time"), header.index("value")
+        self._received = header.index(RECEIVED) if RECEIVED in header else -1
         self.patients: dict[str, int] = {}
         self.rows: list[tuple[int, int, int, int, float, int, int]] = []
         """(patient, vital, unit, time_ns, reported, flags, received_ns)"""
 
-    def take(self, row: Mapping[str, str]) -> None:
-        patient = row.get("patient", ONE_PATIENT).strip()
-        if not patient or not patient.isprintable():
-            raise _Wrong("patient", "is empty or has control characters")
-        vital, unit = _measure(row.get("vital", self.said[0]), row.get("unit", self.said[1]))
-        time_ns = _time(row["time"], "time")
-        value, flags = _value(row["value"], vital)
-        received_ns = _time(row[RECEIVED], RECEIVED) if RECEIVED in row else time_ns
+    def take(self, row: Sequence[str]) -> None:
+        label, key, name = (said if at < 0 else row[at] for at, said in zip(self._columns, self._said, strict=True))
+        number = self.patients.get(label or "")
+        if number is None:
+            number = self._patient(label or "")
+        vital, unit = _measure(key, name)
+        time_ns = time_of(row[self._time], "time")
+        value, flags = _value(row[self._value], vital)
+        received_ns = time_ns if self._received < 0 else time_of(row[self._received], RECEIVED)
         if received_ns < time_ns:
-            raise _Wrong(RECEIVED, "is before the measurement")
-        number = self.patients.setdefault(patient, len(self.patients))
+            raise WrongCell(RECEIVED, "is before the measurement")
         self.rows.append((number, vital.code, unit, time_ns, value, flags, received_ns))
+
+    def _patient(self, label: str) -> int:
+        """The number of a patient, by its label without the spaces around it."""
+        patient = label.strip()
+        if not patient or not patient.isprintable():
+            raise WrongCell("patient", "is empty or has control characters")
+        return self.patients.setdefault(patient, len(self.patients))
 
 
 def read(path: Path, vital: str | None, unit: str | None) -> VitalBatch:
@@ -75,31 +77,18 @@ def read(path: Path, vital: str | None, unit: str | None) -> VitalBatch:
     Raises:
         InvalidRequest: no such file, a wrong header, or the first cell that cannot be read, by row and column.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, strict=True)
-            header = [name.strip().lower() for name in next(rows, [])]
-            _check_header(header, vital, unit)
-            reader = _Reader(vital, unit)
-            for number, row in _numbered(rows):
-                if len(row) != len(header):
-                    raise InvalidRequest("--csv", f"row {number}: {len(row)} cells, the header has {len(header)}")
-                try:
-                    reader.take(dict(zip(header, row, strict=True)))
-                except _Wrong as wrong:
-                    raise InvalidRequest("--csv", f"row {number}, column {wrong.column}: {wrong.problem}") from wrong
-    except OSError as error:
-        raise InvalidRequest("--csv", f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidRequest("--csv", f"{path}: is no CSV file in UTF-8") from error
+    table = rows_of(path, "--csv")
+    _, header = next(table)
+    _check_header(header, vital, unit)
+    reader = _Reader(header, vital, unit)
+    for number, row in table:
+        try:
+            reader.take(row)
+        except WrongCell as wrong:
+            raise InvalidRequest("--csv", f"row {number}, column {wrong.column}: {wrong.problem}") from wrong
     if not reader.rows:
         raise InvalidRequest("--csv", f"{path}: no rows")
     return _batch(reader, late=RECEIVED in header)
-
-
-def _numbered(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, numbered as an editor does: the header is 1."""
-    return ((number, row) for number, row in enumerate(rows, 2) if row)
 
 
 def _check_header(header: Sequence[str], vital: str | None, unit: str | None) -> None:
@@ -113,26 +102,15 @@ def _check_header(header: Sequence[str], vital: str | None, unit: str | None) ->
         raise InvalidRequest("--vital", f"a file of {','.join(SHORT)} needs --vital and --unit")
 
 
+@lru_cache(maxsize=1024)
 def _measure(key: str | None, unit: str | None) -> tuple[Vital, int]:
     vital = BY_KEY.get((key or "").strip())
     if vital is None or vital.panel:
-        raise _Wrong("vital", "is no vital sign of the catalogue")
+        raise WrongCell("vital", "is no vital sign of the catalogue")
     name = (unit or "").strip()
     if not accepts(vital, name):
-        raise _Wrong("unit", f"does not measure {vital.key}")
+        raise WrongCell("unit", f"does not measure {vital.key}")
     return vital, UNIT_BY_NAME[name].code
-
-
-def _time(text: str, column: str) -> int:
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        if len(text) > 15 or int(text) > _LONGEST_MS:
-            raise _Wrong(column, "milliseconds since 1970 beyond the year 2261")
-        return int(text) * MILLISECOND_NS
-    try:
-        return parse_time(text, column)
-    except InvalidRequest as error:
-        raise _Wrong(column, str(error).removeprefix(f"{column}: ")) from error
 
 
 def _value(text: str, vital: Vital) -> tuple[float, int]:
@@ -144,11 +122,11 @@ def _value(text: str, vital: Vital) -> tuple[float, int]:
     try:
         number = float(word)
     except ValueError as error:
-        raise _Wrong("value", "is no number") from error
+        raise WrongCell("value", "is no number") from error
     if not math.isfinite(number):
-        raise _Wrong("value", "is no finite number")
+        raise WrongCell("value", "is no finite number")
     if vital.values and number not in range(len(vital.values)):
-        raise _Wrong("value", f"is none of {', '.join(vital.values)}")
+        raise WrongCell("value", f"is none of {', '.join(vital.values)}")
     return number, 0
 
 
@@ -185,7 +163,7 @@ def _canonical(columns: Mapping[str, Any]) -> Any:
 
 class Asked(NamedTuple):
     """What is asked of a file: (vital, unit) where it does not say them, patients (none: all), the rules to try and
-    those to compare with, clinical context of all patients."""
+    those to compare with, clinical context of all patients, labelled onsets (patient, time)."""
 
     measure: tuple[str | None, str | None]
     patients: Sequence[str]
@@ -193,6 +171,7 @@ class Asked(NamedTuple):
     against: Any | None
     context: Mapping[str, Any]
     measured: bool
+    events: Sequence[tuple[str, int]] = ()
 
 
 def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
@@ -207,7 +186,8 @@ def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
     if asked.measured:
         batch = as_measured(batch)
     patients = tuple(asked.patients) or batch.patients
-    span = Span(int(batch.received_ns[0]), int(batch.received_ns[-1]) + 1, int(batch.received_ns[0]))
+    events = [Onset(*one) for one in asked.events if one[0] in patients]
+    span = Span(int(batch.received_ns[0]), int(batch.received_ns[-1]) + 1, int(batch.received_ns[0]), whole=True)
     context = {"version": 1, "reason": "assumed"} | dict(asked.context)
     known = Decisions(contexts={one: {"patient": one} | context for one in patients} if asked.context else {})
     at_ns = span.start_ns - HISTORY_NS
@@ -216,6 +196,9 @@ def replay_file(path: Path, asked: Asked) -> dict[str, Any]:
         RuleSet(NO_RULES, ()) if asked.against is None else rule_set("against", asked.against, patients, known, at_ns),
     )
     coverage = Coverage(span)
-    outcomes = lockstep([batch], coverage, [RuleSetReplay(one, span, patients) for one in rules])
+    # A set without rules says nothing: it needs no replay.
+    outcomes = lockstep([batch], coverage, [RuleSetReplay(one, span, patients) for one in rules if one.controls])
+    outcomes += [RuleSetOutcome(one.name, [], {}, 0) for one in rules if not one.controls]
     measured = asked.measured or bool((batch.received_ns == batch.time_ns).all())
-    return dict(msgspec.to_builtins(report(span, patients, coverage, rules, outcomes, measured=measured)))
+    result = report(span, patients, coverage, rules, outcomes, measured=measured, events=events)
+    return dict(msgspec.to_builtins(result))

@@ -8,7 +8,9 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from alerts.backtest.report import BacktestResult, Item, report
+from alerts.backtest.figures import BacktestResult, Item
+from alerts.backtest.labelled import Onset
+from alerts.backtest.report import report
 from alerts.backtest.rules import HISTORY_NS, Decisions, in_force, rule_set
 from alerts.backtest.run import Coverage, RuleSet, Span, as_measured
 from dashboard_api.dependencies import BacktestOrder
@@ -150,4 +152,5 @@ class BacktestDesk:
             with self._lock:
                 self._workers = None
             workers.close()
-        return report(span, order.patients, coverage, rules, outcomes, measured=order.measured)
+        events = [Onset(*one) for one in order.events if span.start_ns <= one[1] < span.end_ns]
+        return report(span, order.patients, coverage, rules, outcomes, measured=order.measured, events=events)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, show, show_list
 from deploy.layout import DEFAULT_DATA_DIR
@@ -36,7 +35,9 @@ def _all() -> "dict[str, Adapter]":
 
 
 def _known(name: str) -> "Adapter":
-    found = _all().get(name)
+    from ingest.adapters import BUILT_IN, built_in  # noqa: PLC0415
+
+    found = built_in(name) if name in BUILT_IN else _all().get(name)
     if found is None:
         raise NotFound("adapter", name)
     return found
@@ -185,6 +186,8 @@ def _read(payload: str, as_hex: bool) -> bytes:
 
 def _print(result: Mapping[str, Any]) -> None:
     """Tables as people read them; an empty part is one line."""
+    from rich.console import Console  # noqa: PLC0415 - for tables only
+
     console = Console()
     for title, rows, columns in (
         ("Readings", [_row(reading) for reading in result["readings"]],
@@ -243,6 +246,8 @@ def new_adapter(
     if as_json:
         show({"name": name, "folder": str(Path.cwd() / name), "files": files})
         return
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console(highlight=False)
     console.print(f"Created {name}/ with {', '.join(files)}", soft_wrap=True)
     for step in (

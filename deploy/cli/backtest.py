@@ -17,13 +17,14 @@ from deploy.backtest import NO_RULES
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, show
 from deploy.layout import DEFAULT_DATA_DIR
 from vitals.errors import InvalidRequest, VitalgateError
-from vitals.times import HOUR_S
+from vitals.times import HOUR_S, rfc3339
 
 Record = Mapping[str, Any]
 _NAMES: Final = {"in force": "those in force", "against": "the others"}
 SHOWN: Final = 1000
 """Alerts of the timeline in the JSON."""
-_COLUMNS: Final = ("rule", "sev", "alerts", "pages", "a day", "patients", "in alarm", "near misses")
+_COLUMNS: Final = ("rule", "sev", "alerts", "pages", "a day", "patients", "in alarm", "near misses", "unanswered")
+_CURVE: Final = ("up to", "found", "sensitivity", "95 % interval", "lead", "alerts a week", "of them outside")
 _POLL_S: Final = 0.2
 
 
@@ -53,6 +54,9 @@ def backtest(
     assume: Annotated[
         list[str] | None, typer.Option(help="Clinical context of all patients of a --csv, such as age_band=adult.")
     ] = None,
+    events_file: Annotated[
+        Path | None, typer.Option("--events", help="Labelled onsets (CSV: patient,time): says how many alerts found.")
+    ] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -61,22 +65,18 @@ def backtest(
     rules = document(protocol, "--protocol")
     other = None if against is None else document(against, "--against")
     chosen = [token.strip() for token in patients.split(",") if token.strip()]
+    events = _onsets(events_file)
     if csv_file is not None:
         if start is not None or end is not None:
             raise InvalidRequest("--csv", "is judged whole: without --from and --to")
         kernels.use(data_dir.absolute() if data_dir.is_dir() else None)
-        # numba loads in a second; --help must not wait for it
-        from deploy.backtest.csv import Asked, replay_file  # noqa: PLC0415
-
-        asked = Asked((vital, unit), chosen, rules, other, _context(assume or []), as_measured)
-        result = replay_file(csv_file, asked)
-        items = result.pop("timeline")
-        timeline: Record = {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
+        asked = (vital, unit), chosen, rules, other, _context(assume or []), as_measured, events
+        result, timeline = _of_file(csv_file, *asked)
     else:
         if vital is not None or unit is not None or assume:
             raise InvalidRequest("--assume" if assume else "--vital", "is for --csv")
         body = {"protocol": rules, "against": other, "patients": chosen, "from": start, "to": end}
-        body["as_measured"] = as_measured
+        body |= {"as_measured": as_measured, "events": [{"patient": one, "time": rfc3339(at)} for one, at in events]}
         result, timeline = _of_store(data_dir, config, body)
     if as_json:
         show({**result, "timeline": timeline})
@@ -98,6 +98,25 @@ def document(path: Path, option: str) -> Any:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise InvalidRequest(option, f"{path}: is no {kind}: {error}") from error
+
+
+def _onsets(file: Path | None) -> list[tuple[str, int]]:
+    """Labelled onsets of a file; none without one."""
+    if file is None:
+        return []
+    from deploy.backtest.table import read_events  # noqa: PLC0415 - numpy
+
+    return read_events(file)
+
+
+def _of_file(file: Path, *asked: Any) -> tuple[dict[str, Any], Record]:
+    """``asked`` are the members of ``Asked``."""
+    # numba loads in a second; --help must not wait for it
+    from deploy.backtest.csv import Asked, replay_file  # noqa: PLC0415
+
+    result = replay_file(file, Asked(*asked))
+    items = result.pop("timeline")
+    return result, {"items": items[:SHOWN], "next": str(SHOWN) if len(items) > SHOWN else None}
 
 
 def _of_store(data_dir: Path, config: Path | None, body: Record) -> tuple[dict[str, Any], Record]:
@@ -137,6 +156,7 @@ def words(result: Record) -> Iterator[str | Table]:
     else:
         yield from _verdict(result)
         yield from (_rules(side) for side in (candidate, reference) if side["rules"])
+        yield from (_detection(side) for side in (candidate, reference) if side["detection"] and side["rules"])
         if reference["name"] != NO_RULES:
             yield from _changes(result["compared"])
         yield from _noisy(candidate, data)
@@ -151,9 +171,15 @@ def _verdict(result: Record) -> Iterator[str]:
     interruptive = f"{candidate['interruptive_per_patient_week']:.2f}"
     budget = "within" if candidate["within_budget"] else "over"
     yield (
-        f"Alerts that interrupt somebody: {interruptive} a week per patient, {budget} the budget (less than 1, and not "
-        "most of them from a few patients)."
+        f"Alerts that interrupt somebody: {interruptive} a week per patient, {budget} the budget (less than 1, not "
+        "most of them from a few patients, and no rule that a missing second reading makes urgent more often than once "
+        "in five weeks)."
     )
+    if candidate["promoting"]:
+        yield f"Urgent for want of a second reading too often: {', '.join(candidate['promoting'])}."
+    if reference["name"] != NO_RULES:
+        those = "within" if reference["within_budget"] else "over"
+        yield f"{_title(reference['name'])}: {reference['interruptive_per_patient_week']:.2f}, {those} the budget."
     if candidate["repeats"]:
         yield f"Pages that repeat what was told, since nobody did anything: {candidate['repeats']}."
     other = "" if reference["name"] == NO_RULES else f" ({reference['name']}: {reference['near_misses']})"
@@ -179,7 +205,25 @@ def _rules(side: Record) -> Table:
     for row in side["rules"]:
         table.add_row(
             row["rule"], row["severity"], str(row["alerts"]), str(row["pages"]), f"{row['alerts_per_patient_day']:.2f}",
-            str(row["patients"]), f"{row['alarm_s'] / HOUR_S:.1f} h", str(row["near_misses"]),
+            str(row["patients"]), f"{row['alarm_s'] / HOUR_S:.1f} h", str(row["near_misses"]), str(row["promotions"]),
+        )  # fmt: skip
+    return table
+
+
+def _detection(side: Record) -> Table:
+    found = side["detection"]
+    title = (
+        f"{_title(side['name'])}: {_count(found['events'], 'labelled onset')}, found from 60 min before to 10 min after"
+    )
+    table = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="bold")
+    for column in _CURVE:
+        table.add_column(column, justify="right")
+    for one in found["curve"]:
+        lead = "–" if one["lead_s"] is None else f"{one['lead_s'] / 60:.0f} min"
+        table.add_row(
+            one["severity"], str(one["hits"]), f"{100 * one['sensitivity']:.0f} %",
+            f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %",
+            lead, f"{one['alerts_per_patient_week']:.2f}", f"{one['outside_per_patient_week']:.2f}",
         )  # fmt: skip
     return table
 

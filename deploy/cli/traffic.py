@@ -24,8 +24,8 @@ from rich.progress import (
 )
 
 from deploy.cli.shared import AsJson, ConfigFile, DataDir, control, locate, show
-from deploy.layout import DEFAULT_DATA_DIR
-from vitals.errors import BackendError, InvalidRequest
+from deploy.layout import DEFAULT_DATA_DIR, Layout
+from vitals.errors import BackendError, InvalidRequest, NotFound
 from vitals.times import DAY_NS
 
 _LEAD_NS = 1_000_000_000
@@ -166,6 +166,8 @@ def _owner(root: Path, config: Path | None, *, running: bool) -> Iterator[None]:
     if running:
         yield
         return
+    if not Layout(root).registry.exists():
+        raise NotFound("data directory", str(root))
     command = [sys.executable, "-m", "deploy.cli.main", "up", "--data-dir", str(root), "--http", "127.0.0.1:0"]
     command += ["--mqtt", "127.0.0.1:0", *([] if config is None else ["--config", str(config)])]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:

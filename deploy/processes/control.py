@@ -7,9 +7,9 @@ import http.client
 import json as json_text
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urljoin
 
 from deploy import kernels
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 BASE = "/api/v1/"
+BEGINNINGS: Final = ("patients", "devices", "tokens")
+"""Collections whose first member begins a data directory; anything else in a folder without one is a mistyped path."""
 
 
 class ApiAnswer(NamedTuple):
@@ -122,7 +124,7 @@ def ask_owner(layout: Layout) -> Iterator[ApiClient]:
     yield ApiClient(send, live=True)
 
 
-def ask_app(app: "ASGIApp") -> ApiClient:
+def _to(app: "ASGIApp") -> Send:
     """The way to an API in this process."""
     import asyncio  # noqa: PLC0415 - a command that talks to an owner needs neither
 
@@ -134,25 +136,39 @@ def ask_app(app: "ASGIApp") -> ApiClient:
             answer = await client.request(method, target, content=body, headers=headers)
         return ApiAnswer(answer.status_code, answer.reason_phrase, answer.content)
 
-    return ApiClient(lambda *sent: asyncio.run(request(*sent)), live=False)
+    return lambda *sent: asyncio.run(request(*sent))
 
 
 @contextmanager
 def open_control(layout: Layout, settings: "Settings") -> Iterator[ApiClient]:
-    """The way into a data directory.
+    """The way into a data directory. The first patient, device or token begins one; no other request does.
 
     Raises:
         BackendError: another process holds the directory but its control socket does not answer.
+        NotFound: by a request, when there is no data directory.
     """
     if layout.lock("owner").held():
         with ask_owner(layout) as owner:
             yield owner
         return
+    with ExitStack() as opened:
+        app: list[Send] = []
+
+        def send(method: str, target: str, body: bytes | None) -> ApiAnswer:
+            if not app:
+                if not layout.registry.exists() and not (method == "POST" and target.removeprefix(BASE) in BEGINNINGS):
+                    raise NotFound("data directory", str(layout.root))
+                app.append(_to(opened.enter_context(_idle(layout, settings))))
+            return app[0](method, target, body)
+
+        yield ApiClient(send, live=False)
+
+
+def _idle(layout: Layout, settings: "Settings") -> AbstractContextManager["ASGIApp"]:
     kernels.use(layout.root)
     from deploy.processes.offline import idle_api  # noqa: PLC0415 - a command that talks to an owner needs no backends
 
-    with idle_api(layout, settings) as app:
-        yield ask_app(app)
+    return idle_api(layout, settings)
 
 
 def options(api: ApiClient) -> "Options":

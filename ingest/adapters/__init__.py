@@ -5,44 +5,41 @@ entry-point group ``vitalgate.adapters``.
 """
 
 import re
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
 from typing import Any, Final
 
 from ingest.adapter import Adapter
-from ingest.adapters.ble import battery, blood_pressure, cgm, glucose, heart_rate, plx, scale, thermometer
-from ingest.adapters.documents import apple_health, clarity, health_auto_export
-from ingest.adapters.fhir import r4
-from ingest.adapters.hl7 import v2
-from ingest.adapters.hubs import json_readings
-from ingest.adapters.omh import data_points
-from ingest.adapters.vendors import dexcom, fitbit, ihealth, nightscout, withings
 from vitals.catalog import BY_KEY
 from vitals.errors import ConfigError
 
 GROUP: Final = "vitalgate.adapters"
 
-BUILT_IN: Final[tuple[Adapter, ...]] = (
-    json_readings.ADAPTER,
-    glucose.ADAPTER,
-    plx.ADAPTER,
-    heart_rate.ADAPTER,
-    clarity.ADAPTER,
-    r4.ADAPTER,
-    data_points.ADAPTER,
-    dexcom.ADAPTER,
-    nightscout.ADAPTER,
-    withings.ADAPTER,
-    fitbit.ADAPTER,
-    ihealth.ADAPTER,
-    health_auto_export.ADAPTER,
-    v2.ADAPTER,
-    blood_pressure.ADAPTER,
-    cgm.ADAPTER,
-    thermometer.ADAPTER,
-    scale.ADAPTER,
-    battery.ADAPTER,
-    apple_health.ADAPTER,
-)
+BUILT_IN: Final[Mapping[str, str]] = MappingProxyType({
+    "json": "hubs.json_readings",
+    "ble_glucose": "ble.glucose",
+    "ble_plx": "ble.plx",
+    "ble_heart_rate": "ble.heart_rate",
+    "clarity": "documents.clarity",
+    "fhir": "fhir.r4",
+    "omh": "omh.data_points",
+    "dexcom": "vendors.dexcom",
+    "nightscout": "vendors.nightscout",
+    "withings": "vendors.withings",
+    "fitbit": "vendors.fitbit",
+    "ihealth": "vendors.ihealth",
+    "health_auto_export": "documents.health_auto_export",
+    "hl7v2": "hl7.v2",
+    "ble_blood_pressure": "ble.blood_pressure",
+    "ble_cgm": "ble.cgm",
+    "ble_thermometer": "ble.thermometer",
+    "ble_scale": "ble.scale",
+    "ble_battery": "ble.battery",
+    "apple_health": "documents.apple_health",
+})  # fmt: skip
+"""Adapter name -> module of this package. A command loads those that it uses."""
 
 _NAME: Final = re.compile(r"[a-z0-9_]{1,32}", re.ASCII)
 """What a topic may carry (docs/reference/mqtt.md)."""
@@ -75,13 +72,19 @@ def _load(entry_point: EntryPoint) -> Adapter:
     return adapter
 
 
+def built_in(name: str) -> Adapter:
+    """The adapter of this package with that name. Raises ``KeyError`` when there is none."""
+    adapter: Adapter = import_module(f"{__name__}.{BUILT_IN[name]}").ADAPTER
+    return adapter
+
+
 def load_adapters() -> dict[str, Adapter]:
     """Adapter name -> adapter: the built-in ones, then those of installed packages by entry-point name.
 
     Raises:
         ConfigError: an entry point does not load, is no adapter, or takes a name that is taken.
     """
-    adapters = {adapter.name: adapter for adapter in BUILT_IN}
+    adapters = {name: built_in(name) for name in BUILT_IN}
     for entry_point in sorted(entry_points(group=GROUP), key=lambda found: (found.name, found.value)):
         adapter = _load(entry_point)
         if adapter.name in adapters:

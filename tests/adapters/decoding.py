@@ -8,7 +8,7 @@ from functools import wraps
 from typing import Any
 
 from ingest.adapter import Adapter, Alarm, Columns, Context, Decoded, SourceClock
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from vitals.catalog import BY_CODE, BY_KEY
 from vitals.glossary import Flag, Statistic
 from vitals.model import Message
@@ -30,7 +30,7 @@ def declaring(adapter: Adapter) -> Adapter:
     return replace(adapter, decode=decode)
 
 
-ADAPTERS = {adapter.name: declaring(adapter) for adapter in BUILT_IN}
+ADAPTERS = {adapter.name: declaring(adapter) for adapter in map(built_in, BUILT_IN)}
 DEFAULT_KINDS = {
     "json": "",
     "ble_glucose": "2a18",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.adapter import Adapter
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from tests.adapters.decoding import ADAPTERS, DEFAULT_KINDS, assert_sound, decode, decode_all, message
 from vitals.glossary import Reason
 
@@ -17,7 +17,7 @@ CASES = Path(__file__).parent / "cases"
 MUTATIONS = 20_000
 
 
-@pytest.mark.parametrize("adapter", BUILT_IN, ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", [*map(built_in, BUILT_IN)], ids=lambda adapter: adapter.name)
 @settings(derandomize=True, max_examples=400, deadline=None)
 @given(st.data())
 def test_arbitrary_bytes(adapter: Adapter, data: st.DataObject) -> None:
@@ -27,7 +27,7 @@ def test_arbitrary_bytes(adapter: Adapter, data: st.DataObject) -> None:
     assert_sound(decode_all(batch), batch)
 
 
-@pytest.mark.parametrize("adapter", [adapter.name for adapter in BUILT_IN])
+@pytest.mark.parametrize("adapter", [*BUILT_IN])
 @settings(derandomize=True, max_examples=50, deadline=None)
 @given(kind=st.text(max_size=40))
 def test_arbitrary_kinds(adapter: str, kind: str) -> None:
@@ -64,7 +64,7 @@ def seed_kind(path: Path) -> str:
 def test_twenty_thousand_mutated_payloads() -> None:
     random_ = random.Random(20_240_310)
     accepted = rejected = 0
-    for adapter in BUILT_IN:
+    for adapter in map(built_in, BUILT_IN):
         seeds = [
             (seed_kind(path), path.read_bytes()[:2_000]) for path in sorted(CASES.glob(f"{adapter.name}/*/input.*"))
         ]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingest.adapter import Context
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from tests.adapters.decoding import ADAPTERS, assert_sound, shown
 from vitals.model import Message
 
@@ -37,12 +37,12 @@ def test_golden_case(case: Path) -> None:
 
 
 def test_every_adapter_has_golden_cases_and_every_folder_an_adapter() -> None:
-    assert {path.parent.name for path in FOUND} == {adapter.name for adapter in BUILT_IN}
-    assert {path.name for path in CASES.iterdir()} == {adapter.name for adapter in BUILT_IN}
+    assert {path.parent.name for path in FOUND} == {*BUILT_IN}
+    assert {path.name for path in CASES.iterdir()} == {*BUILT_IN}
 
 
 def test_golden_cases_cover_every_kind_and_every_device_vital() -> None:
-    for adapter in BUILT_IN:
+    for adapter in map(built_in, BUILT_IN):
         cases = [load(case) for case in FOUND if case.parent.name == adapter.name]
         assert {message.kind for message, _, _ in cases} >= adapter.kinds.keys() - {""}, adapter.name
         seen = {reading["vital"] for _, _, expected in cases for reading in expected["readings"]}
@@ -52,7 +52,7 @@ def test_golden_cases_cover_every_kind_and_every_device_vital() -> None:
 
 
 def test_all_cases_of_an_adapter_decode_alike_in_one_batch() -> None:
-    for adapter in BUILT_IN:
+    for adapter in map(built_in, BUILT_IN):
         cases = [load(case) for case in FOUND if case.parent.name == adapter.name]
         together = adapter.decode([message for message, _, _ in cases], [context for _, context, _ in cases])
         for number, (_, _, expected) in enumerate(cases):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.adapters import BUILT_IN, GROUP, load_adapters
+from ingest.adapters import BUILT_IN, GROUP, built_in, load_adapters
 from vitals.catalog import BY_KEY
 from vitals.errors import ConfigError
 
@@ -46,13 +46,14 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def test_built_in_names_are_unique_and_declare_what_exists() -> None:
-    names = [adapter.name for adapter in BUILT_IN]
-    assert sorted(names) == [
+    assert sorted(BUILT_IN) == [
         "apple_health", "ble_battery", "ble_blood_pressure", "ble_cgm", "ble_glucose", "ble_heart_rate",
         "ble_plx", "ble_scale", "ble_thermometer", "clarity", "dexcom", "fhir", "fitbit", "health_auto_export",
         "hl7v2", "ihealth", "json", "nightscout", "omh", "withings",
     ]  # fmt: skip
-    for adapter in BUILT_IN:
+    for name in BUILT_IN:
+        adapter = built_in(name)
+        assert adapter.name == name
         assert adapter.vitals <= BY_KEY.keys(), adapter.name
         assert not any(BY_KEY[key].panel for key in adapter.vitals), adapter.name
         assert adapter.kinds
@@ -62,13 +63,13 @@ def test_built_in_names_are_unique_and_declare_what_exists() -> None:
 
 
 def test_without_other_packages_there_are_the_built_in_ones() -> None:
-    assert load_adapters() == {adapter.name: adapter for adapter in BUILT_IN}
+    assert load_adapters() == {name: built_in(name) for name in BUILT_IN}
 
 
 def test_an_installed_adapter_is_loaded(install: Install) -> None:
     install("cuff = acme_adapters:ADAPTER")
     adapters = load_adapters()
-    assert list(adapters) == [adapter.name for adapter in BUILT_IN] + ["acme_cuff"]
+    assert list(adapters) == [*BUILT_IN, "acme_cuff"]
     assert adapters["acme_cuff"].title == "Acme cuff"
 
 

@@ -28,7 +28,7 @@ def test_marks_change_nothing(adapter: str) -> None:
 def test_text_adapters_take_part() -> None:
     names = {case.parent.name for case in TEXTS}
     assert names >= {"json", "fhir", "omh", "dexcom", "nightscout", "withings", "fitbit", "ihealth", "clarity"}
-    assert names <= {adapter.name for adapter in BUILT_IN}
+    assert names <= {*BUILT_IN}
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NAN", "-nan", "inf", "-Infinity"])

@@ -82,7 +82,7 @@ def identity(of: Format) -> str:
 KNOWN = [of for of in FORMATS if of.adapter in ADAPTERS]
 
 
-@pytest.mark.parametrize("adapter", [adapter.name for adapter in BUILT_IN])
+@pytest.mark.parametrize("adapter", [*BUILT_IN])
 def test_every_adapter_has_a_simulated_device(adapter: str) -> None:
     assert adapter in {of.adapter for of in FORMATS}
 

@@ -39,7 +39,15 @@ def result(
     coverage, sets = Coverage(span), (candidate, reference)
     patients = options.pop("patients", ["p_1"])
     outcomes = lockstep(batches, coverage, [RuleSetReplay(one, span, patients) for one in sets])
-    return report(span, patients, coverage, sets, outcomes, measured=options.get("measured", False))
+    return report(
+        span,
+        patients,
+        coverage,
+        sets,
+        outcomes,
+        measured=options.get("measured", False),
+        events=options.get("events", ()),
+    )
 
 
 def minutes(*values: float, first: float = 0.0, **changes: Any) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from dashboard_api.app import create_app
 from dashboard_api.auth.access import TokenAuth
 from dashboard_api.dependencies import Dependencies
 from deploy.backtest.desk import BacktestDesk
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from ingest.adapters.hubs import json_schema
 from ingest.journal.identities import SCHEMA, Journal
 from ingest.metrics import IngestMetrics
@@ -119,7 +119,7 @@ class World:
         self.received: dict[str, int] = {}
         self.ingest = IngestService(
             self.raw, Journal(self.log, vault.zone("quarantine")), self.registry,
-            {adapter.name: adapter for adapter in BUILT_IN}, self.clock, counters, lambda: self.received,
+            {name: built_in(name) for name in BUILT_IN}, self.clock, counters, lambda: self.received,
             self.store,
         )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, counters)
@@ -130,7 +130,7 @@ class World:
             decisions=self.book, controls=self.desk, log=self.log, auth=self.auth, clock=self.clock,
             readiness=lambda: self.reasons, metrics=lambda: generate_latest(self.metrics).decode(),
             system=lambda: {"rates": {"messages_per_s": 0.0}},
-            adapters={adapter.name: adapter.family for adapter in BUILT_IN},
+            adapters={name: built_in(name).family for name in BUILT_IN},
             schemas={json_schema.NAME: json_schema.json_reading_schema()},
             parse_limits=lambda raw: [limit.model_dump() for limit in parse_limits(raw)],
             rulebook=Rulebook(self.book, self.clock), glucose_report=partial(glucose_report, self.store),

@@ -1,5 +1,7 @@
 """A real ``vitalgate up`` in a directory of its own, and the ways to talk to it and to hurt it."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -7,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ import httpx
 import psutil
 import pytest
 
+from deploy.cli.main import app as APP  # noqa: N812 - the one of the process
+from deploy.cli.main import main
 from tests.support import eventually
 
 CLI = [sys.executable, "-m", "deploy.cli.main"]
 ROOT = Path(__file__).parents[2]
+PROCESSES = ("up", "bench", "load")
 
 
 class Running:
@@ -124,12 +129,41 @@ class Running:
 
 
 def run_cli(*arguments: str, expect: int = 0) -> Any:
-    """Run the command line; its JSON answer, or standard error when it fails as expected."""
-    done = subprocess.run([*CLI, *arguments], capture_output=True, cwd=ROOT, timeout=180, check=False)
-    assert done.returncode == expect, f"{arguments}: {done.returncode}\n{done.stdout.decode()}\n{done.stderr.decode()}"
+    """Run the command line; its JSON answer, or standard error when it fails as expected.
+
+    Commands run in this process, which is fast and measured by coverage. Those that start others or handle signals get
+    a process of their own.
+    """
+    code, out, err = _in_process(arguments) if arguments[0] in PROCESSES else _here(arguments)
+    assert code == expect, f"{arguments}: {code}\n{out}\n{err}"
     if expect:
-        return done.stderr.decode()
-    return json.loads(done.stdout) if done.stdout.strip() else None
+        return err
+    return json.loads(out) if out.strip() else None
+
+
+def _in_process(arguments: Sequence[str]) -> tuple[int, str, str]:
+    done = subprocess.run([*CLI, *arguments], capture_output=True, cwd=ROOT, timeout=180, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def _here(arguments: Sequence[str]) -> tuple[int | str | None, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    groups, commands, umask = [*APP.registered_groups], [*APP.registered_commands], os.umask(0o022)
+    os.umask(umask)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = _exit_code(arguments)
+    finally:
+        os.umask(umask)
+        APP.registered_groups[:], APP.registered_commands[:] = groups, commands
+    return code, out.getvalue(), err.getvalue()
+
+
+def _exit_code(arguments: Sequence[str]) -> int | str | None:
+    try:
+        return main(arguments)
+    except SystemExit as ended:
+        return ended.code or 0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from deploy.cli.main import EXIT_CODES
 from deploy.jobs.skeleton import create
 from deploy.jobs.trial import identity_note, try_payload
 from ingest.adapter import SourceClock
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from tests.adapters.decoding import ADAPTERS
 from tests.adapters.test_adapter_golden_cases import FOUND, load
 from tests.deploy.conftest import CLI, ROOT, run_cli
@@ -59,10 +59,10 @@ def test_list_has_every_adapter_with_its_kinds_and_vitals() -> None:
     assert items == [
         {"name": one.name, "title": one.title, "version": one.version, "kinds": list(one.kinds),
          "vitals": sorted(one.vitals)}
-        for one in BUILT_IN
+        for one in map(built_in, BUILT_IN)
     ]  # fmt: skip
     table = adapter_cli("list")
-    assert all(f" {one.name} " in table for one in BUILT_IN)
+    assert all(f" {name} " in table for name in BUILT_IN)
 
 
 def test_show_has_all_that_the_adapter_declares() -> None:

@@ -80,8 +80,9 @@ def test_the_report_is_in_words(tmp_path: Path, rules: Path) -> None:
     for line in (
         "These rules would have paged 7.0 times a week per patient, 50 % fewer than the others (14.0).",
         "6 readings on 1 patient-day, 6 judged; 0 days between them without any.",
-        " limit:spo2:low:S2  S2        1      1   1.00         1     0.0 h            0",
-        " limit:spo2:low:S2  S2        2      2   2.00         1     0.1 h            0",
+        " limit:spo2:low:S2  S2        1      1   1.00         1     0.0 h            0           0",
+        " limit:spo2:low:S2  S2        2      2   2.00         1     0.1 h            0           0",
+        "The others: 14.00, over the budget.",
         "New: 0.",
         "1 of 1 patient make more than half of the alerts: patient.",
     ):
@@ -91,6 +92,36 @@ def test_the_report_is_in_words(tmp_path: Path, rules: Path) -> None:
     assert "Not raised any more" not in alone
 
 
+def test_labelled_onsets_say_what_the_alerts_found(tmp_path: Path, rules: Path) -> None:
+    file, mild = written(tmp_path / "spo2.csv", SHORT), written(tmp_path / "70.json", [LIMIT | {"low": 70.0}])
+    onsets = "kind,patient,time\nfall,patient,2026-01-05T08:10:00Z\nfall,patient,2026-01-05T12:00:00Z\n"
+    events = written(tmp_path / "events.csv", onsets)
+    asked = ("--vital", "spo2", "--unit", "%", "--events", str(events))
+    found = on_file(file, "--protocol", str(rules), "--against", str(mild), *asked)
+    [_, medium, _] = found["candidate"]["detection"]["curve"]
+    assert (medium["hits"], medium["sensitivity"], medium["lead_s"]) == (1, 0.5, 540.0)
+    assert (medium["low"], medium["high"]) == (0.0945, 0.9055)
+    assert found["reference"]["detection"]["curve"][1]["hits"] == 0
+    text = printed("--csv", str(file), "--protocol", str(rules), *asked)
+    assert "Rules to try: 2 labelled onsets, found from 60 min before to 10 min after" in text
+    assert "S2 1 50 % 9 to 91 % 9 min 14.00 7.00" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("patient,when\np,2026-01-05T08:00:00Z\n", "--events: row 1: the header has no patient, or no time"),
+        ("patient,time\np,yesterday\n", "--events: row 2, column time: not an RFC 3339 time"),
+        ("patient,time\n", "no rows"),
+        ("patient,time\np\n", "--events: row 2: 1 cells, the header has 2"),
+    ],
+)
+def test_events_that_cannot_be_read_are_named(tmp_path: Path, rules: Path, text: str, problem: str) -> None:
+    file, events = written(tmp_path / "spo2.csv", SHORT), written(tmp_path / "events.csv", text)
+    asked = ("--protocol", str(rules), "--vital", "spo2", "--unit", "%", "--events", str(events))
+    assert problem in on_file(file, *asked, expect=2)
+
+
 def test_a_file_of_patients_vitals_and_receipts(tmp_path: Path, rules: Path) -> None:
     low = {"vital": "glucose_isf", "unit": "mmol/L", "low": 3.9, "severity": "S1"}
     file, both = written(tmp_path / "ward.csv", LONG), written(tmp_path / "both.json", [LIMIT, low])
@@ -98,10 +129,9 @@ def test_a_file_of_patients_vitals_and_receipts(tmp_path: Path, rules: Path) -> 
     assert found["replayed"] == "in order of arrival"
     assert [(item["patient"], item["rule"], item["raised"]) for item in found["timeline"]["items"]] == [
         ("ada", "limit:spo2:low:S2", "2026-01-05T08:00:05Z"),
-        # Of her no glucose came at all, of him nothing after the first reading.
+        # Of her no glucose came at all while other readings did; his readings end with the first.
         ("ada", "silence:glucose_isf", "2026-01-05T09:00:00Z"),
         ("ben", "limit:glucose_isf:low:S1", "2026-01-05T08:00:40Z"),
-        ("ben", "silence:glucose_isf", "2026-01-05T09:00:40Z"),
     ]
     assert found["data"]["unjudged"] == {"late": 1}
     measured = on_file(file, "--protocol", str(both), "--as-measured", "--patients", "ada")
@@ -207,6 +237,9 @@ def test_readings_of_a_ward_with_and_without_an_owner(running: Running, rules: P
     found = running.cli(*asked, "--json")
     # All came at once: what is back within ten minutes is the same alert, and pages again.
     assert (found["candidate"]["pages"], found["reference"]["pages"]) == (1, 2)
+    events = written(tmp_path / "events.csv", f"patient,time\n{patient},{now.isoformat()}\n")
+    labelled = running.cli(*asked, "--events", str(events), "--json")
+    assert labelled["candidate"]["detection"]["curve"][1]["hits"] == 1
     assert found["compared"]["change_percent"] == -50.0
     assert [row["patient"] for row in found["patients"] if row["readings"]] == [patient]
     # What really happened is what the replay of the rules in force says.

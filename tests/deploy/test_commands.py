@@ -139,6 +139,7 @@ def test_a_device_in_words(change: dict[str, Any], shown: dict[str, Any]) -> Non
 
 
 def test_errors_have_their_exit_codes(data: Path) -> None:
+    run_cli("patient", "add", "--name", "First Patient", *on(data))
     assert "meter-9" in run_cli("device", "rotate", "meter-9", *on(data), expect=5)
     assert "item" in run_cli("quarantine", "show", "17", *on(data), expect=5)
     assert "item" in run_cli("unassigned", "show", "17", *on(data), expect=5)
@@ -147,6 +148,22 @@ def test_errors_have_their_exit_codes(data: Path) -> None:
     assert "adapter" in run_cli("device", "add", "--adapter", "abacus", *on(data), expect=2)
     assert "vitalgate up" in run_cli("replay", str(RECORDING), "--device", "cgm-1", *on(data), expect=4)
     assert "role" in run_cli("token", "create", "--role", "emperor", *on(data), expect=2)
+
+
+@pytest.mark.parametrize("command", [
+    ("patient", "list"), ("patient", "status", "p_none", "paused"), ("device", "list"), ("device", "rotate", "meter-9"),
+    ("device", "assign", "meter-9", "p_none"), ("quarantine", "list"), ("unassigned", "list"), ("programme", "list"),
+    ("report", "glucose", "p_none"), ("import", str(RECORDING), "--device", "cgm-1"),
+])  # fmt: skip
+@pytest.mark.parametrize("there", [False, True])
+def test_a_mistyped_directory_is_told_and_nothing_is_made(
+    tmp_path: Path, command: tuple[str, ...], there: bool
+) -> None:
+    mistyped = tmp_path / "wrad"
+    if there:
+        mistyped.mkdir()
+    assert "no such data directory: " in run_cli(*command, *on(mistyped), expect=5)
+    assert not mistyped.exists() or not [*mistyped.iterdir()]
 
 
 def test_files_are_their_owners_alone(data: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from deploy.jobs.trial import identity_note
 from ingest.adapter import Adapter
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from ingest.adapters.hubs.json_members import MEMBERS
 from tests.docs.tables import ROOT, code, table
 from vitals.catalog import BY_KEY, VITALS
@@ -72,7 +72,8 @@ def examples(adapter: Adapter) -> list[Example]:
 def index_block() -> str:
     """Every built-in adapter with the way to its page."""
     rows = [
-        (f"[`{adapter.name}`](adapters/{adapter.name}.md)", adapter.title, _vitals(adapter)) for adapter in BUILT_IN
+        (f"[`{adapter.name}`](adapters/{adapter.name}.md)", adapter.title, _vitals(adapter))
+        for adapter in map(built_in, BUILT_IN)
     ]
     return table(("adapter", "device family", "vital signs"), rows)
 
@@ -94,7 +95,7 @@ def json_members_block() -> str:
 
 def pages() -> dict[Path, str]:
     """Path -> text of every adapter's page."""
-    return {FOLDER / f"{adapter.name}.md": page(adapter) for adapter in BUILT_IN}
+    return {FOLDER / f"{adapter.name}.md": page(adapter) for adapter in map(built_in, BUILT_IN)}
 
 
 def page(adapter: Adapter) -> str:

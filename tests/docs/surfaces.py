@@ -14,6 +14,7 @@ from deploy.cli import main
 from deploy.layout import Layout
 from deploy.processes.control import open_control
 from deploy.settings import Settings
+from deploy.wiring import prepare
 from device_gateway.access import SignIn
 from device_gateway.mqtt.packets import Code, Connack
 from tests.docs.tables import code, table, yes
@@ -87,9 +88,12 @@ def exit_codes_block() -> str:
 
 
 def _openapi() -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as scratch, open_control(Layout(Path(scratch)), Settings()) as api:
-        document: dict[str, Any] = api.request("GET", "/openapi.json")
-        return document
+    with tempfile.TemporaryDirectory() as scratch:
+        layout = Layout(Path(scratch))
+        prepare(layout, Settings())
+        with open_control(layout, Settings()) as api:
+            document: dict[str, Any] = api.request("GET", "/openapi.json")
+            return document
 
 
 def http_block() -> str:

@@ -11,7 +11,7 @@ from dashboard_api.auth.access import ROLES
 from deploy.settings import known_keys
 from device_gateway.settings import GatewaySettings
 from ingest.adapter import Adapter
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from tests.docs import adapter_pages, pages, surfaces, tables
 from vitals.glossary import FLAG_MEANINGS, Flag, Reason
 
@@ -73,7 +73,7 @@ def test_a_missing_and_a_left_over_page_are_noticed(tmp_path: Path, monkeypatch:
     assert found[tmp_path / "json.md"] == adapter_pages.pages()[tmp_path / "json.md"]
 
 
-@pytest.mark.parametrize("adapter", BUILT_IN, ids=lambda adapter: adapter.name)
+@pytest.mark.parametrize("adapter", [*map(built_in, BUILT_IN)], ids=lambda adapter: adapter.name)
 def test_an_adapter_page_works_through_examples(adapter: Adapter) -> None:
     shown = adapter_pages.examples(adapter)
     page = reference(f"adapters/{adapter.name}.md")
@@ -104,7 +104,7 @@ def test_every_word_is_documented() -> None:
 
 
 def test_every_adapter_metric_and_role_is_documented() -> None:
-    for adapter in BUILT_IN:
+    for adapter in map(built_in, BUILT_IN):
         assert f"](adapters/{adapter.name}.md)" in reference("adapters.md")
         page = reference(f"adapters/{adapter.name}.md")
         for word in (*adapter.kinds.values(), *adapter.settings, *adapter.vitals, f"vitals/DEVICE/{adapter.name}"):

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from deploy.jobs.trial import try_payload
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from tests.adapters.test_adapter_golden_cases import CASES, load
 from vitals.glossary import Flag
 
-ADAPTERS = {adapter.name: adapter for adapter in BUILT_IN}
+ADAPTERS = {adapter.name: adapter for adapter in map(built_in, BUILT_IN)}
 
 
 def tried(case: str) -> dict[str, Any]:

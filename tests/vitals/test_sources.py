@@ -2,7 +2,7 @@
 
 import pytest
 
-from ingest.adapters import BUILT_IN
+from ingest.adapters import BUILT_IN, built_in
 from vitals.catalog import BY_KEY
 from vitals.sources import DeviceFamily, Unpaged, unpaged
 
@@ -32,4 +32,4 @@ def test_the_paging_age_of_a_polled_source_is_that_of_its_vital_alone_unless_it_
 
 
 def test_built_in_sources() -> None:
-    assert {adapter.name for adapter in BUILT_IN if unpaged(adapter.family)} == {"dexcom"}
+    assert {name for name in BUILT_IN if unpaged(built_in(name).family)} == {"dexcom"}
