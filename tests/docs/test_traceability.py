@@ -33,7 +33,6 @@ WANTED: Final = [
     *(f"N7{letter}" for letter in "abcd"),
     "N4a", "N4b", "N4c", "N4d", "N5a", "N5b", "N5c", "N5d", "N6a", "N6b", "N6c", "N6d",
     *(f"U2{letter}" for letter in "abcdef"),
-    *(f"U1{letter}" for letter in "abcde"),
     "U4a", "U4b", "U5a", "U5b", "U5c", "U5d",
     *(f"U1{letter}" for letter in "abcdef"),
     *(f"U9{letter}" for letter in "ab"),
