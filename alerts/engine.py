@@ -49,9 +49,10 @@ from vitals.model import UNASSIGNED, Control, DeviceEvent, Entry, Tick, VitalBat
 from vitals.records import AlertEvent
 from vitals.times import SECOND_NS
 
-SNAPSHOT_VERSION: Final = 5
-_READABLE: Final = (4, SNAPSHOT_VERSION)
-"""A snapshot of version 4 has no lines of urgency: its rules are compiled anew."""
+SNAPSHOT_VERSION: Final = 6
+_READABLE: Final = (4, 5, SNAPSHOT_VERSION)
+"""A snapshot of version 4 has no lines of urgency, one of version 5 counts no readings n of m: rules are compiled
+anew."""
 _ROOM: Final = 4096
 _DELAY_ELAPSES, _FALLS_SILENT, _TROUBLES = 1, 2, 3
 

@@ -33,10 +33,10 @@ UNUSED_S: Final = 30 * 86_400
 """What no installation used for so long is removed."""
 RETRY_S: Final = 5.0
 _COMPILED: Final = "compiled"
-"""File of a key's folder: all kernels of the engine are in it."""
+"""File of a key's folder: all kernels of the engine and of glucose forecasts are in it."""
 _USED: Final = "used"
 """File of a key's folder whose time is the last start that used it."""
-_WARM: Final = "from alerts.engine import Engine; Engine().warm()"
+_WARM: Final = "from alerts.engine import Engine; from alerts.glucose.forecaster import load; Engine().warm(); load()"
 
 
 @functools.cache

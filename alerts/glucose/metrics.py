@@ -6,6 +6,7 @@ unit it was reported in, because the levels of the two units differ at their edg
 stands at the end of the sensor's range in percentiles, and is left out of what needs a number.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
@@ -31,13 +32,11 @@ MAX_INTERPOLATED_S: Final = 45 * 60.0
 _DEFAULT_INTERVAL_S: Final = 300.0
 _TOLERANCE: Final = 0.9
 _OVERLAP: Final = 0.75
+_FEW_ODD: Final = 0.05
 _LOCAL_STEPS: Final = 13
 _LOW, _HIGH = BY_KEY["glucose_isf"].sensor_range or (40.0, 400.0)
 _RISK_SCALE: Final = 22.77
 _GRI_ZONES: Final = "ABCDE"
-_MAGE_GRID_S: Final = 300.0
-_MAGE_SPLIT_S: Final = 180 * 60.0
-_MAGE_SHORT, _MAGE_LONG = 5, 32
 
 
 class Level(IntEnum):
@@ -130,9 +129,14 @@ def covered_s(frame: pd.DataFrame) -> FloatArray:
 
 
 def uniform(frame: pd.DataFrame) -> bool:
-    """Whether readings may be counted: one interval, and no step well under it, as of two sensors at once."""
+    """Whether readings may be counted, as the consensus does: all but one in twenty have one interval, and no step
+    well under it, as those of two sensors at once. A few odd intervals change no report."""
+    if frame.empty:
+        return True
     intervals = frame["interval_s"].to_numpy(np.float64)
-    return bool((intervals == intervals[:1]).all() and (np.diff(seconds(frame)) >= intervals[1:] * _OVERLAP).all())
+    usual = float(frame["interval_s"].mode().iloc[0])
+    odd = (intervals != usual) | (np.diff(seconds(frame), prepend=-np.inf) < intervals * _OVERLAP)
+    return bool(odd.mean() <= _FEW_ODD)
 
 
 def _weights(frame: pd.DataFrame) -> FloatArray:
@@ -150,9 +154,12 @@ def active_percent(frame: pd.DataFrame, period_s: float) -> float:
 
 def expected(frame: pd.DataFrame, period_s: float) -> int:
     """Readings that the sensor gives in ``period_s`` seconds when it works all the time, at its commonest interval:
-    4,032 in 14 days of five-minute readings."""
+    4,032 in 14 days of five-minute readings.
+
+    The period ends before a reading would stand at its end: 10 minutes hold two, at 0 and 5; 11 minutes hold three.
+    """
     interval_s = _DEFAULT_INTERVAL_S if frame.empty else float(frame["interval_s"].mode().iloc[0])
-    return max(1, round(period_s / interval_s))
+    return max(1, math.ceil(period_s / interval_s - (1.0 - _TOLERANCE)))
 
 
 def levels(frame: pd.DataFrame) -> npt.NDArray[np.int8]:
@@ -198,7 +205,8 @@ def shares(frame: pd.DataFrame) -> "pd.Series[float]":
 
 
 def metrics(frame: pd.DataFrame) -> "pd.Series[float]":
-    """Every number of clinical.md 3.3 but the AGP; NaN for what the trace is too short for."""
+    """The numbers of clinical.md 3.3 but variability over time (:mod:`alerts.glucose.variability`) and AGP; NaN for
+    what the trace is too short for."""
     value = frame["value"].dropna().to_numpy(np.float64)
     nothing = len(value) == 0
     mean = np.nan if nothing else float(value.mean())
@@ -219,7 +227,7 @@ def metrics(frame: pd.DataFrame) -> "pd.Series[float]":
         "gri_hypo": hypo,
         "gri_hyper": hyper,
     }
-    return pd.concat([pd.Series(numbers), ranges, mage(frame)])
+    return pd.concat([pd.Series(numbers), ranges])
 
 
 def risk(value: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -247,79 +255,21 @@ def on_patients_clock(time: "pd.Series[pd.Timestamp]", zones: Sequence[DatedZone
     return shown
 
 
+def with_ends(frame: pd.DataFrame) -> "pd.Series[float]":
+    """The values, LO and HI at the end of the sensor's range."""
+    return frame["value"].fillna(frame["side"].map({-1: _LOW, 1: _HIGH}))
+
+
 def agp(frame: pd.DataFrame, zones: Sequence[DatedZone], *, bin_minutes: int = 15) -> pd.DataFrame:
     """The ambulatory glucose profile: percentiles (columns ``p5`` ... ``p95``, mg/dL, linear) by time of day.
 
     Index: minutes since midnight on the patient's clock, so that a change to summer time moves no meal; only bins with
     readings. Unsmoothed.
     """
-    value = frame["value"].fillna(frame["side"].map({-1: _LOW, 1: _HIGH}))
+    value = with_ends(frame)
     local = on_patients_clock(frame["time"], zones)
     minute = (local.dt.hour * 60 + local.dt.minute) // bin_minutes * bin_minutes
     ranks = np.array(PERCENTILES) / 100
     curve = value.groupby(minute.rename("minute")).quantile(ranks).unstack().reindex(columns=ranks)
     curve.columns = pd.Index([f"p{share}" for share in PERCENTILES])
     return curve
-
-
-def mage(frame: pd.DataFrame) -> "pd.Series[float]":
-    """Mean amplitude of glycaemic excursions of at least 1 SD: ``mage_mg_dl`` of all, ``mage_plus_mg_dl`` of rises,
-    ``mage_minus_mg_dl`` of falls; NaN where there are none.
-
-    Centred moving averages (their alignment is unconfirmed); stretches between gaps of more than 180 minutes stand
-    alone, and those under 32 points are left out.
-    """
-    known = frame[frame["value"].notna()]
-    value, at_s = known["value"].to_numpy(np.float64), seconds(known)
-    least = float(value.std(ddof=1)) if len(value) > 1 else 0.0
-    legs = np.empty(0)
-    if least >= 1.0:
-        cuts = np.flatnonzero(np.diff(at_s) > _MAGE_SPLIT_S) + 1
-        stretches = zip(np.split(at_s, cuts), np.split(value, cuts), strict=True)
-        points = [_grid(times, values) for times, values in stretches]
-        legs = np.concatenate([legs, *(_excursions(_turns(one), least) for one in points if len(one) >= _MAGE_LONG)])
-    rises, falls = legs[legs > 0], -legs[legs < 0]
-    both = np.abs(legs)
-    named = {"mage_mg_dl": both, "mage_plus_mg_dl": rises, "mage_minus_mg_dl": falls}
-    return pd.Series({name: float(some.mean()) if len(some) else np.nan for name, some in named.items()})
-
-
-def _grid(at_s: FloatArray, value: FloatArray) -> FloatArray:
-    """Values on a five-minute grid, interpolated across gaps of up to 45 minutes; nothing within longer ones."""
-    grid = np.arange(at_s[0], at_s[-1] + 1e-3, _MAGE_GRID_S)
-    before = np.searchsorted(at_s, grid, side="right") - 1
-    after = np.minimum(before + 1, len(at_s) - 1)
-    bridged = (at_s[after] - at_s[before] <= MAX_INTERPOLATED_S) | (at_s[before] == grid)
-    return np.asarray(np.interp(grid, at_s, value)[bridged], dtype=np.float64)
-
-
-def _turns(points: FloatArray) -> FloatArray:
-    """Peaks and nadirs between the crossings of the short and the long moving average."""
-    series = pd.Series(points)
-    short, long = (
-        series.rolling(width, center=True, min_periods=1).mean().to_numpy(np.float64)
-        for width in (_MAGE_SHORT, _MAGE_LONG)
-    )
-    above = short > long
-    starts = np.flatnonzero(np.diff(above, prepend=~above[:1]))
-    peaks, nadirs = np.maximum.reduceat(points, starts), np.minimum.reduceat(points, starts)
-    return np.where(above[starts], peaks, nadirs)
-
-
-def _excursions(turns: FloatArray, least: float) -> FloatArray:
-    """Heights between the turning points that remain when swings under ``least`` are dropped; falls are negative."""
-    pivots: list[float] = []
-    low = high = extreme = float(turns[0])
-    way = 0
-    for turn in turns[1:].tolist():
-        if way == 0:
-            low, high = min(low, turn), max(high, turn)
-            if high - low >= least:
-                way = 1 if turn == high else -1
-                pivots, extreme = [low if way > 0 else high], turn
-        elif (turn - extreme) * way > 0:
-            extreme = turn
-        elif abs(turn - extreme) >= least:
-            pivots.append(extreme)
-            extreme, way = turn, -way
-    return np.diff([*pivots, extreme]) if pivots else np.empty(0)

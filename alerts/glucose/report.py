@@ -10,13 +10,15 @@ import pandas as pd
 
 from alerts.glucose import metrics
 from alerts.glucose.episodes import EPISODES, RECOVERED, level_1_only, summary
+from alerts.glucose.forecaster import AHEAD_MIN, LEAST_POINTS, ForecastModel, GlucoseForecaster
+from alerts.glucose.variability import DEFINITIONS, variability
 from vitals.catalog import BY_KEY
 from vitals.days import wall_ns, zone_at
 from vitals.errors import InvalidRequest
 from vitals.glossary import Basis, Flag
 from vitals.ports import Store
 from vitals.records import DatedZone, Patient, Window
-from vitals.times import DAY_NS, SECOND_NS, rfc3339
+from vitals.times import DAY_NS, MINUTE_NS, SECOND_NS, rfc3339
 from vitals.units import UNIT_BY_CODE
 
 Json = dict[str, Any]
@@ -29,6 +31,8 @@ _LEFT_OUT: Final = (
     Flag.IMPLAUSIBLE, Flag.RETRACTED, Flag.CONTROL_SOLUTION, Flag.TEST_DATA, Flag.SENSOR_FAULT, Flag.CLOCK_SUSPECT,
 )  # fmt: skip
 _UNTIMED: Final = (Basis.DAY, Basis.UNKNOWN)
+_CURRENT_NS: Final = 15 * MINUTE_NS
+_JUST_NS: Final = 5 * MINUTE_NS
 _OUT_OF_RANGE: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 
 
@@ -44,7 +48,7 @@ def glucose_report(store: Store, patient: Patient, zones: Sequence[DatedZone], s
     sensor, left_out = _usable(_read(store, patient, "glucose_isf", start_ns, end_ns))
     blood, _ = _usable(_read(store, patient, "glucose_bg", start_ns, end_ns))
     frame = metrics.trace(sensor)
-    measured = metrics.metrics(frame)
+    measured = pd.concat([metrics.metrics(frame), variability(frame, zones)])
     known = frame["value"].dropna()
     found = None if frame.empty else metrics.gri_zone(float(measured["gri"]))
     return {
@@ -61,6 +65,8 @@ def glucose_report(store: Store, patient: Patient, zones: Sequence[DatedZone], s
             "left_out": left_out,
         },
         "metrics": {name: _number(value) for name, value in measured.items()} | {"n": len(known), "gri_zone": found},
+        "forecast": _forecast(frame, zones, end_ns),
+        "definitions": dict(DEFINITIONS),
         "adult_targets": {name: f"{sign} {limit:g}" for name, (sign, limit) in metrics.ADULT_TARGETS.items()},
         "agp": _profile(frame, zones),
         "episodes": _episodes(frame),
@@ -140,6 +146,35 @@ def _in_words(reasons: list[str], days: float, active: float) -> str:
         f"Insufficient data: {have}; {SUFFICIENT_DAYS} days with {SUFFICIENT_PERCENT:.0f} % are needed. "
         "Read the numbers with care, and GMI not as a trend."
     )
+
+
+def _forecast(frame: pd.DataFrame, zones: Sequence[DatedZone], end_ns: int) -> Json:
+    """Glucose 30 minutes after the last reading, learned from the readings of the report; null with the reason where
+    fewer than seven came in a row, or the last one is not current at the report's end."""
+    value = metrics.with_ends(frame)
+    local = metrics.on_patients_clock(frame["time"], zones) - frame["time"].dt.tz_localize(None)
+    time_ns = frame["time"].astype("int64").to_numpy()
+    forecaster = GlucoseForecaster()
+    series = forecaster.add()
+    found = forecaster.observe(np.zeros(len(frame)), time_ns, value, local.dt.total_seconds().to_numpy() // 60)
+    made = np.flatnonzero(found.model >= 0)
+    scored, held = forecaster.held(series)
+    out: Json = {
+        "at": None, "value_mg_dl": None, "low_mg_dl": None, "high_mg_dl": None, "model": None, "reason": None,
+        "scored": scored, "in_band_percent": _number(100.0 * held), "past_error": forecaster.past_error(series),
+    }  # fmt: skip
+    recent = len(frame) - LEAST_POINTS
+    if not len(made) or time_ns[made[-1]] < time_ns[-1] - _JUST_NS or recent < 0:
+        return out | {"reason": "too_few_readings"}
+    if end_ns - time_ns[-1] > _CURRENT_NS:
+        return out | {"reason": "no_current_reading"}
+    last = made[-1]
+    return out | {
+        "at": rfc3339(int(time_ns[last]) + AHEAD_MIN * MINUTE_NS),
+        "model": ForecastModel(found.model[last]).name.lower(),
+        "value_mg_dl": _number(found.guess[last]), "low_mg_dl": _number(found.low[last]),
+        "high_mg_dl": _number(found.high[last]),
+    }  # fmt: skip
 
 
 def _profile(frame: pd.DataFrame, zones: Sequence[DatedZone]) -> Json:

@@ -2,15 +2,16 @@
 
 A slot is a (patient, rule). Its condition goes from CLEAR over PENDING (the on-delay), AWAITED (an S1 on the first of
 several spot readings) or UNCONFIRMED (an S1 on one doubtful reading) to HOLDS, and back to CLEAR. Where no repeat
-comes, it goes on as PROMOTED (S1) or OVERDUE (S2). SUSPECTED is CLEAR after one doubtful reading beyond the limit. From
-HOLDS on, people know of it.
+comes, it goes on as PROMOTED (S1) or OVERDUE (S2). SUSPECTED is CLEAR with a memory: of one doubtful reading beyond
+the limit, or of earlier ones that count in n of m. From HOLDS on, people know of it.
 """
 
 from typing import Final
 
 CLEAR: Final = 0
 SUSPECTED: Final = 1
-"""One suspect row was beyond the limit, on a slot that a single suspect row does not page."""
+"""Nothing is pending, but a row beyond the limit is remembered: a suspect one, which does not page alone, or one of
+the last readings of a rule that counts n of m."""
 PENDING: Final = 2
 """Beyond the limit; the on-delay runs from ``first_time_ns``, and ``counted`` readings have counted."""
 HOLDS: Final = 3

@@ -75,7 +75,8 @@ def _derived(
         known, measured = slope(recent, slots.recent[slot], window_ns)
         return (1 if known else -1), measured
     if kind == _FORECAST:
-        return forecast(recent, slots.recent[slot], window_ns, a, value, rules.enter[rule], b, c)
+        low = rules.side[rule] == _LOW
+        return forecast(recent, slots.recent[slot], window_ns, a, value, rules.enter[rule], b, c, low)
     if kind == _STUCK:
         return 1, unchanged_minutes(recent, slots.recent[slot], time_ns)
     if kind == _DEVIATION:

@@ -14,6 +14,7 @@ from vitals.catalog import VITALS, table
 from vitals.glossary import Severity
 
 _FIRST_RULES: Final = 64
+_SINCE_6: Final = ("often", "often_of", "often_ns", "steep")
 
 
 class RuleTable:
@@ -76,6 +77,9 @@ class RuleTable:
         stored = {name: np.frombuffer(data, dtype=RULE_DTYPES[name]) for name, data in state["columns"].items()}
         if "extreme" not in stored:
             stored |= _without_urgency(stored)
+        if "often" not in stored:
+            # Rules of version 5 neither count n of m nor have steep slopes.
+            stored |= {name: np.zeros(len(stored["kind"]), RULE_DTYPES[name]) for name in _SINCE_6}
         for row in zip(*(stored[name].tolist() for name in RULE_DTYPES), strict=True):
             table.intern(RuleSpec(*row))
         for face in state["faces"]:

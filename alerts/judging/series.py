@@ -29,6 +29,8 @@ SLOPE_POINTS: Final = 27
 SPACING_NS: Final = 48_000_000_000
 """Points for slopes are so far apart, but for the newest: 27 of them reach 20 minutes back at any rate."""
 LEAST_POINTS: Final = 3
+FORECAST_POINTS: Final = 4
+"""Three points make a slope, but a forecast carries their noise twenty minutes ahead: it takes one more."""
 GAP_NS: Final = 10 * MINUTE_NS
 """A slope bridges no longer gap (clinical.md 3.2), nor does a value that never changes."""
 MEDIAN_AGE_NS: Final = 5 * MINUTE_NS
@@ -190,6 +192,12 @@ def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
     Not computable with fewer than 3 points, with a gap of more than 10 minutes between two of them, or when they span
     less than half of the window (clinical.md 3.2).
     """
+    return _slope(recent, s, window_ns, LEAST_POINTS)
+
+
+@lean
+def _slope(recent: Recent, s: int, window_ns: int, least: int) -> tuple[int, float]:
+    """The slope over ``least`` points or more."""
     row = np.uintp(s)
     times, values = recent.slope_ns, recent.slope_value
     place = int(recent.slope_place[row])
@@ -210,25 +218,29 @@ def slope(recent: Recent, s: int, window_ns: int) -> tuple[int, float]:
         after_ns = point_ns
         used += 1
         place = place - 1 if place > 0 else SLOPE_POINTS - 1
-    if used < LEAST_POINTS or newest_ns - after_ns < window_ns // 2:
+    if used < least or newest_ns - after_ns < window_ns // 2:
         return 0, 0.0
     return 1, float((used * xy_sum - x_sum * y_sum) / (used * xx_sum - x_sum * x_sum))
 
 
 @lean
 def forecast(
-    recent: Recent, s: int, window_ns: int, minutes: float, value: float, limit: float, only_below: float,
-    slope_below: float,
+    recent: Recent, s: int, window_ns: int, minutes: float, value: float, limit: float, bound: float,
+    slope_bound: float, low: bool,
 ) -> tuple[int, float]:  # fmt: skip
-    """The value ``minutes`` ahead on the line of :func:`slope` (clinical.md 3.5).
+    """The value ``minutes`` ahead on the line of :func:`slope` (clinical.md 3.5), from 4 points or more.
 
-    1 with the forecast that may raise: ``value`` (the newest) is under ``only_below`` and above ``limit``, and falls
-    faster than ``slope_below`` per minute; 0 with one that may only clear; -1 with ``value`` when not computable.
+    1 with the forecast that may raise: ``value`` (the newest) is between ``limit`` and ``bound``, and moves towards the
+    limit (down when ``low``, else up) faster than ``slope_bound`` per minute; 0 with one that may only clear; -1 with
+    ``value`` when not computable.
     """
-    ok, per_minute = slope(recent, s, window_ns)
+    ok, per_minute = _slope(recent, s, window_ns, FORECAST_POINTS)
     if ok == 0:
         return -1, value
-    may_raise = limit < value < only_below and per_minute < slope_below
+    if low:
+        may_raise = limit < value < bound and per_minute < slope_bound
+    else:
+        may_raise = bound < value < limit and per_minute > slope_bound
     return 1 if may_raise else 0, value + minutes * per_minute
 
 

@@ -39,6 +39,8 @@ _DOUBT: Final = int(Flag.SUSPECT | Flag.LOW_QUALITY)
 _CODED: Final = int(Flag.BELOW_RANGE | Flag.ABOVE_RANGE)
 _BROKEN: Final = int(Flag.IMPLAUSIBLE | Flag.SENSOR_FAULT)
 _COMBINATION: Final = int(Kind.COMBINATION)
+_FORECAST: Final = int(Kind.FORECAST)
+_LOW: Final = 0
 
 
 @lean
@@ -71,10 +73,42 @@ def inherit(slots: Slots, parent: int, slot: int) -> None:
 
 
 @lean
+def _is_often(slots: Slots, slot: int, rules: Rules, rule: int, time_ns: int, verdict: int) -> bool:
+    """Let a sound reading into the history of a slot; whether so many of the last ones are beyond the limit."""
+    # Step 1: a gap begins anew, half as long again as a reading is current: the slowest sensor's own spacing jitters.
+    # So does a clock that was set back.
+    history, since_ns = int(slots.history[slot]), time_ns - slots.history_ns[slot]
+    if 2 * since_ns > 3 * rules.staleness_ns[rule] or since_ns < 0:
+        history = 0
+    elif history != 0 and since_ns < rules.often_ns[rule]:
+        return False
+    # Step 2: count those beyond the limit.
+    history = (history << 1 | verdict) & ((1 << int(rules.often_of[rule])) - 1)
+    slots.history[slot], slots.history_ns[slot] = history, time_ns
+    count = 0
+    while history != 0:
+        count += history & 1
+        history >>= 1
+    return bool(verdict == 1 and count >= rules.often[rule])
+
+
+@lean
+def _is_steep(rules: Rules, rule: int, value: float, measured: float) -> bool:
+    """Whether a forecast follows so steep a slope that it waits for no second evaluation."""
+    steep = rules.steep[rule]
+    if rules.kind[rule] != _FORECAST or steep == 0.0:
+        return False
+    per_minute = (measured - value) / rules.a[rule]
+    return bool(per_minute < steep if rules.side[rule] == _LOW else per_minute > steep)
+
+
+@lean
 def _violation(
-    slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, suspect: bool, measured: float
+    slots: Slots, slot: int, rules: Rules, rule: int, rows: Rows, row: int, suspect: bool, measured: float,
+    certain: bool,
 ) -> int:  # fmt: skip
-    """A row beyond the limit moves a slot whose condition does not hold yet; the transition, or NOTHING."""
+    """A row beyond the limit moves a slot whose condition does not hold yet; the transition, or NOTHING. A ``certain``
+    one does not wait."""
     condition, urgent, persists = slots.condition[slot], rules.severity[rule] == _S1, _persists(rules, rule)
     # Step 1: clinical.md 1.3. One suspect row below S1 raises nothing; the next row beyond the limit counts.
     if condition == CLEAR and suspect and not urgent and not persists:
@@ -107,7 +141,7 @@ def _violation(
         slots.counted_ns[slot] = time_ns
     # Step 6: the condition has held when the on-delay is over and enough readings have counted.
     lasted_ns = time_ns - slots.first_time_ns[slot]
-    held = lasted_ns >= rules.on_delay_ns[rule] and slots.counted[slot] >= rules.on_count[rule]
+    held = certain or (lasted_ns >= rules.on_delay_ns[rule] and slots.counted[slot] >= rules.on_count[rule])
     # Step 7: clinical.md 1.3. A suspect S1 asks for a second reading at once, within CONFIRM_NS.
     if suspect and urgent and not persists and not (waiting and held):
         deadline = rows.received_ns[row] + CONFIRM_NS
@@ -153,7 +187,7 @@ def _recovery(
     if condition != HOLDS:
         if condition == PENDING and rules.sticky[rule] != 0 and (suspect or not beyond):
             return NOTHING
-        slots.condition[slot] = CLEAR if slots.extremes[slot] == 0 else SUSPECTED
+        slots.condition[slot] = CLEAR if slots.extremes[slot] == 0 and slots.history[slot] == 0 else SUSPECTED
         if condition == PENDING:
             slots.near_misses[slot] += 1
         return NOTHING
@@ -169,7 +203,7 @@ def _recovery(
     slots.cleared[slot] += 1
     if time_ns - slots.timer_ns[slot] < rules.off_delay_ns[rule] or slots.cleared[slot] < rules.off_count[rule]:
         return NOTHING
-    slots.condition[slot] = CLEAR
+    slots.condition[slot], slots.history[slot] = CLEAR, 0
     return ENDED
 
 
@@ -197,9 +231,13 @@ def move(
                 return moved
         elif slots.extremes[slot] != 0:
             slots.extremes[slot] = slots.extremes[slot] << 1 & HISTORY
-    # Step 4: move the condition.
+    # Step 4: so many of the last readings beyond the limit, or a steep forecast, do not wait either.
+    certain = verdict == 1 and _is_steep(rules, rule, rows.value[row], measured)
+    if rules.often[rule] != 0 and slots.condition[slot] != HOLDS and not suspect:
+        certain = _is_often(slots, slot, rules, rule, rows.time_ns[row], verdict)
+    # Step 5: move the condition.
     if verdict == 1:
-        return _violation(slots, slot, rules, rule, rows, row, suspect, measured)
+        return _violation(slots, slot, rules, rule, rows, row, suspect, measured, certain)
     return _recovery(slots, slot, rules, rule, rows, row, beyond, suspect)
 
 

@@ -173,7 +173,7 @@ class SlotTable:
     def reset(self, slot: int) -> None:
         """Back to normal: a person closed the alert of this slot."""
         self.slots.condition[slot] = CLEAR
-        self.slots.timer_ns[slot], self.slots.extremes[slot] = NO_TIME, 0
+        self.slots.timer_ns[slot], self.slots.extremes[slot], self.slots.history[slot] = NO_TIME, 0, 0
 
     def withdraw(self, slot: int, vital: int, source_time_ns: int, seq: int, time_ns: int) -> tuple[bool, bool]:
         """A reading of the slot's patient is taken back.
@@ -187,6 +187,8 @@ class SlotTable:
         condition, newest = slots.condition[slot], slots.last_time_ns[slot] == time_ns
         first = slots.first_source_ns[slot] == source_time_ns and slots.first_seq[slot] == seq
         acted = slots.latest_time_ns[slot] == time_ns
+        if slots.history_ns[slot] == time_ns:
+            slots.history[slot] >>= 1
         if condition == SUSPECTED and newest:
             slots.condition[slot] = CLEAR
         elif condition in (PENDING, AWAITED) and first:
@@ -245,7 +247,7 @@ class SlotTable:
     def _unsettle(self, some: Int64) -> None:
         slots = self.slots
         told = np.isin(slots.condition[some], (PENDING, SUSPECTED))
-        slots.condition[some[told]] = CLEAR
+        slots.condition[some[told]], slots.history[some[told]] = CLEAR, 0
         slots.timer_ns[some[slots.condition[some] == HOLDS]] = NO_TIME
 
     def _admit(self, patient: str) -> int:
@@ -330,7 +332,7 @@ class SlotTable:
         table._tokens = list(state["tokens"])
         table._dense = {token: number for number, token in enumerate(table._tokens)}
         columns, nothing = state["columns"], bytes(8 * len(state["columns"]["patient"]))
-        # A snapshot of version 4 has no columns of extremes: none was seen.
+        # A snapshot of version 4 has no columns of extremes, one of version 5 none of n of m: nothing was seen.
         stored = {
             name: np.frombuffer(columns.get(name, nothing), dtype=dtype)[: len(columns["patient"]) // 4]
             for name, dtype in SLOT_DTYPES.items()

@@ -49,6 +49,10 @@ class Rules(NamedTuple):
     extreme_ns: Array
     arrest: Array
     lone: Array
+    often: Array
+    often_of: Array
+    often_ns: Array
+    steep: Array
 
 
 class Slots(NamedTuple):
@@ -59,7 +63,8 @@ class Slots(NamedTuple):
     the row of ``true_ns`` that a combination has. ``recent``, ``usual`` and ``days`` are rows of
     ``alerts.judging.series``. ``extremes`` has a bit for each of the last five rows, the newest lowest: whether it was
     extreme; ``extreme_ns`` is the time of the first of them. ``arrived``: the newest time is the arrival of a reading
-    whose clock was wrong.
+    whose clock was wrong. ``history`` has a bit for each of the last readings of a rule that counts n of m, the newest
+    lowest: whether it was beyond the limit; ``history_ns`` is the time of the newest of them.
     """
 
     patient: Array
@@ -97,6 +102,8 @@ class Slots(NamedTuple):
     extremes: Array
     extreme_ns: Array
     arrived: Array
+    history: Array
+    history_ns: Array
 
 
 class Rows(NamedTuple):
@@ -145,7 +152,7 @@ RULE_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "off_delay_ns": "<i8", "off_count": "<i4", "staleness_ns": "<i8", "continuous": "<u1", "sticky": "<u1",
     "patient_limit": "<u1", "median_of": "<u1", "op": "<u1", "window_ns": "<i8", "a": "<f8", "b": "<f8", "c": "<f8",
     "from_min": "<i4", "to_min": "<i4", "extreme": "<f8", "extreme_of": "<u1", "extreme_ns": "<i8", "arrest": "<f8",
-    "lone": "<f8",
+    "lone": "<f8", "often": "<u1", "often_of": "<u1", "often_ns": "<i8", "steep": "<f8",
 })  # fmt: skip
 SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "rule": "<i4", "face": "<i4", "name": "<i4", "own": "<u1", "live": "<u1", "sibling": "<i4",
@@ -154,7 +161,7 @@ SLOT_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "timer_ns": "<i8", "counted_ns": "<i8", "first_time_ns": "<i8", "first_value": "<f8", "first_flags": "<u4",
     "first_message": "<i8", "first_source_ns": "<i8", "first_seq": "<i8", "latest_time_ns": "<i8",
     "latest_value": "<f8", "latest_flags": "<u4", "latest_measured": "<f8", "near_misses": "<u4",
-    "extremes": "<u1", "extreme_ns": "<i8", "arrived": "<u1",
+    "extremes": "<u1", "extreme_ns": "<i8", "arrived": "<u1", "history": "<u4", "history_ns": "<i8",
 })  # fmt: skip
 ROW_DTYPES: Final[Mapping[str, str]] = MappingProxyType({
     "patient": "<i4", "vital": "<u2", "time_ns": "<i8", "basis": "<u1", "tz_min": "<i2", "statistic": "<u1",

@@ -163,17 +163,19 @@ def _overridden(
 
 
 def _score(adopted: tuple[Adopted, ...]) -> spec.CompiledScore | None:
-    """What the scores of the patient need; the programme named first says how a vital is measured."""
+    """What the patient's scores need, as the first programme measures it; a rule of a score takes all its inputs."""
     protocols = [protocol for one in adopted for protocol in one.protocols]
     declared = [protocol.score for protocol in protocols if protocol.score is not None]
-    if not declared and not any(_asks_score(rule) for protocol in protocols for rule in protocol.rules):
+    asked = any(_asks_score(rule) for protocol in protocols for rule in protocol.rules)
+    if not declared and not asked:
         return None
     measures: dict[str, bool] = {}
     for one in adopted:
         for key, mode in one.measures().items():
             measures.setdefault(key, mode == Mode.CONTINUOUS)
+    usual = {key: BY_KEY[key].mode is Mode.CONTINUOUS for keys in SOURCES.values() for key in keys if asked}
     return spec.CompiledScore(
-        tuple(sorted(measures.items())),
+        tuple(sorted((usual | measures).items())),
         any(settings.assume_air for settings in declared),
         any(settings.assume_alert for settings in declared),
     )
@@ -319,6 +321,10 @@ def _lasting(part: Sized, base: RuleSpec, mode: Mode) -> RuleSpec:
         for_s = default_s if kept.for_s is None else kept.for_s
         default_s = 0.0 if isinstance(part, TrendCriterion) else CLEAR_S
         clear_s = default_s if kept.clear_s is None else kept.clear_s
+        if kept.often is not None:
+            base = base._replace(
+                often=kept.often.readings, often_of=kept.often.of, often_ns=round(kept.often.apart_s * _NS)
+            )
         return base._replace(
             on_delay_ns=round(for_s * _NS), on_count=kept.readings, off_delay_ns=round(clear_s * _NS),
             off_count=kept.clear_readings, sticky=int(kept.sticky and for_s > 0), median_of=kept.median_of,
@@ -380,9 +386,9 @@ def _parameters(part: Sized, base: RuleSpec, vital: Vital) -> RuleSpec:
     if isinstance(part, RateCriterion):
         return base._replace(window_ns=part.window_s * _NS)
     if isinstance(part, ForecastRule):
-        (under,) = _canonical([part.while_below], part.unit, vital, difference=False)
-        (slope,) = _canonical([part.slope_below], part.unit, vital, difference=True)
-        return base._replace(window_ns=part.window_s * _NS, a=part.ahead_min, b=under, c=slope)
+        (bound,) = _canonical([part.bound], part.unit, vital, difference=False)
+        slope, steep = _canonical([part.slope, part.at_once_slope or 0.0], part.unit, vital, difference=True)
+        return base._replace(window_ns=part.window_s * _NS, a=part.ahead_min, b=bound, c=slope, steep=steep)
     if isinstance(part, DeviationCriterion):
         return base._replace(a=part.least_spread)
     if isinstance(part, TrendCriterion):

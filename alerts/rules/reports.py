@@ -62,7 +62,10 @@ def _rate(spec: RuleSpec, value: float, measured: float) -> str:
 
 def _forecast(spec: RuleSpec, value: float, measured: float) -> str:
     vital = BY_CODE[spec.vital]
-    return f"{vital.name} {quantity(vital, value)}, expected at {quantity(vital, measured)} in {spec.a:g} min"
+    # A line goes on for ever. No further than the sensor measures, or than is plausible, it says anything.
+    low, high = vital.sensor_range or vital.implausible
+    where, to = ("under", low) if measured < low else ("over", high) if measured > high else ("at", measured)
+    return f"{vital.name} {quantity(vital, value)}, expected {where} {quantity(vital, to)} in {spec.a:g} min"
 
 
 def _deviation(spec: RuleSpec, value: float, measured: float) -> str:

@@ -22,8 +22,8 @@ class Kind(IntEnum):
     RATE = 1
     """Least-squares slope per minute over ``window_ns`` (clinical.md 3.2)."""
     FORECAST = 2
-    """The value that the slope leads to ``a`` minutes ahead (clinical.md 3.5); only while the value is under ``b`` and
-    the slope under ``c``."""
+    """The value that the slope leads to ``a`` minutes ahead (clinical.md 3.5); only while the value is beyond ``b`` and
+    the slope beyond ``c`` on the rule's side. A slope beyond ``steep`` raises on one evaluation (0: none does)."""
     DEVIATION = 3
     """The value against the patient's usual one at this hour of the day; ``op`` is an :class:`Op`."""
     TREND = 4
@@ -76,6 +76,9 @@ class RuleSpec(NamedTuple):
     beyond every value. ``extreme`` pages at once, also in doubt: after ``extreme_of`` of five readings, or
     ``extreme_ns`` after the first. At ``arrest`` and beyond an implausible value does so too. ``lone``: a first reading
     beyond it becomes S1 when its repeat is not taken, another one S2.
+
+    The condition also holds once ``often`` of the last ``often_of`` readings, ``often_ns`` or more from one another,
+    are beyond ``enter`` (0: only without a break).
     """
 
     kind: int
@@ -110,6 +113,10 @@ class RuleSpec(NamedTuple):
     extreme_ns: int
     arrest: float
     lone: float
+    often: int = 0
+    often_of: int = 0
+    often_ns: int = 0
+    steep: float = 0.0
 
 
 class RuleFace(NamedTuple):

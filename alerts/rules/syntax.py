@@ -23,6 +23,23 @@ _LARGEST: Final = 1e9
 Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 
 
+class Often(Part):
+    """So many of the last readings, wherever the others stand among them."""
+
+    readings: int = Field(ge=2, le=32, description="raised by this many readings")
+    of: int = Field(ge=2, le=32, description="of so many last ones")
+    apart_s: float = Field(
+        default=0.0, ge=0, le=DAY_S, description="least seconds between two that count: a faster sensor's are sampled"
+    )
+
+    @field_validator("of")
+    @classmethod
+    def _enough(cls, of: int, info: ValidationInfo) -> int:
+        if of < info.data.get("readings", 0):
+            raise ValueError("is fewer than readings")
+        return of
+
+
 class Continuous(Part):
     """How long a criterion must be met while its vital is measured continuously."""
 
@@ -30,6 +47,9 @@ class Continuous(Part):
         default=None, ge=0, le=DAY_S, description="raised after the condition has held for this many seconds"
     )
     readings: int = Field(default=1, ge=1, le=20, description="and for at least this many readings")
+    often: Often | None = Field(
+        default=None, description="raised sooner by so many of the last readings, also with others in between"
+    )
     sticky: bool = Field(
         default=True, description="while the condition waits, only a value back at clear cancels it, not one between"
     )

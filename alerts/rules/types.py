@@ -116,20 +116,47 @@ class RateRule(Owned, RateCriterion):
 
 
 class ForecastRule(Owned, Sized):
-    """The slope leads below a value soon, while the value is low enough and falls fast enough."""
+    """The slope leads beyond a value soon, while the value is near enough and moves towards it fast enough."""
 
     type: Literal["forecast"]
     unit: str = Field(description="unit of the numbers, accepted for the vital sign")
     ahead_min: float = Field(gt=0, le=240, description="forecast this many minutes ahead")
-    while_below: Number = Field(description="only while the value is below this")
-    slope_below: Number = Field(description="only while the slope per minute is below this")
+    while_below: Number | None = Field(default=None, description="of a fall: only while the value is below this")
+    slope_below: Number | None = Field(
+        default=None, lt=0, description="of a fall: only while the slope per minute is below this"
+    )
+    while_above: Number | None = Field(default=None, description="of a rise: only while the value is above this")
+    slope_above: Number | None = Field(
+        default=None, gt=0, description="of a rise: only while the slope per minute is above this"
+    )
+    at_once_slope: Number | None = Field(
+        default=None, description="a steeper slope per minute raises on one evaluation"
+    )
     window_s: int = Field(default=1200, ge=60, le=DAY_S, description="slope over this many seconds")
 
     @whole(mode="after")
-    def _downwards(self) -> "ForecastRule":
-        if self.threshold.side is not Side.LOW:
-            raise ValueError("a forecast is of a fall: needs below or at_or_below")
+    def _one_way(self) -> "ForecastRule":
+        falls = self.threshold.side is Side.LOW
+        wanted, others = (self.while_below, self.slope_below), (self.while_above, self.slope_above)
+        if not falls:
+            wanted, others = others, wanted
+        if None in wanted or others != (None, None):
+            way = "below" if falls else "above"
+            raise ValueError(f"a forecast of a {'fall' if falls else 'rise'} needs while_{way} and slope_{way} only")
+        steep, slope = self.at_once_slope, self.slope
+        if steep is not None and not (steep <= slope if falls else steep >= slope):
+            raise ValueError(f"at_once_slope must be at least as steep as {slope:g}")
         return self
+
+    @property
+    def bound(self) -> float:
+        """The value must be beyond this, on the side of the limit."""
+        return float(self.while_below if self.while_below is not None else self.while_above or 0.0)
+
+    @property
+    def slope(self) -> float:
+        """And its slope per minute beyond this."""
+        return float(self.slope_below or self.slope_above or 0.0)
 
 
 class DeviationRule(Owned, DeviationCriterion):

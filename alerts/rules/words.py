@@ -116,6 +116,9 @@ def lasting_words(spec: RuleSpec) -> str:
     if spec.on_count > 1:
         apart = f" at least {span(spec.apart_ns / _NS)} apart" if spec.apart_ns else ""
         out += f" in {spec.on_count} readings{apart}"
+    if spec.often:
+        apart = f" at least {span(spec.often_ns / _NS)} apart" if spec.often_ns else ""
+        out += f", or in {spec.often} of the last {spec.often_of} readings{apart}"
     if spec.median_of > 1:
         median = f" (median of {spec.median_of} readings)"
     if spec.from_min or spec.to_min:
@@ -256,8 +259,10 @@ def _clause(spec: RuleSpec) -> str:
     if spec.kind == Kind.RATE:
         out += f" over {span(spec.window_ns / _NS)}"
     if spec.kind == Kind.FORECAST:
-        under, slope = (written(_written(spec, value), _unit(spec)) for value in (spec.b, abs(spec.c)))
-        out += f" (while it is below {under} and falls by more than {slope} a minute over {span(spec.window_ns / _NS)})"
+        bound, slope, steep = (written(_written(spec, abs(one)), _unit(spec)) for one in (spec.b, spec.c, spec.steep))
+        side, moves = ("below", "falls") if spec.side == Side.LOW else ("above", "rises")
+        over = span(spec.window_ns / _NS) + (f"; at once if by more than {steep}" if spec.steep else "")
+        out += f" (while it is {side} {bound} and {moves} by more than {slope} a minute over {over})"
     return out
 
 

@@ -120,8 +120,9 @@ class News2:
     ``refusal`` (n,) uint8 of :class:`Refusal`. ``low``, ``high`` (n,) int8: the total, equal where nothing is missing;
     every completion of what is missing lies between them and both ends can occur. ``band_low``, ``band_high`` (n,)
     int8 of :class:`Band`. ``red_low``, ``red_high`` (n,) bool: some parameter has 3 points for certain, or may have.
-    ``hidden`` (n,) bool: incomplete, and the programme measures too little to ever complete it; the low end is still a
-    certain floor for rules, but no score is shown.
+    ``hidden`` (n,) bool: a parameter that the programme does not measure was never measured, so that the score will not
+    become complete; the low end is still a certain floor for rules, but no score is shown. One that was measured once
+    can come again: its range is shown.
 
     Per parameter, (7, n): ``points_low``, ``points_high`` int8; ``validity`` uint8 of :class:`Validity`; ``vital``
     uint16, the catalogue code that was read, 0 where none was; ``value`` float64 as measured (oxygen in its own unit),
@@ -328,7 +329,6 @@ def news2(
     red_low, red_high = ((points == 3).any(axis=0) for points in (points_low, points_high))
     stacked = _Reading(*(np.stack(part) for part in zip(*chosen, strict=True)))
     stacked = stacked._replace(doubted=stacked.doubted & stacked.known)
-    incomplete = (stacked.validity > _LAST_COUNTED).any(axis=0)
 
     def shown(scores: Int8) -> Int8:
         return np.where(refused, np.int8(NO_SCORE), scores)
@@ -338,7 +338,7 @@ def news2(
         low=shown(low), high=shown(high),
         band_low=shown(band_of(low, red_low)), band_high=shown(band_of(high, red_high)),
         red_low=red_low & ~refused, red_high=red_high & ~refused,
-        hidden=np.logical_and(incomplete, bool(programme.unmeasured())),
+        hidden=(stacked.validity[list(programme.unmeasured())] == Validity.ABSENT).any(axis=0),
         points_low=shown(points_low), points_high=shown(points_high),
         **stacked._asdict(),
     )  # fmt: skip

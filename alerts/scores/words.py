@@ -86,7 +86,8 @@ def _headline(scores: News2, row: int, parts: Sequence[ScorePart], floor: bool) 
     if refusal is not Refusal.NONE:
         return f"NEWS2 does not apply: {_REFUSALS[refusal]}"
     if scores.hidden[row] and not floor:
-        lacking = [which for which in scores.programme.unmeasured() if scores.missing[which, row]]
+        never = scores.validity[:, row] == Validity.ABSENT
+        lacking = [which for which in scores.programme.unmeasured() if never[which]]
         return f"NEWS2 is not shown: the programme does not measure {_listed(lacking)}"
     missing = [part.parameter for part in parts if scores.missing[part.parameter, row]]
     low, high = Band(scores.band_low[row]), Band(scores.band_high[row])

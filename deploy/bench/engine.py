@@ -6,6 +6,7 @@ from typing import Any, Final
 import numpy as np
 
 from alerts.engine import Engine
+from alerts.glucose.forecaster import GlucoseForecaster
 from alerts.rules.limits import parse_limits
 from alerts.rules.protocol import shipped
 from deploy.bench import ward
@@ -77,10 +78,25 @@ def mixed(rows: int) -> list[Figure]:
             Figure("alert_events", events, "1", of="programmes")]  # fmt: skip
 
 
+def forecasts(rows: int) -> list[Figure]:
+    """Glucose forecasts of all patients' sensors, a reading of each every five minutes, in entries."""
+    row = np.arange(rows)
+    series, time_ns = (row % PATIENTS).astype(np.int32), _START_NS + row // PATIENTS * 300 * SECOND_NS
+    value = 150.0 + 40.0 * np.sin(row // PATIENTS / 20.0 + series) + np.random.default_rng(1).normal(0.0, 3.0, rows)
+    forecaster, made = GlucoseForecaster(), 0
+    forecaster.add(PATIENTS)
+    started_s = time.process_time()
+    for start in range(0, rows, BATCH):
+        part = slice(start, start + BATCH)
+        made += int((forecaster.observe(series[part], time_ns[part], value[part]).model >= 0).sum())
+    taken_s = time.process_time() - started_s
+    return [Figure("forecast_us_per_reading", taken_s / rows * 1e6, "us"), Figure("forecasts", made, "1")]
+
+
 def measure(runs: int, rows: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(workload, figures); ``rows`` readings, half as many slots, a change for a 200th as many patients."""
     prepared = batches(rows)
-    found = repeat(runs, lambda: [*mixed(rows), *limits(prepared)])
+    found = repeat(runs, lambda: [*mixed(rows), *limits(prepared), *forecasts(rows)])
     found += repeat(1, lambda: [*ward.changed(max(rows // 200, 1)), *ward.enrolled(rows // 2)])
     workload = {"readings": rows, "patients": PATIENTS, "programmes": len(shipped()), "limits_per_patient": 2,
                 "rows_per_entry": BATCH, "patients_changed": max(rows // 200, 1), "cores": 1}  # fmt: skip

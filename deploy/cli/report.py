@@ -69,6 +69,7 @@ def _parts(found: Record, unit: str) -> Iterator[Table | str]:
     yield ""
     if found["readings"]["used"]:
         yield _metrics(found, unit)
+        yield _forecast(found["forecast"], unit)
         yield _profile(found, unit)
         yield _episodes(found["episodes"], unit)
     sticks = found["fingersticks"]
@@ -90,6 +91,22 @@ def _remarks(readings: Record) -> Iterator[str]:
         yield f"Readings left out: {counts}."
 
 
+_NO_FORECAST: Final = {
+    "too_few_readings": "No forecast: it takes seven readings in a row, five minutes apart.",
+    "no_current_reading": "No forecast: the last reading is more than 15 minutes old.",
+}
+
+
+def _forecast(found: Record, unit: str) -> str:
+    if found["reason"] is not None:
+        return _NO_FORECAST[found["reason"]]
+    low, value, high = (_glucose(found[f"{name}mg_dl"], unit) for name in ("low_", "value_", "high_"))
+    past = f"{found['scored']} earlier forecasts"
+    if found["in_band_percent"] is not None:
+        past += f", of which {found['in_band_percent']:.0f} % were within theirs"
+    return f"Forecast for {found['at']}: {value}, with 80 % between {low} and {high} (model {found['model']}; {past})."
+
+
 def _metrics(found: Record, unit: str) -> Table:
     metrics, targets, enough = found["metrics"], found["adult_targets"], found["sufficiency"]
     very_low, low, high, very_high = UNITS[unit]
@@ -109,7 +126,12 @@ def _metrics(found: Record, unit: str) -> Table:
         ("GMI", "gmi_mmol_mol", _digits(0, " mmol/mol")),
         ("SD", "sd_mg_dl", mass),
         ("CV", "cv_percent", percent),
-        ("MAGE", "mage_mg_dl", mass),
+        (f"MAGE of {metrics['mage_days'] or 0:.0f} days", "mage_mg_dl", mass),
+        ("MODD", "modd_mg_dl", mass),
+        ("CONGA(1)", "conga_1_mg_dl", mass),
+        ("ADRR", "adrr", index),
+        ("eA1c", "ea1c_percent", percent),
+        ("J-index", "j_index", index),
         ("low risk (LBGI)", "lbgi", index),
         ("high risk (HBGI)", "hbgi", index),
         (f"glycaemia risk (GRI), zone {metrics['gri_zone']}", "gri", _digits(0)),
@@ -120,6 +142,7 @@ def _metrics(found: Record, unit: str) -> Table:
     table.add_row("days worn", str(enough["days_worn"]), "14")
     for title, name, shown in rows:
         table.add_row(title, shown(metrics[name]), _target(targets, name))
+    table.caption = f"MAGE: {found['definitions']['mage_mg_dl']}."
     return table
 
 

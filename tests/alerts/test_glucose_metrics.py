@@ -17,7 +17,6 @@ from alerts.glucose.metrics import (
     expected,
     gri_zone,
     levels,
-    mage,
     metrics,
     risk,
     shares,
@@ -202,53 +201,6 @@ class TestProfile:
         assert agp(trace(every([])), ()).empty
 
 
-class TestMage:
-    def test_a_sine_has_twice_its_amplitude(self) -> None:
-        # From a peak to a nadir, ten cycles and a half.
-        angle = np.arange(505) * 2 * np.pi / 48
-        found = mage(trace(every((150 + 50 * np.cos(angle)).tolist())))
-        assert found["mage_mg_dl"] == pytest.approx(100, rel=0.01)
-        assert found["mage_plus_mg_dl"] == pytest.approx(100, rel=0.02)
-        assert found["mage_minus_mg_dl"] == pytest.approx(100, rel=0.02)
-
-    def test_swings_under_one_sd_are_dropped(self) -> None:
-        angle = np.arange(96 * 5 + 49) * 2 * np.pi
-        large = 150 + 50 * np.cos(angle / 96)
-        ripple = 10 * np.sin(angle / 12)
-        calm, rippled = (mage(trace(every(values.tolist()))) for values in (large, large + ripple))
-        assert calm["mage_mg_dl"] == pytest.approx(100)
-        assert rippled["mage_mg_dl"] == pytest.approx(119, abs=2), "the ripple's own 20 mg/dL are not among them"
-
-    def test_rises_and_falls_are_told_apart(self) -> None:
-        # Up by 100, down by 60, up by 100: rises of 100, one fall of 60.
-        shape = [*range(100, 201, 2), *range(200, 139, -2), *range(140, 241, 2)]
-        found = mage(trace(every([float(value) for value in shape])))
-        assert found["mage_plus_mg_dl"] == pytest.approx(100)
-        assert found["mage_minus_mg_dl"] == pytest.approx(60)
-        assert found["mage_mg_dl"] == pytest.approx(260 / 3)
-
-    @pytest.mark.parametrize("values", [[100.0] * 100, [100.0, 100.5] * 50, [80.0, 200.0] * 15, [100.0], []])
-    def test_not_for_a_short_or_a_flat_trace(self, values: list[float]) -> None:
-        assert mage(trace(every(values))).isna().all()
-
-    def test_no_excursion_spans_a_gap_of_more_than_three_hours(self) -> None:
-        ramp = [float(value) for value in range(100, 200, 2)]
-        minutes = [number * 5.0 for number in range(50)]
-        together = at(minutes + [number + 250 + 60 for number in minutes], ramp + ramp)
-        apart = at(minutes + [number + 250 + 200 for number in minutes], ramp + ramp)
-        assert mage(trace(together))["mage_minus_mg_dl"] == pytest.approx(98)
-        assert mage(trace(apart)).dropna().to_dict() == {"mage_mg_dl": 98, "mage_plus_mg_dl": 98}
-
-    def test_values_are_not_made_up_across_more_than_45_minutes(self) -> None:
-        minutes = [number * 5.0 for number in range(20)]
-        values = (150 + 40 * np.sin(np.arange(20))).tolist()
-        # 20 and 20 readings with 50 minutes in between: 40 points. Bridged they would be 49.
-        points = trace(at(minutes + [number + 145 for number in minutes], values + values))
-        short = trace(at(minutes[:15] + [number + 120 for number in minutes[:15]], values[:15] * 2))
-        assert mage(points).notna().all()
-        assert mage(short).isna().all(), "30 points are under 32, though the stretch is 39 long"
-
-
 NUMBERS = st.lists(st.integers(40, 400).map(float), min_size=1, max_size=60)
 
 
@@ -289,7 +241,7 @@ class TestInvariants:
         whole = every(values)
         later = whole["time"].index >= where
         torn = whole.assign(time=whole["time"] + pd.to_timedelta(np.where(later, hours, 0), unit="h"))
-        before, after = (metrics(trace(one)).filter(regex="^(?!mage)") for one in (whole, torn))
+        before, after = (metrics(trace(one)) for one in (whole, torn))
         if uniform(trace(torn)):
             pd.testing.assert_series_equal(before, after)
         assert before[["mean_mg_dl", "gmi_percent", "lbgi", "hbgi"]].equals(

@@ -157,6 +157,10 @@ def test_a_programme_that_cannot_complete_it_hides_it() -> None:
     assert scores.hidden.tolist() == [True, False]
     assert (scores.low.tolist(), scores.high.tolist()) == ([3, 0], [6, 0])
     assert not score(without("resp_rate"), programme=WARD).hidden[0]
+    # What was measured once can come again, and what the programme measures comes by itself.
+    aged = {**WELL, "resp_rate": Latest(16.0, NOW - 25 * HOUR_NS)}
+    assert score(aged, programme=no_breath).hidden.tolist() == [False]
+    assert score(without("bp_sys"), programme=no_breath).hidden.tolist() == [False]
     assert Programme({}).unmeasured() == tuple(Parameter)
     assert Programme({"heart_rate": Mode.SPOT, "fio2": Mode.SPOT}, assume_alert=True).unmeasured() == (
         Parameter.RESP_RATE, Parameter.SPO2, Parameter.BP_SYS, Parameter.TEMP,

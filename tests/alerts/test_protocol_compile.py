@@ -11,6 +11,7 @@ from alerts.rules.compile import Adopted, RuleOverride, compile_protocols
 from alerts.rules.gates import Gate, PatientContext, exclusive, said, shut
 from alerts.rules.limits import compile_limit, parse_limits
 from alerts.rules.spec import Kind, Op
+from alerts.scores.tables import SOURCES
 from tests.alerts.protocol_world import (
     ADULT,
     BOTH,
@@ -345,7 +346,13 @@ def test_a_score_is_told_how_vitals_are_measured_and_what_may_be_assumed() -> No
     )
     score = compile_protocols((Adopted("a", 1, (one,)), Adopted("b", 1, (two,))), ADULT).score
     assert score is not None
-    assert score == ((("spo2", True), ("temp", False)), True, True)
+    said = dict(score.measures)
+    assert (said["spo2"], said["temp"], score.assume_air, score.assume_alert) == (True, False, True, True)
+    # A rule of a score has all inputs of it taken, also those of which no programme says how.
+    assert said.keys() == {key for keys in SOURCES.values() for key in keys}
+    settings = compile_protocols((Adopted("b", 1, (two,)),), ADULT).score
+    assert settings is not None
+    assert settings.measures == (("spo2", False), ("temp", False)), "settings alone have taken what they name"
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="tracing takes the time that is measured")

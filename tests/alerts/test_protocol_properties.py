@@ -56,6 +56,8 @@ def conditions(draw: st.DrawFn) -> dict[str, Any]:
     out["continuous"] = draw(st.fixed_dictionaries({}, optional={
         "for_s": st.integers(0, 3600), "readings": st.integers(1, 5), "clear_s": st.integers(0, 3600),
         "sticky": st.booleans(), "median_of": st.integers(1, 9),
+        "often": st.fixed_dictionaries({"readings": st.integers(2, 4), "of": st.integers(4, 32)},
+                                       optional={"apart_s": st.integers(0, 300)}),
     }))  # fmt: skip
     out["spot"] = draw(st.fixed_dictionaries({}, optional={
         "readings": st.integers(1, 5), "apart_s": st.integers(0, 3600), "clear_readings": st.integers(1, 5),
@@ -119,6 +121,7 @@ EDITS = st.one_of(
     st.tuples(st.just("window_s"), st.integers(60, 900)), st.tuples(st.just("least_spread"), st.integers(0, 9)),
     st.tuples(st.sampled_from(["below", "at_or_below", "above", "at_or_above", "clear", "deadband", "under"]), NUMBERS),
     st.tuples(st.just("continuous"), st.fixed_dictionaries({"for_s": st.integers(0, 99), "sticky": st.booleans()})),
+    st.tuples(st.just("continuous"), st.fixed_dictionaries({"often": st.just({"readings": 3, "of": 4, "apart_s": 7})})),
     st.tuples(st.just("spot"), st.fixed_dictionaries({"readings": st.integers(1, 5), "apart_s": st.integers(0, 99)})),
     st.tuples(st.just("also_on"), st.sampled_from([[], ["heart_rate"], ["pulse_rate"], ["bp_sys"], ["bp_dia"]])),
 )  # fmt: skip

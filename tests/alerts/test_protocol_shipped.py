@@ -83,6 +83,7 @@ LIMITS = [
 DERIVED = [
     # rule, kind, op, vital, side, S, enter, reached is enough, leave, days or seconds, a, b, c
     ("diabetes:D3", Kind.FORECAST, Op.NONE, "glucose_isf", LOW, 2, 55, 1, 70, 1200, 20, 100, -1),
+    ("diabetes:D3-high", Kind.FORECAST, Op.NONE, "glucose_isf", HIGH, 3, 250, 0, 230, 1200, 20, 180, 2),
     ("diabetes:D6-54", Kind.TREND, Op.SHARE_BELOW, "glucose_isf", HIGH, 3, 1, 0, 1, 14, 54, 2823, 0),
     ("diabetes:D6-70", Kind.TREND, Op.SHARE_BELOW, "glucose_isf", HIGH, 3, 4, 0, 4, 14, 70, 2823, 0),
     ("diabetes:D6-63", Kind.TREND, Op.SHARE_BELOW, "glucose_isf", HIGH, 3, 4, 0, 4, 14, 63, 2823, 0),
@@ -262,8 +263,10 @@ def test_noise_is_kept_away_by_the_median_and_a_true_fall_is_not_cancelled_by_on
     spec = every("continuous")["copd:P1-red"].spec
     assert (spec.median_of, spec.sticky, spec.on_count) == (5, 1, 1)
     assert every()["rhythm:R5"].spec.median_of == 5
-    # A rule that says "all the time" is cancelled by any value inside of the limit.
-    assert [every("continuous")[f"diabetes:{name}"].spec.sticky for name in ("D1", "D2", "D4")] == [0, 0, 0]
+    # A rule that says "all the time" is cancelled by any value inside of the limit, but readings count n of m.
+    sensor = [every("continuous")[f"diabetes:{name}"].spec for name in ("D1", "D2", "D2-pregnant", "D4")]
+    assert [one.sticky for one in sensor] == [0] * 4
+    assert [(one.often, one.often_of, one.often_ns // SECOND) for one in sensor] == [(3, 4, 240)] * 3 + [(24, 28, 240)]
 
 
 def test_some_rules_are_for_hours_of_the_day() -> None:

@@ -282,6 +282,20 @@ class TestScores:
         ward.entry(derived)
         assert steps(ward.said, self.FIVE) == ["raised"], "a stored score is not judged again"
 
+    def test_a_range_is_stored_where_an_alert_says_one(self) -> None:
+        ward = Enrolled(document("post_surgical"))
+        worst = {"resp_rate": 26, "spo2": 88, "o2_flow": 2, "bp_sys": 85, "heart_rate": 135, "acvpu": 2}
+        ward.feed([(0, vital, value) for vital, value in worst.items()])
+        events = ward.tick(60)
+        (text,) = [event.text for event in events if event.rule == "post_surgical:S3-red"]
+        assert "NEWS2 17 to 20" in text
+        derived = ward.derived
+        assert derived is not None
+        assert dict(zip(derived.vital.tolist(), derived.value.tolist(), strict=True)) == {
+            BY_KEY["news2_min"].code: 17.0, BY_KEY["news2_max"].code: 20.0, BY_KEY["news2_red"].code: 5.0,
+        }  # fmt: skip
+        assert derived.context[0]["missing"] == ["temp"]
+
     def test_measured_all_the_time_it_takes_two_evaluations(self) -> None:
         measures = dict.fromkeys(("resp_rate", "spo2", "heart_rate", "temp", "bp_sys"), "continuous")
         ward = Enrolled(document("post_surgical", measures))

@@ -199,13 +199,36 @@ def test_measures_are_those_of_the_slow_reference(steps: list[tuple[int, int, in
 )
 def test_a_low_in_twenty_minutes(values: tuple[float, ...], state: int, predicted: float) -> None:
     recent = one_recent(*zip((0, 5, 10, 15), values, strict=True))
-    found = forecast(recent, 0, QUARTER, 20.0, values[-1], 55.0, 100.0, -1.0)
+    found = forecast(recent, 0, QUARTER, 20.0, values[-1], 55.0, 100.0, -1.0, True)
     assert found == (state, pytest.approx(predicted))
+
+
+@pytest.mark.parametrize(
+    ("values", "state", "predicted"),
+    [
+        ((185, 200, 215, 230), 1, 290.0),
+        ((150, 160, 170, 180), 0, 220.0),
+        ((190, 200, 210, 220), 0, 260.0),
+        ((205, 220, 235, 250), 0, 310.0),
+        ((235, 225, 215, 205), 0, 165.0),
+    ],
+    ids=["rises fast", "not high yet", "2 a minute is not more than 2", "is there", "falls"],
+)
+def test_a_high_in_twenty_minutes(values: tuple[float, ...], state: int, predicted: float) -> None:
+    recent = one_recent(*zip((0, 5, 10, 15), values, strict=True))
+    found = forecast(recent, 0, QUARTER, 20.0, values[-1], 250.0, 180.0, 2.0, False)
+    assert found == (state, pytest.approx(predicted))
+
+
+def test_three_points_are_no_forecast() -> None:
+    recent = one_recent((0, 110), (5, 95), (10, 80))
+    assert slope(recent, 0, TWENTY) == (1, -3.0)
+    assert forecast(recent, 0, TWENTY, 20.0, 80.0, 55.0, 100.0, -1.0, True) == (-1, 80.0)
 
 
 def test_nothing_is_forecast_after_a_gap() -> None:
     recent = one_recent((0, 115), (5, 105), (16, 95))
-    assert forecast(recent, 0, QUARTER, 20.0, 95.0, 55.0, 100.0, -1.0) == (-1, 95.0)
+    assert forecast(recent, 0, QUARTER, 20.0, 95.0, 55.0, 100.0, -1.0, True) == (-1, 95.0)
 
 
 # Median and stuck value
@@ -256,7 +279,7 @@ def fill(recent: Table, usual: Table, days: Table, first: int, rows: int) -> byt
         push_day(days.state, s, now - DAY_NS * (number % 50 == 0), zone, value, 78.0)
         told.append(float(median_recent(recent.state, s, 1 + number % 9)))
         told += [*slope(recent.state, s, TWENTY), unchanged_minutes(recent.state, s, now)]
-        told += forecast(recent.state, s, QUARTER * 2, 20.0, value, 70.0, 85.0, -0.1)
+        told += forecast(recent.state, s, QUARTER * 2, 20.0, value, 70.0, 85.0, -0.1, True)
         for op in (Op.DIFFERENCE, Op.RATIO, Op.ROBUST_Z):
             told += deviation(usual.state, s, int(op), 0.5, now, zone, value)
         for op in (Op.CHANGE, Op.MEAN, Op.BELOW_MEAN_SD, Op.FRACTION, Op.SHARE_BELOW):

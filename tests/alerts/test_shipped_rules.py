@@ -58,13 +58,13 @@ def scored(start: float, **changes: float) -> list[Row]:
 
 
 LIMITED = [
-    Case("diabetes:D1", 1, cgm(50, 50, 50, 50), "Interstitial glucose (CGM) 50 mg/dL, limit 54 mg/dL (low)",
+    Case("diabetes:D1", 1, cgm(50, 50, 50), "Interstitial glucose (CGM) 50 mg/dL, limit 54 mg/dL (low)",
          cgm(75, 75, 75, 75, start=1200), "is 70 mg/dL or more for 15 min"),
     *(Case(f"diabetes:D1-bg{also}", 1, rows(vital, 50), f"{name} 50 mg/dL, limit 54 mg/dL (low)",
            rows(vital, 75, 75, start=600), "is 70 mg/dL or more in 2 readings")
       for also, vital, name in (("", "glucose_bg", "Capillary blood glucose"),
                                 ("@glucose", "glucose", "Glucose, sample type unknown"))),
-    Case("diabetes:D2", 2, cgm(65, 65, 65, 65), "Interstitial glucose (CGM) 65 mg/dL, limit 70 mg/dL (low)",
+    Case("diabetes:D2", 2, cgm(65, 65, 65), "Interstitial glucose (CGM) 65 mg/dL, limit 70 mg/dL (low)",
          cgm(70, 70, 70, 70, start=1200), "is 70 mg/dL or more for 15 min"),
     *(Case(f"diabetes:D2-bg{also}", 2, rows(vital, 69), f"{name} 69 mg/dL, limit 70 mg/dL (low)",
            rows(vital, 70, 70, start=600), "is 70 mg/dL or more in 2 readings")
@@ -74,9 +74,9 @@ LIMITED = [
            rows(vital, 230, start=600), "is 230 mg/dL or less")
       for also, vital, name in (("", "glucose_bg", "Capillary blood glucose"),
                                 ("@glucose", "glucose", "Glucose, sample type unknown"))),
-    Case("diabetes:D2-pregnant", 2, cgm(62, 62, 62, 62), "Interstitial glucose (CGM) 62 mg/dL, limit 63 mg/dL (low)",
+    Case("diabetes:D2-pregnant", 2, cgm(62, 62, 62), "Interstitial glucose (CGM) 62 mg/dL, limit 63 mg/dL (low)",
          cgm(63, 63, 63, 63, start=1200), "is 63 mg/dL or more for 15 min", PREGNANT),
-    Case("diabetes:D4", 2, cgm(*[260] * 25), "Interstitial glucose (CGM) 260 mg/dL, limit 250 mg/dL (high)",
+    Case("diabetes:D4", 2, cgm(*[260] * 24), "Interstitial glucose (CGM) 260 mg/dL, limit 250 mg/dL (high)",
          cgm(*[225] * 7, start=7500), "is 230 mg/dL or less for 30 min"),
     *(Case(f"diabetes:D5{also}", 1, rows(vital, 420), f"{name} 420 mg/dL, limit 400 mg/dL (high)",
            rows(vital, 300, start=600), "is 300 mg/dL or less")
@@ -200,6 +200,9 @@ DERIVED = [
     Case("diabetes:D3", 2, cgm(105, 97, 89, 81, 73),
          "Interstitial glucose (CGM) 73 mg/dL, expected at 41 mg/dL in 20 min, limit 55 mg/dL (low)",
          cgm(90, 100, start=1500), "will be 70 mg/dL or more in 20 min for 60 s"),
+    Case("diabetes:D3-high", 3, cgm(170, 185, 200, 215, 230),
+         "Interstitial glucose (CGM) 230 mg/dL, expected at 290 mg/dL in 20 min, limit 250 mg/dL (high)",
+         cgm(220, 205, 200, start=1500), "will be 230 mg/dL or less in 20 min for 60 s"),
     Case("diabetes:D8", 2, cgm(250, 230, 210, 190),
          "Interstitial glucose (CGM) 190 mg/dL, falls by 4 mg/dL a minute, limit -3 mg/dL a minute (low)",
          cgm(190, 190, 190, start=1200), "falls by 2 mg/dL or less a minute for 60 s"),

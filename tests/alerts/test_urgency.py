@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from alerts.engine import Engine
+from alerts.engine import SNAPSHOT_VERSION, Engine
 from alerts.rules.arrest import ARREST_BELOW
 from alerts.rules.compile import compile_protocols
 from alerts.rules.gates import PatientContext
@@ -295,7 +295,7 @@ class TestFormerSnapshot:
     def test_it_goes_on_as_a_snapshot_of_now(self) -> None:
         saved = Engine.restore(self.DATA).snapshot()
         assert Engine.restore(saved).snapshot() == saved
-        assert msgspec.msgpack.decode(saved)[0] == 5
+        assert msgspec.msgpack.decode(saved)[0] == SNAPSHOT_VERSION
 
     def test_an_older_one_is_refused(self) -> None:
         state = msgspec.msgpack.decode(self.DATA)

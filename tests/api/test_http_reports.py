@@ -44,7 +44,10 @@ def test_fourteen_days_of_a_sensor(world: World) -> None:
     assert metrics["tir_70_180_percent"] == 100
     assert metrics["gmi_percent"] == pytest.approx(3.31 + 0.02392 * metrics["mean_mg_dl"])
     assert metrics["gri_zone"] == "A"
-    assert metrics["mage_mg_dl"] == pytest.approx(40, abs=1)
+    assert metrics["mage_mg_dl"] == pytest.approx(36.31, abs=0.01), "swings of 40, some cut at midnight"
+    assert 90 <= found["forecast"]["low_mg_dl"] <= found["forecast"]["value_mg_dl"] <= found["forecast"]["high_mg_dl"]
+    assert found["forecast"]["at"] == "2023-11-28T22:38:20Z", "30 minutes after the last reading"
+    assert (found["forecast"]["reason"], found["forecast"]["scored"]) == (None, 4020)
     assert found["agp"]["minute"] == list(range(0, 1440, 15))
     assert len(found["agp"]["p95"]) == 96
     assert {name: kind["count"] for name, kind in found["episodes"].items()} == dict.fromkeys(found["episodes"], 0)
@@ -71,6 +74,17 @@ def test_nothing_at_all_is_nulls(world: World) -> None:
     assert found["metrics"]["n"] == 0
     assert found["agp"] == {"bin_minutes": 15, "minute": [], "p5": [], "p25": [], "p50": [], "p75": [], "p95": []}
     assert found["fingersticks"]["n"] == 0
+    assert (found["forecast"]["value_mg_dl"], found["forecast"]["reason"]) == (None, "too_few_readings")
+
+
+def test_no_forecast_stands_on_three_readings_or_on_old_ones(world: World) -> None:
+    patient, device = world.worn()
+    fill(world, patient, 3 / 288, device=device)
+    assert report(world, patient)["forecast"]["reason"] == "too_few_readings"
+    fill(world, patient, 1, device=device)
+    assert report(world, patient)["forecast"]["reason"] is None
+    world.clock.time_ns += 16 * 60 * SECOND
+    assert report(world, patient)["forecast"]["reason"] == "no_current_reading"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from alerts.rules.compile import RECHECK_S, ROLES, SLA_S
 from alerts.rules.coverage import OnlyWhere
 from alerts.rules.gates import Gate, said
 from alerts.rules.protocol import MonitoringProtocol, ScoreSettings, shipped
-from alerts.rules.syntax import APART_S, CLEAR_S, SUPPRESSORS, Compared, Continuous, Sized, Spot
+from alerts.rules.syntax import APART_S, CLEAR_S, SUPPRESSORS, Compared, Continuous, Often, Sized, Spot
 from alerts.rules.types import CAUSES, RULE_TYPES, Owned, Rule
 from alerts.rules.words import rule_words, span
 from tests.docs.tables import code, table
@@ -45,7 +45,7 @@ def common_members_block() -> str:
 def persistence_block() -> str:
     """The two tables of persistence, and the gates."""
     parts = []
-    for name, part in (("continuous", Continuous), ("spot", Spot)):
+    for name, part in (("continuous", Continuous), ("often", Often), ("spot", Spot)):
         parts += [f"### `{name}`", str(part.__doc__).strip(), _members(part.model_fields)]
     return "\n\n".join(parts)
 

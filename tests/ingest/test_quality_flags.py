@@ -40,7 +40,8 @@ RANGES = {
     "steps": ((0, 100_000), (0, 60_000)),
     "sleep": ((0, 24), (0, 20)),
     "o2_flow": ((0, 60), (0, 15)),
-    "fio2": ((21, 100), (-INF, INF)),
+    "fio2": ((15, 100), (-INF, INF)),
+    "height": ((30, 260), (-INF, INF)),
     "pef": ((30, 900), (60, 800)),
     "fev1": ((0.2, 8), (0.3, 7)),
     "fev1_fvc": ((0, 100), (-INF, INF)),
@@ -52,7 +53,7 @@ RANGES = {
     "pain": ((0, 10), (-INF, INF)),
     "rescue_inhaler": ((0, 100), (0, 30)),
 }
-WITHOUT_RANGE = {"height", "acvpu", "fvc", "ecg_rhythm", "symptoms"}
+WITHOUT_RANGE = {"acvpu", "fvc", "ecg_rhythm", "symptoms"}
 
 
 def flags_of(key: str, value: float, statistic: Statistic = Statistic.SINGLE) -> Flag:

@@ -54,8 +54,8 @@ RANGES_OF_THE_CATALOGUE_ALONE = {
     "pulse_rate_nibp": "pulse_rate", "bp_avg_sys": "bp_sys", "bp_avg_dia": "bp_dia", "glucose": "glucose_bg",
 }  # fmt: skip
 BOUNDS_BY_DEFINITION = {
-    # A percentage, or the share of oxygen in air and above: no clinical claim.
-    "body_fat": (0, 100), "fev1_fvc": (0, 100), "fio2": (21, 100),
+    # A percentage, a share of oxygen that nobody breathes less of, the height of people: no clinical claim.
+    "body_fat": (0, 100), "fev1_fvc": (0, 100), "fio2": (15, 100), "height": (30, 260),
 }  # fmt: skip
 NOT_A_SUSPECT_RANGE = {
     # A change over time, judged by a rule, not by a range.
