@@ -321,10 +321,8 @@ def _lasting(part: Sized, base: RuleSpec, mode: Mode) -> RuleSpec:
         for_s = default_s if kept.for_s is None else kept.for_s
         default_s = 0.0 if isinstance(part, TrendCriterion) else CLEAR_S
         clear_s = default_s if kept.clear_s is None else kept.clear_s
-        if kept.often is not None:
-            base = base._replace(
-                often=kept.often.readings, often_of=kept.often.of, often_ns=round(kept.often.apart_s * _NS)
-            )
+        if (often := kept.often) is not None:
+            base = base._replace(often=often.readings, often_of=often.of, often_ns=round(often.apart_s * _NS))
         return base._replace(
             on_delay_ns=round(for_s * _NS), on_count=kept.readings, off_delay_ns=round(clear_s * _NS),
             off_count=kept.clear_readings, sticky=int(kept.sticky and for_s > 0), median_of=kept.median_of,

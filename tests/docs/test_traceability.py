@@ -38,8 +38,7 @@ WANTED: Final = [
     "U4a", "U4b", "U5a", "U5b", "U5c", "U5d",
     *(f"U1{letter}" for letter in "abcdef"),
     *(f"U9{letter}" for letter in "ab"),
-    "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f",
-    "N1k", "N1l", "N1m", "N1n", "N3i", "N3j", "N7h",
+    "N1k", "N1l", "N1m", "N1n", "N3k", "N3l", "N7h",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]
