@@ -155,10 +155,11 @@ class LiveView:
                 return Newest.of(batch, 0, next(readings_json(batch)))
         return one
 
-    def _alerting(self, patient: str) -> frozenset[str]:
-        """Vitals (keys) of the patient with an open alert."""
+    def _alerting(self, patient: str) -> dict[str, int]:
+        """Vital (key) -> time of the newest value of the patient's open alerts."""
         found = self._book.alerts(states=_OPEN, patient=patient, limit=_MOST_ALERTS)
-        return frozenset(value["vital"] for alert in found for value in alert.values)
+        values = sorted((value["time_ns"], value["vital"]) for alert in found for value in alert.values)
+        return {vital: time_ns for time_ns, vital in values}
 
     def _touch(self, patients: Sequence[str]) -> dict[str, Held]:
         with self._lock:

@@ -57,23 +57,24 @@ Held = dict[tuple[int, int], Newest]
 """The newest reading of each vital and trust (``vitals.currency.trust_of``)."""
 
 
-def current(held: Held, now_ns: int, alerting: Callable[[], frozenset[str]] = frozenset) -> list[Newest]:
+def current(held: Held, now_ns: int, alerting: Callable[[], Mapping[str, int]] = dict) -> list[Newest]:
     """One reading per vital, by catalogue code.
 
     A single value of certain time counts while it is not stale, then an average that is not stale. Otherwise the newest
     one counts; where its time is uncertain, it carries the newest one of a certain time beside it. ``alerting`` gives
-    the vitals (keys) with an open alert: of these no newer reading is hidden by a more certain one.
+    the time of the newest value of an open alert by vital (key): where that is later than the certain value, the newest
+    one is not hidden by it.
     """
     return [_chosen(held, vital, now_ns, alerting) for vital in sorted({vital for vital, _ in held})]
 
 
-def _chosen(held: Held, vital: int, now_ns: int, alerting: Callable[[], frozenset[str]]) -> Newest:
+def _chosen(held: Held, vital: int, now_ns: int, alerting: Callable[[], Mapping[str, int]]) -> Newest:
     row = BY_CODE[vital]
     certain = [held[vital, trust] for trust in (0, 1) if (vital, trust) in held]
     newest = max((held[key] for key in held if key[0] == vital), key=lambda one: (one.time_ns, one.seq))
     for one in certain:
         if now_ns - one.measured_ns <= row.staleness_ns(row.mode):
-            if newest.time_ns <= one.time_ns or row.key not in alerting():
+            if newest.time_ns <= one.time_ns or alerting().get(row.key, NO_TIME) <= one.time_ns:
                 return one
             break
     if newest.timed or not certain:

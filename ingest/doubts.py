@@ -50,6 +50,10 @@ _PAIRS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = MappingProxyType(
 """Two common units -> the vital signs that are sent in either."""
 REREAD: Final = frozenset(vital_code(key) for key in (*_GLUCOSE, "temp"))
 """Vital signs that are read in the unit in which they are possible."""
+LOW_GLUCOSE: Final = 54.0
+"""Under this value in mg/dL, 3.0 mmol/L, a glucose in doubt is asked about at once, whatever its rules wait for."""
+LEAST_GLUCOSE: Final = 8.0
+"""From here on a number of mg/dL may be a person's, although no meter shows it."""
 _REREAD: Final = np.isin(np.arange(CODE_SPACE), list(REREAD))
 _NONE: Final = 255
 _NOBODY: Final = np.uint32(Flag.RETRACTED | Flag.CONTROL_SOLUTION | Flag.TEST_DATA | Flag.SENSOR_FAULT)
@@ -136,7 +140,8 @@ def events(batch: VitalBatch, fresh: Bools) -> list[DeviceEvent]:
     """What is to be told of doubtful and impossible rows that are no duplicates.
 
     Per row one event for the worklist; per message and vital sign a ``sensor_status``, which is a fault of the device
-    while it goes on. The value of a unit in doubt is canonical as the other unit has it.
+    while it goes on. The value of a unit in doubt is canonical as the other unit has it; a glucose that may be severely
+    low as it was sent keeps the number that was sent.
     """
     asked = fresh & ((batch.flags & _NOBODY) == 0)
     impossible = np.flatnonzero(asked & ((batch.flags & np.uint32(Flag.IMPLAUSIBLE)) != 0))
@@ -145,7 +150,7 @@ def events(batch: VitalBatch, fresh: Bools) -> list[DeviceEvent]:
         return []
     doubtful, other, value = _in_doubt(batch.vital, batch.unit, batch.reported, batch.statistic, impossible)
     units = {row: (batch.context[row][SENT_UNIT], UNIT_BY_CODE[int(batch.unit[row])].ucum) for row in sent}
-    values = {row: float(batch.value[row]) for row in sent}
+    values = {row: _severer(batch, row) for row in sent}
     for row, unit, read in zip(doubtful.tolist(), other.tolist(), value.tolist(), strict=True):
         units[row] = UNIT_BY_CODE[int(batch.unit[row])].ucum, UNIT_BY_CODE[unit].ucum
         values[row] = read
@@ -156,6 +161,13 @@ def events(batch: VitalBatch, fresh: Bools) -> list[DeviceEvent]:
         told = _event(batch, row, EventKind.SENSOR_STATUS, word, values.get(row, float(batch.value[row])))
         out[told.message, told.vital, word] = told
     return list(chain(listed, out.values()))
+
+
+def _severer(batch: VitalBatch, row: int) -> float:
+    """What a person is asked about where a row is read in another unit than was sent: 19 mg/dL, and not 19 mmol/L."""
+    as_sent = float(batch.reported[row])
+    said = batch.context[row][SENT_UNIT] == "mg/dL" and BY_CODE[int(batch.vital[row])].key in _GLUCOSE
+    return as_sent if said and LEAST_GLUCOSE <= as_sent < LOW_GLUCOSE else float(batch.value[row])
 
 
 def _listed(

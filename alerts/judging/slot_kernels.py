@@ -168,9 +168,9 @@ def _recovery(
 ) -> int:
     """A row within the limit moves the slot; the transition, or NOTHING."""
     condition, time_ns = slots.condition[slot], rows.time_ns[row]
-    # Step 0: a value whose clock was wrong may be older than what a right clock began: it refutes nothing of that.
-    waits = condition >= PENDING and condition != HOLDS
-    if waits and rows.flags[row] & _CLOCK_WRONG != 0 and slots.first_flags[slot] & _CLOCK_WRONG == 0:
+    # Step 0: a value whose clock was wrong may be older than what a right clock began: it ends and refutes nothing.
+    began = condition >= PENDING
+    if began and rows.flags[row] & _CLOCK_WRONG != 0 and slots.first_flags[slot] & _CLOCK_WRONG == 0:
         return NOTHING
     # Step 1: clinical.md 1.3. A good reading within the limit refutes an S1 that stands on one reading, whenever it
     # comes; a suspect one does not.

@@ -81,6 +81,16 @@ def test_what_may_be_older_than_a_severe_value_of_a_wrong_clock_clears_nothing(b
     assert "returned" in [one.kind for one in spo2(bed, 97)]
 
 
+@pytest.mark.parametrize("ahead_s", [600.0, 3600.0, 86_400.0, 365 * 135 * 86_400.0])
+def test_a_good_value_of_a_wrong_clock_ends_nothing_that_a_right_clock_began(bed: Bedside, ahead_s: float) -> None:
+    assert urgent(spo2(bed, 70))
+    for _ in range(5):
+        bed.wait(30)
+        assert "returned" not in [one.kind for one in spo2(bed, 97, ahead_s)]
+    bed.wait(30)
+    assert "returned" in [one.kind for one in spo2(bed, 97)], "a right clock ends it"
+
+
 @pytest.fixture
 def strict(tmp_path: Path) -> Iterator[Bedside]:
     """S1 from a value on that is not beyond the red limits."""

@@ -21,9 +21,9 @@ def held(*readings: dict[str, object]) -> Held:
     return found
 
 
-def shown(held: Held, *alerting: str) -> tuple[object, object, bool]:
-    """Value, trusted value beside it, whether the time is certain."""
-    (one,) = current(held, NOW, lambda: frozenset(alerting))
+def shown(held: Held, *alerting: str, age_s: int = 60) -> tuple[object, object, bool]:
+    """Value, trusted value beside it, whether the time is certain; the newest value of the alerts is ``age_s`` old."""
+    (one,) = current(held, NOW, lambda: dict.fromkeys(alerting, NOW - age_s * SECOND))
     return one.reading["value"], one.trusted and one.trusted["value"], one.timed
 
 
@@ -47,6 +47,12 @@ def test_the_value_of_an_open_alert_is_never_hidden() -> None:
     assert shown(held(dict(CERTAIN), dict(MEAN)), "spo2") == (88.0, None, True)
     assert shown(held(dict(CERTAIN), dict(DOUBTED)), "pulse_rate") == (97.0, None, True)
     assert shown(held(dict(CERTAIN, age_s=30), dict(DOUBTED)), "spo2") == (97.0, None, True), "a newer one came"
+
+
+def test_a_doubted_value_does_not_replace_the_one_of_an_open_alert() -> None:
+    severe, benign = {"value": 70.0, "age_s": 300}, dict(DOUBTED, value=97.0)
+    assert shown(held(dict(severe), dict(benign)), "spo2", age_s=300) == (70.0, None, True)
+    assert shown(held(dict(severe), dict(benign)), "spo2", age_s=3600) == (70.0, None, True)
 
 
 def test_an_aggregate_is_as_old_as_its_start() -> None:

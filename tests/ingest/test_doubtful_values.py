@@ -73,7 +73,29 @@ def test_a_value_that_is_possible_in_the_other_unit_is_read_in_it_and_doubted(
     assert (one.kind, one.samples) == (EventKind.UNIT_SUSPECT, (value,))
     assert one.code.startswith(f"{vital} in {unit}, perhaps ")
     assert [word for word, _ in faults(world)] == ["unit_suspect"]
-    assert not [one for one in world.entries() if isinstance(one, Control)], "the rules ask for confirmation"
+    asked = [one.body["value"] for one in world.entries() if isinstance(one, Control)]
+    low = vital != "temp" and canonical < 54
+    assert asked == ([pytest.approx(canonical)] if low else []), "of others the rules ask for confirmation"
+
+
+@pytest.mark.parametrize("vital", ["glucose_isf", "glucose_bg", "glucose"])
+@pytest.mark.parametrize(("value", "asked"), [(2.9, [52.25278]), (3.1, []), (5.5, []), (8, [8]), (9.5, [9.5])])
+def test_a_glucose_that_may_be_severely_low_in_either_unit_is_asked_about_at_once(
+    world: World, vital: str, value: float, asked: list[float]
+) -> None:
+    world.worn("d")
+    send(world, (vital, value, "mg/dL"))
+    controls = [one for one in world.entries() if isinstance(one, Control) and one.kind is ControlKind.UNCLAIMED]
+    assert [one.body["value"] for one in controls] == [pytest.approx(one, abs=1e-3) for one in asked]
+    assert {one.body["reason"] for one in controls} <= {"unit_suspect"}
+
+
+@pytest.mark.parametrize("value", [10, 12, 15, 18, 19])
+def test_a_sensor_glucose_under_its_range_is_no_high_one_by_its_unit_alone(world: World, value: float) -> None:
+    world.worn("d")
+    send(world, ("glucose_isf", value, "mg/dL"))
+    [asked] = [one for one in world.entries() if isinstance(one, Control)]
+    assert (asked.body["value"], asked.body["reason"]) == (value, "unit_suspect")
 
 
 KEPT = [("bp_sys", 29, "mm[Hg]"), ("bp_dia", 16.5, "mm[Hg]"), ("bp_mean", 20, "mm[Hg]"), ("spo2", 0.7, "%")]
