@@ -86,7 +86,7 @@ def follow(cycle: Cycle, alarms: Sequence[OwnedAlarm], author: str, *, live: boo
             _end(cycle, one, known, author)
             known = None
         if one.alarm.ends:
-            _over(cycle, one, known, author)
+            _over(cycle, one, known, author, late=one.late or not live)
         elif known is not None and one.time_ns < known.time_ns:
             if known.told_ns is None:
                 _tell(cycle, one, "late", author)
@@ -113,12 +113,18 @@ def _goes_on(cycle: Cycle, one: OwnedAlarm, known: _Known | None, author: str) -
         _end(cycle, one, now, author)
 
 
-def _over(cycle: Cycle, one: OwnedAlarm, known: _Known | None, author: str) -> None:
+def _over(cycle: Cycle, one: OwnedAlarm, known: _Known | None, author: str, *, late: bool) -> None:
     if known is not None and one.time_ns < known.time_ns:
         return
-    told_ns = None if known is None else known.told_ns
-    _keep(cycle.sql, one, _Known(one.patient, _about(one), 0, one.time_ns, told_ns, _rank(one)))
-    if known is not None and known.active:
+    told_ns = one.received_ns if known is None else known.told_ns
+    over = _Known(one.patient, _about(one), 0, one.time_ns, told_ns, _rank(one))
+    _keep(cycle.sql, one, over)
+    if known is None:
+        # Its beginning never came, or comes later: what the monitor alarmed about is told all the same.
+        _tell(cycle, one, "late" if late else "begins", author)
+        if not late:
+            _end(cycle, one, over, author)
+    elif known.active:
         _end(cycle, one, known, author)
 
 

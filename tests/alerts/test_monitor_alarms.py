@@ -153,15 +153,21 @@ def test_an_alarm_of_an_instant_is_told_and_waits(monitor: Monitor) -> None:
     assert [event.kind for event in monitor.alarm("tpoint", "~PM~SA")] == ["raised", "returned"]
 
 
-def test_an_end_that_comes_before_its_beginning_leaves_a_review(monitor: Monitor) -> None:
+@pytest.mark.parametrize("parts", [{"phase": "end"}, {"phase": "start", "state": "latched"}])
+def test_an_alarm_that_is_first_seen_when_it_is_over_is_told(monitor: Monitor, parts: dict[str, str]) -> None:
     begins = monitor.message()
     monitor.wait(20)
-    assert not monitor.alarm("end")
-    [task] = monitor.send(begins, "hl7v2", "oru_r40")
-    assert (task.rule, task.page) == ("review:monitor:spo2", False)
-    assert not monitor.send(begins, "hl7v2", "oru_r40")
+    raised, returned = monitor.alarm(**parts)
+    assert (raised.kind, raised.rule, raised.severity, raised.page) == ("raised", "monitor:spo2", Severity.S1, True)
+    assert (returned.kind, returned.state) == ("returned", AlertState.RTN_UNACK)
+    assert not monitor.send(begins, "hl7v2", "oru_r40"), "its beginning comes later and adds nothing"
     monitor.wait(60)
-    assert [event.rule for event in monitor.alarm()] == ["monitor:spo2"], "the next one pages"
+    assert monitor.alarm(), "the next one pages"
+
+
+def test_an_old_alarm_that_is_first_seen_when_it_is_over_is_reviewed(monitor: Monitor) -> None:
+    [task] = monitor.alarm("end", ago_s=901)
+    assert (task.rule, task.page) == ("review:monitor:spo2", False)
 
 
 def test_an_end_that_never_comes_leaves_the_alert_open(monitor: Monitor) -> None:
