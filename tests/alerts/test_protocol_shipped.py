@@ -155,6 +155,7 @@ def test_limits_are_those_of_the_reference(
 
 
 NEVER = {LOW: -math.inf, HIGH: math.inf}
+# 45 mg/dL or 2.5 mmol/L, whichever the meter shows: 2.5 mmol/L are 45.0455 mg/dL.
 EXTREMES = [
     # rule, extreme, from there on an unanswered reading is S1 (None: never)
     ("copd:P1-red", 85, 87), ("copd:P1-red-target", 78, 83), ("post_surgical:S5-red", 85, 87),
@@ -162,7 +163,7 @@ EXTREMES = [
     ("heart_failure:H4-low", 69.999, 80), ("heart_failure:H4-high", 220, None), ("hypertension:B4-red", 69.999, 80),
     ("hypertension:B2-sys", 220, None), ("post_surgical:S6", 69.999, 90),
     ("heart_failure:H5-low", 35, 40), ("heart_failure:H5-high", 150, None), ("rhythm:R3-red", 35, 40),
-    ("rhythm:R1", 150, None), ("diabetes:D1", 45, 53.999), ("diabetes:D1-bg", 45, 53.999),
+    ("rhythm:R1", 150, None), ("diabetes:D1", 45.0455, 53.999), ("diabetes:D1-bg", 45.0455, 53.999),
     ("diabetes:D5", 600.001, None),
     ("post_surgical:S2-high", 42.501, None), ("post_surgical:S2-low", 31.999, None),
     ("hypertension:B2-dia", 160.001, None),
