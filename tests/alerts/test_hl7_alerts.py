@@ -99,7 +99,7 @@ def beds(tmp_path: Path) -> Iterator[Any]:
         ("hypertension", "150021^MDC_PRESS_BLD_NONINV_SYS^MDC", "150033^MDC_PRESS_BLD_ART_SYS^MDC", 205, MMHG),
         ("hypertension", "150022^MDC_PRESS_BLD_NONINV_DIA^MDC", "150034^MDC_PRESS_BLD_ART_DIA^MDC", 128, MMHG),
         ("hypertension", "150021^MDC_PRESS_BLD_NONINV_SYS^MDC", "150037^^MDC", 68, MMHG),
-        ("post_surgical", "150021^MDC_PRESS_BLD_NONINV_SYS^MDC", "150033^MDC_PRESS_BLD_ART_SYS^MDC", 96, MMHG),
+        ("post_surgical", "150021^MDC_PRESS_BLD_NONINV_SYS^MDC", "150033^MDC_PRESS_BLD_ART_SYS^MDC", 86, MMHG),
         ("heart_failure", "149546^MDC_PULS_RATE_NON_INV^MDC", "149522^^MDC", 34, RATE),
     ],
 )

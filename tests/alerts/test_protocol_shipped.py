@@ -76,7 +76,8 @@ LIMITS = [
     ("post_surgical:S5-red-target", "spo2", LOW, 1, 83, 1, 85, 50, 2, 300),
     ("post_surgical:S5-over", "spo2", HIGH, 3, 92, 0, 90, 30, 2, 60),
     ("post_surgical:S5-over-high", "spo2", HIGH, 2, 97, 1, 95, 30, 2, 60),
-    ("post_surgical:S6", "bp_sys", LOW, 1, 100, 1, 105, 30, 2, 60),
+    ("post_surgical:S6", "bp_sys", LOW, 1, 90, 1, 95, 30, 2, 60),
+    ("post_surgical:S6-amber", "bp_sys", LOW, 2, 100, 1, 105, 60, 2, 60),
     ("post_surgical:S7-pain", "pain", HIGH, 2, 8, 1, 8, 0, 1, 0),
     ("post_surgical:S7", "symptoms", HIGH, 2, 1, 1, 1, 0, 1, 0),
 ]
@@ -91,6 +92,8 @@ DERIVED = [
     ("heart_failure:H1", Kind.TREND, Op.CHANGE, "weight", HIGH, 3, 0.91, 1, 0.91, 1, 0, 0, 0),
     ("heart_failure:H2", Kind.TREND, Op.CHANGE, "weight", HIGH, 2, 1.36, 1, 1.36, 1, 0, 0, 0),
     ("heart_failure:H3", Kind.TREND, Op.CHANGE, "weight", HIGH, 2, 2.27, 1, 2.27, 7, 0, 0, 0),
+    ("heart_failure:H3-days", Kind.TREND, Op.CHANGE, "weight", HIGH, 2, 2, 0, 2, 3, 0, 0, 0),
+    ("heart_failure:H3-drift", Kind.TREND, Op.CHANGE, "weight", HIGH, 2, 3, 1, 3, 14, 0, 0, 0),
     ("heart_failure:H3-loss", Kind.TREND, Op.CHANGE, "weight", LOW, 3, -2.27, 1, -2.27, 7, 0, 0, 0),
     ("hypertension:B3-sys", Kind.TREND, Op.MEAN, "bp_sys", HIGH, 3, 135, 1, 135, 7, 12, 3, 0),
     ("hypertension:B3-dia", Kind.TREND, Op.MEAN, "bp_dia", HIGH, 3, 85, 1, 85, 7, 12, 3, 0),

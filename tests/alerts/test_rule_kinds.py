@@ -243,6 +243,10 @@ class TestDerived:
             ((80.0, 80.4, 80.8, 81.2, 81.6, 81.9, 82.1, 82.3), {"H3"}),
             ((82.3, 81.9, 81.5, 81.1, 80.7, 80.4, 80.2, 80.0), {"H3-loss"}),
             ((80.0, 80.9), set()),
+            ((80.0, 80.7, 81.4, 82.1), {"H3-days"}),
+            ((80.0, 80.7, 81.4, 82.0), set()),
+            (tuple(80.0 + 0.3 * day for day in range(15)), {"H3-drift"}),
+            (tuple(80.0 + 0.2 * day for day in range(15)), set()),
         ],
     )
     def test_weights_of_the_reference(self, weights: tuple[float, ...], told: set[str]) -> None:

@@ -35,7 +35,7 @@ WANTED: Final = [
     *(f"U2{letter}" for letter in "abcdef"),
     "N6e", "N6f", "N7e", "N7f", "N8d", "N8e", "N8f", "N5e", "N7g", "N5f", "N6g", "N6h", "N9d", "N3i",
     "N3j", "N4e", "N8g",
-    "U4a", "U4b", "U5a", "U5b", "U5c", "U5d",
+    "U3a", "U6a", "U4a", "U4b", "U5a", "U5b", "U5c", "U5d",
     *(f"U1{letter}" for letter in "abcdef"),
     *(f"U9{letter}" for letter in "ab"),
     "N1k", "N1l", "N1m", "N1n", "N3k", "N3l", "N7h",
