@@ -299,3 +299,20 @@ def test_documents_near_the_format_never_raise(sample: Sample, data: st.DataObje
 def test_json_of_any_shape_never_raises(sample: Sample, document: Any) -> None:
     decoded = check(sample, json.dumps(document).encode())
     assert shown(decoded) == shown(check(sample, json.dumps(document, indent=2).encode()))
+
+
+@pytest.mark.parametrize(
+    ("date", "source_ns"),
+    [
+        (1_710_075_600_000, 1_710_075_600 * 10**9),
+        (1_710_075_600, 1_710_075_600 * 10**9),
+        (28_900_000_000, 28_900_000 * 10**9),  # milliseconds of a clock that was never set: 1 December 1970
+        (9_000_000_000, 9_000_000 * 10**9),
+    ],
+)
+def test_nightscout_dates_are_milliseconds_or_seconds_and_no_year_beyond_what_a_time_can_have(
+    date: int, source_ns: int
+) -> None:
+    entry = next(one for one in SAMPLES if one.adapter == "nightscout")
+    sent = {"date": date, "sysTime": None, "dateString": None}
+    assert check(entry, entry.changed(sent)).batch.source_time_ns.tolist()[-1] == source_ns

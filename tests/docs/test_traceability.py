@@ -38,7 +38,7 @@ WANTED: Final = [
     "U3a", "U6a", "U4a", "U4b", "U5a", "U5b", "U5c", "U5d",
     *(f"U1{letter}" for letter in "abcdef"),
     *(f"U9{letter}" for letter in "ab"),
-    "N1k", "N1l", "N1m", "N1n", "N3k", "N3l", "N7h",
+    "N3m", "N1o", "N6i", "N1k", "N1l", "N1m", "N1n", "N3k", "N3l", "N7h",
 ]  # fmt: skip
 ROWS: Final = {
     row[0]: row[1:]

@@ -71,8 +71,9 @@ _WORDS: Final[Mapping[str, int]] = MappingProxyType(
 _NUMBER: Final = re.compile(r"\d{1,6}(?:\.\d{1,9})?", re.ASCII)
 _HIGH_CODES: Final[Mapping[str, float]] = MappingProxyType({"401": 401.0, "none": float("inf")})
 _NOISE_LIMITS: Final[Mapping[str, int]] = MappingProxyType({str(level): level for level in range(1, 6)})
-_SECONDS_BELOW: Final = 10**11
-"""As milliseconds this is March 1973, as seconds the year 5138 (API v3 allows both)."""
+_SECONDS_BELOW: Final = 9 * 10**9
+"""As milliseconds this is April 1970, which a clock that was never set may say; as seconds it is the year 2255, about
+the last that a time can have (API v3 allows both)."""
 _OFFSET_LIMIT_MIN: Final = 24 * 60
 
 
