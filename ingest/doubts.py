@@ -48,7 +48,8 @@ _PAIRS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = MappingProxyType(
     }
 )  # fmt: skip
 """Two common units -> the vital signs that are sent in either."""
-REREAD: Final = frozenset(vital_code(key) for key in (*_GLUCOSE, "temp"))
+GLUCOSE: Final = frozenset(map(vital_code, _GLUCOSE))
+REREAD: Final = GLUCOSE | {vital_code("temp")}
 """Vital signs that are read in the unit in which they are possible."""
 LOW_GLUCOSE: Final = 54.0
 """Under this value in mg/dL, 3.0 mmol/L, a glucose in doubt is asked about at once, whatever its rules wait for."""
@@ -166,7 +167,7 @@ def events(batch: VitalBatch, fresh: Bools) -> list[DeviceEvent]:
 def _severer(batch: VitalBatch, row: int) -> float:
     """What a person is asked about where a row is read in another unit than was sent: 19 mg/dL, and not 19 mmol/L."""
     as_sent = float(batch.reported[row])
-    said = batch.context[row][SENT_UNIT] == "mg/dL" and BY_CODE[int(batch.vital[row])].key in _GLUCOSE
+    said = batch.context[row][SENT_UNIT] == "mg/dL" and int(batch.vital[row]) in GLUCOSE
     return as_sent if said and LEAST_GLUCOSE <= as_sent < LOW_GLUCOSE else float(batch.value[row])
 
 

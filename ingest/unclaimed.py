@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ingest.doubts import LOW_GLUCOSE, REREAD, UNIT_SUSPECT
+from ingest.doubts import GLUCOSE, LOW_GLUCOSE, REREAD, UNIT_SUSPECT
 from ingest.journal.identities import Cycle
 from ingest.journal.worklist import Waiting
 from ingest.placing import clocks
@@ -85,7 +85,7 @@ def _doubt(event: DeviceEvent) -> str:
         case EventKind.VALUE_ABSENT if event.detail in NOT_FINAL:
             return event.detail
         case EventKind.SENSOR_STATUS if event.detail == UNIT_SUSPECT:
-            low = BY_CODE[event.vital].unit == "mg/dL" and event.value is not None and event.value < LOW_GLUCOSE
+            low = event.vital in GLUCOSE and event.value is not None and event.value < LOW_GLUCOSE
             return event.detail if low or event.vital not in REREAD else ""
         case _:
             return ""

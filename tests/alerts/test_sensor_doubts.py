@@ -170,8 +170,10 @@ def test_a_severe_number_of_the_other_unit_asks_for_confirmation_and_pages(
 ) -> None:
     bed.wait(HEARTBEAT_S)
     events = bed.read(reading)
-    (doubt,) = [one for one in events if one.values]
+    (doubt,) = [one for one in events if one.values and one.patient]
     assert (doubt.severity, "repeat the measurement" in doubt.text) == (Severity.S2, True)
+    (look,) = raised(events, "review:unclaimed:")
+    assert (look.severity, "if it sends another unit than it names" in look.text) == (Severity.S1, True)
     (unit,) = raised(events, "technical:")
     assert unit.text == f"The unit of json-1 is in doubt: check whether it sends {either}"
     assert urgent(bed.wait(CONFIRM_S + MINUTE))
