@@ -167,7 +167,8 @@ function alertedOf(patient, vital, reading) {
   return reading;
 }
 
-const isAlerting = (patient, vital) => toldOf(patient, vital).length > 0;
+/** Milliseconds of the newest value of the open alerts on a vital sign; before all times without any. */
+const toldAt = (patient, vital) => Math.max(-Infinity, ...toldOf(patient, vital).map((value) => Date.parse(value.time)));
 
 /** The reading of a vital sign that is shown, by the rule of `GET /latest`: a value of certain time that is not stale,
  *  then such an average, else the newest; one of uncertain time carries the newest of certain time as `trusted`. Under
@@ -179,7 +180,8 @@ export function latestOf(patient, vital) {
   const newest = newestOf([...certain, held.doubted]);
   const current = certain.find((one) => !isStale(one));
   const newer = Date.parse(newest.time) > Date.parse(current?.time);
-  if (current && !(newer && isAlerting(patient, vital))) return alertedOf(patient, vital, current);
+  const told = newer && toldAt(patient, vital) > Date.parse(current.time);
+  if (current && !told) return alertedOf(patient, vital, current);
   return isUncertain(newest) && certain.length ? { ...newest, trusted: newestOf(certain) } : alertedOf(patient, vital, newest);
 }
 
