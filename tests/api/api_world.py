@@ -123,7 +123,7 @@ class World:
             self.store,
         )  # fmt: skip
         self.writer = StoreWriter(self.log, self.store, self.clock, counters)
-        self.desk = ControlDesk(self.log, self.book, self.book, self.registry, applied_within_s=2.0)
+        self.desk = ControlDesk(self.log, self.book, self.book, self.registry, applied_within_s=10.0)
         self.backtests = BacktestDesk(self.store, self.book, self.clock)
         self.deps = Dependencies(
             registry=self.registry, identities=self.identities, store=self.store, ingest=self.ingest, book=self.book,

@@ -104,10 +104,11 @@ def test_revoked_throttled_and_away(tmp_path: Path) -> None:
 
 
 def test_a_device_over_its_rate_is_told_when_to_come_again(tmp_path: Path) -> None:
-    with Gateway(tmp_path, GatewaySettings(rate_per_s=10, burst=5)) as gateway:
+    with Gateway(tmp_path, GatewaySettings(rate_per_s=1, burst=5)) as gateway:
         assert post(gateway, content=b"x\n" * 20, headers=NDJSON).status_code == 202
         answer = post(gateway)
-        assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+        assert answer.status_code == 429
+        assert 8 <= int(answer.headers["retry-after"]) <= 16, "15 over the burst, and its own, less the time since"
         assert post(gateway, "d2").status_code == 202
         assert len(messages(gateway.log)) == 21
 

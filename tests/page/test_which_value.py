@@ -47,6 +47,7 @@ def test_the_value_of_an_open_alert_is_never_hidden(ward: Ward, watched: Watched
 def test_of_two_values_of_one_time_the_one_of_the_open_alert_is_shown(ward: Ward, watched: Watched) -> None:
     ward.admit("Two Values", "twice-1", limit(90))
     page = sign_in(ward, watched)
+    expect(page.locator(".link")).to_have_text("Live")
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     for value in (70, 97):
         ward.publish("twice-1", f'{{"vital":"spo2","value":{value},"unit":"%","time":"{at}"}}')
